@@ -1,0 +1,5 @@
+"""``python -m analogtl``."""
+
+from analogtl.cli import main
+
+main()
