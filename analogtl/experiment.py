@@ -13,7 +13,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from analogtl import catalog
@@ -109,47 +116,45 @@ def raise_problems(problems: list[Problem], value: T) -> T:
 
 
 def check_parameters(
-    values: Mapping[str, Any], known: Mapping[str, Any], section: str, owner: str
+    values: Mapping[str, Any], known: Mapping[str, Any], owner: str
 ) -> list[Problem]:
     """Check names and types of aihwkit parameters against their defaults.
 
     Args:
         values: Parameter -> value, as in the file.
         known: Parameter -> default, as in the catalog.
-        section: Where the values stand, for the problem's key ("" for the section itself).
         owner: The aihwkit class that has these parameters.
     """
     problems: list[Problem] = []
     for name, value in values.items():
-        key = f"{section}.{name}" if section else name
         if name not in known:
             hint = did_you_mean(name, known)
             problems.append(
-                (key, f"{owner} has no parameter {name!r}" + (f"; {hint}" if hint else ""))
+                (name, f"{owner} has no parameter {name!r}" + (f"; {hint}" if hint else ""))
             )
             continue
         default = known[name]
         if isinstance(default, dict):
             if value not in default["enum"]:
                 problems.append(
-                    (key, f"expected one of {', '.join(default['enum'])}; got {value!r}")
+                    (name, f"expected one of {', '.join(default['enum'])}; got {value!r}")
                 )
         elif isinstance(default, bool):
             if not isinstance(value, bool):
-                problems.append((key, f"expected true or false; got {value!r}"))
+                problems.append((name, f"expected true or false; got {value!r}"))
         elif isinstance(default, list):
             if not isinstance(value, list | tuple) or not all(map(is_number, value)):
-                problems.append((key, f"expected a list of numbers; got {value!r}"))
+                problems.append((name, f"expected a list of numbers; got {value!r}"))
         elif not is_number(value):
-            problems.append((key, f"expected a finite number; got {value!r}"))
+            problems.append((name, f"expected a finite number; got {value!r}"))
         elif isinstance(default, int) and name in WHOLE and value != int(value):
-            problems.append((key, f"expected a whole number; got {value!r}"))
+            problems.append((name, f"expected a whole number; got {value!r}"))
         elif value < 0 and name.endswith(("_std", "_dtod", "_prob", "_noise", "_lr", "_every")):
-            problems.append((key, f"expected zero or more; got {value!r}"))
+            problems.append((name, f"expected zero or more; got {value!r}"))
         elif value > 1 and name.endswith("_prob"):
-            problems.append((key, f"expected a probability from 0 to 1; got {value!r}"))
+            problems.append((name, f"expected a probability from 0 to 1; got {value!r}"))
         elif value <= 0 and name in ("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound"):
-            problems.append((key, f"expected a number above zero; got {value!r}"))
+            problems.append((name, f"expected a number above zero; got {value!r}"))
     return problems
 
 
@@ -221,17 +226,20 @@ class Training(Section):
     validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Share of the training images of each class that is held out as validation data."""
 
-    @model_validator(mode="after")
-    def _known_dataset(self) -> Self:
-        problems: list[Problem] = []
-        if self.dataset not in catalog.DATASETS:
-            hint = did_you_mean(self.dataset, catalog.DATASETS)
-            problems.append(("dataset", f"unknown data set {self.dataset!r}; {hint}"))
-        for name in ("classes", "augment", "arms"):
-            values = getattr(self, name, None)
-            if isinstance(values, tuple) and len(set(values)) < len(values):
-                problems.append((name, f"expected each entry once; got {list(values)}"))
-        return raise_problems(problems, self)
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        if name not in catalog.DATASETS:
+            hint = did_you_mean(name, catalog.DATASETS)
+            raise_problems([("", f"unknown data set {name!r}; {hint}")], name)
+        return name
+
+    @field_validator("classes", "augment", "arms", check_fields=False)
+    @classmethod
+    def _distinct(cls, values: Any) -> Any:
+        if isinstance(values, tuple) and len(set(values)) < len(values):
+            raise_problems([("", f"expected each entry once; got {list(values)}")], values)
+        return values
 
 
 class Pretrain(Training):
@@ -288,7 +296,7 @@ class Device(BaseModel):
             return raise_problems([("preset", message)], self)
         owner = f"{self.preset} ({catalog.device_class(self.preset)})"
         known = catalog.device_parameters(self.preset)
-        return raise_problems(check_parameters(self.parameters, known, "", owner), self)
+        return raise_problems(check_parameters(self.parameters, known, owner), self)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -344,31 +352,46 @@ class Analog(Section):
     0.6 unless set)."""
     nonidealities: Nonidealities = Nonidealities()
 
-    @model_validator(mode="after")
-    def _known_parameters(self) -> Self:
-        problems: list[Problem] = []
-        for section in ("forward", "backward", "transfer_forward"):
-            known = catalog.catalog()["io"]
-            problems += check_parameters(getattr(self, section), known, section, "IOParameters")
-        for section in ("update", "transfer_update"):
-            known = catalog.catalog()["update"]
-            problems += check_parameters(getattr(self, section), known, section, "UpdateParameters")
+    # Each table is checked on its own, so that one problem does not hide those of the others.
+    @field_validator("forward", "backward", "transfer_forward")
+    @classmethod
+    def _io(cls, values: dict[str, Any]) -> dict[str, Any]:
+        known = catalog.catalog()["io"]
+        return raise_problems(check_parameters(values, known, "IOParameters"), values)
+
+    @field_validator("update", "transfer_update")
+    @classmethod
+    def _update(cls, values: dict[str, Any]) -> dict[str, Any]:
+        known = catalog.catalog()["update"]
+        return raise_problems(check_parameters(values, known, "UpdateParameters"), values)
+
+    @field_validator("mapping")
+    @classmethod
+    def _mapping(cls, values: dict[str, Any]) -> dict[str, Any]:
         known = catalog.catalog()["mapping"]
-        problems += check_parameters(self.mapping, known, "mapping", "MappingParameter")
-        compound = catalog.ALGORITHMS[self.algorithm][0]
-        known = catalog.compound_parameters(self.algorithm)
-        owner = compound or f"algorithm {self.algorithm!r} (it has no compound)"
-        problems += check_parameters(self.compound, known, "compound", owner)
-        if "granularity_per_token" in self.model_fields_set and (
-            "auto_granularity" in self.compound or self.algorithm not in GRANULAR
-        ):
+        return raise_problems(check_parameters(values, known, "MappingParameter"), values)
+
+    @field_validator("compound")
+    @classmethod
+    def _compound(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        algorithm = info.data.get("algorithm")
+        if algorithm is None:  # a problem of its own, reported there
+            return values
+        compound = catalog.ALGORITHMS[algorithm][0]
+        owner = compound or f"algorithm {algorithm!r} (it has no compound)"
+        known = catalog.compound_parameters(algorithm)
+        return raise_problems(check_parameters(values, known, owner), values)
+
+    @model_validator(mode="after")
+    def _one_granularity(self) -> Self:
+        if "granularity_per_token" in self.model_fields_set and self.granularity is None:
             reason = (
                 "takes the place of compound.auto_granularity: give one of the two"
                 if "auto_granularity" in self.compound
                 else f"needs an auto_granularity, which {self.algorithm} does not have"
             )
-            problems.append(("granularity_per_token", reason))
-        return raise_problems(problems, self)
+            raise_problems([("granularity_per_token", reason)], self)
+        return self
 
     def values(self, section: str) -> dict[str, Any]:
         """Parameters of one aihwkit section: the file's over analogtl's defaults.
