@@ -1,0 +1,344 @@
+"""Tables: a tidy frame with the columns to show, written as text, Markdown, CSV or LaTeX.
+
+A `Table` keeps numbers as numbers; only the renderers round. Each writes the same rows, so a value
+in the paper's table is the value in the CSV file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from analogtl import summaries
+from analogtl.axes import label_of
+
+Kind = Literal["text", "arm", "level", "count", "number", "mean", "duration"]
+EMPTY = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table as shown.
+
+    Attributes:
+        key: The frame's column; a mean reads ``<key>_mean`` and ``<key>_sd``.
+        header: Heading, without the unit.
+        unit: Unit, "" for a plain number.
+        kind: How values are written: ``level`` in the fewest digits, ``number`` with fixed ones.
+        digits: Decimals of a number or a mean; a mean gets more where its spread is smaller.
+        scale: Factor between the frame's value and the one shown (100 for a share in percent).
+    """
+
+    key: str
+    header: str
+    unit: str = ""
+    kind: Kind = "text"
+    digits: int = 1
+    scale: float = 1.0
+
+    @property
+    def heading(self) -> str:
+        """Heading and unit."""
+        return f"{self.header} ({self.unit})" if self.unit else self.header
+
+    @property
+    def right(self) -> bool:
+        """Whether the values are numbers, aligned right."""
+        return self.kind not in ("text", "arm")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what is read, and what it is sorted by (None: always last)."""
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A tidy frame, the columns to show, and what they mean.
+
+    Attributes:
+        name: Stem of the files it is written to.
+        title: One line; the caption's first sentence.
+        frame: All the numbers, unrounded; the CSV file holds exactly this.
+        columns: What the other formats show.
+        note: What a reader must know: what the spread is, what was left out.
+    """
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    columns: tuple[Column, ...]
+    note: str = ""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def rows(self) -> list[list[Cell]]:
+        """The cells to show, row by row, rounded to what the spread supports."""
+        shown = [_cells(self.frame, column) for column in self.columns]
+        return [list(row) for row in zip(*shown, strict=True)]
+
+
+def _cells(frame: pd.DataFrame, column: Column) -> list[Cell]:
+    if column.kind == "mean":
+        means, sds = frame[f"{column.key}_mean"].tolist(), frame[f"{column.key}_sd"].tolist()
+        return [
+            Cell(mean_text(mean, sd, column), None if pd.isna(mean) else float(mean) * column.scale)
+            for mean, sd in zip(means, sds, strict=True)
+        ]
+    return [_cell(value, column) for value in frame[column.key].tolist()]
+
+
+def _cell(value: object, column: Column) -> Cell:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return Cell(EMPTY, None)
+    if column.kind == "arm":
+        return Cell(summaries.arm_label(str(value)), summaries.arm_label(str(value)))
+    if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+        text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+        return Cell(text or EMPTY, text or None)
+    number = float(value) * column.scale
+    if column.kind == "count":
+        return Cell(f"{number:.0f}", number)
+    if column.kind == "duration":
+        return Cell(duration(number), number)
+    if column.kind == "number":
+        return Cell(f"{number:.{column.digits}f}", number)
+    return Cell(summaries.level_text(number), number)
+
+
+def mean_text(mean: float, sd: float, column: Column) -> str:
+    """A mean with its spread, ``14.5 ± 1.2``, with decimals enough to show the spread."""
+    if pd.isna(mean):
+        return EMPTY
+    mean = mean * column.scale
+    if pd.isna(sd):
+        return f"{mean:.{column.digits}f}"
+    sd = sd * column.scale
+    digits = column.digits
+    while digits < column.digits + 3 and 0 < sd < 0.95 * 10**-digits:
+        digits += 1
+    return f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``48 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    place = next(i for i, (size, _) in enumerate(units) if whole >= size)
+    (big, big_name), (small, small_name) = units[place], units[place + 1]
+    rest = whole % big // small
+    return f"{whole // big} {big_name}" + (f" {rest} {small_name}" if rest else "")
+
+
+# ---------------------------------------------------------------------------------- renderers
+
+
+def to_csv(table: Table) -> str:
+    """The frame itself: no rounding, no index column."""
+    text: str = table.frame.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def to_markdown(table: Table) -> str:
+    """A Markdown table with its title and note; numbers aligned right."""
+    heads = [_markdown_escape(column.heading) for column in table.columns]
+    body = [[_markdown_escape(cell.text) for cell in row] for row in table.rows()]
+    widths = [max(3, *(len(r[i]) for r in [heads, *body])) for i in range(len(heads))]
+    right = [column.right for column in table.columns]
+    lines = [
+        _markdown_line(heads, widths, right),
+        _markdown_line(
+            ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)],
+            widths,
+            right,
+        ),
+        *(_markdown_line(row, widths, right) for row in body),
+    ]
+    parts = [f"**{_markdown_escape(table.title)}**", "\n".join(lines)]
+    if table.note:
+        parts.append(_markdown_escape(table.note))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = (
+        cell.rjust(width) if is_right else cell.ljust(width)
+        for cell, width, is_right in zip(cells, widths, right, strict=True)
+    )
+    return "| " + " | ".join(padded) + " |"
+
+
+def _markdown_escape(text: str) -> str:
+    # Text from a file must stay text: no cell breaks, no markup, no HTML.
+    for old, new in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), (">", "&gt;"), ("`", "\\`")):
+        text = text.replace(old, new)
+    return " ".join(text.replace("*", "\\*").split())
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "−": r"$-$",
+    "–": "--",
+    "σ": r"$\sigma$",
+    "α": r"$\alpha$",
+    "·": r"$\cdot$",
+}
+
+
+def latex_escape(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs table: ``\\usepackage{booktabs}`` is all it needs; spreads are ``$m \\pm s$``."""
+    align = "".join("r" if column.right else "l" for column in table.columns)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{latex_escape(_sentence(table.title))}{_latex_note(table.note)}}}",
+        rf"  \label{{tab:{table.name.replace('_', '-')}}}",
+        rf"  \begin{{tabular}}{{{align}}}",
+        r"    \toprule",
+        "    " + " & ".join(latex_escape(c.heading) for c in table.columns) + r" \\",
+        r"    \midrule",
+        *("    " + " & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows()),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    mean, plus_minus, sd = cell.text.partition(" ± ")
+    if plus_minus and isinstance(cell.value, float):
+        return rf"${mean} \pm {sd}$"
+    if isinstance(cell.value, float) and cell.text.startswith("-"):
+        return f"${cell.text}$"
+    return latex_escape(cell.text)
+
+
+def _latex_note(note: str) -> str:
+    return f" {latex_escape(note)}" if note else ""
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else text + "."
+
+
+# ----------------------------------------------------------------------------------- builders
+
+SPREAD_NOTE = "Mean ± sample standard deviation over n seeds."
+
+
+def _has_values(frame: pd.DataFrame, column: Column) -> bool:
+    key = f"{column.key}_mean" if column.kind == "mean" else column.key
+    return key in frame.columns and bool(frame[key].notna().any())
+
+
+def _kept(frame: pd.DataFrame, columns: Iterable[Column]) -> tuple[Column, ...]:
+    return tuple(column for column in columns if _has_values(frame, column))
+
+
+def _axes(axes: Iterable[str]) -> list[Column]:
+    return [Column(axis, label_of(axis), kind="level") for axis in axes]
+
+
+def outcomes_table(levels: pd.DataFrame, *, name: str, title: str, note: str = "") -> Table:
+    """Error per arm and level, from `summaries.levels`; columns without a value are left out."""
+    columns = [
+        Column("arm", "arm", kind="arm"),
+        *_axes(summaries.axis_columns(levels)),
+        *([Column("lr", "learning rate", kind="level")] if levels["lr"].nunique() > 1 else []),
+        Column("n", "n", kind="count"),
+        Column("error_transfer", "error at epoch 0", "%", "mean"),
+        Column("error_final", "final error", "%", "mean"),
+        Column("error_best", "best error", "%", "mean"),
+        Column("weights_changed", "cells changed", "%", "mean", scale=100),
+        Column("wall_s_mean", "time per trial", kind="duration"),
+    ]
+    note = " ".join(part for part in (SPREAD_NOTE, note) if part)
+    return Table(name, title, levels, _kept(levels, columns), note)
+
+
+def layers_table(layers: pd.DataFrame, *, name: str, title: str) -> Table:
+    """What was programmed and what moved per layer, from `summaries.layers`."""
+    columns = [
+        Column("arm", "arm", kind="arm"),
+        *_axes(summaries.axis_columns(layers)),
+        Column("layer", "layer"),
+        Column("shape", "shape"),
+        Column("tiles", "tiles", kind="count"),
+        Column("tokens_per_image", "vectors per image", kind="count"),
+        Column("granularity", "granularity", kind="level"),
+        Column("n", "n", kind="count"),
+        Column("relative_error", "programming error", "%", "mean", scale=100),
+        Column("share_clipped", "clipped", "%", "mean", scale=100),
+        Column("weights_changed", "cells changed", "%", "mean", scale=100),
+    ]
+    note = f"{SPREAD_NOTE} Programming error: relative L2 error of the layer's weights."
+    return Table(name, title, layers, _kept(layers, columns), note)
+
+
+def trials_table(trials: pd.DataFrame, *, name: str, title: str) -> Table:
+    """Every trial with its outcome."""
+    columns = [
+        Column("experiment", "experiment"),
+        Column("arm", "arm", kind="arm"),
+        *_axes(summaries.axis_columns(trials)),
+        Column("lr", "learning rate", kind="level"),
+        Column("seed", "seed", kind="count"),
+        Column("status", "status"),
+        Column("error_transfer", "error at epoch 0", "%", "number", digits=2),
+        Column("error_final", "final error", "%", "number", digits=2),
+        Column("error_best", "best error", "%", "number", digits=2),
+        Column("epoch_best", "best epoch", kind="count"),
+        Column("error_validation", "validation error", "%", "number", digits=2),
+        Column("weights_changed", "cells changed", "%", "number", digits=2, scale=100),
+        Column("wall_s", "time", kind="duration"),
+        Column("engine", "engine"),
+        Column("message", "message"),
+    ]
+    if trials["experiment"].nunique() <= 1:
+        columns = columns[1:]
+    return Table(name, title, trials, _kept(trials, columns))
+
+
+def unfinished_table(unfinished: pd.DataFrame, *, name: str, title: str) -> Table:
+    """Trials that failed or are missing; columns experiment, trial, state, message."""
+    columns = [
+        Column("experiment", "experiment"),
+        Column("trial", "trial"),
+        Column("state", "state"),
+        Column("message", "message"),
+    ]
+    return Table(name, title, unfinished, _kept(unfinished, columns))

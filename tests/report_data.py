@@ -1,0 +1,184 @@
+"""Synthetic run directories for the report's tests: tidy CSV with a planted elbow, no training."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ARMS = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
+ANALOG = ("analog-tl", "analog-scratch", "frozen-array")
+START = {
+    "digital-tl": 30.0,
+    "analog-tl": 34.0,
+    "digital-scratch": 48.0,
+    "analog-scratch": 49.0,
+    "frozen-array": 34.0,
+}
+FLOOR = {
+    "digital-tl": 13.0,
+    "analog-tl": 17.0,
+    "digital-scratch": 26.0,
+    "analog-scratch": 31.0,
+    "frozen-array": 27.0,
+}
+LAYERS = (
+    "patch.proj",
+    *(
+        f"stages.{stage}.blocks.{block}.{part}"
+        for stage in range(2)
+        for block in range(2)
+        for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    ),
+    "head",
+)
+
+
+def write_run(
+    folder: Path,
+    *,
+    arms: Sequence[str] = ARMS,
+    axes: dict[str, Sequence[Any]] | None = None,
+    lrs: Sequence[float] = (0.01,),
+    seeds: int = 5,
+    epochs: int = 12,
+    elbow: float = 15.0,
+    slope: float = 0.8,
+    noise: float = 1.5,
+    n_classes: int = 2,
+    layers: Sequence[str] = LAYERS,
+    failed: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    start: int = 0,
+    name: str | None = None,
+) -> Path:
+    """Write a run's CSV and JSON: the error is flat up to ``elbow``, then rises by ``slope``.
+
+    ``failed`` and ``missing`` name trials that failed, or that were planned and did not run.
+    """
+    rng = np.random.default_rng(start)
+    name = name or folder.name
+    axes = axes or {}
+    trials: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    layer_rows: list[dict[str, Any]] = []
+    planned: list[str] = []
+    for seed, arm in itertools.product(range(seeds), arms):
+        analog = arm in ANALOG
+        grid = itertools.product(*axes.values()) if analog else [(None,) * len(axes)]
+        for values, lr in itertools.product(list(grid), lrs):
+            level = dict(zip(axes, values, strict=True))
+            named = [f"{axis}={value}" for axis, value in level.items() if value is not None]
+            trial = ",".join([f"arm={arm}", *named, f"lr={lr}", f"seed={seed}"])
+            planned.append(trial)
+            if trial in missing:
+                continue
+            base = {"experiment": name, "trial": trial, "seed": seed, "arm": arm, **level}
+            numbers = [v for v in values if isinstance(v, (int, float))]
+            excess = slope * max(0.0, sum(numbers) - elbow)
+            worse = 4.0 * abs(np.log10(lr / 0.01))
+            first = START[arm] + excess + rng.normal(0, noise)
+            floor = FLOOR[arm] + 0.7 * excess + worse + rng.normal(0, noise)
+            curve = [
+                max(0.0, floor + (first - floor) * np.exp(-e / 3) + rng.normal(0, noise / 3))
+                for e in range(epochs + 1)
+            ]
+            share_end = 0.0 if arm == "frozen-array" else rng.uniform(0.35, 0.45)
+            moved = [share_end * (1 - np.exp(-e / 8)) for e in range(epochs + 1)]
+            fails = trial in failed
+            for epoch, error in enumerate(curve[:3] if fails else curve):
+                for split in ("train", "validation", "test"):
+                    rows.append(
+                        base
+                        | {
+                            "stage": "finetune",
+                            "epoch": epoch,
+                            "split": split,
+                            "loss": error / 40,
+                            "accuracy": 100 - error,
+                            "error": error,
+                            "lr": lr,
+                            "n_samples": 200,
+                            "wall_s": 9.8,
+                            "weights_changed": moved[epoch] if analog else None,
+                            "resumed": False,
+                        }
+                    )
+            best = int(np.argmin(curve))
+            trials.append(
+                base
+                | {
+                    "lr": lr,
+                    "algorithm": level.get("analog.algorithm", "c-ttv2") if analog else None,
+                    "engine": "fast" if analog else "digital",
+                    "n_classes": n_classes,
+                    "status": "failed" if fails else "done",
+                    "error_transfer": curve[0],
+                    "error_final": None if fails else curve[-1],
+                    "error_best": None if fails else curve[best],
+                    "epoch_best": None if fails else best,
+                    "error_validation": None if fails else curve[-1] + rng.normal(0, noise / 3),
+                    "weights_changed": None if fails or not analog else moved[-1],
+                    "wall_s": 9.8 * epochs,
+                    "resumed": False,
+                    "analogtl": "0.1.0",
+                    "aihwkit": "1.1.0",
+                    "torch": "2.10.0",
+                    "message": "loss is not finite at step 17" if fails else None,
+                }
+            )
+            if analog and not fails:
+                for place, layer in enumerate(layers):
+                    share = min(1.0, (place + 1) / len(layers)) * rng.uniform(0.8, 1.0)
+                    layer_rows.append(
+                        {
+                            "experiment": name,
+                            "trial": trial,
+                            "seed": seed,
+                            "layer": layer,
+                            "shape": "96x48",
+                            "tiles": 1,
+                            "relative_error": 0.2 + 0.01 * sum(numbers) + rng.uniform(0, 0.05),
+                            "share_clipped": 0.01 * rng.uniform(),
+                            "fast_lr": 0.1,
+                            "transfer_lr": lr,
+                            "granularity": 640,
+                            "tokens_per_image": 64,
+                            "engine": "fast",
+                            "weights_changed": 0.0 if arm == "frozen-array" else share,
+                        }
+                    )
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(trials).to_csv(folder / "trials.csv", index=False)
+    pd.DataFrame(rows).to_csv(folder / "epochs.csv", index=False)
+    pd.DataFrame(layer_rows).to_csv(folder / "layers.csv", index=False)
+    _write_json(folder / "plan.json", {"trials": planned})
+    _write_json(
+        folder / "experiment.resolved.json",
+        {
+            "name": name,
+            "model": {"architecture": "swin_cifar_desk"},
+            "finetune": {"dataset": "cifar100", "classes": ["bear", "cattle"], "arms": list(arms)},
+            "sweep": {"seeds": list(range(seeds)), "lr": list(lrs), "axes": axes},
+        },
+    )
+    _write_json(
+        folder / "provenance.json",
+        {
+            "argv": ["analogtl", "sweep", f"experiments/desk/{name}.toml", "--jobs", "2"],
+            "git_commit": "0123456789abcdef0123456789abcdef01234567",
+            "versions": {"python": "3.11.9", "torch": "2.10.0", "aihwkit": "1.1.0"},
+            "hardware": {"cpu": "Some CPU @ 2.5 GHz", "cores": 2, "memory_gib": 16},
+            "started_at": "2025-05-16T09:30:00Z",
+        },
+    )
+    return folder
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
