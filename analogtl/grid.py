@@ -1,0 +1,122 @@
+"""From an experiment to its trials: arms x levels x learning rates x seeds, in a useful order."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from analogtl.axes import analog_only, key_of
+from analogtl.catalog import ANALOG_ARMS
+from analogtl.experiment import Experiment, Level, content_key
+from analogtl.experiment_file import with_settings
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm at one level, one learning rate and one seed.
+
+    Attributes:
+        experiment: The experiment with the level and the learning rate applied.
+        arm: One of the arms of `analogtl.catalog.ARMS`.
+        axes: Axis name -> level; empty for a digital arm in a sweep of analog axes.
+        lr: Learning rate.
+        seed: Seed of the replicate: initial weights, order of the images, device draw.
+    """
+
+    experiment: Experiment
+    arm: str
+    axes: dict[str, Level] = field(hash=False)
+    lr: float
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Name of the trial and of its directory, e.g. ``arm=analog-tl,wtn=5,lr=0.01,seed=0``."""
+        parts = {"arm": self.arm, **self.axes, "lr": self.lr, "seed": self.seed}
+        return ",".join(f"{name}={_shown(value)}" for name, value in parts.items())
+
+    @property
+    def is_analog(self) -> bool:
+        """Whether the trial runs on arrays."""
+        return self.arm in ANALOG_ARMS
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the trial starts from the pretrained model."""
+        return not self.arm.endswith("-scratch")
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that the outcome of the trial depends on, as JSON-able values."""
+        whole = self.experiment.resolved()
+        kept = {key: whole[key] for key in ("model", "finetune")}
+        kept["finetune"].pop("arms")
+        if self.is_pretrained:
+            kept["pretrain"] = whole["pretrain"]
+        if self.is_analog:
+            kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
+        kept["data"] = {k: v for k, v in whole["data"].items() if k == "image_size"}
+        if "image_folder" in (whole["finetune"]["dataset"], whole["pretrain"]["dataset"]):
+            kept["data"]["root"] = whole["data"]["root"]
+        return {**kept, "arm": self.arm, "lr": self.lr, "seed": self.seed}
+
+    def key(self) -> str:
+        """A hash of `settings`: a finished trial with the same key is not run again."""
+        return content_key(self.settings())
+
+
+def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
+    """All trials of an experiment, ordered so that a part of them is already useful.
+
+    All levels come at the first seed before any at the second; a digital arm, which no analog
+    axis touches, runs once per seed and not once per level.
+
+    Args:
+        experiment: The experiment.
+        sweep: Whether its axes and learning rates are swept (`analogtl sweep`) or it is run as
+            written (`analogtl finetune`).
+    """
+    trials: dict[str, Trial] = {}
+    for seed in experiment.sweep.seeds:
+        for axes, lr in _points(experiment) if sweep else [({}, None)]:
+            for arm in experiment.finetune.arms:
+                trial = _trial(experiment, arm, axes, lr, seed)
+                trials.setdefault(trial.id, trial)
+    return list(trials.values())
+
+
+def _points(experiment: Experiment) -> Iterator[tuple[dict[str, Level], float | None]]:
+    axes = experiment.sweep.axes
+    rates: tuple[float | None, ...] = experiment.sweep.lr or (None,)
+    for rate in rates:
+        for levels in itertools.product(*axes.values()):
+            yield dict(zip(axes, levels, strict=True)), rate
+
+
+def _trial(
+    experiment: Experiment, arm: str, axes: dict[str, Level], lr: float | None, seed: int
+) -> Trial:
+    if arm not in ANALOG_ARMS:
+        axes = {name: level for name, level in axes.items() if not analog_only(name)}
+    settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
+    if lr is not None:
+        settings["finetune.lr"] = lr
+    if settings:
+        experiment = with_settings(experiment, settings)
+    # `lr` is a column of every table: as an axis it goes by its dotted key.
+    axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
+    return Trial(experiment, arm, axes, experiment.finetune.lr, seed)
+
+
+def _shown(value: Level) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:.10g}"
+    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", value)[:60]
+    if safe != value:  # two different texts must not share a directory
+        safe += "~" + hashlib.sha256(value.encode()).hexdigest()[:6]
+    return safe
