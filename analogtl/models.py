@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import analogtl.swin  # noqa: F401 (registers its models with timm)
 from analogtl.errors import ExperimentError
 
-__all__ = ["build_model", "list_models", "replace_head"]
+__all__ = ["build_model", "digital_only", "list_models", "replace_head"]
 
 OWN_MODELS = ("swin_cifar_tiny", "swin_cifar_desk", "swin_digits", "mlp_digits")
 
@@ -149,6 +149,40 @@ def replace_head(model: nn.Module, n_classes: int) -> nn.Module:
     return model
 
 
+def digital_only(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, str]:
+    """Linear and convolution layers that aihwkit cannot put on arrays: module name -> why.
+
+    They are the convolutions with groups or a padding of other than zeros, which aihwkit refuses,
+    and the layers whose owner reads ``.weight`` and computes by itself (timm's BEiT and EVA do so
+    with qkv): on an array they would have none to read. The latter are found by sending one image
+    of zeros through, with shape (channels, height, width).
+    """
+    candidates = {
+        name: layer
+        for name, layer in model.named_modules()
+        if type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    }
+    called: set[nn.Module] = set()
+    hooks = [
+        layer.register_forward_hook(lambda layer, *_: called.add(layer))
+        for layer in candidates.values()
+    ]
+    try:
+        _forward_zeros(model, image_shape)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    reasons = {}
+    for name, layer in candidates.items():
+        if getattr(layer, "groups", 1) > 1:
+            reasons[name] = "a convolution with groups"
+        elif getattr(layer, "padding_mode", "zeros") != "zeros":
+            reasons[name] = "a convolution with a padding of other than zeros"
+        elif layer not in called:
+            reasons[name] = "its weight is read directly, not through its forward"
+    return reasons
+
+
 def _require_known(architecture: str) -> None:
     if timm.is_model(architecture):
         return
@@ -215,18 +249,25 @@ def _passed_further_down(module: ModuleType, arguments: dict[str, Any]) -> Itera
 
 
 def _try_out(model: nn.Module, image_shape: tuple[int, int, int], n_classes: int) -> None:
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        logits = model(torch.zeros(1, *image_shape))
-    model.train(training)
+    logits = _forward_zeros(model, image_shape)
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, n_classes):
         raise ValueError(f"its output is {shape}, not (1, {n_classes})")
 
 
+def _forward_zeros(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+    """Send one image of zeros through, in evaluation mode; no statistics are updated."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(torch.zeros(1, *image_shape))
+    finally:
+        model.train(training)
+
+
 def _unexpected_argument(error: Exception) -> str | None:
-    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    match = re.search(r"unexpected keyword argument(?:\(s\): \[| )'(\w+)'", str(error))
     return match[1] if match and isinstance(error, TypeError) else None
 
 
