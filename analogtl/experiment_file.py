@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pydantic_core import ErrorDetails
 from analogtl.axes import AXES, key_of
 from analogtl.errors import ExperimentError
 from analogtl.experiment import Experiment, did_you_mean
+from analogtl.shipped import shipped_experiments, shipped_folder
 
 LARGEST_FILE = 1_000_000  # bytes; an experiment is a page of text
 LONGEST_CHAIN = 10  # files that extend one another
@@ -126,19 +126,6 @@ def set_dotted(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 # -- finding files ---------------------------------------------------------------------------------
-
-
-def shipped_folder() -> Path:
-    """The folder of the experiments that come with analogtl."""
-    inside = Path(str(resources.files("analogtl"))) / "experiments"
-    return inside if inside.is_dir() else inside.parent.parent / "experiments"
-
-
-def shipped_experiments() -> list[str]:
-    """Names of the shipped experiments, e.g. ``quickstart`` or ``paper/fig2_2class``."""
-    folder = shipped_folder()
-    files = (file.relative_to(folder) for file in folder.rglob("*.toml"))
-    return sorted(f.with_suffix("").as_posix() for f in files if f.parts[0] != "results")
 
 
 def find_experiment(path: str | Path) -> Path:
