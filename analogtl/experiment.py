@@ -86,11 +86,34 @@ COMPOUND_DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {},
     "mp": {},
 }
-SECTION_DEFAULTS: dict[str, dict[str, Any]] = {
+_RAW_READ = {"noise_management": "None", "bound_management": "None"}
+_TTV2_SECTIONS: dict[str, dict[str, Any]] = {
     "update": {"desired_bl": 5},
-    "transfer_update": {"desired_bl": 1},
-    "mapping": {"weight_scaling_omega": 0.6},
+    "transfer_forward": _RAW_READ,
+    "transfer_update": {
+        "desired_bl": 1,
+        "update_bl_management": False,
+        "update_management": False,
+    },
 }
+# What aihwkit's own build_config sets for each algorithm beside the compound.
+SECTION_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "c-ttv2": _TTV2_SECTIONS,
+    "ttv2": _TTV2_SECTIONS,
+    "agad": {"update": {"desired_bl": 5}, "transfer_update": {"desired_bl": 1}},
+    "tt": {"transfer_forward": _RAW_READ},
+    "sgd": {},
+    "mp": {},
+}
+SECTIONS = (
+    "compound",
+    "forward",
+    "backward",
+    "update",
+    "transfer_forward",
+    "transfer_update",
+    "mapping",
+)
 WHOLE = ("desired_bl", "n_reads_per_transfer", "max_input_size", "max_output_size", "max_bm_factor")
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog")
 GRANULAR = ("c-ttv2", "ttv2", "agad")  # the algorithms that have an auto_granularity
@@ -341,12 +364,14 @@ class Analog(Section):
     backward: dict[Text, Any] = {}
     """Backward pass: parameters of aihwkit's IOParameters."""
     update: dict[Text, Any] = {}
-    """Parallel update of the fast array: parameters of aihwkit's UpdateParameters (desired_bl 5
-    unless set)."""
+    """Parallel update of the fast array (sgd: of the weights): parameters of aihwkit's
+    UpdateParameters. desired_bl is 5 unless set (tt, sgd, mp: 31)."""
     transfer_forward: dict[Text, Any] = {}
-    """Reads of the fast array: parameters of aihwkit's IOParameters."""
+    """Reads of the fast array: parameters of aihwkit's IOParameters. Noise and bound management
+    are off unless set (agad: on)."""
     transfer_update: dict[Text, Any] = {}
-    """Pulses of a transfer: parameters of aihwkit's UpdateParameters (desired_bl 1 unless set)."""
+    """Pulses of a transfer: parameters of aihwkit's UpdateParameters. desired_bl is 1 unless set
+    (tt: 31)."""
     mapping: dict[Text, Any] = {}
     """How weights map to arrays: parameters of aihwkit's MappingParameter (weight_scaling_omega
     0.6 unless set)."""
@@ -397,12 +422,14 @@ class Analog(Section):
         """Parameters of one aihwkit section: the file's over analogtl's defaults.
 
         Args:
-            section: compound, update, transfer_update, mapping, forward, backward or
-                transfer_forward.
+            section: One of SECTIONS.
         """
-        defaults = SECTION_DEFAULTS.get(section, {})
         if section == "compound":
             defaults = COMPOUND_DEFAULTS[self.algorithm]
+        elif section == "mapping":
+            defaults = {"weight_scaling_omega": 0.6}
+        else:
+            defaults = SECTION_DEFAULTS[self.algorithm].get(section, {})
         return {**defaults, **getattr(self, section)}
 
     @property
@@ -506,7 +533,7 @@ class Experiment(Section):
     def resolved(self) -> dict[str, Any]:
         """Everything, defaults filled in, as JSON-able values."""
         data: dict[str, Any] = self.model_dump(mode="json")
-        for section in ("compound", *SECTION_DEFAULTS):
+        for section in SECTIONS:
             data["analog"][section] = self.analog.values(section)
         return data
 
