@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from analogtl.axes import analog_only, key_of
 from analogtl.catalog import ANALOG_ARMS
+from analogtl.errors import ExperimentError, RunError
 from analogtl.experiment import Experiment, Level, content_key
 from analogtl.experiment_file import with_settings
+
+LONGEST_ID = 180  # characters of a trial's name
+MOST_TRIALS = 100_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class Trial:
     def id(self) -> str:
         """Name of the trial and of its directory, e.g. ``arm=analog-tl,wtn=5,lr=0.01,seed=0``."""
         parts = {"arm": self.arm, **self.axes, "lr": self.lr, "seed": self.seed}
-        return ",".join(f"{name}={_shown(value)}" for name, value in parts.items())
+        name = ",".join(f"{_safe(name)}={_shown(value)}" for name, value in parts.items())
+        if len(name) > LONGEST_ID:  # a file system takes 255 bytes
+            name = f"{name[: LONGEST_ID - 17]}~{content_key(parts)}"
+        return name
 
     @property
     def is_analog(self) -> bool:
@@ -67,6 +75,41 @@ class Trial:
         """A hash of `settings`: a finished trial with the same key is not run again."""
         return content_key(self.settings())
 
+    def as_data(self) -> dict[str, Any]:
+        """The trial as JSON-able data, frozen: what a queue or another machine runs later."""
+        return {
+            "experiment": self.experiment.as_written(),
+            "arm": self.arm,
+            "axes": dict(self.axes),
+            "lr": self.lr,
+            "seed": self.seed,
+            "key": self.key(),
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Trial:
+        """The trial that `as_data` described.
+
+        Raises:
+            RunError: If the data is not a trial, or not the same trial for this version.
+        """
+        try:
+            trial = cls(
+                experiment=Experiment.model_validate(data["experiment"]),
+                arm=str(data["arm"]),
+                axes=dict(data["axes"]),
+                lr=float(data["lr"]),
+                seed=int(data["seed"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"not a trial that this version of analogtl can run: {error}") from None
+        if trial.key() != data.get("key"):
+            raise RunError(
+                f"{trial.id}: the installed analogtl gives this trial other settings than it was "
+                "submitted with; submit it again"
+            )
+        return trial
+
 
 def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
     """All trials of an experiment, ordered so that a part of them is already useful.
@@ -78,7 +121,18 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
         experiment: The experiment.
         sweep: Whether its axes and learning rates are swept (`analogtl sweep`) or it is run as
             written (`analogtl finetune`).
+
+    Raises:
+        ExperimentError: If there are more than anybody can run, or levels that do not go together.
     """
+    swept = experiment.sweep
+    count = len(swept.seeds) * len(experiment.finetune.arms)
+    if sweep:
+        count *= math.prod(map(len, swept.axes.values())) * max(1, len(swept.lr))
+    if count > MOST_TRIALS:
+        raise ExperimentError(
+            f"sweep: {count:,} trials; expected at most {MOST_TRIALS:,}: take fewer levels or axes"
+        )
     trials: dict[str, Trial] = {}
     for seed in experiment.sweep.seeds:
         for axes, lr in _points(experiment) if sweep else [({}, None)]:
@@ -114,9 +168,15 @@ def _trial(
 def _shown(value: Level) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float):
-        return f"{value:.10g}"
-    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", value)[:60]
-    if safe != value:  # two different texts must not share a directory
-        safe += "~" + hashlib.sha256(value.encode()).hexdigest()[:6]
+    if isinstance(value, float):
+        short = f"{value:.10g}"
+        return short if float(short) == value else repr(value)
+    return _safe(str(value))
+
+
+def _safe(text: str) -> str:
+    """Text as a part of a directory's name: it can neither leave the folder nor clash."""
+    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", text)[:60]
+    if safe != text:  # two different texts must not share a directory
+        safe += "~" + hashlib.sha256(text.encode(errors="replace")).hexdigest()[:6]
     return safe

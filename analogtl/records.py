@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from analogtl.errors import ExperimentError, RunError
 
@@ -93,6 +96,8 @@ TEXT = {
     "shape",
 }
 
+LARGEST_JSON = 100_000_000  # bytes; a trial's record has thousands
+
 Row = Mapping[str, Any]
 
 
@@ -105,27 +110,42 @@ def axis_columns(columns: Iterable[str]) -> list[str]:
 # -- writing ---------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` when the block ends well.
+
+    At any moment, also after a crash, either the old or the new content is there, whole.
+
+    Raises:
+        RunError: If it cannot be written (disk full, read-only, ...).
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that at any moment either the old or the new content is there, whole.
 
     Raises:
         RunError: If it cannot be written (disk full, read-only, ...).
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -146,6 +166,36 @@ def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
     for row in rows:
         writer.writerow([_cell(row.get(column)) for column in columns])
     return text.getvalue()
+
+
+def write_joined(path: Path, base: Sequence[str], files: Sequence[Path]) -> None:
+    """Write several CSV files as one, atomically, a line at a time: memory stays flat.
+
+    Args:
+        path: The file to write.
+        base: Columns that come first, in this order; every further column of a file follows.
+        files: The files. One that is not there (any more) counts as empty.
+
+    Raises:
+        RunError: If one is not a readable CSV file, or the result cannot be written.
+    """
+    columns = dict.fromkeys(base)
+    for file in files:
+        for header in itertools.islice(_lines(file), 1):
+            columns.update(dict.fromkeys(header))
+    with atomic_file(path) as target:
+        writer = csv.writer(codecs.getwriter("utf-8")(target), lineterminator="\n")
+        writer.writerow(columns)
+        for file in files:
+            lines = _lines(file)
+            header = next(lines, [])
+            if header == list(columns):
+                writer.writerows(lines)
+                continue
+            places = {name: place for place, name in enumerate(header)}
+            order = [places.get(name) for name in columns]
+            for line in lines:
+                writer.writerow("" if place is None else line[place] for place in order)
 
 
 def columns_of(base: Sequence[str], rows: Iterable[Row]) -> list[str]:
@@ -179,9 +229,11 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        RunError: If it is not there or not whole.
+        RunError: If it is not there, not whole, or too large to be one of ours.
     """
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise RunError(f"{path}: too large for a file of a run")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable JSON file: {error}") from None
@@ -193,18 +245,32 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     Raises:
         RunError: If it is not there or a line has a wrong number of cells.
     """
+    if not path.is_file():
+        raise RunError(f"{path}: not a readable CSV file: no such file")
+    lines = _lines(path)
+    header = next(lines, None)
+    if header is None:
+        raise RunError(f"{path}: empty")
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    """The lines of a CSV file, header first, each with as many cells; none if it is missing."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
+            reader = csv.reader(file)
+            header = next(reader, None)
+            if header is None:
+                return
+            yield header
+            for number, line in enumerate(reader, 2):
+                if len(line) != len(header):
+                    raise RunError(f"{path}:{number}: {len(line)} cells, expected {len(header)}")
+                yield line
+    except FileNotFoundError:
+        return
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path}: not a readable CSV file: {error}") from None
-    if not lines:
-        raise RunError(f"{path}: empty")
-    header, *body = lines
-    for number, line in enumerate(body, 2):
-        if len(line) != len(header):
-            raise RunError(f"{path}:{number}: {len(line)} cells, expected {len(header)}")
-    return [dict(zip(header, line, strict=True)) for line in body]
 
 
 def read_trials(*where: str | Path) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from analogtl.experiment import Experiment, Training, content_key
 from analogtl.experiment_file import load_experiment
 from analogtl.grid import Trial, trials_of
 from analogtl.models import build_model, replace_head
-from analogtl.runs import RunDir
+from analogtl.runs import Options, RunDir, pretrain_settings
 from analogtl.training import (
     EpochDone,
     Position,
@@ -44,24 +44,6 @@ Rows = list[dict[str, Any]]
 # time since the last one; in between, `checkpoint_minutes` decides.
 SAVING_SHARE = 0.05
 POSITION = ("epoch", "batch", "loss_sum", "wrong", "seen", "wall_s")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run, as opposed to what: none of it changes a result.
-
-    Attributes:
-        checkpoint_minutes: In the middle of an epoch, save at least this often.
-        deadline: Time (as of `time.time`) at which to save and stop; None for never.
-        max_trial_hours: Hours after which one trial fails; None for no limit.
-        stop_on_divergence: End a trial as failed when its training loss has grown beyond twice
-            that of guessing.
-    """
-
-    checkpoint_minutes: float = 10.0
-    deadline: float | None = None
-    max_trial_hours: float | None = None
-    stop_on_divergence: bool = False
 
 
 class Stopped(RunError):
@@ -109,16 +91,6 @@ def prepare_torch(threads: int | None = None) -> None:
 # -- pretrain --------------------------------------------------------------------------------------
 
 
-def pretrain_settings(experiment: Experiment) -> dict[str, Any]:
-    """What a pretrained model depends on beside the images themselves."""
-    whole = experiment.resolved()
-    return {
-        "model": whole["model"],
-        "pretrain": whole["pretrain"],
-        "size": whole["data"]["image_size"],
-    }
-
-
 def pretrained_path(experiment: Experiment, run: RunDir) -> Path:
     """Stem of the shared checkpoint's files; the name holds the hashes of settings and images."""
     key = content_key(pretrain_settings(experiment))
@@ -143,7 +115,10 @@ def pretrain(
     """
     prepare_torch()
     path = pretrained_path(experiment, run)
-    with runs.lock_file(run.pretrained / ".locks" / f"{path.parent.name}.lock"):
+    lock = run.pretrained / ".locks" / f"{path.parent.name}.lock"
+    with runs.lock_file(lock, until=options.over) as held:
+        if not held:
+            raise Stopped("stopped while another process pretrains; the next call goes on")
         found = _find_pretrained(experiment, run, path)
         if found is not None:
             return found
@@ -328,7 +303,7 @@ def run_trial(
         The row of ``trials.csv``. Its status is done, failed (the message says why), busy
         (another process has the trial) or stopped (the deadline came).
     """
-    with run.lock(f"trial-{content_key(trial.id)}", wait=False) as held:
+    with run.trial_lock(trial.id, wait=False) as held:
         if not held:
             return {**_trial_row(trial, None, ""), "status": "busy"}
         record = run.finished(trial)
@@ -457,6 +432,7 @@ class Fit:
             start=position,
             pause=self._due,
         ):
+            last = False
             if isinstance(event, Position):
                 self._save(event)
             else:
@@ -465,14 +441,15 @@ class Fit:
                 self._check(event)
                 last = event.epoch == self.section.epochs
                 since = time.monotonic() - self._saved
-                if not last and (self._over() or self._cost <= SAVING_SHARE * since):
+                if not last and (self.options.over() or self._cost <= SAVING_SHARE * since):
                     self._save(event.next)
                 yield new
-            if self._over():
+            if last:  # nothing is left to stop
+                continue
+            if self.options.over():
                 raise Stopped("stopped at the deadline; the next call goes on")
-            limit = self.options.max_trial_hours
-            if limit and self.spent + time.monotonic() - self._began > 3600 * limit:
-                raise RunError(f"took longer than {limit:g} hours")
+            if self._too_long():
+                raise RunError(f"took longer than {self.options.max_trial_hours:g} hours")
 
     def changed(self) -> tuple[float, dict[str, float]]:
         """Share of analog cells that moved since epoch 0: over all, and by layer."""
@@ -487,10 +464,12 @@ class Fit:
 
     def _due(self) -> bool:
         minutes = (time.monotonic() - self._saved) / 60
-        return minutes >= self.options.checkpoint_minutes or self._over()
+        wanted = minutes >= self.options.checkpoint_minutes
+        return wanted or self.options.over() or self._too_long()
 
-    def _over(self) -> bool:
-        return self.options.deadline is not None and time.time() >= self.options.deadline
+    def _too_long(self) -> bool:
+        limit = self.options.max_trial_hours
+        return limit is not None and self.spent + time.monotonic() - self._began > 3600 * limit
 
     def _check(self, event: EpochDone) -> None:
         guess = torch.log(torch.tensor(float(self.task.n_classes))).item()
