@@ -82,7 +82,9 @@ def to_analog(
     notes = [f"{name} stays digital: {reason}" for name, reason in refused.items()]
     engines: dict[str, str] = {}
 
-    def layer_config(name: str, _module: nn.Module, _config: RPUConfig) -> RPUConfig:
+    def layer_config(name: str, module: nn.Module, unused: RPUConfig) -> RPUConfig:
+        if type(module) not in CONVERTIBLE:  # aihwkit also asks for containers, which have no tiles
+            return unused
         config = build_rpu_config(
             analog,
             tokens_per_image=tokens.get(name, 1),
