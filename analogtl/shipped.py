@@ -1,4 +1,4 @@
-"""The experiments that come with analogtl. Nothing is imported here that completion must wait for."""
+"""The experiments that come with analogtl; no schema is loaded to list them."""
 
 from __future__ import annotations
 
