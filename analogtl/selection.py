@@ -39,6 +39,7 @@ class Selection:
     Attributes:
         rows: The finished trials at the learning rate kept, with the columns and the index of the
             table they come from.
+        failed: The trials that failed at it, likewise.
         choices: One row per experiment x arm x algorithm x n_classes x level of every axis, with
             `lr` (kept), `lrs` (all that were tried, separated by spaces), `n_lrs`,
             `n_seeds_compared` (seeds that all candidates share), `error_validation` (mean over
@@ -47,6 +48,7 @@ class Selection:
     """
 
     rows: pd.DataFrame
+    failed: pd.DataFrame
     choices: pd.DataFrame
 
 
@@ -89,17 +91,20 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
 
     keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in trials]
     keys += axis_columns(trials)
-    kept: list[pd.DataFrame] = []
+    kept = []
+    failed = []
     choices: list[dict[str, object]] = []
     if len(trials):
         # sort=False also spares comparing levels of mixed types.
         for key, level in trials.groupby(keys, dropna=False, sort=False):
-            rows, choice = _choose(level)
-            kept.append(rows)
+            mine, choice = _choose(level)
+            kept.append(level[mine & finished(level)])
+            failed.append(level[mine & ~finished(level)])
             choices.append(dict(zip(keys, key, strict=True)) | choice)
     columns = [*keys, *_CHOICE_COLUMNS]
     return Selection(
         rows=pd.concat(kept).sort_index() if kept else trials.copy(),
+        failed=pd.concat(failed).sort_index() if failed else trials.copy(),
         choices=pd.DataFrame(choices, columns=columns),
     )
 
@@ -109,8 +114,8 @@ _CHOICE_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _choose(level: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Rows kept and the choice, for the trials of one level of one arm."""
+def _choose(level: pd.DataFrame) -> tuple[pd.Series[bool], dict[str, object]]:
+    """Which rows have the learning rate kept, and the choice, for one level of one arm."""
     import pandas as pd
 
     done = finished(level)
@@ -148,7 +153,7 @@ def _choose(level: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, object]]:
             best = min(candidates, key=lambda rate: (errors[rate], rate))
         error = errors[best]
     mine = lr.eq(best)
-    return level[done & mine], {
+    return mine, {
         "lr": best if level["lr"].notna().any() else None,
         "lrs": " ".join(f"{rate:g}" for rate in rates),
         "n_lrs": len(rates),
