@@ -1,0 +1,534 @@
+"""The fast tile: an aihwkit analog tile whose simulator is the fast engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from aihwkit.exceptions import TileError
+from aihwkit.simulator.tiles.analog import AnalogTile
+from aihwkit.simulator.tiles.base import SimulatorTile
+from torch import Tensor
+
+from analogtl.analog.fast import io as fast_io
+from analogtl.analog.fast import kernels as k
+from analogtl.analog.fast.config import (
+    FastRPUConfig,
+    device_numbers,
+    io_numbers,
+    plain_device,
+    spec_of,
+)
+from analogtl.analog.fast.devices import draw_device
+from analogtl.analog.fast.random import (
+    BACKWARD,
+    FORWARD,
+    PEEK,
+    SET,
+    fill_normals,
+    stream,
+)
+
+FORMAT = 1  # of a captured state
+_ARRAYS = (
+    "fast", "weight", "slow", "means", "x_bits", "d_bits", "start", "in_chop", "switched",
+    "out_chop", "counts", "averages", "reset_bias",
+)  # fmt: skip
+_UNSIGNED = {"x_bits": np.uint32, "d_bits": np.uint32, "out_chop": np.uint32}
+
+
+class FastSimulatorTile(SimulatorTile):
+    """State and operations of one crossbar tile with ``x_size`` columns and ``d_size`` rows.
+
+    Args:
+        x_size: Number of inputs.
+        d_size: Number of outputs.
+        rpu_config: A ``FastRPUConfig``.
+        number: The tile's number among those made from the configuration.
+        draw: Whether to draw devices and program zero weights; without, the state is to be loaded.
+    """
+
+    def __init__(
+        self,
+        x_size: int,
+        d_size: int,
+        rpu_config: FastRPUConfig,
+        number: int = 0,
+        draw: bool = True,
+    ) -> None:
+        self.x_size, self.d_size = x_size, d_size
+        self.learning_rate = 0.01
+        self.number = number
+        self.seed = np.uint64(stream(np.uint64(rpu_config.seed & (2**64 - 1)), 0, number))
+        self.devices = [plain_device(d) for d in rpu_config.device.unit_cell_devices]
+        self.compound = rpu_config.device
+        self.dw_min = [float(d.dw_min) for d in self.devices]
+        self._config = rpu_config
+        self.forward_io = io_numbers(rpu_config.forward, forward=True)
+        self.backward_io = io_numbers(rpu_config.backward, forward=False)
+        self._make_spec()
+        rows = -(-d_size // k.CHUNK) * k.CHUNK
+        n_words = 32
+        while n_words < 128 and n_words * 32 < x_size + k.BLOCK + 64:
+            n_words *= 2
+        while n_words * 32 < 2 * self.spec.desired_bl + 64:
+            n_words *= 2
+        agad = self.spec.dynamic
+        self.fast = np.zeros((x_size, 8, rows), np.float32)
+        self.weight = np.zeros((x_size, rows), np.float32)
+        self.slow = np.zeros((x_size, 6, rows), np.float32)
+        self.means = np.zeros((x_size if agad else 1, 2, rows if agad else k.CHUNK), np.float32)
+        self.x_bits = np.zeros((n_words, 2, x_size), np.uint32)
+        self.d_bits = np.zeros((n_words, 2, rows), np.uint32)
+        self.start = np.zeros(x_size, np.int64)
+        self.in_chop = np.zeros(x_size, np.uint8)
+        self.switched = np.zeros(x_size, np.uint8)
+        self.out_chop = np.zeros(rows, np.uint32)
+        self.counts = np.zeros(10, np.int64)
+        self.averages = np.zeros(3, np.float32)
+        self.averages[k.COUNT_LR] = 1.0
+        self.reset_bias = np.zeros((2, x_size, d_size), np.float32)
+        if draw:
+            self._draw()
+            self.set_weights(torch.zeros(d_size, x_size))
+
+    # -- construction -----------------------------------------------------------------------------
+
+    def _make_spec(self) -> None:
+        self.spec = spec_of(self._config, self.x_size, (self.dw_min[0], self.dw_min[1]))
+
+    def _draw(self) -> None:
+        """Draw both devices' cells; the first tile of a configuration gets aihwkit's own draw."""
+        seed = int(self.compound.construction_seed)
+        if seed == 0 or self.number > 0:
+            seed = int(stream(self.seed if seed == 0 else np.uint64(seed), 1, self.number))
+        state = seed % 2147483647 or 1
+        saved, has_saved = np.float32(0.0), False
+        cells = np.zeros((self.x_size, 6, self.fast.shape[2]), np.float32)
+        for n, device in enumerate(self.devices):
+            numbers, is_reference = device_numbers(device)
+            flags = (
+                bool(device.dw_min_dtod_log_normal),
+                bool(device.enforce_consistency),
+                bool(device.perfect_bias),
+                is_reference,
+                bool(getattr(device, "subtract_symmetry_point", False)),
+                self.d_size,
+            )
+            state, saved, has_saved = draw_device(
+                cells, numbers, flags, state, np.float32(saved), has_saved
+            )
+            if n == 0:
+                self.fast[:, k.REFERENCE : k.STEP_DOWN + 1] = cells[:, :5]
+            else:
+                self.slow[:, k.C_REFERENCE : k.C_DOWN + 1] = cells[:, :5]
+            self.reset_bias[n] = cells[:, 5, : self.d_size]
+
+    # -- forward, backward, update ----------------------------------------------------------------
+
+    def _matrix(self) -> Tensor:
+        """C's apparent weights, ``[x_size, d_size]``, in place."""
+        return torch.from_numpy(self.weight)[:, : self.d_size]
+
+    def _rows(self, values: Tensor, size: int, trans: bool, bias: bool) -> Tensor:
+        """``values`` as ``[N, size]`` float32 rows without gradient."""
+        values = values.detach()
+        if values.dtype != torch.float32:
+            raise TileError("the fast engine computes in float32")
+        if values.dim() < 1 or values.shape[0 if trans else -1] != size - int(bias):
+            raise TileError(f"Invalid dimensions: expected {size - int(bias)} values per vector.")
+        flat = (
+            values.reshape(values.shape[0], -1).T if trans else values.reshape(-1, size - int(bias))
+        )
+        if bias:
+            flat = torch.cat([flat, torch.ones(flat.shape[0], 1)], dim=1)
+        return flat.contiguous()
+
+    @staticmethod
+    def _shaped(flat: Tensor, like: Tensor, in_trans: bool, out_trans: bool) -> Tensor:
+        shape = list(like.shape)
+        batch = shape[1:] if in_trans else shape[:-1]
+        if out_trans:
+            return flat.T.reshape([flat.shape[1], *batch]).contiguous()
+        return flat.reshape([*batch, flat.shape[1]])
+
+    def _product(self, rows: Tensor, matrix: Tensor, io: fast_io.IO, purpose: int) -> Tensor:
+        """``rows @ matrix`` through one direction's periphery."""
+        if io.is_perfect:
+            out = rows @ matrix
+            return out if io.out_scale == 1.0 else out * float(io.out_scale)
+        counter = int(self.counts[k.PEEKS + 1])
+        self.counts[k.PEEKS + 1] += 1
+        n = rows.shape[0]
+        scale = np.empty(n, np.float32)
+        passed = np.empty(n, np.uint8)
+        fast_io.scales(rows.numpy(), io, scale)
+        managed_scale = io.noise_management != fast_io.NONE
+        dead = managed_scale and (purpose == BACKWARD or io.inp_noise <= 0.0)
+        out = self._pass(rows, matrix, io, scale, 1.0, dead, passed, purpose, counter)
+        reduction = 1.0
+        todo = None
+        while io.bound_management and not passed.all():
+            if int(reduction) > io.max_bm_factor or (
+                io.inp_res > 0.0 and reduction > io.max_bm_res / io.inp_res
+            ):
+                break
+            again = np.flatnonzero(passed == 0)
+            todo = again if todo is None else todo[again]
+            scale = scale[again]
+            reduction *= 2.0
+            counter = int(self.counts[k.PEEKS + 1])
+            self.counts[k.PEEKS + 1] += 1
+            passed = np.empty(len(todo), np.uint8)
+            index = torch.from_numpy(todo)
+            out[index] = self._pass(
+                rows[index], matrix, io, scale, reduction, dead, passed, purpose, counter
+            )
+        return out
+
+    def _pass(
+        self, rows: Tensor, matrix: Tensor, io: fast_io.IO, scale: Any, reduction: float,
+        dead: bool, passed: Any, purpose: int, counter: int,
+    ) -> Tensor:  # fmt: skip
+        inputs = torch.empty_like(rows)
+        factor = np.float32(reduction)
+        fast_io.prepare(
+            rows.numpy(), io, scale, factor, inputs.numpy(), self.seed, purpose, counter
+        )
+        out = inputs @ matrix
+        fast_io.finish(
+            out.numpy(), io, scale, factor, io.bound_management, dead, passed, self.seed, purpose,
+            counter,
+        )  # fmt: skip
+        return out
+
+    def forward(
+        self,
+        x_input: Tensor,
+        bias: bool = False,
+        in_trans: bool = False,
+        out_trans: bool = False,
+        is_test: bool = False,
+        non_blocking: bool = False,
+    ) -> Tensor:
+        """Matrix product with the weights of C: ``[..., in]`` to ``[..., out]``."""
+        rows = self._rows(x_input, self.x_size, in_trans, bias)
+        out = self._product(rows, self._matrix(), self.forward_io, FORWARD)
+        return self._shaped(out, x_input, in_trans, out_trans)
+
+    def backward(
+        self,
+        d_input: Tensor,
+        bias: bool = False,
+        in_trans: bool = False,
+        out_trans: bool = False,
+        non_blocking: bool = False,
+    ) -> Tensor:
+        """Product with the transposed weights of C: ``[..., out]`` to ``[..., in]``."""
+        rows = self._rows(d_input, self.d_size, in_trans, False)
+        out = self._product(rows, self._matrix().T, self.backward_io, BACKWARD)
+        if bias:
+            out = out[:, :-1].contiguous()
+        return self._shaped(out, d_input, in_trans, out_trans)
+
+    def update(
+        self,
+        x_input: Tensor,
+        d_input: Tensor,
+        bias: bool = False,
+        in_trans: bool = False,
+        out_trans: bool = False,
+        non_blocking: bool = False,
+    ) -> None:
+        """The analog update with inputs ``[..., in]`` and output gradients ``[..., out]``."""
+        if self.learning_rate == 0.0:
+            return
+        x = self._rows(x_input, self.x_size, in_trans, bias)
+        d = self._rows(d_input, self.d_size, out_trans, False)
+        if x.shape[0] != d.shape[0]:
+            raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
+        if x.shape[0] == 0:
+            return
+        k.update(
+            x.numpy(), d.numpy(), np.float32(self.learning_rate), self.fast, self.weight, self.slow,
+            self.means, self.x_bits, self.d_bits, self.start, self.in_chop, self.switched,
+            self.out_chop, self.counts, self.averages, self.spec, self.seed,
+        )  # fmt: skip
+
+    # -- weights and hidden parameters ------------------------------------------------------------
+
+    def get_weights(self) -> Tensor:
+        """A copy of C's apparent weights ``[out, in]``."""
+        return self._matrix().T.contiguous()
+
+    def set_weights(self, weight: Tensor) -> None:
+        """Program C, clipped to its cells' bounds; A's apparent weights become 0, as in aihwkit.
+
+        aihwkit also restarts the count of updates and the column to be read next.
+        """
+        if tuple(weight.shape) != (self.d_size, self.x_size):
+            raise RuntimeError(
+                f"Invalid weights dimensions: expected [{self.d_size},{self.x_size}] tensor"
+            )
+        self._flush()
+        target = weight.detach().to(torch.float32).T.contiguous().numpy()
+        d = self.d_size
+        low, high = self.slow[:, k.C_MIN, :d], self.slow[:, k.C_MAX, :d]
+        # the minimum first and then the maximum, where a cell's bounds are the wrong way round
+        programmed = np.maximum(np.minimum(target, high), low)
+        self.slow[:, k.C_PERSISTENT, :d] = programmed
+        self.weight[:, :d] = programmed
+        if self.spec.slow_write_noise > 0.0 and self.devices[1].apply_write_noise_on_set:
+            noise = np.empty(self.weight.size + (self.weight.size & 1), np.float32)
+            fill_normals(noise, np.uint64(stream(self.seed, SET, int(self.counts[k.PEEKS + 1]))))
+            self.counts[k.PEEKS + 1] += 1
+            noise = noise[: self.weight.size].reshape(self.weight.shape)
+            self.weight[:, :d] += self.spec.slow_write_noise * noise[:, :d]
+        self.fast[:, k.APPARENT] = 0.0
+        if self.spec.fast_write_noise <= 0.0:
+            self.fast[:, k.PERSISTENT] = 0.0
+        self.counts[k.UPDATES] = 0
+        self.counts[k.COLUMN] = 0
+
+    def set_weights_uniform_random(self, bmin: float, bmax: float) -> None:
+        """Program weights drawn uniformly between ``bmin`` and ``bmax``."""
+        rng = np.random.default_rng([int(self.seed), int(self.counts[k.PEEKS + 1])])
+        self.counts[k.PEEKS + 1] += 1
+        values = rng.uniform(bmin, bmax, (self.d_size, self.x_size)).astype(np.float32)
+        self.set_weights(torch.from_numpy(values))
+
+    def _flush(self) -> None:
+        """Bring all of A to now, in place."""
+        if int(self.counts[k.SLOT]) > int(self.start.min()):
+            k.flush(
+                self.fast, self.x_bits, self.d_bits, self.start, self.in_chop, self.counts,
+                self.spec, self.seed, k.FLUSH,
+            )  # fmt: skip
+            self.counts[k.BLOCKS] += 1
+
+    def _current_fast(self) -> np.ndarray:
+        """A's cells brought to now in a copy: looking does not disturb the run."""
+        fast, start = self.fast.copy(), self.start.copy()
+        if int(self.counts[k.SLOT]) > int(start.min()):
+            k.flush(
+                fast, self.x_bits, self.d_bits, start, self.in_chop, self.counts, self.spec,
+                self.seed, PEEK,
+            )  # fmt: skip
+        return fast
+
+    def _parameter_names(self, n: int) -> list[str]:
+        device = self.devices[n]
+        names = ["max_bound", "min_bound", "dwmin_up", "dwmin_down", "decay_scales",
+                 "diffusion_rates", "reset_bias", "drift_nu"]  # fmt: skip
+        if device.write_noise_std > 0.0:
+            names.append("persistent_weights")
+        names += ["reference"] if device_numbers(device)[1] else ["slope_up", "slope_down"]
+        return [f"{name}_{n}" for name in [*names, "hidden_weights"]]
+
+    def get_hidden_parameter_names(self) -> list[str]:
+        """The names of ``get_hidden_parameters``' slices, those of aihwkit."""
+        names = self._parameter_names(0) + self._parameter_names(1)
+        if self.spec.dynamic:
+            return [*names, "buffered_FP_weight", "running_mean_weight", "past_mean_weight"]
+        return [*names, "buffered_FP_weight_0"]
+
+    def get_hidden_parameters(self) -> Tensor:
+        """Devices, weights and buffer ``[names, out, in]``, A as it is now.
+
+        A's cells are brought to this moment in a copy, so that looking does not change the run.
+        """
+        fast = self._current_fast()
+        d = self.d_size
+        out = []
+        for n in range(2):
+            cells = fast if n == 0 else self.slow
+            first = k.REFERENCE if n == 0 else k.C_REFERENCE
+            ref, top, bottom, up, down = (cells[:, first + i, :d] for i in range(5))
+            apparent = fast[:, k.APPARENT, :d] if n == 0 else self.weight[:, :d]
+            zero, one = np.zeros_like(top), np.ones_like(top)
+            values = [top, bottom, up, down, one, zero, self.reset_bias[n], zero]
+            if self.devices[n].write_noise_std > 0.0:
+                values.append(cells[:, 0, :d])
+            if device_numbers(self.devices[n])[1]:
+                values.append(ref)
+            else:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    values.append(np.where(top != 0.0, -up / top, zero))
+                    values.append(np.where(bottom != 0.0, -down / bottom, zero))
+            out += [*values, apparent]
+        out.append(fast[:, k.BUFFER, :d])
+        if self.spec.dynamic:
+            out += [self.means[:, 0, :d], self.means[:, 1, :d]]
+        return torch.stack([torch.from_numpy(np.ascontiguousarray(v.T)) for v in out])
+
+    def set_hidden_parameters(self, params: Tensor) -> None:
+        """Set devices, weights and buffer from ``[names, out, in]``, exactly as given.
+
+        aihwkit overwrites the persistent with the apparent weights here; this does not.
+        """
+        d = self.d_size
+        names = self.get_hidden_parameter_names()
+        if tuple(params.shape) != (len(names), d, self.x_size):
+            raise RuntimeError("hidden parameters of another tile")
+        p = {
+            name: value.detach().to(torch.float32).T.contiguous().numpy()
+            for name, value in zip(names, params, strict=True)
+        }
+        fields = ("max_bound", "min_bound", "dwmin_up", "dwmin_down")
+        for n in range(2):
+            cells = self.fast if n == 0 else self.slow
+            first = (k.REFERENCE if n == 0 else k.C_REFERENCE) + 1
+            for i, name in enumerate(fields):
+                cells[:, first + i, :d] = p[f"{name}_{n}"]
+            if f"reference_{n}" in p:
+                cells[:, first - 1, :d] = p[f"reference_{n}"]
+            self.reset_bias[n] = p[f"reset_bias_{n}"]
+            hidden = p[f"hidden_weights_{n}"]
+            cells[:, 0, :d] = p.get(f"persistent_weights_{n}", hidden)
+            if n == 0:
+                self.fast[:, k.APPARENT, :d] = hidden
+            else:
+                self.weight[:, :d] = hidden
+            mean = float((np.abs(p[f"dwmin_up_{n}"]) + np.abs(p[f"dwmin_down_{n}"])).mean() / 2)
+            if abs(mean - self.dw_min[n]) / self.dw_min[n] > 2 * self.devices[n].dw_min_dtod + 1e-5:
+                self.dw_min[n] = mean
+                self._make_spec()
+        dynamic = self.spec.dynamic
+        self.fast[:, k.BUFFER, :d] = p["buffered_FP_weight" + ("" if dynamic else "_0")]
+        if dynamic:
+            self.means[:, 0, :d] = p["running_mean_weight"]
+            self.means[:, 1, :d] = p["past_mean_weight"]
+        self.start[:] = self.counts[k.SLOT]
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """The complete state as tensors, numbers and lists; loading it restores every bit."""
+        out: dict[str, Any] = {
+            "format": FORMAT,
+            "x_size": self.x_size,
+            "d_size": self.d_size,
+            "seed": str(int(self.seed)),
+            "number": self.number,
+            "learning_rate": float(self.learning_rate),
+            "dw_min": [float(v) for v in self.dw_min],
+        }
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            if name in _UNSIGNED:
+                array = array.view(np.int32)
+            out[name] = torch.from_numpy(array.copy())
+        return out
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises:
+            TileError: if the state is of another kind of tile.
+        """
+        if int(state["format"]) != FORMAT:
+            raise TileError(f"tile state of format {state['format']}, expected {FORMAT}")
+        if (int(state["x_size"]), int(state["d_size"])) != (self.x_size, self.d_size):
+            raise TileError("tile state of another size")
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            value = state[name].detach().cpu().numpy()
+            if name in _UNSIGNED:
+                value = value.view(np.uint32)
+            if value.shape != array.shape or value.dtype != array.dtype:
+                raise TileError(f"tile state: unexpected shape of {name}")
+            array[...] = value
+        self.seed = np.uint64(int(state["seed"]))
+        self.number = int(state["number"])
+        self.learning_rate = float(state["learning_rate"])
+        self.dw_min = [float(v) for v in state["dw_min"]]
+        self._make_spec()
+
+    def dump_extra(self) -> dict[str, Any]:
+        """What a state_dict keeps beside the hidden parameters: the complete state."""
+        return self.state()
+
+    def load_extra(self, extra: dict[str, Any], strict: bool = False) -> None:
+        """Restore ``dump_extra``'s state."""
+        if "format" in extra:
+            self.load_state(extra)
+        elif strict:
+            raise TileError("not a state of the fast engine")
+
+    # -- small things -----------------------------------------------------------------------------
+
+    def get_x_size(self) -> int:
+        """Number of columns."""
+        return self.x_size
+
+    def get_d_size(self) -> int:
+        """Number of rows."""
+        return self.d_size
+
+    def get_learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        return self.learning_rate
+
+    def set_learning_rate(self, learning_rate: float | None) -> None:
+        """Set the learning rate of the next updates."""
+        if learning_rate is not None:
+            self.learning_rate = float(learning_rate)
+
+    def get_brief_info(self) -> str:
+        """One line about the tile."""
+        return f"FastTile[{type(self.compound).__name__}]({self.d_size},{self.x_size})"
+
+    def get_meta_parameters(self) -> Any:
+        """The configuration's numbers for the update."""
+        return self.spec
+
+    def get_hidden_update_index(self) -> int:
+        """The device that receives the update: always A."""
+        return 0
+
+    def set_hidden_update_index(self, index: int) -> None:
+        """Ignored, as for every transfer compound."""
+
+
+class FastTile(AnalogTile):
+    """An analog tile on the fast engine; made through ``fast_rpu_config``."""
+
+    supports_indexed = False
+
+    def _create_simulator_tile(  # type: ignore[override]
+        self, x_size: int, d_size: int, rpu_config: FastRPUConfig
+    ) -> FastSimulatorTile:
+        return FastSimulatorTile(x_size, d_size, rpu_config, rpu_config.tile_count.next())
+
+    def _recreate_simulator_tile(  # type: ignore[override]
+        self, x_size: int, d_size: int, rpu_config: FastRPUConfig
+    ) -> FastSimulatorTile:
+        return FastSimulatorTile(x_size, d_size, rpu_config, draw=False)
+
+    def cuda(self, device: Any = None) -> FastTile:
+        """The fast engine runs on the CPU.
+
+        Raises:
+            TileError: always.
+        """
+        raise TileError("the fast engine runs on the CPU")
+
+
+def tile_state(tile: FastTile) -> dict[str, Any]:
+    """A tile's complete analog state as a flat dictionary of tensors, numbers, strings and lists."""
+    return tile.tile.state()
+
+
+def load_tile_state(tile: FastTile, state: dict[str, Any]) -> None:
+    """Restore what ``tile_state`` returned, bit for bit.
+
+    Raises:
+        TileError: if the state belongs to another kind of tile.
+    """
+    tile.tile.load_state(state)
+
+
+def weights_copy(tile: FastTile) -> Tensor:
+    """A copy of the weights of C as they are stored, in any order of axes: to count changed cells."""
+    return tile.tile._matrix().clone()
