@@ -96,13 +96,23 @@ class RunDir:
         Raises:
             RunError: If the name, or a link on the way, would lead out of the run directory.
         """
-        if trial_id in ("", ".", "..") or Path(trial_id).name != trial_id or "\0" in trial_id:
-            raise RunError(f"{trial_id!r}: not the name of a trial")
-        folder = self.path / "trials"
-        for path in (folder, folder / trial_id):
+        return self.inside("trials", trial_id)
+
+    def inside(self, *parts: str) -> Path:
+        """A path below the run directory, made of plain names and through no link.
+
+        Raises:
+            RunError: If it could lie elsewhere.
+        """
+        path = self.path
+        for part in parts:
+            strange = part in ("", ".", "..") or Path(part).name != part or not part.isprintable()
+            if strange or len(part.encode(errors="replace")) > 255:
+                raise RunError(f"{part!r}: not a name of something in a run directory")
+            path /= part
             if path.is_symlink():
-                raise RunError(f"{path}: is a link; expected a folder of this run")
-        return folder / trial_id
+                raise RunError(f"{path}: is a link; expected a part of this run")
+        return path
 
     def create(
         self,
@@ -367,6 +377,23 @@ def usage() -> dict[str, Any]:
     if sys.platform == "darwin":
         peak //= 1024
     return {"peak_memory_mb": round(peak / 1024), "host": platform.node()}
+
+
+def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> dict[str, Any]:
+    """What the row of ``trials.csv`` says before there is any result."""
+    installed = versions()
+    return {
+        "experiment": trial.experiment.name,
+        "trial": trial.id,
+        "seed": trial.seed,
+        "arm": trial.arm,
+        **trial.axes,
+        "lr": trial.lr,
+        "algorithm": trial.experiment.analog.algorithm if trial.is_analog else "",
+        "engine": engine,
+        "n_classes": n_classes,
+        **{name: installed[name] for name in ("analogtl", "aihwkit", "torch")},
+    }
 
 
 def pretrain_settings(experiment: Experiment) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from analogtl.experiment import Experiment, Training, content_key
 from analogtl.experiment_file import load_experiment
 from analogtl.grid import Trial, trials_of
 from analogtl.models import build_model, replace_head
-from analogtl.runs import Options, RunDir, pretrain_settings
+from analogtl.runs import Options, RunDir, pretrain_settings, trial_row
 from analogtl.training import (
     EpochDone,
     Position,
@@ -281,7 +281,7 @@ def finetune(
         _, by_layer = fit.changed()
         layers = [{**row, "weights_changed": by_layer[row["layer"]]} for row in layers]
     row = {
-        **_trial_row(trial, task.n_classes, engine),
+        **trial_row(trial, task.n_classes, engine),
         "status": "done",
         **_outcome(rows),
         "wall_s": fit.spent + time.perf_counter() - began,
@@ -305,7 +305,7 @@ def run_trial(
     """
     with run.trial_lock(trial.id, wait=False) as held:
         if not held:
-            return {**_trial_row(trial, None, ""), "status": "busy"}
+            return {**trial_row(trial), "status": "busy"}
         record = run.finished(trial)
         if record is not None:
             return dict(record["row"])
@@ -321,7 +321,7 @@ def run_trial(
                     return dict(stop.value)
                 records.write_json(progress, _progress(trial, rows))
         except Stopped as error:
-            return {**_trial_row(trial, None, ""), "status": "stopped", "message": str(error)}
+            return {**trial_row(trial), "status": "stopped", "message": str(error)}
         except (
             AnalogtlError,
             ArithmeticError,
@@ -331,7 +331,7 @@ def run_trial(
             ValueError,
         ) as error:
             row = {
-                **_trial_row(trial, None, ""),
+                **trial_row(trial),
                 "status": "failed",
                 "wall_s": time.perf_counter() - began,
                 "message": _one_line(error),
@@ -615,22 +615,6 @@ def _start_model(
 def _example(task: Task) -> Tensor:
     x_BCHW, _ = next(batches(task.test, 2, task=task, seed=0, epoch=0, shuffle=False))
     return x_BCHW
-
-
-def _trial_row(trial: Trial, n_classes: int | None, engine: str) -> dict[str, Any]:
-    installed = runs.versions()
-    return {
-        "experiment": trial.experiment.name,
-        "trial": trial.id,
-        "seed": trial.seed,
-        "arm": trial.arm,
-        **trial.axes,
-        "lr": trial.lr,
-        "algorithm": trial.experiment.analog.algorithm if trial.is_analog else "",
-        "engine": engine,
-        "n_classes": n_classes,
-        **{name: installed[name] for name in ("analogtl", "aihwkit", "torch")},
-    }
 
 
 def _outcome(rows: Rows) -> dict[str, Any]:
