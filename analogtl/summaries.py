@@ -8,12 +8,14 @@ empty for one seed), and ``n`` counts the trials behind it. Errors are in percen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analogtl.axes import AXES
+from analogtl.records import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS
 
 # In this order on every table and figure: the rivals first, the controls last.
 ARM_ORDER = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
@@ -24,16 +26,7 @@ ARM_LABELS = {
     "analog-scratch": "analog from scratch",
     "frozen-array": "frozen arrays (control)",
 }
-_NOT_AXES = frozenset(
-    (
-        *("experiment", "trial", "seed", "arm", "stage", "epoch", "split", "loss", "accuracy"),
-        *("error", "lr", "n_samples", "wall_s", "weights_changed", "resumed", "algorithm"),
-        *("engine", "n_classes", "status", "error_transfer", "error_final", "error_best"),
-        *("epoch_best", "error_validation", "analogtl", "aihwkit", "torch", "message", "layer"),
-        *("shape", "tiles", "relative_error", "share_clipped", "fast_lr", "transfer_lr"),
-        *("granularity", "tokens_per_image", "n", "position"),
-    )
-)
+_NOT_AXES = {*EPOCH_COLUMNS, *TRIAL_COLUMNS, *LAYER_COLUMNS, "n", "position"}
 
 
 def axis_columns(frame: pd.DataFrame) -> list[str]:
@@ -67,6 +60,11 @@ def arms_of(frame: pd.DataFrame) -> list[str]:
     present = {str(arm) for arm in frame["arm"].dropna().unique()}
     known = [arm for arm in ARM_ORDER if arm in present]
     return known + sorted(present.difference(known))
+
+
+def is_empty(value: object) -> bool:
+    """Whether a cell holds nothing: None, NA or nan."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def level_text(level: object) -> str:
@@ -108,7 +106,9 @@ def in_arm_order(frame: pd.DataFrame) -> pd.DataFrame:
 def setting_text(levels: dict[str, object]) -> str:
     """Levels in words, ``wtn = 5 %, spv = 10 %``; axes that do not apply are left out."""
     return ", ".join(
-        f"{axis} = {with_unit(axis, level)}" for axis, level in levels.items() if pd.notna(level)
+        f"{axis.rpartition('.')[2]} = {with_unit(axis, level)}"
+        for axis, level in levels.items()
+        if not is_empty(level)
     )
 
 

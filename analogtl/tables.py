@@ -6,7 +6,7 @@ in the paper's table is the value in the CSV file.
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -69,6 +69,7 @@ class Table:
         frame: All the numbers, unrounded; the CSV file holds exactly this.
         columns: What the other formats show.
         note: What a reader must know: what the spread is, what was left out.
+        experiment: The experiment that it is about; "" for several.
     """
 
     name: str
@@ -76,6 +77,12 @@ class Table:
     frame: pd.DataFrame
     columns: tuple[Column, ...]
     note: str = ""
+    experiment: str = ""
+
+    @property
+    def full_title(self) -> str:
+        """The title where the experiment is not clear from what stands around the table."""
+        return f"{self.experiment}: {self.title}" if self.experiment else self.title
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -97,7 +104,7 @@ def _cells(frame: pd.DataFrame, column: Column) -> list[Cell]:
 
 
 def _cell(value: object, column: Column) -> Cell:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if summaries.is_empty(value):
         return Cell(EMPTY, None)
     if column.kind == "arm":
         return Cell(summaries.arm_label(str(value)), summaries.arm_label(str(value)))
@@ -153,8 +160,8 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """A Markdown table with its title and note; numbers aligned right."""
-    heads = [_markdown_escape(column.heading) for column in table.columns]
-    body = [[_markdown_escape(cell.text) for cell in row] for row in table.rows()]
+    heads = [markdown_escape(column.heading) for column in table.columns]
+    body = [[markdown_escape(cell.text) for cell in row] for row in table.rows()]
     widths = [max(3, *(len(r[i]) for r in [heads, *body])) for i in range(len(heads))]
     right = [column.right for column in table.columns]
     lines = [
@@ -166,9 +173,9 @@ def to_markdown(table: Table) -> str:
         ),
         *(_markdown_line(row, widths, right) for row in body),
     ]
-    parts = [f"**{_markdown_escape(table.title)}**", "\n".join(lines)]
+    parts = [f"**{markdown_escape(table.title)}**", "\n".join(lines)]
     if table.note:
-        parts.append(_markdown_escape(table.note))
+        parts.append(markdown_escape(table.note))
     return "\n\n".join(parts) + "\n"
 
 
@@ -180,7 +187,8 @@ def _markdown_line(cells: Sequence[str], widths: Sequence[int], right: Sequence[
     return "| " + " | ".join(padded) + " |"
 
 
-def _markdown_escape(text: str) -> str:
+def markdown_escape(text: str) -> str:
+    """Text that Markdown prints as it is."""
     # Text from a file must stay text: no cell breaks, no markup, no HTML.
     for old, new in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), (">", "&gt;"), ("`", "\\`")):
         text = text.replace(old, new)
@@ -224,8 +232,8 @@ def to_latex(table: Table) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{latex_escape(_sentence(table.title))}{_latex_note(table.note)}}}",
-        rf"  \label{{tab:{table.name.replace('_', '-')}}}",
+        rf"  \caption{{{latex_escape(_sentence(table.full_title))}{_latex_note(table.note)}}}",
+        rf"  \label{{tab:{_label(table)}}}",
         rf"  \begin{{tabular}}{{{align}}}",
         r"    \toprule",
         "    " + " & ".join(latex_escape(c.heading) for c in table.columns) + r" \\",
@@ -245,6 +253,10 @@ def _latex_cell(cell: Cell) -> str:
     if isinstance(cell.value, float) and cell.text.startswith("-"):
         return f"${cell.text}$"
     return latex_escape(cell.text)
+
+
+def _label(table: Table) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{table.experiment} {table.name}").strip("-")
 
 
 def _latex_note(note: str) -> str:
@@ -273,11 +285,12 @@ def _axes(axes: Iterable[str]) -> list[Column]:
     return [Column(axis, label_of(axis), kind="level") for axis in axes]
 
 
-def outcomes_table(levels: pd.DataFrame, *, name: str, title: str, note: str = "") -> Table:
+def outcomes_table(levels: pd.DataFrame, *, experiment: str = "", note: str = "") -> Table:
     """Error per arm and level, from `summaries.levels`; columns without a value are left out."""
+    axes = summaries.axis_columns(levels)
     columns = [
         Column("arm", "arm", kind="arm"),
-        *_axes(summaries.axis_columns(levels)),
+        *_axes(axes),
         *([Column("lr", "learning rate", kind="level")] if levels["lr"].nunique() > 1 else []),
         Column("n", "n", kind="count"),
         Column("error_transfer", "error at epoch 0", "%", "mean"),
@@ -286,16 +299,65 @@ def outcomes_table(levels: pd.DataFrame, *, name: str, title: str, note: str = "
         Column("weights_changed", "cells changed", "%", "mean", scale=100),
         Column("wall_s_mean", "time per trial", kind="duration"),
     ]
+    title = "Test error" + (f" against {_and([label_of(a) for a in axes])}" if axes else " per arm")
     note = " ".join(part for part in (SPREAD_NOTE, note) if part)
-    return Table(name, title, levels, _kept(levels, columns), note)
+    return Table("outcomes", title, levels, _kept(levels, columns), note, experiment)
 
 
-def layers_table(layers: pd.DataFrame, *, name: str, title: str) -> Table:
-    """What was programmed and what moved per layer, from `summaries.layers`."""
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
+def learning_rates_table(
+    choices: pd.DataFrame, axes: Sequence[str], *, experiment: str = ""
+) -> Table:
+    """Which learning rates were tried at each level and which was kept (`analogtl.selection`)."""
     columns = [
         Column("arm", "arm", kind="arm"),
-        *_axes(summaries.axis_columns(layers)),
+        *_axes(axes),
+        Column("lrs", "tried"),
+        Column("lr", "kept", kind="level"),
+        Column("error_validation", "validation error", "%", "number", digits=2),
+        Column("n_seeds_compared", "seeds compared", kind="count"),
+        *([Column("how", "how")] if choices["how"].nunique() > 1 else []),
+    ]
+    title = "Learning rates tried and kept"
+    return Table("learning_rates", title, choices, _kept(choices, columns), "", experiment)
+
+
+def critical_points_table(points: pd.DataFrame, *, experiment: str = "") -> Table:
+    """Critical points, from `analogtl.critical_point.critical_points`."""
+    frame = points.assign(axis_label=[label_of(str(axis)) for axis in points["axis"]])
+    columns = [
+        *([] if experiment else [Column("experiment", "experiment")]),
+        Column("arm", "arm", kind="arm"),
+        Column("axis_label", "axis"),
+        *([Column("at", "at")] if (points["at"] != "").any() else []),
+        Column("verdict", "verdict"),
+        Column("critical", "critical level", kind="level"),
+        Column("first_worse", "worse from", kind="level"),
+        Column("elbow", "elbow", kind="number"),
+        Column("elbow_low", "elbow from", kind="number"),
+        Column("elbow_high", "elbow to", kind="number"),
+        Column("certified", "certified to", kind="level"),
+        Column("margin", "margin", "points", kind="level"),
+        Column("n_seeds", "seeds", kind="count"),
+    ]
+    note = (
+        "Critical: harshest level not shown to be worse than none. Elbow: where a flat-then-linear "
+        "fit bends, with its interval. Certified: harshest level up to which all are shown to cost "
+        "less than the margin."
+    )
+    columns = list(_kept(frame, columns))
+    return Table("critical_points", "Critical points", frame, tuple(columns), note, experiment)
+
+
+def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
+    """What was programmed and what moved per layer, from `summaries.layers`."""
+    columns = [
         Column("layer", "layer"),
+        Column("arm", "arm", kind="arm"),
+        *_axes(summaries.axis_columns(layers)),
         Column("shape", "shape"),
         Column("tiles", "tiles", kind="count"),
         Column("tokens_per_image", "vectors per image", kind="count"),
@@ -306,13 +368,13 @@ def layers_table(layers: pd.DataFrame, *, name: str, title: str) -> Table:
         Column("weights_changed", "cells changed", "%", "mean", scale=100),
     ]
     note = f"{SPREAD_NOTE} Programming error: relative L2 error of the layer's weights."
-    return Table(name, title, layers, _kept(layers, columns), note)
+    return Table("layer_summary", "Layers", layers, _kept(layers, columns), note, experiment)
 
 
-def trials_table(trials: pd.DataFrame, *, name: str, title: str) -> Table:
+def trials_table(trials: pd.DataFrame) -> Table:
     """Every trial with its outcome."""
     columns = [
-        Column("experiment", "experiment"),
+        *([Column("experiment", "experiment")] if trials["experiment"].nunique() > 1 else []),
         Column("arm", "arm", kind="arm"),
         *_axes(summaries.axis_columns(trials)),
         Column("lr", "learning rate", kind="level"),
@@ -328,12 +390,10 @@ def trials_table(trials: pd.DataFrame, *, name: str, title: str) -> Table:
         Column("engine", "engine"),
         Column("message", "message"),
     ]
-    if trials["experiment"].nunique() <= 1:
-        columns = columns[1:]
-    return Table(name, title, trials, _kept(trials, columns))
+    return Table("trials", "Every trial", trials, _kept(trials, columns))
 
 
-def unfinished_table(unfinished: pd.DataFrame, *, name: str, title: str) -> Table:
+def unfinished_table(unfinished: pd.DataFrame) -> Table:
     """Trials that failed or are missing; columns experiment, trial, state, message."""
     columns = [
         Column("experiment", "experiment"),
@@ -341,4 +401,5 @@ def unfinished_table(unfinished: pd.DataFrame, *, name: str, title: str) -> Tabl
         Column("state", "state"),
         Column("message", "message"),
     ]
-    return Table(name, title, unfinished, _kept(unfinished, columns))
+    title = "Trials that failed or are missing"
+    return Table("unfinished", title, unfinished, _kept(unfinished, columns))

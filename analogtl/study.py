@@ -1,0 +1,381 @@
+"""What the runs come to: reading them, and the tables, charts and figures of each.
+
+Reads CSV and the JSON beside it: never a checkpoint, never torch. A sweep can be read at any
+moment; what is missing is said, and means are over what is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analogtl import charts, plots, records, summaries, tables
+from analogtl.axes import label_of
+from analogtl.charts import Chart
+from analogtl.critical_point import ALPHA, MARGIN, critical_points
+from analogtl.errors import ExperimentError, RunError
+from analogtl.plots import Marks
+from analogtl.selection import Selection, select_learning_rate
+from analogtl.tables import Table
+
+MAX_LINES = 10  # more lines than this make a figure that nobody can read
+QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run as read: its tables, and the JSON beside them ({} where there is none).
+
+    Attributes:
+        name: Name of the run, unique in the report.
+        path: Its directory.
+        trials: The rows of ``trials.csv``; ``experiment`` is the run's name.
+        chosen: The finished trials at the learning rate kept, and how it was chosen.
+        epochs: Test error and changed cells per fine-tuning epoch of the chosen trials.
+        layers: The rows of ``layers.csv`` of the chosen trials.
+        pretrained: Test error after pretraining, percent; None if unknown.
+        planned: Ids of the trials that were asked for; None if unknown.
+        experiment: Resolved experiment.
+        provenance: Versions, hardware, command.
+    """
+
+    name: str
+    path: Path
+    trials: pd.DataFrame
+    chosen: Selection
+    epochs: pd.DataFrame
+    layers: pd.DataFrame
+    pretrained: float | None = None
+    planned: list[str] | None = None
+    experiment: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> list[str]:
+        """The axes that the chosen trials vary."""
+        return summaries.swept_axes(self.chosen.rows)
+
+    @property
+    def description(self) -> str:
+        """The experiment's own line about itself."""
+        return str(self.experiment.get("description") or "")
+
+    def unfinished(self) -> pd.DataFrame:
+        """Trials that failed or were planned and are missing: experiment, trial, state, message."""
+        failed = self.trials[self.trials["status"] != "done"]
+        rows = [
+            (self.name, trial, status, "" if summaries.is_empty(message) else message)
+            for trial, status, message in zip(
+                failed["trial"], failed["status"], failed["message"], strict=True
+            )
+        ]
+        known = set(self.trials["trial"])
+        rows += [(self.name, t, "missing", "") for t in self.planned or [] if t not in known]
+        return pd.DataFrame(rows, columns=["experiment", "trial", "state", "message"])
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def find_runs(where: Sequence[Path]) -> list[Path]:
+    """The run directories at or below the given ones.
+
+    Raises:
+        ExperimentError: If a folder does not exist or holds no run.
+    """
+    problems, found = [], {}
+    for place in where:
+        if not place.is_dir():
+            problems.append(
+                f"{place}: no such folder; expected a run directory or a folder of runs"
+            )
+            continue
+        files = [
+            file
+            for name in ("trials.csv", "epochs.csv", "plan.json")
+            for file in records.find_tables(name, place)
+        ]
+        if not files:
+            problems.append(
+                f"{place}: no run found (no trials.csv below it); "
+                "`analogtl finetune` and `analogtl sweep` write one"
+            )
+        for file in files:
+            found[file.parent.resolve()] = file.parent
+    if problems:
+        raise ExperimentError(problems)
+    return sorted(found.values(), key=lambda path: _natural(path.as_posix()))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Sort key that puts fig2 before fig10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def read_run(path: Path, name: str) -> RunData:
+    """Read a run's tables and the JSON beside them.
+
+    Raises:
+        RunError: If a table cannot be read.
+    """
+    trials = _trials(path, name)
+    chosen = select_learning_rate(trials)
+    ids = set(chosen.rows["trial"])
+    epochs, pretrained = _epochs(path / "epochs.csv", ids)
+    layers = _read(path / "layers.csv", records.LAYER_COLUMNS)
+    plan = _json(path / "plan.json").get("trials")
+    return RunData(
+        name=name,
+        path=path,
+        trials=trials,
+        chosen=chosen,
+        epochs=epochs,
+        layers=layers[layers["trial"].isin(ids)],
+        pretrained=pretrained,
+        planned=[str(trial) for trial in plan] if isinstance(plan, list) else None,
+        experiment=_json(path / "experiment.resolved.json"),
+        provenance=_json(path / "provenance.json"),
+    )
+
+
+def _trials(path: Path, name: str) -> pd.DataFrame:
+    trials = _read(path / "trials.csv", records.TRIAL_COLUMNS)
+    missing = {"trial", "arm", "seed", "status", QUANTITY} - set(trials.columns)
+    if missing:
+        raise RunError(f"{path / 'trials.csv'}: no column {', '.join(sorted(missing))}")
+    # A name of its own in this report, also where two runs hold the same experiment.
+    return trials.assign(experiment=name)
+
+
+def _read(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    if not file.is_file():
+        return pd.DataFrame(columns=list(columns))
+    return records.read_table(file)
+
+
+def _epochs(file: Path, trials: set[str]) -> tuple[pd.DataFrame, float | None]:
+    """The test rows of the chosen trials, and the last test error of pretraining.
+
+    Read in pieces: of a large study this is the only large file, and most of it is not needed.
+    """
+    wanted = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
+    kept, pretrained = [pd.DataFrame(columns=wanted)], None
+    if file.is_file():
+        try:
+            with pd.read_csv(
+                file,
+                usecols=lambda column: column in wanted,
+                dtype={"trial": "string", "stage": "string", "split": "string"},
+                chunksize=100_000,
+            ) as pieces:
+                for piece in pieces:
+                    test = piece[piece["split"] == "test"]
+                    first = test[(test["stage"] == "pretrain") & test["error"].notna()]
+                    if len(first):
+                        pretrained = float(first["error"].iloc[-1])
+                    tuned = test[(test["stage"] == "finetune") & test["trial"].isin(trials)]
+                    kept.append(tuned.astype(dict.fromkeys(("trial", "stage", "split"), object)))
+        except (OSError, ValueError, KeyError, pd.errors.ParserError) as error:
+            raise RunError(f"{file}: not a readable table: {error}") from None
+    rows = pd.concat([k for k in kept if len(k)] or kept, ignore_index=True)
+    return rows.reindex(columns=wanted), pretrained
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a JSON file holds; {} if it is not there, not whole or not an object."""
+    try:
+        content = records.read_json(file)
+    except RunError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """A name per run: its folder's; with the folders above it where two would be the same."""
+    resolved = [path.resolve() for path in paths]
+    depth = 1
+    while True:
+        names = ["/".join(path.parts[-depth:]) for path in resolved]
+        if len(set(names)) == len(names) or depth > 20:
+            return names
+        depth += 1
+
+
+# ------------------------------------------------------------------------------------ one run
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one run comes to: tables, charts for the page, and makers of the figures.
+
+    Attributes:
+        run: The run.
+        tables: The tables everybody wants.
+        more_tables: Long tables about learning rates and layers.
+        points: Rows of `critical_points`.
+        figures: Stem of the file -> the call that draws it (drawing is slow, so only on demand).
+        words: What the statistics say.
+    """
+
+    run: RunData
+    tables: list[Table]
+    more_tables: list[Table]
+    charts: list[Chart]
+    layer_charts: list[Chart]
+    points: pd.DataFrame
+    figures: dict[str, Callable[[], Figure]]
+    words: list[str]
+
+
+def study(run: RunData, *, margin: float | None = None, alpha: float | None = None) -> Section:
+    """Everything that one run comes to; ``margin`` and ``alpha`` default to the experiment's."""
+    asked = run.experiment.get("report")
+    asked = asked if isinstance(asked, dict) else {}
+    margin = float(margin if margin is not None else asked.get("margin", MARGIN))
+    alpha = float(alpha if alpha is not None else asked.get("alpha", ALPHA))
+    section = Section(
+        run, [], [], [], [], critical_points(run.trials, alpha=alpha, margin=margin), {}, []
+    )
+    if run.chosen.rows.empty:
+        return section
+    _add_errors(section)
+    if not run.layers.empty:
+        _add_layers(section)
+    return section
+
+
+def _add_errors(section: Section) -> None:
+    run = section.run
+    trials, axes = run.chosen.rows, run.axes
+    levels = summaries.levels(trials)
+    several = bool((run.chosen.choices["n_lrs"] > 1).any())
+    note = "At each level the learning rate with the lowest validation error." if several else ""
+    section.tables.append(tables.outcomes_table(levels, experiment=run.name, note=note))
+    if several:
+        section.more_tables.append(
+            tables.learning_rates_table(run.chosen.choices, axes, experiment=run.name)
+        )
+    for axis in axes:
+        _add_level_figure(section, levels, axis)
+    if len(section.points):
+        section.tables.append(tables.critical_points_table(section.points, experiment=run.name))
+    traces = summaries.traces(run.epochs, trials)
+    if traces.empty or traces["epoch"].nunique() < 2:
+        return
+    for suffix, rows in _readable_traces(traces, axes):
+        _add_trace_figures(section, rows, suffix)
+
+
+def _add_level_figure(section: Section, levels: pd.DataFrame, axis: str) -> None:
+    others = [a for a in section.run.axes if a != axis]
+    if len(summaries.series(levels, axis, QUANTITY, others)) > MAX_LINES:
+        return
+    marks = list(_marks(section.points, axis))
+    trials = section.run.chosen.rows
+    section.charts.append(charts.level_chart(levels, axis, marks=marks))
+    section.figures[f"error-{slug(axis)}"] = partial(
+        plots.error_vs_level, levels, trials, axis, marks=marks
+    )
+    here = section.points[section.points["axis"] == axis]
+    for arm, at, sentence in zip(here["arm"], here["at"], here["sentence"], strict=True):
+        where = summaries.arm_label(str(arm)) + (f" at {at}" if at else "")
+        section.words.append(f"{where}, {label_of(axis)}: {sentence}")
+
+
+def _marks(points: pd.DataFrame, axis: str) -> Iterator[Marks]:
+    """What to mark on a figure: one mark per arm; several curves of an arm would be a thicket."""
+    here = points[points["axis"] == axis]
+    for arm, rows in here.groupby("arm", sort=False):
+        if len(rows) > 1 or rows["verdict"].iloc[0] == "not enough data":
+            continue
+        row = rows.iloc[0]
+        yield Marks(
+            arm=str(arm),
+            headline=str(row["headline"]),
+            sentence=str(row["sentence"]),
+            critical=_number(row["critical"]),
+            elbow=_number(row["elbow"]),
+            low=_number(row["elbow_low"]),
+            high=_number(row["elbow_high"]),
+            certified=_number(row["certified"]),
+            margin=_number(row["margin"]),
+        )
+
+
+def _number(value: object) -> float | None:
+    return None if summaries.is_empty(value) else float(value)  # type: ignore[arg-type]
+
+
+def _readable_traces(
+    traces: pd.DataFrame, axes: Sequence[str]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Traces for one figure each: all arms; in a sweep, an arm's levels beside the digital arms."""
+    if not axes:
+        yield "", traces
+        return
+    without = traces[traces[list(axes)].isna().all(axis=1)]
+    for arm in summaries.arms_of(traces):
+        rows = traces[(traces["arm"] == arm) & traces[list(axes)].notna().any(axis=1)]
+        lines = rows[list(axes)].drop_duplicates()
+        if 0 < len(lines) <= MAX_LINES:
+            yield f"-{slug(arm)}", pd.concat([without, rows], ignore_index=True)
+
+
+def _add_trace_figures(section: Section, traces: pd.DataFrame, suffix: str) -> None:
+    whose = f", {summaries.arm_label(suffix[1:])}" if suffix else ""
+    section.charts.append(charts.trace_chart(traces, title=f"Test error per epoch{whose}"))
+    moved = traces["weights_changed_mean"].notna()
+    section.figures[f"traces{suffix}"] = partial(plots.error_traces, traces)
+    if moved.any():
+        label = "cells changed since epoch 0 (%)"
+        section.charts.append(
+            charts.trace_chart(
+                traces[moved],
+                quantity="weights_changed",
+                title=f"Analog cells changed per epoch{whose}",
+                y_label=label,
+                scale=100.0,
+            )
+        )
+        section.figures[f"moved{suffix}"] = partial(
+            plots.error_traces, traces, quantity="weights_changed", label=label, scale=100.0
+        )
+
+
+_LAYER_TITLES = {
+    "weights_changed": "Cells changed by fine-tuning",
+    "relative_error": "Programming error after conversion",
+}
+
+
+def _add_layers(section: Section) -> None:
+    run = section.run
+    rows, axes = summaries.layers(run.layers, run.chosen.rows), run.axes
+    section.more_tables.append(tables.layers_table(rows, experiment=run.name))
+    for quantity, title in _LAYER_TITLES.items():
+        if rows[f"{quantity}_mean"].isna().all():
+            continue
+        if not axes:
+            section.layer_charts.append(charts.layer_chart(rows, quantity, title))
+            section.figures[f"layers-{slug(quantity)}"] = partial(plots.layer_bars, rows, quantity)
+        elif len(axes) == 1:
+            for arm in summaries.arms_of(rows[rows[axes[0]].notna()]):
+                mine = rows[rows["arm"] == arm]
+                if mine[f"{quantity}_mean"].fillna(0).eq(0).all():
+                    continue  # frozen arrays do not move: an empty map says nothing
+                whose = f"{title}, {summaries.arm_label(arm)}"
+                section.layer_charts.append(charts.layer_map(mine, arm, axes[0], quantity, whose))
+                stem = f"layers-{slug(quantity)}-{slug(arm)}"
+                section.figures[stem] = partial(plots.layer_map, mine, arm, axes[0], quantity)
+
+
+def slug(text: str) -> str:
+    """A file name or anchor: letters, digits and single hyphens."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "run"
