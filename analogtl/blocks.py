@@ -8,11 +8,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 Floats = NDArray[np.float64]
 
 MIN_SEEDS: Final = 3
 """Seeds that a level must share with the reference to be tested at all."""
+
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,18 @@ class Additive:
         covariance[1:, 1:] = inverse
         df = int(present_SL.sum()) - len(present_SL) - (n_levels - 1)
         return cls(np.concatenate([[0.0], effect]), covariance, float(residual @ residual), df)
+
+
+def p_above(difference: float, se: float, df: int) -> float:
+    """One-sided p value of a difference above 0; noise-free data decide by its sign."""
+    if se < _ROUNDING:
+        return 0.0 if difference > _ROUNDING else 1.0
+    return float(special.stdtr(df, -difference / se))
+
+
+def p_text(p_value: float) -> str:
+    """``p = 0.03``."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
 def count(n: int, noun: str) -> str:

@@ -61,7 +61,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analogtl import hinge as hinge_fit
-from analogtl.blocks import MIN_SEEDS, Additive, Blocks, count
+from analogtl.blocks import MIN_SEEDS, Additive, Blocks, count, p_above, p_text
 from analogtl.curves import Curve, curves
 from analogtl.hinge import Hinge, Scale
 
@@ -278,8 +278,8 @@ def _test_levels(
                 excess=excess,
                 lower=excess - t * se,
                 upper=excess + t * se,
-                p_worse=_p_above(excess, se, fit.df),
-                p_harmless=_p_above(margin - excess, se, fit.df),
+                p_worse=p_above(excess, se, fit.df),
+                p_harmless=p_above(margin - excess, se, fit.df),
                 shown_worse=False,
             )
         )
@@ -289,13 +289,6 @@ def _test_levels(
             break
         found[place] = replace(found[place], shown_worse=True)
     return found, detectable, sd
-
-
-def _p_above(difference: float, se: float, df: int) -> float:
-    """One-sided p value of a difference above 0; noise-free data decide by its sign."""
-    if se <= 1e-9:
-        return 0.0 if difference > 1e-9 else 1.0
-    return float(special.stdtr(df, -difference / se))
 
 
 @dataclass(frozen=True)
@@ -332,7 +325,7 @@ class _Words:
         if critical is None:
             parts = [
                 f"No critical point up to {top.level:g}: the test error there is not shown to be "
-                f"worse than at {zero} ({_points(top.excess)}, {_p(top.p_worse)}). "
+                f"worse than at {zero} ({_points(top.excess)}, {p_text(top.p_worse)}). "
                 f"A rise of {detectable:.1f} points would have been found with a probability of "
                 f"{_POWER:.0%}."
             ]
@@ -344,7 +337,7 @@ class _Words:
             first = next(t for t in tests if t.level == first_worse)
             worse = (
                 f"from {first_worse:g} on the test error is worse than at {zero} "
-                f"({_points(first.excess)} at {first_worse:g}, {_p(first.p_worse)})"
+                f"({_points(first.excess)} at {first_worse:g}, {p_text(first.p_worse)})"
             )
             if critical == self.sweep.reference:
                 parts = [
@@ -361,7 +354,7 @@ class _Words:
             )
             parts.append(
                 f"A flat-then-linear fit bends at {hinge.elbow:.3g}{interval} "
-                f"({_p(hinge.p_value)})."
+                f"({p_text(hinge.p_value)})."
             )
         parts.append(
             f"Costs less than {self.margin:g} points: "
@@ -378,10 +371,6 @@ class _Words:
 
 def _points(excess: float) -> str:
     return f"{excess:+.1f} points"
-
-
-def _p(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
 def critical_point_of(

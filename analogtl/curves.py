@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from analogtl.axes import AXES
-from analogtl.selection import axis_columns, select_learning_rate
+from analogtl.records import axis_columns
+from analogtl.selection import select_learning_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,7 @@ def curves(trials: pd.DataFrame, *, metric: str = "error_final") -> Iterator[Cur
     if len(selected.failed):
         table = pd.concat([table, selected.failed.assign(**{metric: float("nan")})])
     keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in table]
-    axes = axis_columns(table)
+    axes = axis_columns(table.columns)
     for _, arm in table.groupby(keys, dropna=False, sort=True):
         for axis in axes:
             level = pd.to_numeric(arm[axis], errors="coerce")

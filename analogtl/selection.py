@@ -11,17 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from analogtl.records import axis_columns
+
 if TYPE_CHECKING:
     import pandas as pd
-
-_NOT_AXES: Final = frozenset(
-    {
-        "experiment", "trial", "seed", "arm", "lr", "algorithm", "engine", "n_classes", "status",
-        "error_transfer", "error_final", "error_best", "epoch_best", "error_validation",
-        "weights_changed", "wall_s", "resumed", "analogtl", "aihwkit", "torch", "message",
-        "run",
-    }
-)  # fmt: skip
 
 CHOSEN: Final = "chosen"
 ONLY_ONE: Final = "only one learning rate"
@@ -50,11 +43,6 @@ class Selection:
     rows: pd.DataFrame
     failed: pd.DataFrame
     choices: pd.DataFrame
-
-
-def axis_columns(trials: pd.DataFrame) -> list[str]:
-    """The sweep axes among the columns of a trials table: all that are not its fixed columns."""
-    return [str(name) for name in trials.columns if "." in name or name not in _NOT_AXES]
 
 
 def finished(trials: pd.DataFrame) -> pd.Series[bool]:
@@ -90,7 +78,7 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
     import pandas as pd
 
     keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in trials]
-    keys += axis_columns(trials)
+    keys += axis_columns(trials.columns)
     kept = []
     failed = []
     choices: list[dict[str, object]] = []

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analogtl import selection
-from analogtl.selection import axis_columns, select_learning_rate
+from analogtl.selection import select_learning_rate
 
 VALIDATION = {0.005: 20.0, 0.01: 15.0, 0.02: 18.0}
 
@@ -170,5 +170,4 @@ def test_levels_may_be_names_or_dotted_keys() -> None:
         for s in range(2)
     ]
     trials = table(*rows)
-    assert axis_columns(trials) == ["wtn", "analog.algorithm"]
     assert select_learning_rate(trials).choices["lr"].tolist() == [0.01, 0.01]
