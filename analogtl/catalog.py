@@ -51,7 +51,8 @@ ARMS = {
     "frozen-array": "analog-tl with the arrays held fixed: the control that tells if they learn",
 }
 
-ANALOG_ARMS = ("analog-tl", "analog-scratch", "frozen-array")
+PROGRAMMING = "weight-programming"  # the one arm of experiments of that kind
+ANALOG_ARMS = ("analog-tl", "analog-scratch", "frozen-array", PROGRAMMING)
 
 
 @cache

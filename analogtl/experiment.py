@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from analogtl import catalog
-from analogtl.axes import AXES
+from analogtl.axes import AXES, key_of
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ Classes = (
 Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
 Arm = Literal["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
+Kind = Literal["transfer-learning", "weight-programming"]
 Algorithm = Literal["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]
 Level = Bool | Int | Number | Text
 
@@ -114,8 +115,18 @@ SECTIONS = (
     "transfer_update",
     "mapping",
 )
+# Where the catalog has the parameters of a section, and the aihwkit class they belong to.
+PARAMETERS_OF = {
+    "forward": ("io", "IOParameters"),
+    "backward": ("io", "IOParameters"),
+    "update": ("update", "UpdateParameters"),
+    "transfer_forward": ("io", "IOParameters"),
+    "transfer_update": ("update", "UpdateParameters"),
+    "mapping": ("mapping", "MappingParameter"),
+}
 WHOLE = ("desired_bl", "n_reads_per_transfer", "max_input_size", "max_output_size", "max_bm_factor")
-SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog")
+SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
+PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
 GRANULAR = ("c-ttv2", "ttv2", "agad")  # the algorithms that have an auto_granularity
 
 
@@ -125,6 +136,8 @@ Problem = tuple[str, str]  # dotted key below the section, and what is wrong
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The hint at the end of a problem: the nearest known word, or what there is."""
     known = list(known)
+    if not known:
+        return ""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
@@ -179,6 +192,28 @@ def check_parameters(
         elif value <= 0 and name in ("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound"):
             problems.append((name, f"expected a number above zero; got {value!r}"))
     return problems
+
+
+def check_table(
+    section: str, values: Mapping[str, Any], algorithm: str | None, preset: str | None
+) -> list[Problem]:
+    """Check one table of [analog] against the aihwkit class that it sets parameters of.
+
+    Args:
+        section: One of SECTIONS, "device" or "slow_device".
+        values: Parameter -> value, as in the file.
+        algorithm: The algorithm whose compound it is; for "compound".
+        preset: The device preset; for "device" and "slow_device".
+    """
+    if section == "compound":
+        compound = catalog.ALGORITHMS[str(algorithm)][0]
+        owner = compound or f"algorithm {algorithm!r} (it has no compound)"
+        return check_parameters(values, catalog.compound_parameters(str(algorithm)), owner)
+    if section in PARAMETERS_OF:
+        kind, owner = PARAMETERS_OF[section]
+        return check_parameters(values, catalog.catalog()[kind], owner)
+    owner = f"{preset} ({catalog.device_class(str(preset))})"
+    return check_parameters(values, catalog.device_parameters(str(preset)), owner)
 
 
 def is_number(value: Any) -> bool:
@@ -344,6 +379,27 @@ class Nonidealities(Section):
     """I/O resolution in bits: inp_res = out_res = 1 / (2^bits - 2), forward and backward."""
 
 
+class AlgorithmSettings(Section):
+    """What differs for one algorithm: it takes the place of the same key of [analog] there."""
+
+    device: dict[Text, Any] = {}
+    """Parameters of the device."""
+    slow_device: dict[Text, Any] = {}
+    """Parameters of the slow array's device."""
+    compound: dict[Text, Any] = {}
+    """Parameters of the algorithm's aihwkit compound."""
+    forward: dict[Text, Any] = {}
+    """Forward pass: parameters of aihwkit's IOParameters."""
+    backward: dict[Text, Any] = {}
+    """Backward pass: parameters of aihwkit's IOParameters."""
+    update: dict[Text, Any] = {}
+    """Parallel update: parameters of aihwkit's UpdateParameters."""
+    transfer_forward: dict[Text, Any] = {}
+    """Reads of the fast array: parameters of aihwkit's IOParameters."""
+    transfer_update: dict[Text, Any] = {}
+    """Pulses of a transfer: parameters of aihwkit's UpdateParameters."""
+
+
 class Analog(Section):
     """The arrays and the algorithm that trains them."""
 
@@ -352,10 +408,14 @@ class Analog(Section):
     engine: Literal["auto", "aihwkit", "fast"] = "auto"
     """`aihwkit` (stock), `fast` (the same process, about ten times faster), or `auto`: fast where
     it is exact."""
-    granularity_per_token: PositiveNumber = 10.0
-    """auto_granularity of each layer = this x the vectors that the layer sees per image; it takes
-    effect where [analog.compound] has no auto_granularity."""
+    granularity_per_token: NonNegative = 10.0
+    """auto_granularity of each layer = this x the vectors that the layer sees per image, for the
+    algorithms that have one. 0: off, [analog.compound] auto_granularity is what counts."""
     device: Device = Device()
+    slow_device: dict[Text, Any] = {}
+    """Parameters in which the device of the slow array, which holds the weights, differs from
+    [analog.device]; they also come after the non-idealities. Algorithms with one array (sgd, mp)
+    have no slow one."""
     compound: dict[Text, Any] = {}
     """Parameters of the algorithm's aihwkit compound, e.g. ChoppedTransferCompound for c-ttv2:
     fast_lr, transfer_every, auto_granularity, in_chop_prob, ..."""
@@ -376,53 +436,66 @@ class Analog(Section):
     """How weights map to arrays: parameters of aihwkit's MappingParameter (weight_scaling_omega
     0.6 unless set)."""
     nonidealities: Nonidealities = Nonidealities()
+    algorithms: dict[Algorithm, AlgorithmSettings] = {}
+    """What differs for one algorithm, e.g. `[analog.algorithms.agad.compound]`: it takes effect
+    where that algorithm runs, so that one file can compare several."""
 
     # Each table is checked on its own, so that one problem does not hide those of the others.
-    @field_validator("forward", "backward", "transfer_forward")
+    @field_validator(*SECTIONS)
     @classmethod
-    def _io(cls, values: dict[str, Any]) -> dict[str, Any]:
-        known = catalog.catalog()["io"]
-        return raise_problems(check_parameters(values, known, "IOParameters"), values)
-
-    @field_validator("update", "transfer_update")
-    @classmethod
-    def _update(cls, values: dict[str, Any]) -> dict[str, Any]:
-        known = catalog.catalog()["update"]
-        return raise_problems(check_parameters(values, known, "UpdateParameters"), values)
-
-    @field_validator("mapping")
-    @classmethod
-    def _mapping(cls, values: dict[str, Any]) -> dict[str, Any]:
-        known = catalog.catalog()["mapping"]
-        return raise_problems(check_parameters(values, known, "MappingParameter"), values)
-
-    @field_validator("compound")
-    @classmethod
-    def _compound(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def _table(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        section = str(info.field_name)
         algorithm = info.data.get("algorithm")
-        if algorithm is None:  # a problem of its own, reported there
+        if section == "compound" and algorithm is None:  # a problem of its own, reported there
             return values
-        compound = catalog.ALGORITHMS[algorithm][0]
-        owner = compound or f"algorithm {algorithm!r} (it has no compound)"
-        known = catalog.compound_parameters(algorithm)
-        return raise_problems(check_parameters(values, known, owner), values)
+        return raise_problems(check_table(section, values, algorithm, None), values)
+
+    @field_validator("slow_device")
+    @classmethod
+    def _slow_device(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "device" not in info.data:  # a problem of its own, reported there
+            return values
+        return raise_problems(
+            check_table("slow_device", values, None, info.data["device"].preset), values
+        )
+
+    @field_validator("algorithms")
+    @classmethod
+    def _algorithms(
+        cls, algorithms: dict[Algorithm, AlgorithmSettings], info: ValidationInfo
+    ) -> dict[Algorithm, AlgorithmSettings]:
+        problems: list[Problem] = []
+        preset = info.data["device"].preset if "device" in info.data else None
+        for algorithm, own in algorithms.items():
+            for section in own.model_fields_set:
+                if section.endswith("device") and preset is None:
+                    continue
+                found = check_table(section, getattr(own, section), algorithm, preset)
+                problems += [(f"{algorithm}.{section}.{key}", problem) for key, problem in found]
+        return raise_problems(problems, algorithms)
 
     @model_validator(mode="after")
     def _one_granularity(self) -> Self:
-        if "granularity_per_token" in self.model_fields_set and self.granularity is None:
-            reason = (
-                "takes the place of compound.auto_granularity: give one of the two"
-                if "auto_granularity" in self.compound
-                else f"needs an auto_granularity, which {self.algorithm} does not have"
-            )
+        wanted = "granularity_per_token" in self.model_fields_set and self.granularity_per_token
+        if wanted and "auto_granularity" in self.values("compound"):
+            reason = "takes the place of compound.auto_granularity: give one of the two"
             raise_problems([("granularity_per_token", reason)], self)
         return self
+
+    @property
+    def _own(self) -> AlgorithmSettings:
+        return self.algorithms.get(self.algorithm, AlgorithmSettings())
+
+    @property
+    def array_device(self) -> Device:
+        """The device of all arrays, as it is for the algorithm; see `slow_device`."""
+        return Device(**{**self.device.model_dump(), **self._own.device})
 
     def values(self, section: str) -> dict[str, Any]:
         """Parameters of one aihwkit section: the file's over analogtl's defaults.
 
         Args:
-            section: One of SECTIONS.
+            section: One of SECTIONS, or "slow_device".
         """
         if section == "compound":
             defaults = COMPOUND_DEFAULTS[self.algorithm]
@@ -430,13 +503,48 @@ class Analog(Section):
             defaults = {"weight_scaling_omega": 0.6}
         else:
             defaults = SECTION_DEFAULTS[self.algorithm].get(section, {})
-        return {**defaults, **getattr(self, section)}
+        return {**defaults, **getattr(self, section), **getattr(self._own, section, {})}
 
     @property
     def granularity(self) -> float | None:
         """granularity_per_token where it is in force, else None."""
-        in_force = self.algorithm in GRANULAR and "auto_granularity" not in self.compound
-        return self.granularity_per_token if in_force else None
+        in_force = self.algorithm in GRANULAR and "auto_granularity" not in self.values("compound")
+        return (self.granularity_per_token or None) if in_force else None
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that counts for the algorithm, defaults filled in, as JSON-able values."""
+        data: dict[str, Any] = self.model_dump(mode="json")
+        del data["algorithms"]
+        for section in (*SECTIONS, "slow_device"):
+            data[section] = self.values(section)
+        data["device"] = self.array_device.model_dump(mode="json")
+        return data
+
+
+class Programming(Section):
+    """Weight programming: one array is trained until it holds a target matrix (Rasch et al. 2024,
+    Nat. Commun. 15, 7133, Fig. 4). Used where kind = "weight-programming"."""
+
+    size: Annotated[Int, Field(ge=1, le=512)] = 20
+    """Rows and columns of the matrix."""
+    target_std: Annotated[Number, Field(gt=0, le=1)] = 0.3
+    """Standard deviation of the target weights, drawn from N(0, target_std) and clipped to
+    target_max, in weight units."""
+    target_max: Annotated[Number, Field(gt=0)] = 1.0
+    """Largest size of a target weight, in weight units."""
+    inputs: Literal["normal", "uniform"] = "normal"
+    """Distribution of the inputs: N(0, 1), or uniform from -1 to 1."""
+    vectors: PositiveInt = 1000
+    """Input vectors per epoch."""
+    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
+    """Epochs; the programming error is measured after each."""
+    batch_size: PositiveInt = 10
+    """Vectors that see the same weights before they are updated."""
+    lr: PositiveNumber = 0.1
+    """Learning rate, per vector."""
+    seed: Seed = 0
+    """Seed of the target and the inputs: the same for every trial, as [sweep] seeds draw only the
+    devices."""
 
 
 class Sweep(Section):
@@ -491,12 +599,16 @@ class Experiment(Section):
     """Name of the experiment and of its run directory: letters, digits, `.`, `_`, `-`."""
     description: Text = ""
     """One line about the experiment, shown in reports."""
+    kind: Kind = "transfer-learning"
+    """`transfer-learning`, or `weight-programming`: how well one array can be programmed with a
+    matrix by training; it uses [programming], [analog] and [sweep] only."""
     model: Model = Model()
     data: Data = Data()
     pretrain: Pretrain = Pretrain()
     convert: Convert = Convert()
     finetune: Finetune = Finetune()
     analog: Analog = Analog()
+    programming: Programming = Programming()
     sweep: Sweep = Sweep()
     report: Report = Report()
 
@@ -515,7 +627,10 @@ class Experiment(Section):
             elif "." not in name or name.split(".")[0] not in SWEPT_SECTIONS:
                 hint = did_you_mean(name, AXES)
                 problems.append((key, f"unknown axis {name!r}; {hint}"))
-        if self.sweep.lr and {"lr", "finetune.lr"} & set(self.sweep.axes):
+            section = key_of(name).split(".")[0]
+            if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:
+                problems.append((key, f"sets [{section}], which {self.kind} does not use"))
+        if self.sweep.lr and {"lr", self.lr_key} & set(self.sweep.axes):
             problems.append(
                 ("sweep.lr", "the learning rate is an axis already: give one of the two")
             )
@@ -530,12 +645,21 @@ class Experiment(Section):
             problems.append((key, "expected more than 0: sweep.lr is chosen on validation data"))
         return raise_problems(problems, self)
 
+    @property
+    def lr_key(self) -> str:
+        """The dotted key of the learning rate that [sweep] lr sets."""
+        return "programming.lr" if self.kind == "weight-programming" else "finetune.lr"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that are run."""
+        if self.kind == "weight-programming":
+            return (catalog.PROGRAMMING,)
+        return self.finetune.arms
+
     def resolved(self) -> dict[str, Any]:
         """Everything, defaults filled in, as JSON-able values."""
-        data: dict[str, Any] = self.model_dump(mode="json")
-        for section in SECTIONS:
-            data["analog"][section] = self.analog.values(section)
-        return data
+        return {**self.model_dump(mode="json"), "analog": self.analog.resolved()}
 
     def as_written(self) -> dict[str, Any]:
         """Only what the file and the overrides set, as JSON-able values."""

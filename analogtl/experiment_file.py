@@ -342,12 +342,25 @@ def _key(location: Iterable[int | str]) -> str:
     key: list[str] = []
     section: Any = Experiment
     for part in location:
+        if part == "[key]":  # pydantic's name for the key of a table, as opposed to its value
+            break
         key.append(str(part))
-        field = section.model_fields.get(part)
-        section = field.annotation if field else None
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        section = _below(section, part)
+        if section is None:
             break
     return ".".join(key)
+
+
+def _below(section: Any, part: int | str) -> Any:
+    """The section, or table of sections, under a key; None where the schema has a value."""
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        field = section.model_fields.get(str(part))
+        section = field.annotation if field else None
+    else:
+        section = typing.get_args(section)[1]
+    inner = typing.get_args(section)[1:] if typing.get_origin(section) is dict else (section,)
+    is_section = isinstance(inner[0], type) and issubclass(inner[0], BaseModel)
+    return section if is_section else None
 
 
 def _message(details: ErrorDetails, key: str) -> str:
@@ -357,7 +370,7 @@ def _message(details: ErrorDetails, key: str) -> str:
         above, _, name = key.rpartition(".")
         section: Any = Experiment
         for part in filter(None, above.split(".")):
-            section = section.model_fields[part].annotation
+            section = _below(section, part)
         if above == "" and name in AXES:
             return f"unknown key; an axis belongs under [sweep.axes] ({name} = [...])"
         hint = did_you_mean(name, section.model_fields)

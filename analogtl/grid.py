@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analogtl.axes import analog_only, key_of
-from analogtl.catalog import ANALOG_ARMS
+from analogtl.catalog import ANALOG_ARMS, PROGRAMMING
 from analogtl.errors import ExperimentError, RunError
-from analogtl.experiment import Experiment, Level, content_key
+from analogtl.experiment import PROGRAMMING_SECTIONS, Experiment, Level, content_key
 from analogtl.experiment_file import with_settings
 
 LONGEST_ID = 180  # characters of a trial's name
@@ -55,11 +55,14 @@ class Trial:
     @property
     def is_pretrained(self) -> bool:
         """Whether the trial starts from the pretrained model."""
-        return not self.arm.endswith("-scratch")
+        return self.arm != PROGRAMMING and not self.arm.endswith("-scratch")
 
     def settings(self) -> dict[str, Any]:
         """Everything that the outcome of the trial depends on, as JSON-able values."""
         whole = self.experiment.resolved()
+        if self.arm == PROGRAMMING:
+            kept = {key: whole[key] for key in PROGRAMMING_SECTIONS}
+            return {**kept, "arm": self.arm, "lr": self.lr, "seed": self.seed}
         kept = {key: whole[key] for key in ("model", "finetune")}
         kept["finetune"].pop("arms")
         if self.is_pretrained:
@@ -126,7 +129,7 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
         ExperimentError: If there are more than anybody can run, or levels that do not go together.
     """
     swept = experiment.sweep
-    count = len(swept.seeds) * len(experiment.finetune.arms)
+    count = len(swept.seeds) * len(experiment.arms)
     if sweep:
         count *= math.prod(map(len, swept.axes.values())) * max(1, len(swept.lr))
     if count > MOST_TRIALS:
@@ -136,7 +139,7 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for seed in experiment.sweep.seeds:
         for axes, lr in _points(experiment) if sweep else [({}, None)]:
-            for arm in experiment.finetune.arms:
+            for arm in experiment.arms:
                 trial = _trial(experiment, arm, axes, lr, seed)
                 trials.setdefault(trial.id, trial)
     return list(trials.values())
@@ -157,12 +160,13 @@ def _trial(
         axes = {name: level for name, level in axes.items() if not analog_only(name)}
     settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
     if lr is not None:
-        settings["finetune.lr"] = lr
+        settings[experiment.lr_key] = lr
     if settings:
         experiment = with_settings(experiment, settings)
     # `lr` is a column of every table: as an axis it goes by its dotted key.
     axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
-    return Trial(experiment, arm, axes, experiment.finetune.lr, seed)
+    stage = experiment.programming if arm == PROGRAMMING else experiment.finetune
+    return Trial(experiment, arm, axes, stage.lr, seed)
 
 
 def _shown(value: Level) -> str:

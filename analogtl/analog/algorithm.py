@@ -50,7 +50,7 @@ def build_rpu_config(
     Raises:
         ExperimentError: If the installed aihwkit lacks a parameter.
     """
-    device = build_device(analog.device, analog.nonidealities)
+    device = build_device(analog.array_device, analog.nonidealities)
     common: dict[str, Any] = {
         "forward": _io(analog, "forward"),
         "backward": _io(analog, "backward"),
@@ -65,7 +65,7 @@ def build_rpu_config(
         compound = _filled(MixedPrecisionCompound(device=device), analog, "compound")
         return DigitalRankUpdateRPUConfig(device=compound, **common)
     compound = COMPOUNDS[analog.algorithm](
-        unit_cell_devices=[device, deepcopy(device)],
+        unit_cell_devices=[device, _filled(deepcopy(device), analog, "slow_device")],
         transfer_forward=_filled(IOParameters(), analog, "transfer_forward"),
         transfer_update=_filled(UpdateParameters(), analog, "transfer_update"),
         construction_seed=construction_seed,
