@@ -246,10 +246,10 @@ def finetune(
         ExperimentError: If the trial's settings do not fit the data, the model or the engine.
     """
     prepare_torch()
-    began = time.perf_counter()
     experiment = trial.experiment
     task = _task(experiment, "finetune")
     model = yield from _start_model(trial, run, task, options)
+    began = time.perf_counter()  # the pretraining counts for all trials, and for none
     layers: Rows = []
     engine = ""
     base = {"experiment": experiment.name, "trial": trial.id, "seed": trial.seed}
