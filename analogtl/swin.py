@@ -52,6 +52,9 @@ class WindowAttention(nn.Module):
     In and out: (B, H, W, C), where H = W = ``resolution``.
     """
 
+    position_index_TT: Tensor
+    mask_MTT: Tensor | None
+
     def __init__(
         self, dim: int, heads: int, head_dim: int, resolution: int, window: int, shifted: bool
     ) -> None:
@@ -201,7 +204,6 @@ class SmallImageSwin(nn.Module):
             width_in = width
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(self.num_features)
-        self.apply(init_linear)
         self.reset_classifier(num_classes)
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
@@ -227,15 +229,6 @@ class SmallImageSwin(nn.Module):
         """Put a new head of ``num_classes`` in place; 0 for none. ``global_pool`` is timm's."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        init_linear(self.head)
-
-
-def init_linear(module: nn.Module) -> None:
-    """Truncated normal weights (std 0.02) and zero bias, if ``module`` is a Linear."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 # What timm's create_model hands to every entry point, and means nothing to weights of one's own.
