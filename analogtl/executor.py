@@ -10,16 +10,17 @@ waits for a pretrained model, what is told meanwhile. Nothing here imports torch
 from __future__ import annotations
 
 import contextlib
+import inspect
 import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from analogtl import runs
 from analogtl.errors import ExperimentError, RunError
-from analogtl.executors.base import RUN_TRIAL, Job, Outcome, Pool
+from analogtl.executors.base import RUN_TRIAL, Job, Outcome, Pool, load
 from analogtl.experiment import Experiment, content_key, did_you_mean
 from analogtl.grid import Trial
 from analogtl.runs import Options, RunDir
@@ -65,7 +66,7 @@ def run_trials(
     engine: str = "local",
     options: Options = Options(),
     failed: Failed = "again",
-    retries: int = 1,
+    retries: int | None = None,
     function: str = RUN_TRIAL,
     **engine_options: Any,
 ) -> Iterator[Update]:
@@ -83,7 +84,8 @@ def run_trials(
         options: Limits and checkpoints, the same for every trial.
         failed: What to do with trials that failed in an earlier call: run them ``again``, ``skip``
             them, or run ``only`` them.
-        retries: How often a trial is taken up again after its process died.
+        retries: How often a trial is taken up again after its process died. Default: once on this
+            machine, where the same is likely to happen again; three times elsewhere.
         function: ``module:name`` of the function that runs a trial; for tests.
         engine_options: Further options of the engine: see `RayPool` and `SlurmPool`.
 
@@ -93,6 +95,8 @@ def run_trials(
     """
     if not (run.path / "plan.json").is_file():
         run.create(experiment, trials)
+    if retries is None:
+        retries = 1 if engine == "local" else 3
     sweep = _Sweep(trials, run, options, failed, retries, function)
     pool = _pool(engine, run, jobs, options, function, engine_options)
     whole = False
@@ -117,19 +121,15 @@ def _pool(
         raise ExperimentError(f"unknown engine {engine!r}; {did_you_mean(engine, ENGINES)}")
     if jobs is not None and jobs < 1:
         raise ExperimentError(f"jobs: expected 1 or more; got {jobs}")
+    pool = load(f"analogtl.executors.{engine}:{engine.capitalize()}Pool")
+    known = {} if engine == "local" else inspect.signature(pool).parameters
+    for name in engine_options:
+        if name not in known:
+            raise ExperimentError(f"engine {engine!r} has no option {name!r}")
     if engine == "local":
-        from analogtl.executors.local import LocalPool
-
-        if engine_options:
-            raise ExperimentError(f"engine 'local' has no option {next(iter(engine_options))!r}")
-        return LocalPool(run, jobs or 1, function=function, max_trial_hours=options.max_trial_hours)
-    if engine == "ray":
-        from analogtl.executors.ray import RayPool
-
-        return RayPool(run, jobs, **engine_options)
-    from analogtl.executors.slurm import SlurmPool
-
-    return SlurmPool(run, jobs, **engine_options)
+        fixed = {"function": function, "max_trial_hours": options.max_trial_hours}
+        return cast(Pool, pool(run, jobs or 1, **fixed))
+    return cast(Pool, pool(run, jobs, **engine_options))
 
 
 @dataclass
@@ -183,7 +183,10 @@ class _Sweep:
                 yield Update(
                     "message", text=f"waiting for {len(self._elsewhere)} trials of another process"
                 )
-            for outcome in pool.poll(POLL) if self._running else self._wait():
+            outcomes = pool.poll(POLL) if self._running else self._wait()
+            while pool.notes:
+                yield Update("message", text=pool.notes.pop(0))
+            for outcome in outcomes:
                 yield from self._ended(outcome)
             yield from self._progress(pool)
             yield from self._return_of_the_busy()
@@ -210,7 +213,7 @@ class _Sweep:
     def _submit(self, pool: Pool) -> Iterator[Update]:
         slots = pool.free()
         blocked: list[Trial] = []
-        keys: set[str] = set()  # of the pretrainings that are waited for
+        keys: dict[str, str] = {}  # pretraining that is waited for -> trial that does it
         while slots > 0 and self._todo:
             trial = self._todo.popleft()
             record = None
@@ -218,33 +221,35 @@ class _Sweep:
                 record = self._run.finished(trial)
             if record is not None:  # by another process, since we looked
                 yield Update("skipped", trial.id, record["row"])
-            elif self._waits(trial, keys):
+                continue
+            maker = self._maker(trial, keys)
+            if maker is not None and not pool.takes_all:
                 blocked.append(trial)
             else:
-                pool.submit(Job.of(trial, self._run, self._options, self._function))
+                pool.submit(Job.of(trial, self._run, self._options, self._function, maker))
                 self._running[trial.id] = _Running(trial, time.time(), told=pool.starts_at_once)
                 slots -= 1
                 if pool.starts_at_once:
                     yield Update("started", trial.id)
         self._todo.extendleft(reversed(blocked))
 
-    def _waits(self, trial: Trial, waited_for: set[str]) -> bool:
-        """Whether a trial needs a pretrained model that a running trial is about to make.
+    def _maker(self, trial: Trial, waited_for: dict[str, str]) -> str | None:
+        """The running trial that is about to make the pretrained model which this one needs.
 
-        It would only hold a process (or a node) while it waits for the lock.
+        Without it, the trial would only hold a process (or a node) while it waits for the lock.
         """
         if not trial.is_pretrained:
-            return False
+            return None
         key = content_key(runs.pretrain_settings(trial.experiment))
-        if key in waited_for:
-            return True
-        if self._run.find_pretrained(trial.experiment) is not None:
-            return False
-        if self._pretrainings.get(key) in self._running:
-            waited_for.add(key)
-            return True
-        self._pretrainings[key] = trial.id
-        return False
+        if key not in waited_for:
+            if self._run.find_pretrained(trial.experiment) is not None:
+                return None
+            maker = self._pretrainings.get(key)
+            if maker is None or maker not in self._running:
+                self._pretrainings[key] = trial.id
+                return None
+            waited_for[key] = maker
+        return waited_for[key]
 
     def _ended(self, outcome: Outcome) -> Iterator[Update]:
         trial = self._running.pop(outcome.trial_id).trial
@@ -266,7 +271,7 @@ class _Sweep:
             self._check_disk()
         elif status == "done":
             yield Update("done", trial.id, row)
-        else:
+        elif status != "queued":  # by an engine that does not wait
             yield Update("stopped", trial.id, row, str(row.get("message", "")))
 
     def _record_failure(self, trial: Trial, row: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from analogtl.errors import AnalogtlError
 from analogtl.grid import Trial
 from analogtl.runs import Options, RunDir
 
@@ -36,13 +38,22 @@ class Job:
     Attributes:
         trial_id: Name of the trial.
         data: What `execute` needs.
+        after: Trial that makes the pretrained model which this one needs, if any.
     """
 
     trial_id: str
     data: dict[str, Any]
+    after: str | None = None
 
     @classmethod
-    def of(cls, trial: Trial, run: RunDir, options: Options, function: str = RUN_TRIAL) -> Job:
+    def of(
+        cls,
+        trial: Trial,
+        run: RunDir,
+        options: Options,
+        function: str = RUN_TRIAL,
+        after: str | None = None,
+    ) -> Job:
         """The job of running a trial.
 
         Args:
@@ -50,6 +61,7 @@ class Job:
             run: Its run directory; every process must see it under this path.
             options: Limits and checkpoints.
             function: ``module:name`` of the function to call.
+            after: Trial that makes the pretrained model which this one needs, if any.
         """
         data = {
             "trial": trial.as_data(),
@@ -58,7 +70,7 @@ class Job:
             "options": options.as_data(),
             "function": function,
         }
-        return cls(trial.id, data)
+        return cls(trial.id, data, after)
 
 
 @dataclass(frozen=True)
@@ -83,9 +95,14 @@ class Pool(Protocol):
 
     Attributes:
         starts_at_once: Whether a submitted job starts running at once (or waits in a queue).
+        takes_all: Whether it wants all jobs at once and keeps their order itself; a job then names
+            the trial that it has to come `after`.
+        notes: What the user should read; whoever shows it empties the list.
     """
 
     starts_at_once: bool
+    takes_all: bool
+    notes: list[str]
 
     def warm(self) -> None:
         """Get ready for jobs, as far as that can go on in the background."""
@@ -111,7 +128,7 @@ def execute(data: Mapping[str, Any], stop: Callable[[], bool] | None = None) -> 
     """Run one job in this process: what every executor ends in.
 
     Args:
-        data: The job's data.
+        data: The job's data. With a ``stop_file`` in it, the job stops once that file exists.
         stop: Asked after every training step; when true, the trial is saved and stopped.
 
     Returns:
@@ -121,22 +138,36 @@ def execute(data: Mapping[str, Any], stop: Callable[[], bool] | None = None) -> 
     try:
         trial = Trial.from_data(data["trial"])
         row["trial"] = trial.id
-        options = Options(**data["options"])
-        if stop is not None:
-            options = Options(**data["options"], stop=stop)
+        if stop is None:
+            stop = _StopFile(data.get("stop_file"))
+        options = Options(**data["options"], stop=stop)
         run = RunDir(Path(data["root"]), str(data["name"]))
         return dict(load(data["function"])(trial, run, options))
     except Exception as error:  # even a bug must fail this trial only
         traceback.print_exc(file=sys.stderr)
-        expected = type(error).__module__ == "analogtl.errors"
         text = " ".join(str(error).split())
-        return {**row, "message": text if expected else f"{type(error).__name__}: {text}"[:500]}
+        if not isinstance(error, AnalogtlError):
+            text = f"{type(error).__name__}: {text}"
+        return {**row, "message": text[:500]}
 
 
-def load(function: str) -> Callable[..., Mapping[str, Any]]:
-    """The function that ``module:name`` stands for."""
-    module, _, name = function.partition(":")
-    found: Callable[..., Mapping[str, Any]] = getattr(import_module(module), name)
+class _StopFile:
+    """Whether a file exists; asked often, looks once a second."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path, self._looked, self._there = path, 0.0, False
+
+    def __call__(self) -> bool:
+        if self._path and not self._there and time.monotonic() - self._looked > 1:
+            self._looked = time.monotonic()
+            self._there = os.path.exists(self._path)
+        return self._there
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The function or class that ``module:name`` stands for."""
+    module, _, attribute = name.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), attribute)
     return found
 
 

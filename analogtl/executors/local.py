@@ -57,6 +57,7 @@ class LocalPool:
     """
 
     starts_at_once = True
+    takes_all = False
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class LocalPool:
         self._run, self._jobs, self._function = run, jobs, function
         # The trial ends itself at its limit, between two steps; this is for one that hangs.
         self._limit = None if max_trial_hours is None else 3600 * max_trial_hours * 1.1 + 60
+        self.notes: list[str] = []
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._false_starts = 0
