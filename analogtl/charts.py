@@ -1,224 +1,47 @@
-"""Charts for the HTML report: SVG drawn from the numbers, readable at every width.
+"""Charts for the HTML report: the figures of `plots`, drawn as SVG that can be read value by value.
 
-A chart has no view box: positions along x are percentages, so that the letters keep their size from
-a phone to a wide screen; only the curves themselves stretch, in a nested SVG. Colours are CSS
-variables, so that dark mode and print can change them. Everything works without a script except
-reading the values under the pointer or with the arrow keys; for that each chart carries its
-``stops``: the places that can be read, and what is said there. The same numbers stand in a table
-below each chart.
+Everything but the reading works without a script, and the same numbers stand in a table below each
+chart.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Literal
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 
 from analogtl import summaries
 from analogtl.axes import label_of
-from analogtl.plots import LAYER_QUANTITIES, SETTING_MARKERS, Marks, arm_style, is_log, shorten
-from analogtl.summaries import Series
+from analogtl.plots import LAYER_QUANTITIES, Marks, arm_style, is_log, quantity_label
+from analogtl.summaries import Baseline, Series
+from analogtl.svg import (
+    Chart,
+    Look,
+    Scale,
+    Stop,
+    looks_of,
+    luminance,
+    nice_ticks,
+    percent,
+    swatch,
+    tag,
+    text,
+    x_ticks,
+)
 
 HEIGHT = 260  # of a line chart's plot area, in CSS pixels
-NARROW = 250  # what is left of a plot area's width on a phone, in CSS pixels
-_LETTER = 6.2  # width of a letter of a tick label, in CSS pixels
-_DASH_ARRAYS = {"-": "", "--": "6 4", ":": "2 3", "-.": "7 3 2 3"}
-_SETTING_DASHES = ("", "7 3", "2 2.5", "8 3 2 3", "4 2")
-_MARKER_IDS = {"s": "square", "o": "circle", "^": "up", "D": "diamond", "v": "down"}
+ROW = 20  # pixels per row of a chart by layer
+SPREAD = "Mean over seeds; {}: ± 1 standard deviation. {}"
 
 
-@dataclass(frozen=True)
-class Stop:
-    """A place of a chart that can be read: where it is, and what is said there.
-
-    Attributes:
-        x, y: Position of the cursor, percent of the width and pixels.
-        head: What the place is, ``epoch 3``.
-        rows: Per value: the series' number, its own x and y, and the text.
-    """
-
-    x: float
-    y: float
-    head: str
-    rows: tuple[tuple[int, float, float, str], ...]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A finished chart.
-
-    Attributes:
-        title: What it shows.
-        svg: The drawing, all text in it escaped.
-        stops: What can be read along it.
-        direction: How the arrow keys move: along ``x``, along ``y``, or over a ``grid``.
-        columns: Stops per row of a grid.
-        height: Of the plot area, in CSS pixels.
-        x_label, y_label: Labels of the axes.
-        legend: The lines: (symbol drawn as SVG, text).
-        series: Names of the series that the stops refer to.
-        colors: Per series, the colour on paper and on a dark screen.
-        row_labels: Labels of the rows of a chart by layer: (y in pixels, name).
-        caption: What the reader must know: what the spread is, how many seeds.
-        table: The numbers: a heading row and the others.
-    """
-
-    title: str
-    svg: str
-    stops: tuple[Stop, ...]
-    direction: Literal["x", "y", "grid"]
-    height: int
-    x_label: str
-    y_label: str
-    caption: str
-    table: tuple[tuple[str, ...], ...]
-    columns: int = 1
-    legend: tuple[tuple[str, str], ...] = ()
-    series: tuple[str, ...] = ()
-    colors: tuple[tuple[str, str], ...] = ()
-    row_labels: tuple[tuple[float, str], ...] = ()
-
-    @property
-    def points(self) -> str:
-        """The stops as JSON that is safe inside a script element."""
-        content = {
-            "direction": self.direction,
-            "columns": self.columns,
-            "series": self.series,
-            "colors": self.colors,
-            "stops": [
-                [round(stop.x, 2), round(stop.y, 1), stop.head, _compact(stop.rows)]
-                for stop in self.stops
-            ],
-        }
-        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        # The letters that could end the script element or start a comment in it.
-        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _compact(rows: Iterable[tuple[int, float, float, str]]) -> list[list[int | float | str]]:
-    return [[number, round(x, 2), round(y, 1), text] for number, x, y, text in rows]
-
-
-# ------------------------------------------------------------------------------------ elements
-
-
-def _tag(name: str, content: str = "", **attributes: object) -> str:
-    """An element; attribute names take ``_`` for ``-``, values and nothing else are escaped."""
-    text = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
-        for key, value in attributes.items()
-        if value is not None and value != ""
-    )
-    return f"<{name}{text}>{content}</{name}>" if content else f"<{name}{text}/>"
-
-
-def _plain(value: object) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def _text(content: str, **attributes: object) -> str:
-    return _tag("text", escape(content), **attributes)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3f}".rstrip("0").rstrip(".") + "%"
-
-
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers from at most ``low`` to at least ``high``, about ``count`` steps apart."""
-    if not high > low:
-        high = low + 1.0
-    raw = (high - low) / max(1, count)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A linear or logarithmic axis: a value's place as a share 0..1 of its length."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high = self.low, self.high
-        if self.log:
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        return (value - low) / (high - low) if high > low else 0.5
-
-    def padded(self, share: float) -> Scale:
-        """The same with room on both sides."""
-        if self.log:
-            room = (self.high / self.low) ** share
-            return Scale(self.low / room, self.high * room, True)
-        room = (self.high - self.low) * share
-        return Scale(self.low - room, self.high + room)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """Colour on paper and on a dark screen, dash and marker of one series."""
-
-    color: str
-    dark: str
-    dash: str
-    marker: str
-    filled: bool
-
-    @property
-    def style(self) -> str:
-        return f"--p:{self.color};--d:{self.dark}"
-
-    def mark(self, x: object, y: object) -> str:
-        hollow = "" if self.filled else " hollow"
-        return _tag("use", href=f"#m-{self.marker}", x=x, y=y, class_=f"mark{hollow}")
-
-    @property
-    def swatch(self) -> str:
-        """The series' line and marker, for the legend."""
-        line = _tag("line", x1=0, x2=28, y1=7, y2=7, class_="line", stroke_dasharray=self.dash)
-        group = _tag("g", line + self.mark(14, 7), class_="s", style=self.style)
-        return _tag("svg", group, class_="swatch", width=28, height=14, aria_hidden="true")
-
-
-def _looks(lines: Sequence[Series]) -> list[_Look]:
-    """By arm; along a colour scale for the many settings of one arm."""
-    looks = []
-    for line in lines:
-        siblings = [other for other in lines if other.arm == line.arm]
-        if len(siblings) == 1:
-            style = arm_style(line.arm)
-            marker = _MARKER_IDS[style.marker]
-            dash = _DASH_ARRAYS[style.dash]
-            looks.append(_Look(style.color, style.dark, dash, marker, style.filled))
-        else:
-            place = siblings.index(line)
-            looks.append(setting_look(place, len(siblings)))
-    return looks
-
-
-def setting_look(place: int, count: int) -> _Look:
-    """The look of one of an arm's settings: dark to light on paper, the other way on a screen."""
-    share = place / max(1, count - 1)
-    shades = mpl.colormaps["viridis"]
-    markers = [_MARKER_IDS[m] for m in SETTING_MARKERS if m in _MARKER_IDS]
-    return _Look(
-        mpl.colors.to_hex(shades(0.72 * share)),
-        mpl.colors.to_hex(shades(1.0 - 0.62 * share)),
-        _SETTING_DASHES[place % len(_SETTING_DASHES)],
-        markers[place % len(markers)],
-        True,
-    )
+def value_text(mean: float, sd: float, n: int, unit: str = "%") -> str:
+    """A value as it is read out: ``14.5 ± 1.2 % (n = 5)``, not to be broken at the signs."""
+    spread = "" if math.isnan(sd) else f"\u00a0±\u00a0{sd:.1f}"
+    return f"{mean:.1f}{spread}\u00a0{unit} (n\u00a0=\u00a0{n})"
 
 
 def _labels(lines: Sequence[Series]) -> list[str]:
@@ -226,13 +49,36 @@ def _labels(lines: Sequence[Series]) -> list[str]:
     return [line.setting if line.setting and one_varies else line.label for line in lines]
 
 
-def value_text(mean: float, sd: float, n: int, unit: str = "%") -> str:
-    """A value as it is read out: ``14.5 ± 1.2 % (n = 5)``."""
-    spread = "" if math.isnan(sd) else f" ± {sd:.1f}"
-    return f"{mean:.1f}{spread} {unit} (n = {n})"
+def _seed_counts(lines: Iterable[Series]) -> str:
+    counts = sorted({n for line in lines for n in line.n})
+    if counts in ([], [1]):
+        return "One seed." if counts else ""
+    return f"{counts[0]} seeds." if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds."
+
+
+def _top(lines: Iterable[Series], scale: float) -> float:
+    """The highest end of a mean with its spread; 1 if there is nothing above 0."""
+    tops = [
+        (mean + (0.0 if math.isnan(sd) else sd)) * scale
+        for line in lines
+        for mean, sd in zip(line.mean, line.sd, strict=True)
+    ]
+    return max(tops, default=0.0) or 1.0
 
 
 # ----------------------------------------------------------------------------------- line charts
+
+
+@dataclass(frozen=True)
+class _XAxis:
+    """The x axis of a line chart: where each value is (0..1), and what it is called."""
+
+    at: dict[float | str, float]
+    ticks: Sequence[tuple[float, str]]
+    heads: Sequence[str]
+    label: str
+    column: str
+    scale: Scale | None = None
 
 
 def trace_chart(
@@ -246,24 +92,20 @@ def trace_chart(
     """A quantity per epoch and arm, mean and one standard deviation over seeds (paper, Fig. 2)."""
     lines = summaries.series(traces, "epoch", quantity, summaries.axis_columns(traces))
     epochs = sorted({float(x) for line in lines for x in line.x})
-    x_scale = Scale(epochs[0], max(epochs[-1], epochs[0] + 1))
-    ticks = [t for t in nice_ticks(x_scale.low, x_scale.high, 6) if t == round(t)]
-    ticks = [t for t in ticks if x_scale.low <= t <= x_scale.high]
-    return _line_chart(
-        lines,
-        xs=epochs,
-        at={x: x_scale(x) for x in epochs},
-        ticks=[(x_scale(t), f"{t:g}") for t in ticks],
-        heads=[f"epoch {x:g}" for x in epochs],
-        first_column="epoch",
-        scale=scale,
-        markers=max(1, math.ceil(len(epochs) / 8)),
-        bands=True,
-        title=title,
-        x_label="epoch",
-        y_label=y_label,
-        caption=f"Mean over seeds; band: ± 1 standard deviation. {_seed_counts(lines)}",
+    place = Scale(epochs[0], max(epochs[-1], epochs[0] + 1))
+    ticks = [t for t in nice_ticks(place.low, place.high, 6) if t == round(t)]
+    x = _XAxis(
+        at={epoch: place(epoch) for epoch in epochs},
+        ticks=[(place(t), f"{t:g}") for t in ticks if place.low <= t <= place.high],
+        heads=[f"epoch {epoch:g}" for epoch in epochs],
+        label="epoch",
+        column="epoch",
     )
+    drawn = [
+        _band_and_line(line, look, x, _y_scale(lines, scale), scale)
+        for line, look in zip(lines, looks_of(lines), strict=True)
+    ]
+    return _line_chart(lines, drawn, x, title=title, y_label=y_label, scale=scale, spread="band")
 
 
 def level_chart(
@@ -272,227 +114,195 @@ def level_chart(
     *,
     quantity: str = "error_final",
     marks: Sequence[Marks] = (),
-    title: str = "",
-    y_label: str = "test error, last epoch (%)",
 ) -> Chart:
     """Test error against one axis with the critical point (paper, Figs. 3 to 5)."""
     others = [a for a in summaries.axis_columns(levels) if a != axis]
     lines = summaries.series(levels, axis, quantity, others)
-    present = list(dict.fromkeys(x for line in lines for x in line.x))
-    numeric = summaries.is_numeric(levels[axis].dropna())
-    x_scale = Scale(0, 1)
-    if numeric:
-        values = sorted(float(x) for x in present)
-        log = is_log(values)
-        x_scale = Scale(values[0], values[-1], log).padded(0.03)
-        present = list(values)
-        at = {x: x_scale(float(x)) for x in present}
-    else:
-        at = {x: (place + 0.5) / len(present) for place, x in enumerate(present)}
     flat = summaries.baselines(levels, axis, quantity)
+    x = _level_axis(lines, axis, summaries.is_numeric(levels[axis].dropna()))
+    everything = [*lines, *(_as_series(base, x) for base in flat)]
+    y = _y_scale(everything, 1.0)
+    looks = looks_of(everything)
+    drawn = [
+        _bars_and_marks(line, look, x, y, joined=x.scale is not None)
+        for line, look in zip(lines, looks, strict=False)
+    ]
+    drawn += [
+        _baseline(base, look, y) for base, look in zip(flat, looks[len(lines) :], strict=True)
+    ]
+    label = quantity_label(quantity, levels)
     return _line_chart(
-        lines,
-        xs=present,
+        everything,
+        drawn,
+        x,
+        title=f"{label.partition(',')[0].partition(' (')[0].capitalize()} against {x.label}",
+        y_label=label,
+        spread="bars",
+        marks=_marks(marks, x.scale, axis) if x.scale else ("", []),
+    )
+
+
+def _level_axis(lines: Sequence[Series], axis: str, numeric: bool) -> _XAxis:
+    present = list(dict.fromkeys(x for line in lines for x in line.x))
+    if numeric:
+        present.sort()
+        values = [float(x) for x in present]
+        scale = Scale(values[0], values[-1], is_log(values)).padded(0.03)
+        at = {x: scale(float(x)) for x in present}
+    else:
+        scale = None
+        at = {x: (place + 0.5) / len(present) for place, x in enumerate(present)}
+    name = axis.rpartition(".")[2]
+    return _XAxis(
         at=at,
         ticks=[(at[x], summaries.level_text(x)) for x in present],
-        heads=[f"{axis.rpartition('.')[2]} = {summaries.with_unit(axis, x)}" for x in present],
-        first_column=label_of(axis),
-        bands=False,
-        joined=numeric,
-        flat=[Series(base.arm, "", tuple(present), *_repeat(base, len(present))) for base in flat],
-        marks=[mark for mark in marks if numeric],
-        x_scale=x_scale,
-        axis=axis,
-        title=title or f"Test error against {label_of(axis)}",
-        x_label=label_of(axis),
-        y_label=y_label,
-        caption=f"Mean over seeds; bars: ± 1 standard deviation. {_seed_counts(lines)}",
+        heads=[f"{name} = {summaries.with_unit(axis, x)}" for x in present],
+        label=label_of(axis),
+        column=label_of(axis),
+        scale=scale,
     )
 
 
-def _repeat(
-    base: summaries.Baseline, count: int
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
-    return (base.mean,) * count, (base.sd,) * count, (base.n,) * count
+def _as_series(base: Baseline, x: _XAxis) -> Series:
+    """A horizontal line has its value everywhere."""
+    count = len(x.at)
+    return Series(
+        base.arm, "", (*x.at,), (base.mean,) * count, (base.sd,) * count, (base.n,) * count
+    )
 
 
-def _seed_counts(lines: Sequence[Series]) -> str:
-    counts = sorted({n for line in lines for n in line.n})
-    if not counts:
-        return ""
-    if len(counts) == 1:
-        return "One seed." if counts == [1] else f"{counts[0]} seeds."
-    return f"{counts[0]} to {counts[-1]} seeds."
+def _y_scale(lines: Sequence[Series], scale: float) -> Scale:
+    return Scale(0.0, nice_ticks(0.0, _top(lines, scale))[-1])
 
 
-def _line_chart(
-    lines: Sequence[Series],
-    *,
-    xs: Sequence[float | str],
-    at: dict[float | str, float],
-    ticks: Sequence[tuple[float, str]],
-    heads: Sequence[str],
-    first_column: str,
-    title: str,
-    x_label: str,
-    y_label: str,
-    caption: str,
-    bands: bool,
-    joined: bool = True,
-    scale: float = 1.0,
-    markers: int = 1,
-    flat: Sequence[Series] = (),
-    marks: Sequence[Marks] = (),
-    x_scale: Scale | None = None,
-    axis: str = "",
-) -> Chart:
-    everything = [*lines, *flat]
-    looks = _looks(everything)
-    labels = _labels(everything)
-    tops = [
-        (m + (0 if math.isnan(s) else s)) * scale
-        for line in everything
+@dataclass(frozen=True)
+class _Drawn:
+    """One series: what stretches with the width, what does not, and its key in the legend."""
+
+    stretched: str
+    fixed: str
+    key: str
+
+
+def _y(scale: Scale, value: float) -> float:
+    return HEIGHT * (1 - scale(value))
+
+
+def _band_and_line(line: Series, look: Look, x: _XAxis, y: Scale, scale: float) -> _Drawn:
+    xs = [x.at[v] for v in line.x]
+    ends = [
+        (m * scale, 0.0 if math.isnan(s) else s * scale)
         for m, s in zip(line.mean, line.sd, strict=True)
     ]
-    y_ticks = nice_ticks(0.0, max(tops, default=1.0) or 1.0)
-    y_scale = Scale(0.0, y_ticks[-1])
-
-    def y(value: float) -> float:
-        return HEIGHT * (1 - y_scale(value * scale))
-
-    stretched, fixed = [], []
-    for number, (line, look) in enumerate(zip(everything, looks, strict=True)):
-        is_flat = number >= len(lines)
-        xs_here = [0.0, 1.0] if is_flat else [at[x] for x in line.x]
-        means = list(line.mean[:2]) if is_flat else list(line.mean)
-        sds = [0.0 if math.isnan(s) else s for s in (line.sd[:2] if is_flat else line.sd)]
-        if is_flat and len(means) == 1:
-            means, sds = means * 2, sds * 2
-        parts = []
-        if bands or is_flat:
-            parts.append(
-                _band(
-                    xs_here,
-                    [y(m - s) for m, s in zip(means, sds, strict=True)],
-                    [y(m + s) for m, s in zip(means, sds, strict=True)],
-                )
-            )
-        if joined or is_flat:
-            parts.append(_polyline(xs_here, [y(m) for m in means], look.dash))
-        stretched.append(_tag("g", "".join(parts), class_="s", style=look.style))
-        if is_flat:
-            continue
-        points = []
-        for place, (x, m, s) in enumerate(zip(xs_here, means, sds, strict=True)):
-            if not bands and s > 0:
-                points.append(_error_bar(x, y(m - s), y(m + s)))
-            if place % markers == 0:
-                points.append(look.mark(_percent(x), y(m)))
-        fixed.append(_tag("g", "".join(points), class_="s", style=look.style))
-    marked, mark_legend = _marks(marks, x_scale or Scale(0, 1), axis)
-    svg = "".join(
-        (
-            _grid(y_ticks, y_scale, ticks),
-            marked,
-            _tag(
-                "svg",
-                "".join(stretched),
-                width="100%",
-                height=HEIGHT,
-                viewBox=f"0 0 1000 {HEIGHT}",
-                preserveAspectRatio="none",
-                overflow="visible",
-            ),
-            *fixed,
-        )
-    )
-    stops, body = [], []
-    for where, head in zip(xs, heads, strict=True):
-        rows, cells = [], [head.removeprefix("epoch ")]
-        for number, line in enumerate(everything):
-            if where not in line.x:
-                cells.append("")
-                continue
-            place = line.x.index(where)
-            text = value_text(line.mean[place] * scale, line.sd[place] * scale, line.n[place])
-            rows.append((number, 100 * at[where], y(line.mean[place]), text))
-            cells.append(text)
-        stops.append(Stop(100 * at[where], 0.0, head, tuple(rows)))
-        body.append(tuple(cells))
-    return Chart(
-        title=title,
-        svg=svg,
-        stops=tuple(stops),
-        direction="x",
-        height=HEIGHT,
-        x_label=x_label,
-        y_label=y_label,
-        caption=caption.strip(),
-        table=((first_column, *labels), *body),
-        legend=(
-            *((look.swatch, text) for look, text in zip(looks, labels, strict=True)),
-            *mark_legend,
-        ),
-        series=tuple(labels),
-        colors=tuple((look.color, look.dark) for look in looks),
-    )
+    band = _band(xs, [_y(y, m - s) for m, s in ends], [_y(y, m + s) for m, s in ends])
+    curve = _curve(xs, [_y(y, m) for m, _ in ends], look.dash)
+    every = max(1, math.ceil(len(xs) / 8))  # about eight markers, whatever the number of epochs
+    marks = [
+        look.mark(percent(at), _y(y, m)) for at, (m, _) in list(zip(xs, ends, strict=True))[::every]
+    ]
+    return _Drawn(look.group(band, curve), look.group(*marks), look.key())
 
 
-def _grid(y_ticks: Sequence[float], y_scale: Scale, x_ticks: Sequence[tuple[float, str]]) -> str:
+def _bars_and_marks(line: Series, look: Look, x: _XAxis, y: Scale, *, joined: bool) -> _Drawn:
+    xs = [x.at[v] for v in line.x]
     parts = []
-    for tick in y_ticks:
-        y = HEIGHT * (1 - y_scale(tick))
-        name = "axis" if tick == y_ticks[0] else "grid"
-        parts.append(_tag("line", x1=0, x2="100%", y1=y, y2=y, class_=name))
-        parts.append(_text(f"{tick:g}", x=-8, y=y + 4, class_="tick end"))
-    parts += _x_ticks(x_ticks, HEIGHT)
-    return "".join(parts)
+    for at, mean, sd in zip(xs, line.mean, line.sd, strict=True):
+        if sd > 0:
+            parts.append(_error_bar(percent(at), _y(y, mean - sd), _y(y, mean + sd)))
+        parts.append(look.mark(percent(at), _y(y, mean)))
+    curve = _curve(xs, [_y(y, mean) for mean in line.mean], look.dash) if joined else ""
+    return _Drawn(look.group(curve) if curve else "", look.group(*parts), look.key(line=joined))
 
 
-def _x_ticks(ticks: Sequence[tuple[float, str]], height: float) -> list[str]:
-    """Tick labels: those that would touch on a phone go to a second line, or are left out."""
-    parts = []
-    free = [-math.inf, -math.inf]  # where each of two lines of labels is free again
-    for share, text in ticks:
-        half = _LETTER * len(text) / 2 + 3
-        center = share * NARROW
-        parts.append(
-            _tag(
-                "line",
-                x1=_percent(share),
-                x2=_percent(share),
-                y1=height,
-                y2=height + 4,
-                class_="axis",
-            )
-        )
-        row = next((i for i, end in enumerate(free) if center - half >= end), None)
-        if row is None:
-            continue
-        free[row] = center + half
-        parts.append(_text(text, x=_percent(share), y=height + 17 + 13 * row, class_="tick mid"))
-    return parts
+def _baseline(base: Baseline, look: Look, y: Scale) -> _Drawn:
+    sd = 0.0 if math.isnan(base.sd) else base.sd
+    low, high, mean = _y(y, base.mean - sd), _y(y, base.mean + sd), _y(y, base.mean)
+    band = _band([0.0, 1.0], [low, low], [high, high])
+    curve = _curve([0.0, 1.0], [mean, mean], look.dash)
+    return _Drawn(look.group(band, curve), "", look.key(marker=False))
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{1000 * x:.1f} {y:.1f}" for x, y in points)
 
 
-def _polyline(xs: Sequence[float], ys: Sequence[float], dash: str) -> str:
-    points = list(zip(xs, ys, strict=True))
-    return _tag("path", d=_path(points), class_="line", stroke_dasharray=dash)
+def _curve(xs: Sequence[float], ys: Sequence[float], dash: str) -> str:
+    path = _path(zip(xs, ys, strict=True))
+    return tag("path", d=path, class_="line", stroke_dasharray=dash)
 
 
 def _band(xs: Sequence[float], low: Sequence[float], high: Sequence[float]) -> str:
     outline = [*zip(xs, high, strict=True), *zip(reversed(xs), reversed(low), strict=True)]
-    return _tag("path", d=_path(outline) + "Z", class_="band")
+    return tag("path", d=_path(outline) + "Z", class_="band")
 
 
-def _error_bar(x: float, low: float, high: float) -> str:
-    at = _percent(x)
-    bar = _tag("line", x1=at, x2=at, y1=low, y2=high, class_="bar")
-    caps = (_tag("use", href="#m-cap", x=at, y=end, class_="bar") for end in (low, high))
+def _error_bar(at: str, low: float, high: float) -> str:
+    bar = tag("line", x1=at, x2=at, y1=low, y2=high, class_="bar")
+    caps = (tag("use", href="#m-cap", x=at, y=end, class_="bar") for end in (low, high))
     return bar + "".join(caps)
+
+
+def _line_chart(
+    lines: Sequence[Series],
+    drawn: Sequence[_Drawn],
+    x: _XAxis,
+    *,
+    title: str,
+    y_label: str,
+    spread: str,
+    scale: float = 1.0,
+    marks: tuple[str, list[tuple[str, str]]] = ("", []),
+) -> Chart:
+    y = _y_scale(lines, scale)
+    labels = _labels(lines)
+    stretched = tag(
+        "svg",
+        "".join(d.stretched for d in drawn),
+        width="100%",
+        height=HEIGHT,
+        viewBox=f"0 0 1000 {HEIGHT}",
+        preserveAspectRatio="none",
+        overflow="visible",
+    )
+    stops, body = [], []
+    for where, head in zip(x.at, x.heads, strict=True):
+        rows, cells = [], [head.removeprefix("epoch ")]
+        for number, line in enumerate(lines):
+            if where not in line.x:
+                cells.append("")
+                continue
+            place = line.x.index(where)
+            mean = line.mean[place] * scale
+            said = value_text(mean, line.sd[place] * scale, line.n[place])
+            rows.append((number, 100 * x.at[where], _y(y, mean), said))
+            cells.append(said)
+        stops.append(Stop(100 * x.at[where], 0.0, head, tuple(rows)))
+        body.append(tuple(cells))
+    marked, mark_legend = marks
+    fixed = "".join(d.fixed for d in drawn)
+    return Chart(
+        title=title,
+        svg=_grid(y, x.ticks) + marked + stretched + fixed,
+        stops=tuple(stops),
+        direction="x",
+        height=HEIGHT,
+        x_label=x.label,
+        y_label=y_label,
+        caption=SPREAD.format(spread, _seed_counts(lines)).strip(),
+        table=((x.column, *labels), *body),
+        legend=(*((d.key, label) for d, label in zip(drawn, labels, strict=True)), *mark_legend),
+        series=tuple(labels),
+        colors=tuple((look.color, look.dark) for look in looks_of(lines)),
+    )
+
+
+def _grid(y: Scale, ticks: Sequence[tuple[float, str]]) -> str:
+    parts = []
+    for tick in nice_ticks(y.low, y.high):
+        at = _y(y, tick)
+        parts.append(tag("line", x1=0, x2="100%", y1=at, y2=at, class_="grid" if tick else "axis"))
+        parts.append(text(f"{tick:g}", x=-8, y=at + 4, class_="tick end"))
+    return "".join(parts) + x_ticks(ticks, HEIGHT)
 
 
 def _marks(marks: Sequence[Marks], scale: Scale, axis: str) -> tuple[str, list[tuple[str, str]]]:
@@ -504,48 +314,40 @@ def _marks(marks: Sequence[Marks], scale: Scale, axis: str) -> tuple[str, list[t
         style = arm_style(mark.arm)
         colors = f"--p:{style.color};--d:{style.dark}" if several else ""
         drawn = []
-        for kind, text in mark.legend(axis):
-            shape, swatch = _mark_shapes(mark, kind, scale)
+        for kind, words in mark.legend(axis):
+            shape, key = _mark_shapes(mark, kind, scale)
             drawn.append(shape)
-            legend.append((_swatch(swatch, colors), whose + text))
-        parts.append(_tag("g", "".join(drawn), class_="s marks", style=colors))
+            legend.append((swatch(key, colors, "s marks"), whose + words))
+        parts.append(tag("g", "".join(drawn), class_="s marks", style=colors))
     return "".join(parts), legend
 
 
 def _mark_shapes(mark: Marks, kind: str, scale: Scale) -> tuple[str, str]:
     """What is drawn in the chart, and the same in the legend."""
     if kind == "critical" and mark.critical is not None:
-        at = _percent(scale(mark.critical))
+        at = percent(scale(mark.critical))
         return (
-            _tag("line", x1=at, x2=at, y1=0, y2=HEIGHT, class_="critical"),
-            _tag("line", x1=14, x2=14, y1=0, y2=14, class_="critical"),
+            tag("line", x1=at, x2=at, y1=0, y2=HEIGHT, class_="critical"),
+            tag("line", x1=14, x2=14, y1=0, y2=14, class_="critical"),
         )
     if kind == "elbow" and mark.elbow is not None:
-        low = scale(mark.elbow if mark.low is None else mark.low)
-        high = scale(mark.elbow if mark.high is None else mark.high)
-        low, high = max(0.0, low), min(1.0, high)
-        width = _percent(max(0.002, high - low))
+        low = max(0.0, scale(mark.elbow if mark.low is None else mark.low))
+        high = min(1.0, scale(mark.elbow if mark.high is None else mark.high))
+        width = percent(max(0.002, high - low))
         return (
-            _tag("rect", x=_percent(low), width=width, y=0, height=HEIGHT, class_="interval"),
-            _tag("rect", x=4, y=1, width=20, height=12, class_="interval"),
+            tag("rect", x=percent(low), width=width, y=0, height=HEIGHT, class_="interval"),
+            tag("rect", x=4, y=1, width=20, height=12, class_="interval"),
         )
     if kind == "certified" and mark.certified is not None:
-        at = _percent(scale(mark.certified))
+        at = percent(scale(mark.certified))
         return (
-            _tag("use", href="#m-up", x=at, y=HEIGHT - 2, class_="certified"),
-            _tag("use", href="#m-up", x=14, y=8, class_="certified"),
+            tag("use", href="#m-up", x=at, y=HEIGHT - 2, class_="certified"),
+            tag("use", href="#m-up", x=14, y=8, class_="certified"),
         )
     return "", ""
 
 
-def _swatch(content: str, style: str) -> str:
-    group = _tag("g", content, class_="s marks", style=style)
-    return _tag("svg", group, class_="swatch", width=28, height=14, aria_hidden="true")
-
-
-# ------------------------------------------------------------------------------- charts by layer
-
-ROW = 20  # pixels per layer
+# --------------------------------------------------------------------------------- charts by row
 
 
 def layer_chart(layers: pd.DataFrame, quantity: str, title: str) -> Chart:
@@ -558,145 +360,51 @@ def layer_chart(layers: pd.DataFrame, quantity: str, title: str) -> Chart:
     """
     lines = summaries.series(layers, "position", quantity, [])
     names = _layer_names(layers)
-    row = {place: number for number, place in enumerate(names)}
-    looks, labels = _looks(lines), _labels(lines)
+    looks, labels = looks_of(lines), _labels(lines)
     height = ROW * len(names)
-    tops = [
-        100 * (m + (0 if math.isnan(s) else s))
-        for line in lines
-        for m, s in zip(line.mean, line.sd, strict=True)
-    ]
-    ticks = nice_ticks(0.0, max(tops, default=1.0) or 1.0, 4)
+    ticks = nice_ticks(0.0, _top(lines, 100.0), 4)
     scale = Scale(0.0, ticks[-1])
-    parts = [
-        _tag("line", x1=_percent(scale(t)), x2=_percent(scale(t)), y1=0, y2=height, class_="grid")
-        for t in ticks
-    ]
-    for number in range(len(names)):
-        y = ROW * (number + 0.5)
-        parts.append(_tag("line", x1=0, x2="100%", y1=y, y2=y, class_="rule"))
-    parts.append(_tag("line", x1=0, x2=0, y1=0, y2=height, class_="axis"))
-    parts += _x_ticks([(scale(t), f"{t:g}") for t in ticks], height)
-    for line, look in zip(lines, looks, strict=True):
+    middle = {place: ROW * (number + 0.5) for number, place in enumerate(names)}
+    # The arms of a layer stand a little above each other, so that none hides another.
+    shifts = [5.0 * (i - (len(lines) - 1) / 2) / max(1, len(lines) - 1) for i in range(len(lines))]
+    parts = [_row_grid(scale, ticks, list(middle.values()), height)]
+    rows: dict[int, list[tuple[int, float, float, str]]] = {place: [] for place in names}
+    cells = {place: [""] * len(lines) for place in names}
+    for number, (line, look, shift) in enumerate(zip(lines, looks, shifts, strict=True)):
         drawn = []
-        for place, mean, sd in zip(line.x, line.mean, line.sd, strict=True):
-            y = ROW * (row[int(place)] + 0.5)
+        for where, mean, sd, n in zip(line.x, line.mean, line.sd, line.n, strict=True):
+            place, share, y = int(where), scale(100 * mean), middle[int(where)] + shift
             if sd > 0:
-                ends = [_percent(max(0.0, scale(100 * (mean + sign * sd)))) for sign in (-1, 1)]
-                drawn.append(_tag("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_="bar"))
-            drawn.append(look.mark(_percent(scale(100 * mean)), y))
-        parts.append(_tag("g", "".join(drawn), class_="s", style=look.style))
-    stops, body = [], []
-    for place, name in names.items():
-        y = ROW * (row[place] + 0.5)
-        rows, cells = [], [name]
-        for number, line in enumerate(lines):
-            if place not in line.x:
-                cells.append("")
-                continue
-            at = line.x.index(place)
-            mean, sd = 100 * line.mean[at], 100 * line.sd[at]
-            text = value_text(mean, sd, line.n[at])
-            rows.append((number, 100 * scale(mean), y, text))
-            cells.append(text)
-        stops.append(Stop(0.0, y, name, tuple(rows)))
-        body.append(tuple(cells))
+                low, high = (percent(max(0.0, share + sign * scale(100 * sd))) for sign in (-1, 1))
+                drawn.append(tag("line", x1=low, x2=high, y1=y, y2=y, class_="bar"))
+            drawn.append(look.mark(percent(share), y))
+            said = value_text(100 * mean, 100 * sd, n)
+            rows[place].append((number, 100 * share, y, said))
+            cells[place][number] = said
+        parts.append(look.group(*drawn))
     return Chart(
         title=title,
         svg="".join(parts),
-        stops=tuple(stops),
+        stops=tuple(Stop(0.0, middle[p], name, tuple(rows[p])) for p, name in names.items()),
         direction="y",
         height=height,
         x_label=LAYER_QUANTITIES[quantity],
         y_label="",
-        caption=f"Mean over seeds; bars: ± 1 standard deviation. {_seed_counts(lines)}".strip(),
-        table=(("layer", *labels), *body),
-        legend=tuple((look.swatch, text) for look, text in zip(looks, labels, strict=True)),
+        caption=SPREAD.format("bars", _seed_counts(lines)).strip(),
+        table=(("layer", *labels), *((name, *cells[p]) for p, name in names.items())),
+        legend=tuple((k.key(line=False), label) for k, label in zip(looks, labels, strict=True)),
         series=tuple(labels),
         colors=tuple((look.color, look.dark) for look in looks),
-        row_labels=tuple((ROW * (row[place] + 0.5), name) for place, name in names.items()),
+        row_labels=tuple((middle[p], name) for p, name in names.items()),
     )
 
 
-def layer_map(layers: pd.DataFrame, arm: str, axis: str, quantity: str, title: str) -> Chart:
-    """Layers against levels as a heat map, for a sweep along one axis."""
-    rows = layers[(layers["arm"] == arm) & layers[axis].notna()]
-    names = _layer_names(rows)
-    columns = list(rows[axis].drop_duplicates())
-    if summaries.is_numeric(rows[axis]):
-        columns.sort()
-    cells = {
-        (int(place), level): (100 * mean, 100 * sd, int(n))
-        for place, level, mean, sd, n in zip(
-            rows["position"],
-            rows[axis],
-            rows[f"{quantity}_mean"],
-            rows[f"{quantity}_sd"],
-            rows["n"],
-            strict=True,
-        )
-        if not summaries.is_empty(mean)
-    }
-    top = max((mean for mean, _, _ in cells.values()), default=1.0) or 1.0
-    height, width = ROW * len(names), 1 / len(columns)
-    parts, stops = [], []
-    body: list[tuple[str, ...]] = []
-    shades = mpl.colormaps["cividis"]
-    for number, (place, name) in enumerate(names.items()):
-        texts = [name]
-        for column, level in enumerate(columns):
-            at, y = column * width, ROW * (number + 0.5)
-            head = f"{name}, {axis.rpartition('.')[2]} = {summaries.with_unit(axis, level)}"
-            value = cells.get((place, level))
-            text = value_text(*value) if value else "no value"
-            texts.append(text if value else "")
-            stops.append(
-                Stop(100 * (at + width / 2), y, head, ((0, 100 * (at + width / 2), y, text),))
-            )
-            if value is None:
-                continue
-            color = shades(value[0] / top)
-            parts.append(
-                _tag(
-                    "rect",
-                    x=_percent(at),
-                    y=ROW * number,
-                    width=_percent(width),
-                    height=ROW,
-                    fill=mpl.colors.to_hex(color),
-                    class_="cell",
-                )
-            )
-            if len(columns) <= 10:
-                ink = "on-light" if _luminance(color) > 0.18 else "on-dark"
-                parts.append(
-                    _text(
-                        f"{value[0]:.0f}",
-                        x=_percent(at + width / 2),
-                        y=y + 4,
-                        class_=f"in-cell {ink}",
-                    )
-                )
-        body.append(tuple(texts))
-    ticks = [((i + 0.5) * width, summaries.level_text(level)) for i, level in enumerate(columns)]
-    parts += _x_ticks(ticks, height)
-    label = LAYER_QUANTITIES[quantity]
-    return Chart(
-        title=title,
-        svg="".join(parts),
-        stops=tuple(stops),
-        direction="grid",
-        columns=len(columns),
-        height=height,
-        x_label=label_of(axis),
-        y_label="",
-        caption=f"{summaries.arm_label(arm)}: {label}, mean over seeds; "
-        f"from 0 (dark) to {top:.0f} (bright).",
-        table=(("layer", *(summaries.with_unit(axis, level) for level in columns)), *body),
-        series=(label,),
-        colors=(("#555555", "#cccccc"),),
-        row_labels=tuple((ROW * (i + 0.5), name) for i, name in enumerate(names.values())),
-    )
+def _row_grid(scale: Scale, ticks: Sequence[float], rows: Sequence[float], height: int) -> str:
+    places = [percent(scale(tick)) for tick in ticks]
+    parts = [tag("line", x1=at, x2=at, y1=0, y2=height, class_="grid") for at in places]
+    parts += [tag("line", x1=0, x2="100%", y1=y, y2=y, class_="rule") for y in rows]
+    parts.append(tag("line", x1=0, x2=0, y1=0, y2=height, class_="axis"))
+    return "".join(parts) + x_ticks([(scale(t), f"{t:g}") for t in ticks], height)
 
 
 def _layer_names(layers: pd.DataFrame) -> dict[int, str]:
@@ -705,16 +413,132 @@ def _layer_names(layers: pd.DataFrame) -> dict[int, str]:
     return {int(p): str(n) for p, n in zip(pairs["position"], pairs["layer"], strict=True)}
 
 
-def _luminance(color: Sequence[float]) -> float:
-    """Relative luminance of an RGB colour (WCAG 2.2)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+def layer_map(layers: pd.DataFrame, arm: str, axis: str, quantity: str, title: str) -> Chart:
+    """Layers against levels as a heat map, for a sweep along one axis.
+
+    Args:
+        layers: From `summaries.layers`.
+        arm: The arm to show.
+        axis: The swept axis, along x.
+        quantity: A share in 0..1; shown in percent.
+        title: What it shows.
+    """
+    rows = layers[(layers["arm"] == arm) & layers[axis].notna()]
+    return _heat_map(
+        rows,
+        rows="position",
+        row_names=_layer_names(rows),
+        axis=axis,
+        quantity=quantity,
+        scale=100.0,
+        title=title,
+        label=LAYER_QUANTITIES[quantity],
+        corner="layer",
+    )
 
 
-def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
-    a, b = (_luminance(mpl.colors.to_rgb(color)) for color in (one, other))
-    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+def level_map(
+    levels: pd.DataFrame, x: str, y: str, *, quantity: str = "error_final", title: str
+) -> Chart:
+    """One quantity over two axes as a heat map.
+
+    Args:
+        levels: From `summaries.levels`, of one arm and one setting of any further axes.
+        x, y: The axes.
+        quantity: In percent.
+        title: What it shows.
+    """
+    present = summaries.sorted_levels(levels[y])
+    return _heat_map(
+        levels,
+        rows=y,
+        row_names={
+            level: f"{y.rpartition('.')[2]} = {summaries.with_unit(y, level)}" for level in present
+        },
+        axis=x,
+        quantity=quantity,
+        scale=1.0,
+        title=title,
+        label=quantity_label(quantity, levels),
+        corner=label_of(y),
+    )
 
 
-__all__ = ["Chart", "Stop", "layer_chart", "layer_map", "level_chart", "shorten", "trace_chart"]
+def _heat_map(
+    frame: pd.DataFrame,
+    *,
+    rows: str,
+    row_names: Mapping[Any, str],
+    axis: str,
+    quantity: str,
+    scale: float,
+    title: str,
+    label: str,
+    corner: str,
+) -> Chart:
+    """A column per level of ``axis``, a row per name, colour and number by the quantity."""
+    columns = summaries.sorted_levels(frame[axis])
+    heads = [summaries.with_unit(axis, level) for level in columns]
+    name = axis.rpartition(".")[2]
+    values = {
+        (row, level): (mean * scale, sd * scale, int(n))
+        for row, level, mean, sd, n in zip(
+            frame[rows],
+            frame[axis],
+            frame[f"{quantity}_mean"],
+            frame[f"{quantity}_sd"],
+            frame["n"],
+            strict=True,
+        )
+        if not summaries.is_empty(mean)
+    }
+    top = max((mean for mean, _, _ in values.values()), default=0.0) or 1.0
+    width, height = 1 / len(columns), ROW * len(row_names)
+    parts, stops, body = [], [], []
+    for number, (row, row_name) in enumerate(row_names.items()):
+        y, texts = ROW * (number + 0.5), [row_name]
+        for column, level in enumerate(columns):
+            middle = 100 * (column + 0.5) * width
+            value = values.get((row, level))
+            said = value_text(*value) if value else "no value"
+            texts.append(said if value else "")
+            head = f"{row_name}, {name} = {heads[column]}"
+            stops.append(Stop(middle, y, head, ((0, middle, y, said),)))
+            if value:
+                numbered = len(columns) <= 10
+                parts.append(_cell(column * width, width, number, value[0], top, numbered))
+        body.append(tuple(texts))
+    ticks = [((i + 0.5) * width, summaries.level_text(level)) for i, level in enumerate(columns)]
+    return Chart(
+        title=title,
+        svg="".join(parts) + x_ticks(ticks, height),
+        stops=tuple(stops),
+        direction="grid",
+        columns=len(columns),
+        height=height,
+        x_label=label_of(axis),
+        y_label="",
+        caption=f"{label[:1].upper()}{label[1:]}, mean over seeds; 0 is dark, {top:.0f} bright.",
+        table=((corner, *heads), *body),
+        series=(label,),
+        colors=(("#555555", "#cccccc"),),
+        row_labels=tuple((ROW * (i + 0.5), text) for i, text in enumerate(row_names.values())),
+    )
+
+
+def _cell(at: float, width: float, row: int, value: float, top: float, numbered: bool) -> str:
+    color = mpl.colors.to_hex(mpl.colormaps["cividis"](value / top))
+    box = tag(
+        "rect",
+        x=percent(at),
+        y=ROW * row,
+        width=percent(width),
+        height=ROW,
+        fill=color,
+        class_="cell",
+    )
+    if not numbered:
+        return box
+    ink = "on-light" if luminance(color) > 0.18 else "on-dark"
+    middle = percent(at + width / 2)
+    return box + text(f"{value:.0f}", x=middle, y=ROW * (row + 0.5) + 4, class_=f"in-cell {ink}")

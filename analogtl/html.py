@@ -18,29 +18,32 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from analogtl.charts import Chart, shorten
+from analogtl.plots import shorten
+from analogtl.svg import Chart
 from analogtl.tables import Cell, Table
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A published finding and what these runs say about it.
+    """A published finding and what one experiment says about it.
 
     Attributes:
         claim: The finding, as published.
         verdict: The answer in a few words.
         kind: ``good`` (it holds), ``bad`` (it does not), ``open`` (not enough data).
-        says: What these runs say, in a sentence.
-        figures: The numbers with their intervals.
-        source: Where it was published, and from which trials the answer comes.
+        says: What the runs say, with the numbers and their intervals.
+        where: Experiment and task.
+        source: Where it was published, and the published number.
+        trials: The trials that the answer rests on.
     """
 
     claim: str
     verdict: str
     kind: str
     says: str
-    figures: str = ""
-    source: str = ""
+    where: str
+    source: str
+    trials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class Page:
         title, subtitle: Heading.
         glance: The study in numbers: (value, what it counts).
         notices: What is missing or failed, a sentence each.
-        findings, findings_note: What the runs say about the published findings.
+        findings: What the runs say about the published findings.
+        findings_note: Which of them no run speaks to.
+        tables: Tables over all runs.
         runs: The experiments.
         trials: Every trial; None if there are too many to list.
         again, again_note: The commands that make these runs.
@@ -103,6 +108,7 @@ class Page:
     notices: Sequence[str] = ()
     findings: Sequence[Finding] = ()
     findings_note: str = ""
+    tables: Sequence[Table] = ()
     trials: Table | None = field(default=None)
 
 

@@ -207,7 +207,7 @@ class Marks:
     margin: float | None = None
 
     def legend(self, axis: str) -> list[tuple[str, str]]:
-        """What is marked: pairs of ``critical``, ``elbow``, ``certified`` or ``headline`` and words."""
+        """What is marked: pairs of a kind (critical, elbow, certified, headline) and its words."""
         said = []
         if self.critical is not None:
             said.append(("critical", f"critical level {summaries.with_unit(axis, self.critical)}"))
@@ -270,7 +270,7 @@ def error_vs_level(
     handles += _draw_baselines(ax, flat)
     for mark in shown:
         handles += _draw_marks(ax, mark, axis, named=len(shown) > 1)
-    ax.set(xlabel=label_of(axis), ylabel=QUANTITY_LABELS.get(quantity, quantity))
+    ax.set(xlabel=label_of(axis), ylabel=quantity_label(quantity, levels))
     if names:
         ax.set_xticks(range(len(names)), names)
         ax.margins(x=0.15)
@@ -285,11 +285,19 @@ def error_vs_level(
     return fig
 
 
-QUANTITY_LABELS = {
-    "error_final": "test error, last epoch (%)",
-    "error_best": "test error, best epoch (%)",
-    "error_transfer": "test error, epoch 0 (%)",
-}
+_WHEN = {"error_final": "last epoch", "error_best": "best epoch", "error_transfer": "epoch 0"}
+
+
+def error_label(frame: pd.DataFrame) -> str:
+    """What the error of these trials is: of the images, or of programmed weights."""
+    programming = set(frame["arm"].unique()) == {"weight-programming"}
+    return "programming error (%)" if programming else "test error (%)"
+
+
+def quantity_label(quantity: str, frame: pd.DataFrame) -> str:
+    """The label of an error's axis: what it is, and of which epoch."""
+    name, unit = error_label(frame).split(" (")
+    return f"{name}, {_WHEN[quantity]} ({unit}"
 
 
 def _positions(x: Sequence[float | str], names: Sequence[str]) -> list[float]:
@@ -443,6 +451,64 @@ def layer_map(layers: pd.DataFrame, arm: str, axis: str, quantity: str) -> Figur
     ax.tick_params(axis="y", labelsize=5.5 if count > 30 else 6, rotation=0)
     ax.tick_params(axis="x", rotation=0)
     return fig
+
+
+@_styled
+def level_maps(
+    levels: pd.DataFrame, x: str, y: str, by: Sequence[str], *, quantity: str = "error_final"
+) -> Figure:
+    """One quantity over two axes, a heat map per setting of the others, on one colour scale.
+
+    Args:
+        levels: From `summaries.levels`.
+        x, y: The axes of each map.
+        by: The further axes, one panel per combination of their levels and arm.
+        quantity: In percent.
+    """
+    panels = list(panels_of(levels, by))
+    count = min(2, len(panels))
+    rows = math.ceil(len(panels) / count)
+    grids = [
+        frame.pivot_table(index=y, columns=x, values=f"{quantity}_mean", sort=False)
+        .reindex(index=summaries.sorted_levels(levels[y]))
+        .reindex(columns=summaries.sorted_levels(levels[x]))
+        for _, frame in panels
+    ]
+    top = max(float(grid.max().max()) for grid in grids)
+    fig = _new_figure(0.6 + rows * (0.35 + 0.17 * max(4, levels[y].nunique())))
+    axes = fig.subplots(rows, count, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, grid, (name, _) in zip(axes, grids, panels, strict=False):
+        sns.heatmap(
+            grid,
+            ax=ax,
+            cmap="cividis",
+            vmin=0,
+            vmax=top,
+            annot=True,
+            fmt=".0f",
+            annot_kws={"fontsize": 5.5},
+            linewidths=0.3,
+            cbar=False,
+            xticklabels=[summaries.level_text(level) for level in grid.columns],
+            yticklabels=[summaries.level_text(level) for level in grid.index],
+        )
+        ax.set(xlabel="", ylabel="", title=name)
+        ax.tick_params(axis="both", length=0, rotation=0)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    fig.supxlabel(label_of(x), fontsize=7)
+    fig.supylabel(label_of(y), fontsize=7)
+    fig.colorbar(axes[0].collections[0], ax=list(axes), label=quantity_label(quantity, levels))
+    return fig
+
+
+def panels_of(levels: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of one map each, and its title: a setting of ``by``, of one arm."""
+    several = levels["arm"].nunique() > 1
+    for key, frame in levels.groupby(["arm", *by], dropna=False, sort=False):
+        setting = summaries.setting_text(dict(zip(by, key[1:], strict=True)))
+        arm = [summaries.arm_label(str(key[0]))] if several or not setting else []
+        yield ", ".join([*arm, *([setting] if setting else [])]), frame
 
 
 def _two_lines(text: str) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 
 from analogtl import __version__, html, plots, records, study, summaries, tables
+from analogtl.critical_point import ALPHA, MARGIN
 from analogtl.errors import ExperimentError, RunError
+from analogtl.findings import Verdict, evaluate
 from analogtl.study import RunData, Section
 from analogtl.tables import Table
 
@@ -104,10 +106,10 @@ def build_report(
     runs, messages = _read(paths)
     target = Path(out) if out is not None else _default_out(where, paths)
     sections = [study.study(run, margin=margin, alpha=alpha) for run in runs]
-    unfinished = pd.concat([run.unfinished() for run in runs], ignore_index=True)
     for run in runs:
         messages += _progress(run)
-    shared = _shared_tables(sections, unfinished)
+    findings = _findings(runs, margin, alpha)
+    shared = _shared_tables(sections, findings)
     written = _Writer(target, kinds)
     for section in sections:
         folder = Path() if len(sections) == 1 else Path(study.slug(section.run.name))
@@ -116,7 +118,7 @@ def build_report(
     if "markdown" in kinds:
         written.text(Path("report.md"), _markdown(sections, shared, messages, written))
     if "html" in kinds:
-        page = _page(sections, shared, messages, where)
+        page = _page(sections, shared, findings, messages, where)
         written.text(Path("report.html"), html.render(page))
     everything = [t for s in sections for t in (*s.tables, *s.more_tables)] + shared
     return ReportResult(target, written.paths, everything, messages)
@@ -179,12 +181,23 @@ def _progress(run: RunData) -> list[str]:
 # ------------------------------------------------------------------------------ shared tables
 
 
-def _shared_tables(sections: Sequence[Section], unfinished: pd.DataFrame) -> list[Table]:
-    """Tables over all runs: critical points where there are several runs, what is missing."""
-    shared = []
+def _findings(runs: Sequence[RunData], margin: float | None, alpha: float | None) -> pd.DataFrame:
+    """What the runs say about the published findings (`analogtl.findings.evaluate`)."""
+    trials = pd.concat([run.trials for run in runs], ignore_index=True)
+    return evaluate(
+        trials,
+        alpha=ALPHA if alpha is None else alpha,
+        margin=MARGIN if margin is None else margin,
+    )
+
+
+def _shared_tables(sections: Sequence[Section], findings: pd.DataFrame) -> list[Table]:
+    """Tables over all runs: findings, critical points of several runs, what is missing."""
+    shared = [tables.findings_table(findings)]
     points = [section.points for section in sections if len(section.points)]
     if len(sections) > 1 and points:
         shared.append(tables.critical_points_table(pd.concat(points, ignore_index=True)))
+    unfinished = pd.concat([section.run.unfinished() for section in sections], ignore_index=True)
     if len(unfinished):
         shared.append(tables.unfinished_table(unfinished))
     return shared
@@ -245,7 +258,7 @@ def _markdown(
     parts = ["# " + tables.markdown_escape(_title(sections))]
     if messages:
         parts.append("\n".join(f"- {tables.markdown_escape(line)}" for line in messages))
-    parts += [tables.to_markdown(table) for table in shared if len(sections) > 1]
+    parts += [tables.to_markdown(table) for table in shared if len(table)]
     for section in sections:
         parts.append("## " + tables.markdown_escape(section.run.name))
         if section.run.description:
@@ -256,8 +269,6 @@ def _markdown(
             relative = path.relative_to(written.target).as_posix()
             parts.append(f"![{path.stem.replace('-', ' ')}]({relative})")
         parts += [tables.to_markdown(table) for table in section.more_tables if len(table) <= 60]
-    if len(sections) == 1:
-        parts += [tables.to_markdown(table) for table in shared]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -273,6 +284,7 @@ def _title(sections: Sequence[Section]) -> str:
 def _page(
     sections: Sequence[Section],
     shared: Sequence[Table],
+    findings: pd.DataFrame,
     messages: Sequence[str],
     where: Sequence[Path],
 ) -> html.Page:
@@ -287,13 +299,16 @@ def _page(
     used: set[str] = set()
     for section in sections:
         anchor = _unique(f"run-{study.slug(section.run.name).lower()}", used)
-        runs.append(_run(section, anchor, [t for t in shared if len(sections) == 1]))
+        runs.append(_run(section, anchor))
     return html.Page(
         title=_title(sections),
         subtitle="Analog transfer learning: pretrained digitally, fine-tuned on simulated "
         "resistive crossbars",
         glance=_glance(everything),
         notices=notices,
+        findings=_cards(findings),
+        findings_note=_findings_note(findings),
+        tables=[table for table in shared[1:] if len(table)],
         runs=runs,
         trials=tables.trials_table(everything) if listed and len(everything) else None,
         again=_again(sections, where),
@@ -302,6 +317,41 @@ def _page(
         version=__version__,
         made=datetime.now(UTC).strftime("%d %B %Y"),
         sources=", ".join(section.run.name for section in sections),
+    )
+
+
+_KINDS = {Verdict.HOLDS: "good", Verdict.FAILS: "bad", Verdict.OPEN: "open"}
+
+
+def _cards(findings: pd.DataFrame) -> list[html.Finding]:
+    """The findings that some run can speak to."""
+    cards = []
+    for row in findings[findings["experiment"] != ""].to_dict("records"):
+        task = "" if pd.isna(row["n_classes"]) else f", {row['n_classes']}-class task"
+        at = f" at {row['at']}" if row["at"] else ""
+        source = f"{row['source']}, {row['figure']}" if row["figure"] else row["source"]
+        cards.append(
+            html.Finding(
+                claim=str(row["statement"]),
+                verdict=str(row["verdict"]),
+                kind=_KINDS[Verdict(row["verdict"])],
+                says=" ".join(str(row[key]) for key in ("says", "note") if row[key]),
+                where=f"{row['experiment']}{task}{at}",
+                source=f"{source}: {row['published']}",
+                trials=tuple(filter(None, str(row["trials"]).split("; "))),
+            )
+        )
+    return cards
+
+
+def _findings_note(findings: pd.DataFrame) -> str:
+    """Which published findings no run here speaks to."""
+    spoken = set(findings.loc[findings["experiment"] != "", "finding"])
+    silent = findings[~findings["finding"].isin(spoken)].drop_duplicates("finding")
+    if silent.empty:
+        return ""
+    return f"{len(silent)} further findings have no run here: " + " ".join(
+        str(statement) for statement in silent["statement"]
     )
 
 
@@ -335,7 +385,7 @@ def _range(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _run(section: Section, anchor: str, more: Sequence[Table]) -> html.Run:
+def _run(section: Section, anchor: str) -> html.Run:
     run = section.run
     return html.Run(
         id=anchor,
@@ -344,7 +394,7 @@ def _run(section: Section, anchor: str, more: Sequence[Table]) -> html.Run:
         facts=_facts(run),
         words=section.words,
         charts=section.charts,
-        tables=[*section.tables, *more],
+        tables=section.tables,
         layer_charts=section.layer_charts,
         more_tables=section.more_tables,
         resolved=html.pretty_json(run.experiment) if run.experiment else "",

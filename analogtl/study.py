@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 
 from analogtl import charts, plots, records, summaries, tables
 from analogtl.axes import label_of
-from analogtl.charts import Chart
 from analogtl.critical_point import ALPHA, MARGIN, critical_points
 from analogtl.errors import ExperimentError, RunError
 from analogtl.plots import Marks
 from analogtl.selection import Selection, select_learning_rate
+from analogtl.svg import Chart
 from analogtl.tables import Table
 
 MAX_LINES = 10  # more lines than this make a figure that nobody can read
@@ -262,8 +262,9 @@ def _add_errors(section: Section) -> None:
         section.more_tables.append(
             tables.learning_rates_table(run.chosen.choices, axes, experiment=run.name)
         )
-    for axis in axes:
-        _add_level_figure(section, levels, axis)
+    drawn = [axis for axis in axes if _add_level_figure(section, levels, axis)]
+    if len(axes) > 1 and not drawn:
+        _add_level_maps(section, levels)
     if len(section.points):
         section.tables.append(tables.critical_points_table(section.points, experiment=run.name))
     traces = summaries.traces(run.epochs, trials)
@@ -273,10 +274,11 @@ def _add_errors(section: Section) -> None:
         _add_trace_figures(section, rows, suffix)
 
 
-def _add_level_figure(section: Section, levels: pd.DataFrame, axis: str) -> None:
+def _add_level_figure(section: Section, levels: pd.DataFrame, axis: str) -> bool:
+    """Error against one axis; whether the lines are few enough for it."""
     others = [a for a in section.run.axes if a != axis]
     if len(summaries.series(levels, axis, QUANTITY, others)) > MAX_LINES:
-        return
+        return False
     marks = list(_marks(section.points, axis))
     trials = section.run.chosen.rows
     section.charts.append(charts.level_chart(levels, axis, marks=marks))
@@ -287,6 +289,21 @@ def _add_level_figure(section: Section, levels: pd.DataFrame, axis: str) -> None
     for arm, at, sentence in zip(here["arm"], here["at"], here["sentence"], strict=True):
         where = summaries.arm_label(str(arm)) + (f" at {at}" if at else "")
         section.words.append(f"{where}, {label_of(axis)}: {sentence}")
+    return True
+
+
+def _add_level_maps(section: Section, levels: pd.DataFrame) -> None:
+    """Error over the two axes with most levels, a map for each setting of the others."""
+    axes = section.run.axes
+    numbers = [axis for axis in axes if summaries.is_numeric(levels[axis].dropna())]
+    x, y = sorted(numbers or axes, key=lambda axis: -levels[axis].nunique())[:2]
+    by = [axis for axis in axes if axis not in (x, y)]
+    rows = levels[levels[x].notna() & levels[y].notna()]
+    panels = list(plots.panels_of(rows, by))
+    if len(panels) > MAX_LINES:
+        return
+    section.charts.extend(charts.level_map(frame, x, y, title=name) for name, frame in panels)
+    section.figures[f"map-{slug(x)}-{slug(y)}"] = partial(plots.level_maps, rows, x, y, by)
 
 
 def _marks(points: pd.DataFrame, axis: str) -> Iterator[Marks]:
@@ -330,9 +347,11 @@ def _readable_traces(
 
 def _add_trace_figures(section: Section, traces: pd.DataFrame, suffix: str) -> None:
     whose = f", {summaries.arm_label(suffix[1:])}" if suffix else ""
-    section.charts.append(charts.trace_chart(traces, title=f"Test error per epoch{whose}"))
+    label = plots.error_label(traces)
+    title = f"{label.partition(' (')[0].capitalize()} per epoch{whose}"
+    section.charts.append(charts.trace_chart(traces, title=title, y_label=label))
     moved = traces["weights_changed_mean"].notna()
-    section.figures[f"traces{suffix}"] = partial(plots.error_traces, traces)
+    section.figures[f"traces{suffix}"] = partial(plots.error_traces, traces, label=label)
     if moved.any():
         label = "cells changed since epoch 0 (%)"
         section.charts.append(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -25,6 +26,7 @@ ARM_LABELS = {
     "digital-scratch": "digital from scratch",
     "analog-scratch": "analog from scratch",
     "frozen-array": "frozen arrays (control)",
+    "weight-programming": "weight programming",
 }
 _NOT_AXES = {*EPOCH_COLUMNS, *TRIAL_COLUMNS, *LAYER_COLUMNS, "n", "position"}
 
@@ -65,6 +67,12 @@ def arms_of(frame: pd.DataFrame) -> list[str]:
 def is_empty(value: object) -> bool:
     """Whether a cell holds nothing: None, NA or nan."""
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def sorted_levels(column: pd.Series) -> list[Any]:
+    """The levels of an axis, without empty cells: numbers ascending, names as they come."""
+    present = list(column.dropna().drop_duplicates())
+    return sorted(present) if is_numeric(column) else present
 
 
 def level_text(level: object) -> str:

@@ -352,6 +352,32 @@ def critical_points_table(points: pd.DataFrame, *, experiment: str = "") -> Tabl
     return Table("critical_points", "Critical points", frame, tuple(columns), note, experiment)
 
 
+def findings_table(findings: pd.DataFrame) -> Table:
+    """Published findings and what the runs say, from `analogtl.findings.evaluate`."""
+    columns = [
+        Column("statement", "finding"),
+        Column("n_classes", "classes", kind="count"),
+        Column("experiment", "experiment"),
+        Column("at", "at"),
+        Column("verdict", "verdict"),
+        Column("estimate", "estimate", kind="number"),
+        Column("low", "from", kind="number"),
+        Column("high", "to", kind="number"),
+        Column("unit", "unit"),
+        Column("n_seeds", "seeds", kind="count"),
+        Column("source", "source"),
+        Column("figure", "figure"),
+    ]
+    if not (findings["at"] != "").any():
+        columns = [column for column in columns if column.key != "at"]
+    note = (
+        "Estimate: difference of two arms, critical level, or largest rise, with its interval. "
+        "Not enough data: the runs neither show the finding nor the contrary."
+    )
+    kept = _kept(findings, columns)
+    return Table("findings", "Published findings and what these runs say", findings, kept, note)
+
+
 def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
     """What was programmed and what moved per layer, from `summaries.layers`."""
     columns = [
