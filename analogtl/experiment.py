@@ -372,7 +372,8 @@ class Nonidealities(Section):
     symmetry_point_variability: NonNegative | None = None
     """Symmetry point variability in percent: reference_std = 2 p/100 (paper, Fig. 4)."""
     n_states: Annotated[Number, Field(gt=1)] | None = None
-    """Number of states: dw_min = 2 / n_states."""
+    """Number of states: dw_min = (w_max - w_min) / n_states, which is 2 / n_states for bounds of
+    1 and -1."""
     out_noise: NonNegative | None = None
     """Output noise: out_noise of the forward and the backward pass."""
     io_bits: Annotated[Number, Field(ge=2, le=24)] | None = None

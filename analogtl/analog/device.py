@@ -24,7 +24,8 @@ def build_device(device: Device, nonidealities: Nonidealities) -> PulsedDevice:
     - symmetry point skew p %: w_max, w_min or both move by p % of their size; "both" moves them
       in the same direction, so that the centre moves and the range stays.
     - symmetry point variability p %: reference_std = 2 p / 100.
-    - number of states n: dw_min = 2 / n.
+    - number of states n: dw_min = (w_max - w_min) / n with the bounds before any skew, which is
+      2 / n for bounds of 1 and -1.
 
     Raises:
         ExperimentError: If the installed aihwkit lacks a parameter.
@@ -35,6 +36,8 @@ def build_device(device: Device, nonidealities: Nonidealities) -> PulsedDevice:
     # Only devices with write noise have the switch; setting it on others would be unused.
     if hasattr(built, "apply_write_noise_on_set"):
         built.apply_write_noise_on_set = device.apply_write_noise_on_set
+    if nonidealities.n_states is not None:
+        built.dw_min = (built.w_max - built.w_min) / nonidealities.n_states
     skew = nonidealities.symmetry_point_skew / 100
     bound = nonidealities.symmetry_point_skew_bound
     if skew and bound in ("upper", "both"):
@@ -43,8 +46,6 @@ def build_device(device: Device, nonidealities: Nonidealities) -> PulsedDevice:
         built.w_min *= 1 + skew if bound == "both" else 1 - skew
     if nonidealities.symmetry_point_variability is not None:
         built.reference_std = 2 * nonidealities.symmetry_point_variability / 100
-    if nonidealities.n_states is not None:
-        built.dw_min = 2 / nonidealities.n_states
     return built
 
 
