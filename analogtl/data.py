@@ -91,8 +91,8 @@ class Task:
         digest = hashlib.blake2b(repr(self.class_names).encode(), digest_size=16)
         for split in (self.train, self.validation, self.test):
             digest.update(repr(tuple(split.images.shape)).encode())
-            digest.update(np.ascontiguousarray(split.images.numpy()))
-            digest.update(np.ascontiguousarray(split.labels.numpy()))
+            for tensor in (split.images, split.labels):
+                digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -150,9 +150,16 @@ def load_task(
     else:
         train, validation = _carve(dataset, train, validation_fraction, seed)
 
-    splits = [_to_split(part, image_size) for part in (train, validation, test)]
-    mean, std = _statistics(splits[0].images)
-    return Task(*splits, tuple(source.class_names[c] for c in chosen), mean, std)
+    learnt = _to_split(train, image_size)
+    mean, std = _statistics(learnt.images)
+    return Task(
+        train=learnt,
+        validation=_to_split(validation, image_size),
+        test=_to_split(test, image_size),
+        class_names=tuple(source.class_names[c] for c in chosen),
+        mean=mean,
+        std=std,
+    )
 
 
 def _check_numbers(
@@ -316,7 +323,7 @@ def _to_split(part: Arrays, image_size: int | None) -> Split:
         size = (image_size, image_size)
         pieces = [
             F.interpolate(piece.float(), size, mode="bilinear", antialias=True).round().byte()
-            for piece in images.split(1000)
+            for piece in torch.split(images, 1000)
         ]
         images = torch.cat(pieces)
     return Split(images, torch.from_numpy(part[1]))
@@ -324,11 +331,12 @@ def _to_split(part: Arrays, image_size: int | None) -> Split:
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, 1 being white; from exact integer sums."""
-    total, total_of_squares = 0, 0
-    for piece in images.split(1000):
+    total = torch.zeros(images.shape[1], dtype=torch.int64)
+    total_of_squares = torch.zeros_like(total)
+    for piece in torch.split(images, 1000):
         wide = piece.int()
-        total = total + wide.sum(dim=(0, 2, 3))
-        total_of_squares = total_of_squares + (wide * wide).sum(dim=(0, 2, 3))
+        total += wide.sum(dim=(0, 2, 3))
+        total_of_squares += (wide * wide).sum(dim=(0, 2, 3))
     count = images[:, 0].numel()
     mean = total / count
     std = (total_of_squares / count - mean**2).clamp(min=1.0).sqrt()  # of a blank channel: one grey

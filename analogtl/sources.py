@@ -206,10 +206,11 @@ def _images(content: dict[str, Any], where: str) -> Images:
 
 def _labels(content: dict[str, Any], key: str, count: int, where: str) -> Labels:
     labels = content.get(key)
-    valid = isinstance(labels, list | np.ndarray) and all(
-        isinstance(label, int | np.integer) and 0 <= label < count for label in labels
-    )
-    if not valid or len(labels) != len(content["data"]):
+    if (
+        not isinstance(labels, list | np.ndarray)
+        or len(labels) != len(content["data"])
+        or not all(isinstance(x, int | np.integer) and 0 <= x < count for x in labels)
+    ):
         raise ExperimentError(
             f"{where}: its {key} are not one number from 0 to {count - 1} per image"
         )

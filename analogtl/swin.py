@@ -268,14 +268,14 @@ def swin_cifar_desk(pretrained: bool = False, **kwargs: Any) -> SmallImageSwin:
 
 @register_model
 def swin_digits(pretrained: bool = False, **kwargs: Any) -> SmallImageSwin:
-    """A Swin for the 8 x 8 digits of scikit-learn: seconds."""
+    """A Swin of 23,673 parameters (five classes) for the 8 x 8 digits of scikit-learn: seconds."""
     sizes = {
         "img_size": 8,
         "in_chans": 1,
-        "embed_dim": 24,
+        "embed_dim": 16,
         "depths": (2, 2),
         "num_heads": (2, 4),
-        "head_dim": 12,
+        "head_dim": 8,
         "downscaling": (2, 2),
         "window_size": 2,
         "mlp_ratio": 2.0,
