@@ -51,7 +51,6 @@ class SlurmPool:
     """
 
     starts_at_once = False
-    takes_all = True
 
     def __init__(
         self,
@@ -76,12 +75,16 @@ class SlurmPool:
             ) from None
         if cluster not in ("slurm", "local"):
             raise ExperimentError(f"engine 'slurm': cluster: expected slurm or local; {cluster!r}")
+        self.takes_all = cluster == "slurm"  # nothing queues the processes of a rehearsal
+        self._most = 1_000_000 if self.takes_all else jobs or os.cpu_count() or 1
         self._run, self._size, self._wait = run, trials_per_job, wait
+        self._handle = submitit.SlurmJob if cluster == "slurm" else submitit.LocalJob
         self.notes: list[str] = []
         self._folder = run.inside("slurm")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._executor = submitit.AutoExecutor(folder=self._folder, cluster=cluster)
+            limit = {f"{cluster}_max_num_timeout": MOST_REQUEUES}
+            self._executor = submitit.AutoExecutor(self._folder, cluster=cluster, **limit)
         except (RuntimeError, OSError) as error:
             raise ExperimentError(f"engine 'slurm': {' '.join(str(error).split())}") from None
         self._executor.update_parameters(
@@ -95,8 +98,6 @@ class SlurmPool:
             slurm_array_parallelism=jobs or LARGEST_ARRAY,
             slurm_signal_delay_s=SAVE_SECONDS,
             slurm_additional_parameters={"requeue": True, **(parameters or {})},
-            slurm_max_num_timeout=MOST_REQUEUES,
-            local_max_num_timeout=MOST_REQUEUES,
         )
         self._new: list[Job] = []
         self._keys: dict[str, str] = {}  # trial -> key of its settings
@@ -108,7 +109,7 @@ class SlurmPool:
         """Nothing: the queue decides."""
 
     def free(self) -> int:
-        return 1_000_000
+        return self._most - len(self._jobs) - len(self._new)
 
     def submit(self, job: Job) -> None:
         self._keys[job.trial_id] = job.data["trial"]["key"]
@@ -150,6 +151,9 @@ class SlurmPool:
             return Outcome(trial_id, dict(record["row"]))
         if not gone:
             return None
+        with self._run.trial_lock(trial_id, wait=False) as held:
+            if not held:  # a process that we know nothing of has it
+                return Outcome(trial_id, {"trial": trial_id, "status": "busy"})
         return Outcome(trial_id, None, f"Slurm job {job.job_id} ended ({job.state}); see slurm/")
 
     def _submit(self) -> None:
@@ -219,7 +223,7 @@ class SlurmPool:
         jobs: dict[str, Any] = {}
         for trial, (job_id, key) in self._remembered().items():
             if job_id not in jobs:
-                job = self._executor.job_class(folder=self._folder, job_id=job_id)
+                job: Any = self._handle(folder=self._folder, job_id=job_id)
                 jobs[job_id] = None if job.done(force_check=not jobs) else job
             if jobs[job_id] is not None:
                 found[trial, key] = jobs[job_id]
