@@ -327,7 +327,7 @@ class _Words:
                 f"No critical point up to {top.level:g}: the test error there is not shown to be "
                 f"worse than at {zero} ({_points(top.excess)}, {p_text(top.p_worse)}). "
                 f"A rise of {detectable:.1f} points would have been found with a probability of "
-                f"{_POWER:.0%}."
+                f"{100 * _POWER:.0f} %."
             ]
             if lower := [t.level for t in tests if t.p_worse < self.alpha]:
                 parts.append(
@@ -348,7 +348,7 @@ class _Words:
                 parts = [f"Critical point at {critical:g}: {worse}, up to {critical:g} not shown."]
         if hinge is not None and hinge.elbow is not None:
             interval = (
-                f", {1 - self.alpha:.0%} interval {hinge.low:.3g} to {hinge.high:.3g}"
+                f", {100 * (1 - self.alpha):.0f} % interval {hinge.low:.3g} to {hinge.high:.3g}"
                 if hinge.low is not None
                 else ""
             )

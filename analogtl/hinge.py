@@ -30,7 +30,8 @@ class Hinge:
         elbow: Where the line bends, in the axis' unit; None if the test did not pass or no straight
             line fits the levels past any elbow.
         low, high: Bootstrap interval of the elbow at 1 - alpha, two-sided. The elbow is sought up
-            to the last level but one of the fit: past it the data cannot tell.
+            to the last level but one of the fit; past it an elbow cannot be told from a slope, so
+            that an interval which reaches it extends to the last.
         height: Mean error before the elbow, percent.
         slope: Points of test error per unit of the axis past the elbow (per unit of 1 / level on a
             reciprocal scale).
@@ -199,5 +200,6 @@ def _one_hinge(
         residuals *= np.sqrt(len(residuals) / (len(residuals) - sweep.n_seeds - 2))
         drawn = fitted_SL + rng.choice(residuals, (n_bootstrap, *fitted_SL.shape))
         elbows = grid.elbows_C[grid.best(centred(drawn, present_SL))[0]]
-        interval = tuple(np.quantile(elbows, [alpha / 2, 1 - alpha / 2]).tolist())
+        low, high = np.quantile(elbows, [alpha / 2, 1 - alpha / 2])
+        interval = (float(low), float(high if high < grid.elbows_C[-1] else u_L[-1]))
     return _Fit(elbow, interval, height, float(slope))

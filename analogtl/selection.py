@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from analogtl.records import axis_columns
 
@@ -22,7 +22,7 @@ NO_VALIDATION: Final = "no validation error: the middle learning rate, not the b
 NOTHING_SHARED: Final = "no seed in common: the learning rate with most seeds, not the best"
 ALL_FAILED: Final = "every trial failed"
 
-_SIGNIFICANT_DIGITS: Final = 10  # lr 0.1 + 0.2 and 0.3 are one learning rate
+_DIGITS: Final = 10  # lr 0.1 + 0.2 and 0.3 are one learning rate
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def finished(trials: pd.DataFrame) -> pd.Series[bool]:
 
     if "status" not in trials:
         return pd.Series(True, index=trials.index)
-    return trials["status"].eq("done")
+    return trials["status"].eq("done").fillna(False).astype(bool)
 
 
 def select_learning_rate(trials: pd.DataFrame) -> Selection:
@@ -79,21 +79,37 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
 
     keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in trials]
     keys += axis_columns(trials.columns)
-    kept = []
-    failed = []
-    choices: list[dict[str, object]] = []
-    if len(trials):
-        # sort=False also spares comparing levels of mixed types.
-        for key, level in trials.groupby(keys, dropna=False, sort=False):
-            mine, choice = _choose(level)
-            kept.append(level[mine & finished(level)])
-            failed.append(level[mine & ~finished(level)])
-            choices.append(dict(zip(keys, key, strict=True)) | choice)
-    columns = [*keys, *_CHOICE_COLUMNS]
+    lr = pd.to_numeric(trials["lr"], errors="coerce")
+    validation = (
+        pd.to_numeric(trials["error_validation"], errors="coerce").tolist()
+        if "error_validation" in trials
+        else [math.nan] * len(trials)
+    )
+    # Plain Python per level: a study has thousands of small ones.
+    runs = [
+        _Run(place, seed, 0.0 if math.isnan(rate) else float(f"{rate:.{_DIGITS}g}"), done, error)
+        for place, (seed, rate, done, error) in enumerate(
+            zip(trials["seed"], lr, finished(trials), validation, strict=True)
+        )
+    ]
+    level_of = trials.groupby(keys, dropna=False, sort=False).ngroup() if runs else ()
+    levels: dict[int, list[_Run]] = {}
+    for run, level in zip(runs, level_of, strict=True):
+        levels.setdefault(level, []).append(run)
+    key_values = {key: trials[key].tolist() for key in keys}
+    kept, failed, choices = [], [], []
+    for level_runs in levels.values():
+        best, choice = _choose(level_runs)
+        mine = [run for run in level_runs if run.lr == best]
+        kept += [run.place for run in mine if run.done]
+        failed += [run.place for run in mine if not run.done]
+        n_done = sum(run.done for run in mine)
+        where = {key: key_values[key][level_runs[0].place] for key in keys}
+        choices.append(where | choice | {"n_done": n_done, "n_failed": len(mine) - n_done})
     return Selection(
-        rows=pd.concat(kept).sort_index() if kept else trials.copy(),
-        failed=pd.concat(failed).sort_index() if failed else trials.copy(),
-        choices=pd.DataFrame(choices, columns=columns),
+        rows=trials.iloc[sorted(kept)],
+        failed=trials.iloc[sorted(failed)],
+        choices=pd.DataFrame(choices, columns=[*keys, *_CHOICE_COLUMNS]),
     )
 
 
@@ -102,37 +118,40 @@ _CHOICE_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _choose(level: pd.DataFrame) -> tuple[pd.Series[bool], dict[str, object]]:
-    """Which rows have the learning rate kept, and the choice, for one level of one arm."""
-    import pandas as pd
+class _Run(NamedTuple):
+    """What the choice needs to know of one trial."""
 
-    done = finished(level)
-    lr = pd.to_numeric(level["lr"], errors="coerce").fillna(0.0)
-    lr = lr.map(lambda value: float(f"{value:.{_SIGNIFICANT_DIGITS}g}"))
-    rates: list[float] = sorted(set(lr))
-    finished_seeds = {rate: set(level.loc[done & lr.eq(rate), "seed"]) for rate in rates}
-    failed_seeds = {rate: set(level.loc[~done & lr.eq(rate), "seed"]) for rate in rates}
+    place: int
+    seed: object
+    lr: float
+    done: bool
+    error: float  # validation, percent; NaN if unknown
 
-    candidates = [rate for rate in rates if finished_seeds[rate]]
+
+def _choose(runs: list[_Run]) -> tuple[float, dict[str, Any]]:
+    """The learning rate of one level of one arm, and how it was chosen."""
+    rates = sorted({run.lr for run in runs})
+    seeds = {rate: {run.seed for run in runs if run.done and run.lr == rate} for rate in rates}
+    candidates = [rate for rate in rates if seeds[rate]]
     best, how = rates[0], ONLY_ONE if len(rates) == 1 else ALL_FAILED
     shared: set[object] = set()
-    error = float("nan")
+    error = math.nan
     if candidates:
-        anyone = set.union(*finished_seeds.values())
-        lost = {rate: len(failed_seeds[rate] & anyone - finished_seeds[rate]) for rate in rates}
+        anyone = set.union(*seeds.values())
+        tried = {rate: {run.seed for run in runs if run.lr == rate} for rate in rates}
+        lost = {rate: len(tried[rate] & anyone - seeds[rate]) for rate in rates}
         fewest = min(lost[rate] for rate in candidates)
         candidates = [rate for rate in candidates if lost[rate] == fewest]
-        most = max(len(finished_seeds[rate]) for rate in candidates)
-        candidates = [rate for rate in candidates if 2 * len(finished_seeds[rate]) >= most]
-        shared = set.intersection(*(finished_seeds[rate] for rate in candidates))
-        common = done & level["seed"].isin(shared)
-        errors = {rate: _validation_error(level[common & lr.eq(rate)]) for rate in candidates}
+        most = max(len(seeds[rate]) for rate in candidates)
+        candidates = [rate for rate in candidates if 2 * len(seeds[rate]) >= most]
+        shared = set.intersection(*(seeds[rate] for rate in candidates))
+        errors = {rate: _mean_error(runs, rate, shared) for rate in candidates}
         if len(rates) > 1:
             how = CHOSEN
         if len(candidates) == 1:
             best = candidates[0]
         elif not shared:
-            best = max(candidates, key=lambda rate: (len(finished_seeds[rate]), -rate))
+            best = max(candidates, key=lambda rate: (len(seeds[rate]), -rate))
             how = NOTHING_SHARED
         elif any(math.isnan(value) for value in errors.values()):
             best = candidates[(len(candidates) - 1) // 2]
@@ -140,23 +159,17 @@ def _choose(level: pd.DataFrame) -> tuple[pd.Series[bool], dict[str, object]]:
         else:
             best = min(candidates, key=lambda rate: (errors[rate], rate))
         error = errors[best]
-    mine = lr.eq(best)
-    return mine, {
-        "lr": best if level["lr"].notna().any() else None,
+    return best, {
+        "lr": best or None,
         "lrs": " ".join(f"{rate:g}" for rate in rates),
         "n_lrs": len(rates),
         "n_seeds_compared": len(shared),
         "error_validation": error,
-        "n_done": int((done & mine).sum()),
-        "n_failed": int((~done & mine).sum()),
         "how": how,
     }
 
 
-def _validation_error(rows: pd.DataFrame) -> float:
-    """Mean validation error, percent; NaN without rows or if any of them lacks it."""
-    import pandas as pd
-
-    if "error_validation" not in rows:
-        return float("nan")
-    return float(pd.to_numeric(rows["error_validation"], errors="coerce").mean(skipna=False))
+def _mean_error(runs: list[_Run], lr: float, seeds: set[object]) -> float:
+    """Mean validation error at one learning rate; NaN without trials or if any lacks it."""
+    errors = [run.error for run in runs if run.done and run.lr == lr and run.seed in seeds]
+    return sum(errors) / len(errors) if errors else math.nan

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -493,7 +494,7 @@ def test_table_of_several_experiments() -> None:
     assert tests["excess"].max() == pytest.approx((bent[:, -1] - bent[:, 0]).mean())
 
 
-def test_table_survives_csv(tmp_path: object) -> None:
+def test_table_survives_csv(tmp_path: Path) -> None:
     table = critical_points(
         trials_table(simulate(np.random.default_rng(0), 5, elbow_at(10, 2))), n_permutations=199
     )
