@@ -24,26 +24,37 @@ from analogtl.tables import Cell, Table
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A published finding and what one experiment says about it.
+class Answer:
+    """What one experiment says about a finding.
 
     Attributes:
-        claim: The finding, as published.
         verdict: The answer in a few words.
         kind: ``good`` (it holds), ``bad`` (it does not), ``open`` (not enough data).
-        says: What the runs say, with the numbers and their intervals.
         where: Experiment and task.
-        source: Where it was published, and the published number.
+        says: What its runs say, with the numbers and their intervals.
         trials: The trials that the answer rests on.
     """
 
-    claim: str
     verdict: str
     kind: str
-    says: str
     where: str
-    source: str
+    says: str
     trials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A published finding and the answers of the experiments that can speak to it.
+
+    Attributes:
+        claim: The finding, as published.
+        source: Where, and the published number.
+        answers: One per experiment and setting.
+    """
+
+    claim: str
+    source: str
+    answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True)

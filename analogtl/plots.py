@@ -21,7 +21,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analogtl import summaries
 from analogtl.axes import label_of
@@ -275,10 +279,7 @@ def error_vs_level(
         ax.set_xticks(range(len(names)), names)
         ax.margins(x=0.15)
     else:
-        values = [float(x) for line in lines for x in line.x]
-        if is_log(values):
-            ax.set_xscale("log")
-            ax.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+        _ticks_at_levels(ax, sorted({float(x) for line in lines for x in line.x}))
     ax.set_ylim(bottom=0)
     sns.despine(ax=ax)
     _legend_outside(fig, handles)
@@ -298,6 +299,20 @@ def quantity_label(quantity: str, frame: pd.DataFrame) -> str:
     """The label of an error's axis: what it is, and of which epoch."""
     name, unit = error_label(frame).split(" (")
     return f"{name}, {_WHEN[quantity]} ({unit}"
+
+
+def _ticks_at_levels(ax: Axes, levels: Sequence[float]) -> None:
+    """Ticks where the trials are, as far as their labels have room."""
+    if is_log(levels):
+        ax.set_xscale("log")
+        ax.minorticks_off()
+    places = [math.log(level) for level in levels] if is_log(levels) else list(levels)
+    room = 0.07 * (places[-1] - places[0])
+    kept: list[int] = []
+    for number, place in enumerate(places):
+        if not kept or place - places[kept[-1]] >= room:
+            kept.append(number)
+    ax.set_xticks([levels[i] for i in kept], [summaries.level_text(levels[i]) for i in kept])
 
 
 def _positions(x: Sequence[float | str], names: Sequence[str]) -> list[float]:
@@ -535,15 +550,22 @@ def save(figure: Figure, stem: Path, formats: Iterable[str]) -> list[Path]:
     """
     paths = []
     with mpl.rc_context(_STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # the layout is settled: draw it once, not once a format
+        # `Figure.savefig` draws everything twice per format; the layout needs one drawing in all.
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        figure.set_layout_engine("none")
         for kind in formats:
-            path = stem.with_name(f"{stem.name}.{kind}")
-            metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(
-                kind, {}
-            )
             content = io.BytesIO()
-            figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+            if kind == "png":
+                picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+                picture.save(content, "png", dpi=(DPI, DPI))
+            elif kind == "svg":
+                vector: Any = FigureCanvasSVG(figure)
+                vector.print_svg(content, metadata={"Date": None})
+            else:
+                vector = FigureCanvasPdf(figure)
+                vector.print_pdf(content, metadata={"CreationDate": None})
+            path = stem.with_name(f"{stem.name}.{kind}")
             write_atomically(path, content.getvalue())
             paths.append(path)
     return paths

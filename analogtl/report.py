@@ -183,11 +183,15 @@ def _progress(run: RunData) -> list[str]:
 
 def _findings(runs: Sequence[RunData], margin: float | None, alpha: float | None) -> pd.DataFrame:
     """What the runs say about the published findings (`analogtl.findings.evaluate`)."""
-    trials = pd.concat([run.trials for run in runs], ignore_index=True)
+
+    def common(key: str, default: float) -> float:
+        own = {run.judged_by(key, default) for run in runs}
+        return own.pop() if len(own) == 1 else default
+
     return evaluate(
-        trials,
-        alpha=ALPHA if alpha is None else alpha,
-        margin=MARGIN if margin is None else margin,
+        pd.concat([run.trials for run in runs], ignore_index=True),
+        alpha=common("alpha", ALPHA) if alpha is None else alpha,
+        margin=common("margin", MARGIN) if margin is None else margin,
     )
 
 
@@ -324,24 +328,32 @@ _KINDS = {Verdict.HOLDS: "good", Verdict.FAILS: "bad", Verdict.OPEN: "open"}
 
 
 def _cards(findings: pd.DataFrame) -> list[html.Finding]:
-    """The findings that some run can speak to."""
+    """The findings that some run can speak to, each with its answers."""
     cards = []
-    for row in findings[findings["experiment"] != ""].to_dict("records"):
-        task = "" if pd.isna(row["n_classes"]) else f", {row['n_classes']}-class task"
-        at = f" at {row['at']}" if row["at"] else ""
-        source = f"{row['source']}, {row['figure']}" if row["figure"] else row["source"]
+    spoken = findings[findings["experiment"] != ""]
+    for _, rows in spoken.groupby("finding", sort=False):
+        first = rows.iloc[0]
+        source = f"{first['source']}, {first['figure']}" if first["figure"] else first["source"]
         cards.append(
             html.Finding(
-                claim=str(row["statement"]),
-                verdict=str(row["verdict"]),
-                kind=_KINDS[Verdict(row["verdict"])],
-                says=" ".join(str(row[key]) for key in ("says", "note") if row[key]),
-                where=f"{row['experiment']}{task}{at}",
-                source=f"{source}: {row['published']}",
-                trials=tuple(filter(None, str(row["trials"]).split("; "))),
+                claim=str(first["statement"]),
+                source=f"{source}: {first['published']}",
+                answers=tuple(_answer(row) for row in rows.to_dict("records")),
             )
         )
     return cards
+
+
+def _answer(row: dict[Any, Any]) -> html.Answer:
+    task = "" if pd.isna(row["n_classes"]) else f", {row['n_classes']}-class task"
+    at = f" at {row['at']}" if row["at"] else ""
+    return html.Answer(
+        verdict=str(row["verdict"]),
+        kind=_KINDS[Verdict(row["verdict"])],
+        where=f"{row['experiment']}{task}{at}",
+        says=" ".join(str(row[key]) for key in ("says", "note") if row[key]),
+        trials=tuple(filter(None, str(row["trials"]).split("; "))),
+    )
 
 
 def _findings_note(findings: pd.DataFrame) -> str:

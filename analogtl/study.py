@@ -67,6 +67,12 @@ class RunData:
         """The experiment's own line about itself."""
         return str(self.experiment.get("description") or "")
 
+    def judged_by(self, key: str, default: float) -> float:
+        """The experiment's own margin or alpha."""
+        section = self.experiment.get("report")
+        value = section.get(key) if isinstance(section, dict) else None
+        return float(value) if isinstance(value, (int, float)) and value > 0 else default
+
     def unfinished(self) -> pd.DataFrame:
         """Trials that failed or were planned and are missing: experiment, trial, state, message."""
         failed = self.trials[self.trials["status"] != "done"]
@@ -236,10 +242,8 @@ class Section:
 
 def study(run: RunData, *, margin: float | None = None, alpha: float | None = None) -> Section:
     """Everything that one run comes to; ``margin`` and ``alpha`` default to the experiment's."""
-    asked = run.experiment.get("report")
-    asked = asked if isinstance(asked, dict) else {}
-    margin = float(margin if margin is not None else asked.get("margin", MARGIN))
-    alpha = float(alpha if alpha is not None else asked.get("alpha", ALPHA))
+    margin = run.judged_by("margin", MARGIN) if margin is None else margin
+    alpha = run.judged_by("alpha", ALPHA) if alpha is None else alpha
     section = Section(
         run, [], [], [], [], critical_points(run.trials, alpha=alpha, margin=margin), {}, []
     )
