@@ -8,6 +8,7 @@ arrays and refuses the rest, and the members of the tar are read in memory.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import os
@@ -211,7 +212,7 @@ def _damaged(what: str, place: Path, error: Exception) -> str:
 
 def _read_tar(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
     found = {}
-    with tarfile.open(path, "r:gz") as archive:
+    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in archive:
             inside = PurePosixPath(member.name)
             if inside.is_absolute() or ".." in inside.parts:
@@ -224,6 +225,8 @@ def _read_tar(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
             content = archive.extractfile(member) if name is not None else None
             if name is not None and content is not None:
                 found[name] = content.read()
+        while stream.read(_CHUNK):  # to the end, where gzip compares its checksum
+            pass
     return found
 
 
