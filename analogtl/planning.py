@@ -1,4 +1,4 @@
-"""Before and during a sweep: what will run, what it will need, how long it will take.
+"""Before a sweep: what will run, what it will need, how long it will take.
 
 Plain functions and data; the command line shows them. Nothing here imports torch.
 """
@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import heapq
 import os
-import shlex
 import shutil
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from analogtl import records, runs
 from analogtl.errors import RunError
 from analogtl.experiment import Experiment, content_key, flatten
 from analogtl.grid import Trial, trials_of
 from analogtl.runs import RunDir
-
-if TYPE_CHECKING:
-    from analogtl.executor import Update
 
 LOOKED_AT = 400  # records of other runs that an estimate reads at most: it must stay quick
 ROW_BYTES = 230  # of one line of epochs.csv, measured
@@ -45,7 +40,7 @@ class Plan:
         changed: Those that were finished with other settings and run anew.
         pretrain: Whether the pretrained model has to be made, is there, or is not needed.
         reason: Why, in words.
-        notes: What was found damaged and set aside.
+        notes: What was found damaged.
     """
 
     trials: list[Trial]
@@ -64,17 +59,21 @@ class Plan:
 
 
 def plan(experiment: Experiment, run: RunDir, *, sweep: bool) -> Plan:
-    """Compare the trials of an experiment with what a run directory holds.
+    """Compare the trials of an experiment with what a run directory holds; nothing is changed.
 
     Raises:
         ExperimentError: If the experiment has no valid list of trials.
-        RunError: If something damaged is in the way and cannot be moved.
+        RunError: If a link in the run directory leads out of it.
     """
     trials = trials_of(experiment, sweep=sweep)
     finished, failed, begun, changed = set(), {}, set(), set()
     notes: list[str] = []
     for trial in trials:
-        record = run.record(trial.id, notes)
+        try:
+            record = run.checked_record(trial.id)
+        except RunError as error:
+            notes.append(f"{error}; {trial.id} will be run again")
+            record = None
         if record is not None and record.get("key") != trial.key():
             changed.add(trial.id)
         elif record is not None and record.get("status") == "done":
@@ -381,106 +380,3 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-# -- during and after it ---------------------------------------------------------------------------
-
-
-class Tally:
-    """Where a sweep stands, kept from its updates.
-
-    Attributes:
-        total: Number of trials.
-        skipped, done: Names of the trials that were finished before, and in this call.
-        failed: Trial -> why it failed, in this call.
-        running: Trial -> its latest progress.
-        error: Test error, in percent, of the trial that ended last.
-    """
-
-    def __init__(self, planned: Plan, *, jobs: int = 1, expected: Estimate | None = None) -> None:
-        self._trials = {trial.id: trial for trial in planned.trials}
-        self._jobs = max(1, jobs)
-        self._expected = dict(expected.seconds_by_trial) if expected else {}
-        self._took: dict[str, list[float]] = {}
-        self._since: dict[str, float] = {}
-        self.total = len(self._trials)
-        self.skipped: set[str] = set()
-        self.done: set[str] = set()
-        self.failed: dict[str, str] = {}
-        self.running: dict[str, dict[str, Any]] = {}
-        self.error: float | None = None
-
-    def add(self, update: Update) -> None:
-        """Take note of an update."""
-        trial, row = update.trial, update.row
-        if update.kind in ("started", "pretrain", "epoch"):
-            self._since.setdefault(trial, time.monotonic())
-            self.running[trial] = {**self.running.get(trial, {}), **row}
-            return
-        if update.kind == "message":
-            return
-        self.running.pop(trial, None)
-        if update.kind == "skipped":
-            self.skipped.add(trial)
-        elif update.kind == "done":
-            self.done.add(trial)
-            self.failed.pop(trial, None)
-            self.error = row.get("error_final")
-            if trial in self._since and trial in self._trials:
-                seconds = time.monotonic() - self._since.pop(trial)
-                self._took.setdefault(self._trials[trial].arm, []).append(seconds)
-        elif update.kind == "failed":
-            self.failed[trial] = update.text
-
-    @property
-    def waiting(self) -> int:
-        """Number of trials that have not started."""
-        ended = len(self.skipped | self.done | set(self.failed))
-        return max(0, self.total - ended - len(self.running))
-
-    def seconds_left(self) -> float | None:
-        """Wall time until all is done; None while nothing is known of some trial."""
-        ended = self.skipped | self.done | set(self.failed)
-        rest: list[float] = []
-        for name, trial in self._trials.items():
-            if name in ended:
-                continue
-            seconds = self._left_of(name) if name in self.running else self._length_of(trial)
-            if seconds is None:
-                return None
-            rest.append(seconds)
-        return makespan(rest, self._jobs) if rest else 0.0
-
-    def _left_of(self, name: str) -> float | None:
-        left = self.running[name].get("seconds_left")
-        if left is not None and self.running[name].get("stage") != "pretrain":
-            return float(left)
-        length = self._length_of(self._trials[name])
-        if length is None:
-            return None
-        return max(0.0, length - (time.monotonic() - self._since.get(name, time.monotonic())))
-
-    def _length_of(self, trial: Trial) -> float | None:
-        took = self._took.get(trial.arm)
-        if took:
-            return statistics.median(took)
-        if trial.id in self._expected:
-            return self._expected[trial.id]
-        alike = [
-            float(progress["wall_s"]) * progress["epochs"]
-            for name, progress in self.running.items()
-            if self._trials[name].arm == trial.arm
-            and progress.get("epoch")
-            and progress.get("stage") != "pretrain"
-        ]
-        return statistics.median(alike) if alike else None
-
-
-def retry_command(argv: Sequence[str]) -> str:
-    """The command line that runs just the failed trials of an earlier one again."""
-    kept = list(argv)
-    if "--failed" in kept:
-        place = kept.index("--failed")
-        del kept[place : place + 2]
-    kept = [word for word in kept if not word.startswith("--failed=")]
-    return shlex.join([*kept, "--failed", "only"])

@@ -170,21 +170,26 @@ class RunDir:
             notes: Gets a line about each damaged trial.
         """
         try:
-            return self._whole_record(trial_id)
+            return self.checked_record(trial_id)
         except RunError:
             # Torn, or another process is replacing the files this moment: that one has the lock.
             with self.trial_lock(trial_id, wait=False) as held:
                 if not held:
                     return None
                 try:
-                    return self._whole_record(trial_id)
+                    return self.checked_record(trial_id)
                 except RunError as error:
                     place = set_aside(self.trial_path(trial_id), self.path / "damaged")
                     if notes is not None:
                         notes.append(f"{error}; set aside as {place}, to be run again")
                     return None
 
-    def _whole_record(self, trial_id: str) -> dict[str, Any] | None:
+    def checked_record(self, trial_id: str) -> dict[str, Any] | None:
+        """The content of a trial's ``trial.json``, None if there is none; nothing is changed.
+
+        Raises:
+            RunError: If it, or a file that it vouches for, is damaged.
+        """
         path = self.trial_path(trial_id)
         file = path / "trial.json"
         if not file.is_file():
@@ -254,7 +259,7 @@ class RunDir:
     def _keep_earlier(self, trial: Trial, path: Path) -> None:
         """Move a finished trial of other settings out of the way: its hours are not thrown away."""
         with contextlib.suppress(RunError):
-            record = self._whole_record(trial.id)
+            record = self.checked_record(trial.id)
             if record and record["status"] == "done" and record["key"] != trial.key():
                 place = unused(self.path / "replaced", trial.id)
                 place.mkdir(parents=True)

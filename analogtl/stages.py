@@ -94,7 +94,9 @@ def prepare_torch(threads: int | None = None) -> None:
 def pretrained_path(experiment: Experiment, run: RunDir) -> Path:
     """Stem of the shared checkpoint's files; the name holds the hashes of settings and images."""
     key = content_key(pretrain_settings(experiment))
-    return run.pretrained / f"{key}-{_task(experiment, 'pretrain').fingerprint[:12]}" / "checkpoint"
+    return (
+        run.pretrained / f"{key}-{task_of(experiment, 'pretrain').fingerprint[:12]}" / "checkpoint"
+    )
 
 
 def pretrain(
@@ -122,10 +124,10 @@ def pretrain(
         found = _find_pretrained(experiment, run, path)
         if found is not None:
             return found
-        task = _task(experiment, "pretrain")
+        task = task_of(experiment, "pretrain")
         section = experiment.pretrain
         torch.manual_seed(transfer.derived_seed(section.seed, "initial weights"))
-        model = _fresh_model(experiment, task)
+        model = fresh_model(experiment, task)
         base = {"experiment": experiment.name, "trial": "pretrain", "seed": section.seed, "arm": ""}
         fit = Fit(
             model=model,
@@ -190,7 +192,7 @@ def _load_pretrained(experiment: Experiment, checkpoint: Checkpoint) -> nn.Modul
     loaded = state.load(checkpoint.path)
     if loaded is None:
         raise RunError(f"{checkpoint.path.parent}: the checkpoint is gone")
-    model = _fresh_model(experiment, _task(experiment, "pretrain"))
+    model = fresh_model(experiment, task_of(experiment, "pretrain"))
     state.restore(model, *loaded)
     return model
 
@@ -212,10 +214,10 @@ def convert(
     """
     checkpoint = yield from pretrain(experiment, run, options)
     model = _load_pretrained(experiment, checkpoint)
-    task = _task(experiment, "pretrain")
+    task = task_of(experiment, "pretrain")
     before = evaluate(model, task.test, task)
     conversion = transfer.to_analog(
-        model, experiment.analog, experiment.convert, seed=seed, example=_example(task)
+        model, experiment.analog, experiment.convert, seed=seed, example=example_of(task)
     )
     after = evaluate(conversion.model, task.test, task)
     base = {"experiment": experiment.name, "trial": f"convert,seed={seed}", "seed": seed}
@@ -247,7 +249,7 @@ def finetune(
     """
     prepare_torch()
     experiment = trial.experiment
-    task = _task(experiment, "finetune")
+    task = task_of(experiment, "finetune")
     model = yield from _start_model(trial, run, task, options)
     began = time.perf_counter()  # the pretraining counts for all trials, and for none
     layers: Rows = []
@@ -255,18 +257,17 @@ def finetune(
     base = {"experiment": experiment.name, "trial": trial.id, "seed": trial.seed}
     if trial.is_analog:
         conversion = transfer.to_analog(
-            model, experiment.analog, experiment.convert, seed=trial.seed, example=_example(task)
+            model, experiment.analog, experiment.convert, seed=trial.seed, example=example_of(task)
         )
         model, engine = conversion.model, conversion.engine
         layers = [{**base, **row} for row in conversion.layers]
-    kind = {"frozen-array": "frozen"}.get(trial.arm, "analog" if trial.is_analog else "digital")
     fit = Fit(
         model=model,
         task=task,
         section=experiment.finetune,
         lr=trial.lr,
         seed=trial.seed,
-        kind=kind,
+        kind=kind_of(trial),
         base={**base, "arm": trial.arm, "stage": "finetune", **trial.axes},
         resume=run.trial_path(trial.id) / "resume" / "state",
         key=trial.key(),
@@ -553,7 +554,13 @@ class Fit:
 # -- inside ----------------------------------------------------------------------------------------
 
 
-def _task(experiment: Experiment, stage: str) -> Task:
+def kind_of(trial: Trial) -> str:
+    """What the optimizer of a trial trains: ``digital``, ``analog`` or ``frozen`` arrays."""
+    return {"frozen-array": "frozen"}.get(trial.arm, "analog" if trial.is_analog else "digital")
+
+
+def task_of(experiment: Experiment, stage: str) -> Task:
+    """The images of a stage, ``pretrain`` or ``finetune``; trials in one process share them."""
     section: Training = getattr(experiment, stage)
     settings = {
         "dataset": section.dataset,
@@ -576,7 +583,8 @@ def _cached_task(
     return load_task(**dict(settings), root=Path(root).expanduser() if root else None)
 
 
-def _fresh_model(experiment: Experiment, task: Task) -> nn.Module:
+def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
+    """The model with random weights, from torch's generator."""
     return build_model(
         experiment.model.architecture,
         n_classes=task.n_classes,
@@ -592,7 +600,7 @@ def _start_model(
     """The digital model that a trial starts from."""
     if not trial.is_pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
-        return _fresh_model(trial.experiment, task)
+        return fresh_model(trial.experiment, task)
     steps = pretrain(trial.experiment, run, options)
     while True:
         try:
@@ -600,7 +608,7 @@ def _start_model(
         except StopIteration as stop:
             checkpoint: Checkpoint = stop.value
             break
-    source = _task(trial.experiment, "pretrain")
+    source = task_of(trial.experiment, "pretrain")
     for what in ("image_size", "in_channels"):
         if getattr(source, what) != getattr(task, what):
             raise ExperimentError(
@@ -612,7 +620,8 @@ def _start_model(
     return replace_head(model, task.n_classes)
 
 
-def _example(task: Task) -> Tensor:
+def example_of(task: Task) -> Tensor:
+    """Two images, to see what reaches each layer."""
     x_BCHW, _ = next(batches(task.test, 2, task=task, seed=0, epoch=0, shuffle=False))
     return x_BCHW
 
