@@ -133,7 +133,11 @@ def load_task(
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
     """
     _check_numbers(samples_per_class, test_samples_per_class, validation_fraction, image_size)
-    source = _read(dataset, root, image_size, download, base_dir)
+    try:
+        source = _read(dataset, root, image_size, download, base_dir)
+    except OSError as error:  # no permission, a name too long, a device that fails
+        reason = f"cannot read {error.filename}: {error.strerror}"
+        raise ExperimentError(f"data set {dataset}: {reason}") from error
     chosen = _choose_classes(dataset, source, classes)
 
     train = _select(source.train, chosen)

@@ -352,6 +352,12 @@ def test_a_truncated_archive_is_one_line(root: Path) -> None:
     assert str(path) in problem
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "image_folder"])
+def test_places_that_the_system_refuses_are_one_line(dataset: str) -> None:
+    problem = problem_of(dataset=dataset, root=Path("x" * 5000))
+    assert problem.startswith(f"data set {dataset}: cannot read xxx")
+
+
 # --- image folders
 
 
