@@ -1,9 +1,8 @@
 """The complete state of a training as named tensors and JSON: saved and loaded without pickle.
 
-aihwkit's own `load_state_dict` does not bring back the state of c-TTv2 (the fast array is zeroed,
-persistent weights are overwritten), because it sets the weights after the hidden parameters. Here
-the hidden parameters come last. What no binding reaches on the stock engine (its random streams)
-is drawn anew, so a resumed stock run is marked as resumed; on the fast engine all is restored.
+aihwkit's own `load_state_dict` does not bring back the state of c-TTv2: the fast array is zeroed and
+persistent weights are overwritten. Here a stock tile gets back all that its bindings reach (see
+`_load_stock_state`), and its record says that it was resumed; on the fast engine all is restored.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import torch
 from aihwkit.simulator.tiles.base import SimulatorTileWrapper
 from torch import Tensor, nn
 
-from analogtl.analog.fast import is_fast, load_tile_state, tile_state
+from analogtl.analog.fast import FastTile, load_tile_state, tile_state
 from analogtl.errors import RunError
 from analogtl.records import digest, read_json, write_json
 
@@ -34,7 +33,7 @@ def capture(model: nn.Module) -> tuple[Tensors, Meta]:
     for name, tensor in _digital(model).items():
         tensors[f"digital/{name}"] = tensor.detach().clone()
     for name, tile in _tiles(model).items():
-        state = tile_state(tile) if is_fast(tile) else _stock_state(tile)
+        state = tile_state(tile) if isinstance(tile, FastTile) else _stock_state(tile)
         pack(state, f"tile/{name}", tensors, meta)
     return tensors, meta
 
@@ -62,7 +61,7 @@ def restore(model: nn.Module, tensors: Tensors, meta: Meta) -> None:
             tensor.copy_(value)
     for name, tile in tiles.items():
         state = unpack(f"tile/{name}", tensors, meta)
-        if is_fast(tile):
+        if isinstance(tile, FastTile):
             load_tile_state(tile, state)
         else:
             _load_stock_state(tile, state)
@@ -89,13 +88,32 @@ def _stock_state(tile: SimulatorTileWrapper) -> dict[str, Any]:
 
 
 def _load_stock_state(tile: SimulatorTileWrapper, state: dict[str, Any]) -> None:
-    # Setting the weights zeroes the fast array and overwrites persistent weights: so they come
-    # first, and the hidden parameters, which hold both, last.
-    tile.tile.set_weights(state["weights"])
+    """Put a stock tile's state back as far as aihwkit's bindings reach.
+
+    Setting hidden parameters makes aihwkit overwrite persistent weights by the apparent ones, within
+    the bounds. So the persistent weights are handed over in the apparent ones' place; the apparent
+    weights of C are then written straight into the memory that the tile computes with. Not to be
+    reached: the write noise on top of A (gone until a cell's next pulse), persistent weights beyond
+    a bound (clipped to it), and the random streams.
+    """
+    names = tile.tile.get_hidden_parameter_names()
+    hidden = state["hidden"].clone()
+    for row, name in enumerate(names):
+        persistent = name.replace("hidden_weights", "persistent_weights")
+        if persistent != name and persistent in names:
+            hidden[row] = hidden[names.index(persistent)]
+    weights = state["weights"]
+    tile.tile.set_weights(weights)
     if state["learning_rate"] is not None:
         tile.tile.set_learning_rate(state["learning_rate"])
     tile.tile.load_extra(state["extra"], False)
-    tile.tile.set_hidden_parameters(state["hidden"])
+    tile.tile.set_hidden_parameters(hidden)
+    if not torch.equal(tile.tile.get_weights(), weights):
+        # The tile keeps a pointer only: the memory has to live as long as the tile does.
+        memory = weights.clone().contiguous()
+        tile.tile.set_shared_weights(memory)
+        tile.analogtl_memory = memory
+        memory.copy_(weights)
 
 
 # -- nested values <-> tensors and JSON --

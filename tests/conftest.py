@@ -1,0 +1,54 @@
+"""One thread for every test, set before torch is imported; small experiments to run."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# Figures without a display, wherever a library decides.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+
+from analogtl.experiment import Experiment  # noqa: E402
+from analogtl.runs import RunDir  # noqa: E402
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"architecture": "mlp_digits"},
+    "pretrain": {"dataset": "digits", "classes": [0, 1, 2], "epochs": 2, "samples_per_class": 40},
+    "finetune": {
+        "dataset": "digits",
+        "classes": [3, 4, 5],
+        "samples_per_class": 30,
+        "epochs": 2,
+        "arms": ["digital-tl", "analog-tl"],
+    },
+}
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The base with changes put over it, section by section."""
+    out = {**base}
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merged(out[key], value) if both else value
+    return out
+
+
+@pytest.fixture
+def tiny() -> Any:
+    """Makes a small experiment on digits that runs in about a second: ``tiny(section={...})``."""
+
+    def make(**changes: Any) -> Experiment:
+        return Experiment.model_validate(merged(TINY, changes))
+
+    return make
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    """An empty run directory."""
+    return RunDir(tmp_path / "runs", "tiny")

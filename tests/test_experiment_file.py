@@ -1,0 +1,207 @@
+"""Experiment files: what is read, what is refused, and how it is said."""
+
+from pathlib import Path
+
+import pytest
+
+from analogtl.errors import ExperimentError
+from analogtl.experiment import Experiment, content_key
+from analogtl.experiment_file import (
+    key_lines,
+    load_experiment,
+    parse_value,
+    shipped_experiments,
+    with_settings,
+)
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str | bytes, name: str = "exp.toml") -> Path:
+        file = tmp_path / name
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return file
+
+    return write
+
+
+def problems(path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(ExperimentError) as caught:
+        load_experiment(path, overrides)
+    return caught.value.problems
+
+
+def test_a_name_is_enough(write):
+    experiment = load_experiment(write('name = "x"'))
+    assert experiment.finetune.dataset == "digits"
+    assert experiment.analog.granularity == 10
+
+
+def test_every_problem_is_reported_at_once_with_its_line(write):
+    file = write(
+        'name = "a b"\n'
+        "[model]\narchitectur = 1\n"
+        "[finetune]\ndataset = 'cifar'\nclasses = true\narms = ['digtal-tl']\nepochs = 'x'\n"
+        "[analog.device]\npreset = 'ReRamArrayHfO2Preset'\n"
+        "[analog.compound]\nfast_lrr = 1\n"
+        "[sweep.axes]\nspv = ['a']\n"
+    )
+    lines = problems(file)
+    assert lines[0] == f"{file}: 9 problems"
+    by_key = {line.split(": ")[1]: line for line in lines[1:]}
+    assert by_key["name"].startswith(f"{file}:1: ")
+    assert "did you mean 'architecture'?" in by_key["model.architectur"]
+    assert by_key["model.architectur"].startswith(f"{file}:3: ")
+    assert "did you mean 'cifar10'?" in by_key["finetune.dataset"]
+    assert "list of names or numbers" in by_key["finetune.classes"]
+    assert "did you mean 'digital-tl'?" in by_key["finetune.arms"]
+    assert "expected a whole number" in by_key["finetune.epochs"]
+    assert "did you mean 'ReRamArrayHfO2PresetDevice'?" in by_key["analog.device.preset"]
+    assert "did you mean 'fast_lr'?" in by_key["analog.compound.fast_lrr"]
+    assert "expected numbers" in by_key["sweep.axes.spv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        (b"name = '\xff'", "not UTF-8"),
+        ("x = 1\nname = ,", ":2: not valid TOML"),
+        ("name = 'x'\nname = 'y'", "not valid TOML"),
+        ("epochs = 3\nname = 'x'", "epochs: unknown key"),
+        ("wtn = [1]\nname = 'x'", "[sweep.axes]"),
+        ("[finetune]\nepochs = 1", "name: missing"),
+        ("name = 'x'\nfinetune = 3", "expected a section"),
+        ("name = 'x'\n[finetune]\nlr = -1", "finetune.lr: expected more than 0"),
+        ("name = 'x'\n[finetune]\nlr = nan", "finite"),
+        ("name = 'x'\n[finetune]\nepochs = true", "whole number"),
+        ("name = 'x'\n[sweep]\nseeds = [1, 1]", "each value once"),
+        ("name = 'x'\n[sweep]\nseeds = []", "at least 1 entries"),
+        ("name = 'x'\n[sweep.axes]\nwtnn = [1]", "did you mean 'wtn'?"),
+        ("name = 'x'\n[sweep.axes]\nwtn = []", "at least one level"),
+        ("name = 'x'\n[sweep.axes]\nwtn = [-5]", "wtn = -5"),
+        ("name = 'x'\n[sweep.axes]\nanalog.device.foo = [1]", "no parameter 'foo'"),
+        ("name = 'x'\n[sweep]\nlr=[0.1]\n[sweep.axes]\nlr = [1]", "give one of the two"),
+        ("name = 'x'\n[analog]\ngranularity_per_token=3\ncompound.auto_granularity=3", "one of the"),
+        ("name = 'x'\n[analog.device]\ndw_min = 'big'", "expected a finite number"),
+        ("name = 'x'\n[analog.forward]\nnoise_management = 'Most'", "expected one of"),
+        ("name = 'x'\n[analog]\nalgorithm = 'sgd'\ncompound.fast_lr = 1", "no compound"),
+        ("name = 'x'\nextends = 3", "expected a file name"),
+        ("name = 'x'\nextends = 'gone.toml'", "extends: gone.toml: no such file"),
+        ("a = " + "[" * 5000, "not valid TOML"),
+    ],
+)
+def test_bad_files_get_one_clear_line(write, text, said):
+    lines = problems(write(text))
+    assert any(said in line for line in lines), lines
+    assert all("\n" not in line for line in lines)
+
+
+def test_an_axis_that_the_device_does_not_have_names_those_that_do(write):
+    file = write(
+        "name = 'x'\n[analog.device]\npreset = 'EcRamPresetDevice'\n[sweep.axes]\nspv = [0, 5]"
+    )
+    (line,) = problems(file)
+    assert "EcRamPresetDevice has no reference_std" in line
+    assert "ReRamArrayHfO2PresetDevice" in line
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    (line,) = problems(tmp_path)
+    assert "found a folder" in line
+
+
+def test_a_misspelt_shipped_name_gets_a_hint():
+    (line,) = problems(Path("quickstrat"))
+    assert "did you mean 'quickstart'?" in line
+
+
+def test_extends_merges_section_by_section_and_keeps_the_line_of_each_file(write):
+    base = write("name = 'base'\n[finetune]\nepochs = 3\nlr = 0.5\n", "base.toml")
+    file = write("name = 'top'\nextends = 'base.toml'\n[finetune]\nepochs = 7\n")
+    experiment = load_experiment(file)
+    assert (experiment.name, experiment.finetune.epochs, experiment.finetune.lr) == ("top", 7, 0.5)
+    base.write_text("name = 'base'\n[finetune]\nlr = 'fast'\n")
+    (line,) = problems(file)
+    assert line.startswith(f"{base}:3: finetune.lr")
+
+
+def test_extends_in_a_circle_is_refused(write):
+    write("name='a'\nextends='b.toml'", "a.toml")
+    file = write("name='b'\nextends='a.toml'", "b.toml")
+    (line,) = problems(file)
+    assert "circle" in line
+
+
+def test_overrides_are_typed_by_the_schema(write):
+    file = write("name = 'x'")
+    experiment = load_experiment(
+        file,
+        [
+            "finetune.epochs=3",
+            "finetune.arms=digital-tl,analog-tl",
+            "finetune.classes=bear,cattle",
+            "pretrain.classes=2",
+            "name=12",
+            "wtn=5",
+            "analog.device.dw_min=0.1",
+            "sweep.seeds=1,2,3",
+        ],
+    )
+    assert experiment.finetune.epochs == 3
+    assert experiment.finetune.arms == ("digital-tl", "analog-tl")
+    assert experiment.finetune.classes == ("bear", "cattle")
+    assert experiment.pretrain.classes == 2
+    assert experiment.name == "12"
+    assert experiment.convert.weight_transfer_noise == 5
+    assert experiment.analog.device.parameters == {"dw_min": 0.1}
+    assert experiment.sweep.seeds == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("finetune.epoch=3", "did you mean 'epochs'?"),
+        ("finetune.epochs", "expected key=value"),
+        ("finetune.epochs=many", "expected a whole number"),
+        ("name.x=1", "name is a value, not a section"),
+        ("=3", "expected key=value"),
+    ],
+)
+def test_a_bad_override_is_named(write, override, said):
+    lines = problems(write("name = 'x'"), override)
+    assert any(said in line and override in line for line in lines), lines
+
+
+def test_parse_value_reads_toml_and_falls_back_to_text():
+    assert parse_value("3") == 3
+    assert parse_value("[1, 2]") == [1, 2]
+    assert parse_value("true") is True
+    assert parse_value("bear") == "bear"
+
+
+def test_key_lines_follow_tables_and_dotted_keys():
+    text = "a = 1\n[b]\nc.d = 2\n\n[b.'e']  # note\nf = 3\n"
+    assert key_lines(text) == {"a": 1, "b": 2, "b.c.d": 3, "b.e": 5, "b.e.f": 6}
+
+
+def test_settings_make_a_new_experiment_and_leave_the_old():
+    experiment = Experiment(name="x")
+    changed = with_settings(experiment, {"convert.weight_transfer_noise": 5})
+    assert changed.convert.weight_transfer_noise == 5
+    assert experiment.convert.weight_transfer_noise == 0
+
+
+def test_content_keys_follow_content_not_order():
+    assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
+    assert content_key({"a": 1}) != content_key({"a": 1.5})
+
+
+def test_the_quickstart_is_shipped():
+    assert "quickstart" in shipped_experiments()
+    assert load_experiment("quickstart").name == "quickstart"
+
+
+def test_a_relative_data_folder_is_beside_the_file(write, tmp_path):
+    experiment = load_experiment(write("name = 'x'\n[data]\nroot = 'images'"))
+    assert experiment.data.root == str(tmp_path / "images")
