@@ -13,7 +13,14 @@ from typing import Any
 from analogtl.axes import analog_only, key_of
 from analogtl.catalog import ANALOG_ARMS, PROGRAMMING
 from analogtl.errors import ExperimentError, RunError
-from analogtl.experiment import PROGRAMMING_SECTIONS, Experiment, Level, content_key
+from analogtl.experiment import (
+    PROGRAMMING_SECTIONS,
+    Experiment,
+    Finetune,
+    Level,
+    Programming,
+    content_key,
+)
 from analogtl.experiment_file import with_settings
 
 LONGEST_ID = 180  # characters of a trial's name
@@ -56,6 +63,12 @@ class Trial:
     def is_pretrained(self) -> bool:
         """Whether the trial starts from the pretrained model."""
         return self.arm != PROGRAMMING and not self.arm.endswith("-scratch")
+
+    @property
+    def section(self) -> Finetune | Programming:
+        """The section with the trial's epochs, batch size and learning rate."""
+        experiment = self.experiment
+        return experiment.programming if self.arm == PROGRAMMING else experiment.finetune
 
     def settings(self) -> dict[str, Any]:
         """Everything that the outcome of the trial depends on, as JSON-able values."""
@@ -165,8 +178,8 @@ def _trial(
         experiment = with_settings(experiment, settings)
     # `lr` is a column of every table: as an axis it goes by its dotted key.
     axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
-    stage = experiment.programming if arm == PROGRAMMING else experiment.finetune
-    return Trial(experiment, arm, axes, stage.lr, seed)
+    rate = experiment.programming.lr if arm == PROGRAMMING else experiment.finetune.lr
+    return Trial(experiment, arm, axes, rate, seed)
 
 
 def _shown(value: Level) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analogtl import records, runs
+from analogtl.catalog import PROGRAMMING
 from analogtl.errors import RunError
 from analogtl.experiment import Experiment, content_key, flatten
 from analogtl.grid import Trial, trials_of
@@ -215,9 +216,8 @@ def estimate(
         near, where = found[kind]
         if not near:
             continue
-        epochs = settings["finetune"]["epochs"]
-        per_epoch = [s.seconds / max(1, s.settings["finetune"]["epochs"]) for s in near]
-        seconds[trial.id] = statistics.median(per_epoch) * max(1, epochs)
+        per_epoch = [s.seconds / max(1, _training(s.settings)["epochs"]) for s in near]
+        seconds[trial.id] = statistics.median(per_epoch) * max(1, trial.section.epochs)
         memory += [s.memory_mb for s in near if s.memory_mb]
         sources[where] = sources.get(where, 0) + 1
     complete = len(seconds) == len(left)
@@ -277,12 +277,25 @@ def _samples_of(path: Path, where: str, limit: int) -> Iterator[Sample]:
             continue
 
 
+def _training(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section of a trial that has its epochs."""
+    section: Mapping[str, Any] = settings.get("programming") or settings["finetune"]
+    return section
+
+
 def _kinship(settings: Mapping[str, Any]) -> list[Any]:
     """What the time and memory of a trial depend on, the most telling first."""
     try:
         arm = settings["arm"]
         analog = settings.get("analog") or {}
-        task = settings["finetune"]
+        task = _training(settings)
+        if arm == PROGRAMMING:
+            return [
+                [arm, analog["algorithm"], task["size"]],
+                [task["vectors"], task["batch_size"]],
+                [analog["engine"]],
+                [analog["device"], analog["mapping"], analog["nonidealities"]],
+            ]
         kind = (
             "digital" if arm.startswith("digital") else arm if arm == "frozen-array" else "analog"
         )
@@ -321,7 +334,7 @@ def _nearest(settings: Mapping[str, Any], known: Iterable[Sample]) -> tuple[list
 
 def _disk(trial: Trial) -> int:
     """Bytes that a trial leaves behind, in its own directory and in the tables of the run."""
-    rows = 3 * (trial.experiment.finetune.epochs + 1)
+    rows = 3 * (trial.section.epochs + 1)
     return RECORD_BYTES + 2 * ROW_BYTES * rows
 
 

@@ -25,6 +25,7 @@ from analogtl.experiment import Experiment, Training, content_key
 from analogtl.experiment_file import load_experiment
 from analogtl.grid import Trial, trials_of
 from analogtl.models import build_model, replace_head
+from analogtl.programming import Measure, Program
 from analogtl.runs import Options, RunDir, pretrain_settings, trial_row
 from analogtl.training import (
     EpochDone,
@@ -114,7 +115,10 @@ def pretrain(
 
     Raises:
         RunError: If training fails or stops at the deadline.
+        ExperimentError: If the experiment is of a kind without a network.
     """
+    if experiment.kind == "weight-programming":
+        raise ExperimentError("kind: weight-programming has no network; `analogtl sweep` runs it")
     prepare_torch()
     path = pretrained_path(experiment, run)
     lock = run.pretrained / ".locks" / f"{path.parent.name}.lock"
@@ -291,6 +295,51 @@ def finetune(
     run.write_trial(trial, row, rows, layers)
     fit.forget()
     return row
+
+
+def _program(trial: Trial, run: RunDir, options: Options) -> Generator[Rows, None, dict[str, Any]]:
+    """One trial of weight programming. It takes seconds to minutes, so it is not saved half-way.
+
+    In the tables, ``error`` of the split test is the programming error, and of the split validation
+    the error of the outputs (see `analogtl.programming.Measure`); there is no accuracy.
+    """
+    began = time.perf_counter()
+    section = trial.experiment.programming
+    job = Program(section, trial.experiment.analog, lr=trial.lr, seed=trial.seed)
+    base = {"experiment": trial.experiment.name, "trial": trial.id, "seed": trial.seed}
+    rows: Rows = []
+    for measure in job.run():
+        rows += (new := _measured(trial, base, measure))
+        yield new
+        if measure.epoch < section.epochs and options.over():
+            raise Stopped("stopped at the deadline; the next call starts this trial again")
+    moved = rows[-1]["weights_changed"]
+    layers = [{**base, **layer, "weights_changed": moved} for layer in job.layers]
+    row = {
+        **trial_row(trial, None, job.engine),
+        "status": "done",
+        **_outcome(rows),
+        "wall_s": time.perf_counter() - began,
+        "resumed": False,
+    }
+    run.write_trial(trial, row, rows, layers)
+    return row
+
+
+def _measured(trial: Trial, base: Mapping[str, Any], measure: Measure) -> Rows:
+    common = {
+        **base,
+        **{"arm": trial.arm, "stage": "finetune", **trial.axes, "epoch": measure.epoch},
+        **{"lr": trial.lr, "weights_changed": measure.weights_changed, "resumed": False},
+    }
+    rows: Rows = [
+        {**common, "split": "validation", "error": measure.output_error, "wall_s": 0.0},
+        {**common, "split": "test", "error": measure.error, "wall_s": 0.0},
+    ]
+    if measure.loss is not None:
+        spent = {"n_samples": measure.n_samples, "wall_s": measure.wall_s}
+        rows.insert(0, {**common, "split": "train", "loss": measure.loss, **spent})
+    return rows
 
 
 def run_trial(
@@ -643,16 +692,14 @@ def _outcome(rows: Rows) -> dict[str, Any]:
 
 def _progress(trial: Trial, rows: Rows) -> dict[str, Any]:
     last = rows[-1]
-    section = (
-        trial.experiment.pretrain if last["stage"] == "pretrain" else trial.experiment.finetune
-    )
+    section = trial.experiment.pretrain if last["stage"] == "pretrain" else trial.section
     wall_s = sum(row["wall_s"] for row in rows if row["epoch"] == last["epoch"])
     return {
         "trial": trial.id,
         "stage": last["stage"],
         "epoch": last["epoch"],
         "epochs": section.epochs,
-        "loss": last["loss"],
+        "loss": last.get("loss"),
         "error": last["error"],
         "wall_s": wall_s,
         "seconds_left": wall_s * (section.epochs - last["epoch"]) if last["epoch"] else None,
