@@ -1,4 +1,4 @@
-"""Which configurations the fast engine runs exactly, and their numbers in the form it computes with."""
+"""Which configurations the fast engine runs exactly, and their numbers as it takes them."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def fast_rpu_config(rpu_config: Any, *, seed: int) -> FastRPUConfig:
     """The configuration of fast tiles that run the same process as ``rpu_config``.
 
     Args:
-        rpu_config: A stock configuration; it is copied, not changed.
-        seed: Seed of all random streams. Tiles made from one configuration are numbered in the order
+        rpu_config: A stock configuration; it is copied, not changed. seed: Seed of all random
+        streams. Tiles made from one configuration are numbered in the order
             in which they are made and never share a stream.
 
     Raises:
@@ -232,7 +232,7 @@ def _f(value: float) -> np.float32:
 
 
 def _step_of(res: float, bound: float) -> np.float32:
-    """A resolution as aihwkit reads it (a step, or a number of steps) in absolute units; 0 for none."""
+    """A resolution (a step, or a number of steps) as an absolute step; 0 for none."""
     r = max(_f(res), _f(0.0))
     if r > 1.0:
         r = _f(1.0) / r
@@ -266,7 +266,7 @@ def _own_write_noise(device: Any, dw_min: np.float32) -> np.float32:
 
 
 def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
-    """The update's numbers for a tile of ``in_size`` columns whose devices have these ``dw_min``."""
+    """The update's numbers for a tile of ``in_size`` columns with these ``dw_min``."""
     c, up = rpu_config.device, rpu_config.update
     a, s = (plain_device(device) for device in c.unit_cell_devices)
     chopped = isinstance(c, ChoppedTransferCompound)
@@ -357,7 +357,7 @@ def device_numbers(device: Any) -> tuple[tuple[np.float32, ...], bool]:
 
 
 def plain_device(device: Any) -> Any:
-    """The device that aihwkit simulates for ``device``: a copy with its derived numbers filled in."""
+    """The device that aihwkit simulates for ``device``, derived numbers filled in."""
     if isinstance(device, SoftBoundsPmaxDevice):
         bindings = device.as_bindings(RPUDataType.FLOAT)
         copy = deepcopy(device)

@@ -1,9 +1,9 @@
 """The device-to-device draw: the same cells that aihwkit draws for one ``construction_seed``.
 
 aihwkit draws a tile's cells with the C++ library's default engine, a linear congruential generator,
-and its normal distribution, the polar method, in a fixed order. Running the same recurrence here gives
-the same devices for the same seed on either engine, so that engines can be compared pairwise, and it
-takes no second tile in memory.
+and its normal distribution, the polar method, in a fixed order. Running the same recurrence here
+gives the same devices for the same seed on either engine, so that engines can be compared pairwise,
+and it takes no second tile in memory.
 """
 
 from __future__ import annotations

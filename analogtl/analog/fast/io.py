@@ -1,4 +1,4 @@
-"""Forward and backward matrix products with input and output noise, per vector as in aihwkit's C++."""
+"""Forward and backward products with noise and converters, per vector as in aihwkit's C++."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def scales(x, io, scale):
 
 @njit(cache=True, nogil=True)
 def prepare(x, io, scale, reduction, quantised, seed, purpose, counter):
-    """Scale, discretise and bound the inputs: ``quantised`` [N, in] from ``x`` and ``scale`` [N]."""
+    """Scale, discretise and bound inputs: ``quantised`` [N, in] of ``x``, ``scale`` [N]."""
     zero, one = np.float32(0.0), np.float32(1.0)
     res, bound = io.inp_res, io.inp_bound
     size = x.shape[1]
@@ -78,8 +78,8 @@ def prepare(x, io, scale, reduction, quantised, seed, purpose, counter):
 def finish(y, io, scale, reduction, managed, dead, passed, seed, purpose, counter):
     """Add the output noise, discretise, bound and scale back ``y`` [N, out], in place.
 
-    ``passed`` [N] (uint8) tells which vectors kept within the output bound. A zero vector gives zeros
-    without noise where ``dead`` is set. Returns the largest absolute output.
+    ``passed`` [N] (uint8) tells which vectors kept within the output bound. A zero vector gives
+    zeros without noise where ``dead`` is set. Returns the largest absolute output.
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     res, bound = io.out_res, io.out_bound

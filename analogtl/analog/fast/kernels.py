@@ -1,22 +1,25 @@
-"""The compiled loops of the fast engine.
+"""The update of a tile: pulse trains, deferred pulses on A, reads, pulses on C.
 
 The fast array A is hidden (gamma 0): a column of A matters only at the moment it is read. So the
-pulses of an update are not applied at once. Each input vector leaves a *slot* of bits per pulse, one
-bit per line (pulse or not) and its sign, and when a column is read, the slots since its last read are
-applied to its cells in their order. That is the same stochastic process as pulse by pulse; it touches
-one column at a time, in one contiguous piece of memory.
+pulses of an update are not applied at once. Every pulse of every input vector takes a *slot* in a
+ring: one bit per line (pulse or not) and one for its sign. When a column is read, the slots since
+its last read are applied to its cells in their order. That is the same stochastic process as pulse
+by pulse, with one column at a time in one piece of memory.
 
-Layouts (float32 unless said otherwise; O = ``out_size`` padded to a multiple of ``CHUNK``):
+Layouts, float32 unless said otherwise. Rows come in groups of ``LANES``; G groups, padded with
+cells that nothing moves:
 
-``fast`` [in, 8, O]: the fast array A, per cell: persistent weight, apparent weight, buffer H, reference,
+``fast`` [in, G, 8, LANES]: a cell of A: persistent weight, apparent weight, buffer H, reference,
     upper and lower bound, step up, step down.
-``weight`` [in, O]: the apparent weights of the slow array C, those of the forward pass.
-``slow`` [in, 6, O]: C's persistent weight, reference, upper and lower bound, step up, step down.
-``means`` [in, 2, O]: running and past mean of the reads (AGAD only, else one unused cell).
-``x_bits`` [words, 2, in], ``d_bits`` [words, 2, O] (uint32): a ring of 32-slot words; pulse, sign.
+``slow`` [in, G, 6, LANES]: a cell of C: persistent weight, reference, bounds, steps.
+``weight`` [in, G * LANES]: C's apparent weights, those of the forward pass.
+``means`` [in, G, 2, LANES]: running and past mean of the reads (AGAD; else of length 1).
+``x_bits`` [slots / 32, 2, in] (uint32): pulses and signs of the columns, a bit per slot.
+``d_bits`` [G, slots, 2 * BLOCKS] (uint16): pulses and signs of the rows, a bit per row.
 ``start`` [in] (int64): the first slot not yet applied to a column.
-``in_chop``, ``switched`` [in] (uint8), ``out_chop`` [O] (uint32): the choppers.
-``counts`` (int64), ``averages`` (float32): see the constants below.
+``in_chop``, ``switched`` [in] (uint8): the column's chopper; whether it turned at its last read.
+``out_chop`` [G * LANES]: the rows' choppers, as factors 1 or -1.
+``counts`` [10] (int64), ``averages`` [3]: see the constants.
 """
 
 from __future__ import annotations
@@ -44,18 +47,30 @@ from analogtl.analog.fast.random import (
     uniform,
     uniform_of,
 )
+from analogtl.analog.fast.simd import (
+    BLOCKS,
+    LANES,
+    apply_additive,
+    apply_multiplicative,
+    draw_rows,
+    trailing_zeros,
+)
 
-CHUNK = 32  # rows treated together: enough to fill vector registers, few enough to stay in step
-POOL_SIZE = 1 << 15
+POOL_BITS = 14
+PIECE = 128  # slots applied with consecutive numbers of the pool
+POOL_SIZE = (1 << POOL_BITS) + PIECE * LANES
 BLOCK = 1024  # vectors whose bits are made before their columns are read
 
-# fields of ``fast`` and of ``slow``
+# fields of ``fast`` and of ``slow``, in multiples of LANES
 PERSISTENT, APPARENT, BUFFER, REFERENCE, W_MAX, W_MIN, STEP_UP, STEP_DOWN = range(8)
 C_PERSISTENT, C_REFERENCE, C_MAX, C_MIN, C_UP, C_DOWN = range(6)
 # fields of ``counts``
-UPDATES, COLUMN, SWEEPS, SLOT, VECTORS, READS, BLOCKS, PEEKS = range(8)
+UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
 # fields of ``averages``
 M_X, M_D, COUNT_LR = range(3)
+
+_SHIFT = np.uint64(64 - POOL_BITS)
+_MULTIPLIER, _INCREMENT = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
 
 
 class Spec(NamedTuple):
@@ -79,7 +94,7 @@ class Spec(NamedTuple):
     # device A, device C
     fast_dw_min_std: float
     fast_mult_noise: bool
-    fast_write_noise: float  # in weight units; 0: no persistent weight of its own
+    fast_write_noise: float  # in weight units; 0: the apparent is the persistent weight
     slow_dw_min_std: float
     slow_mult_noise: bool
     slow_write_noise: float
@@ -120,19 +135,17 @@ class Spec(NamedTuple):
 
 @njit(cache=True)
 def abs_max(values):
-    """The largest absolute value of a float32 vector, from its bits (so that the loop vectorises)."""
-    bits = values.view(np.int32)
+    """The largest absolute value of a float32 vector, by its bits, so that the loop vectorises."""
     best = np.int32(0)
-    for i in range(bits.shape[0]):
-        best = max(best, np.int32(bits[i] & np.int32(0x7FFFFFFF)))
-    one = np.empty(1, np.int32)
-    one[0] = best
-    return one.view(np.float32)[0]
+    for i in range(values.shape[0]):
+        bits = np.int32(np.float32(values[i]).view(np.int32) & np.int32(0x7FFFFFFF))
+        best = max(best, bits)
+    return np.int32(best).view(np.float32)
 
 
 @njit(cache=True)
 def pulse_train(lr, granularity, x_max, d_max, desired_bl, fixed_bl, um, ublm, grad_scale):
-    """Length of the pulse train and the factors that turn |d| and |x| into pulse probabilities."""
+    """Length of the pulse train, and the factors that make pulse chances of |d| and of |x|."""
     zero = np.float32(0.0)
     if lr <= zero:
         return 0, zero, zero
@@ -162,140 +175,119 @@ def pulse_train(lr, granularity, x_max, d_max, desired_bl, fixed_bl, um, ublm, g
 
 
 @njit(cache=True)
-def draw_bits(bits, word, bit, values, factor, flip, res, sto_round, key):
-    """One slot of one side: set the pulse and sign bits of every line.
-
-    ``flip`` [lines] (uint32, 0 or 1) turns a line's sign over (the output chopper).
-    """
+def pulse_chances(values, factor, res, sto_round, key, chances):
+    """Pulse probability of every line: ``chances`` from ``values``, both [lines]."""
+    if res <= np.float32(0.0):
+        for i in range(values.shape[0]):
+            chances[i] = abs(values[i]) * factor
+        return
     k1, k2 = key_low(key), key_high(key)
-    shift = np.uint32(bit)
-    pulses, signs = bits[word, 0], bits[word, 1]
-    one, none = np.uint32(1), np.uint32(0)
     for i in range(values.shape[0]):
-        v = values[i]
-        p = abs(v) * factor
-        if res > np.float32(0.0):
-            r = p / res
-            if sto_round:
-                r += uniform_of(hash32(i, k2, k1)) - np.float32(0.5)
-            p = np.float32(np.rint(r)) * res
-        pulse = one if uniform_of(hash32(i, k1, k2)) < p else none
-        negative = one if v < np.float32(0.0) else none
-        pulses[i] = np.uint32(pulses[i] | np.uint32(pulse << shift))
-        signs[i] = np.uint32(signs[i] | np.uint32(np.uint32(negative ^ flip[i]) << shift))
+        r = abs(values[i]) * factor / res
+        if sto_round:
+            r += uniform_of(hash32(i, k1, k2)) - np.float32(0.5)
+        chances[i] = np.float32(np.rint(r)) * res
 
 
 @njit(cache=True)
-def load_cells(cells, first, floats, mult_noise):
-    """Copy a chunk's cells to scratch: absolute weight, slope and step up, and down, bounds."""
-    one = np.float32(1.0)
-    zero = np.float32(0.0)
-    for i in range(CHUNK):
-        j = first + i
-        up, down = cells[STEP_UP, j], cells[STEP_DOWN, j]
-        top, bottom = cells[W_MAX, j], cells[W_MIN, j]
-        floats[i] = cells[PERSISTENT, j] + cells[REFERENCE, j]
-        floats[CHUNK + i] = -up / (top if top > zero else one) if top > zero else zero
-        floats[2 * CHUNK + i] = up
-        floats[3 * CHUNK + i] = down / (bottom if bottom < zero else one) if bottom < zero else zero
-        floats[4 * CHUNK + i] = -down
-        floats[5 * CHUNK + i] = bottom
-        floats[6 * CHUNK + i] = top
+def draw_columns(chances, values, pulses, signs, bit, key):
+    """Draw one slot's bits of all columns into bit ``bit`` of ``pulses`` and ``signs`` [in]."""
+    k1, k2 = key_low(key), key_high(key)
+    one, none = np.uint32(1 << bit), np.uint32(0)
+    for i in range(values.shape[0]):
+        pulse = one if uniform_of(hash32(i, k1, k2)) < chances[i] else none
+        negative = one if values[i] < np.float32(0.0) else none
+        pulses[i] = np.uint32(pulses[i] | pulse)
+        signs[i] = np.uint32(signs[i] | negative)
 
 
 @njit(cache=True)
-def pulse_chunk(d_bits, words, n_words, first, std, mult_noise, floats, ints, pool, rng):
-    """Apply the slots in ``words`` to the chunk in scratch; returns the new state of ``rng``.
+def column_slots(x_bits, column, start, end, chopped, slots, turns):
+    """List the slots from ``start`` to ``end`` in which a column pulsed; returns their number.
 
-    ``words`` [3, n] (uint32): place in the ring, the column's pulses, the column's signs. Every round
-    takes the earliest waiting pulse of each row, so that a row's pulses come in their order.
+    ``slots`` (int64) are places in the ring; ``turns`` (uint16) is 0xFFFF where the column's sign
+    and chopper turn the direction of the pulse over.
     """
-    none = np.uint32(0)
-    for i in range(CHUNK):
-        ints[2 * CHUNK + i] = none
-    for m in range(n_words):
-        word, x_pulse, x_sign = words[0, m], words[1, m], words[2, m]
-        d_pulse, d_sign = d_bits[word, 0], d_bits[word, 1]
-        waiting = none
-        for i in range(CHUNK):
-            b = np.uint32(d_pulse[first + i] & x_pulse)
-            ints[i] = b
-            ints[CHUNK + i] = np.uint32(d_sign[first + i] ^ x_sign)
-            ints[2 * CHUNK + i] = np.uint32(ints[2 * CHUNK + i] | b)
-            waiting = np.uint32(waiting | b)
-        while waiting != none:
-            rng = rng * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-            offset = np.int64(rng >> np.uint64(49))
-            waiting = none
-            for i in range(CHUNK):
-                b = ints[i]
-                low = np.uint32(b & np.uint32(none - b))
-                rest = np.uint32(b ^ low)
-                ints[i] = rest
-                waiting = np.uint32(waiting | rest)
-                is_up = np.uint32(ints[CHUNK + i] & low) != none
-                v = floats[i]
-                slope = floats[CHUNK + i] if is_up else floats[3 * CHUNK + i]
-                step = floats[2 * CHUNK + i] if is_up else floats[4 * CHUNK + i]
-                change = slope * v + step
-                noisy = change if mult_noise else step
-                new = v + change + std * pool[offset + i] * noisy
-                new = max(new, floats[5 * CHUNK + i])
-                new = min(new, floats[6 * CHUNK + i])
-                floats[i] = new if b != none else v
-    return rng
-
-
-@njit(cache=True)
-def column_words(x_bits, column, start, end, chopped, words):
-    """Collect the words of a column between two slots in which it pulsed; returns their number."""
-    mask = x_bits.shape[0] - 1
+    words = x_bits.shape[0]
     turn = np.uint32(0xFFFFFFFF) if chopped else np.uint32(0)
     n = 0
-    if end <= start:
-        return n
-    for w in range(start >> 5, ((end - 1) >> 5) + 1):
-        pulses = x_bits[w & mask, 0, column]
-        lo, hi = max(start - (w << 5), 0), end - (w << 5)
-        if lo > 0:
-            pulses = np.uint32(pulses & np.uint32(np.uint32(0xFFFFFFFF) << np.uint32(lo)))
-        if hi < 32:
-            pulses = np.uint32(
-                pulses & np.uint32(np.uint32(np.uint32(1) << np.uint32(hi)) - np.uint32(1))
-            )
-        if pulses != np.uint32(0):
-            words[0, n] = np.uint32(w & mask)
-            words[1, n] = pulses
-            words[2, n] = np.uint32(x_bits[w & mask, 1, column] ^ turn)
+    for w in range(start >> 5, (end + 31) >> 5):
+        place = w & (words - 1)
+        pulses = x_bits[place, 0, column]
+        from_bit, to_bit = start - (w << 5), end - (w << 5)
+        if from_bit > 0:
+            pulses = np.uint32(pulses & np.uint32(0xFFFFFFFF << from_bit))
+        if to_bit < 32:
+            pulses = np.uint32(pulses & np.uint32((1 << to_bit) - 1))
+        signs = np.uint32(x_bits[place, 1, column] ^ turn)
+        while pulses != np.uint32(0):
+            bit = np.uint32(trailing_zeros(pulses))
+            pulses = np.uint32(pulses & np.uint32(pulses - np.uint32(1)))
+            slots[n] = (place << 5) + np.int64(bit)
+            turns[n] = np.uint16(0 - np.int64(np.uint32(signs >> bit) & np.uint32(1)))
             n += 1
     return n
 
 
 @njit(cache=True)
-def bring_to_now(
-    cells, d_bits, words, n_words, write_noise, std, mult_noise, floats, ints, pool, rng
-):
-    """Apply a column's waiting pulses and store its persistent and apparent weights."""
-    none = np.uint32(0)
-    for first in range(0, cells.shape[1], CHUNK):
-        load_cells(cells, first, floats, mult_noise)
-        rng = pulse_chunk(d_bits, words, n_words, first, std, mult_noise, floats, ints, pool, rng)
-        rng = rng * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        offset = np.int64(rng >> np.uint64(49))
-        for i in range(CHUNK):
-            j = first + i
-            moved = ints[2 * CHUNK + i] != none
-            w = floats[i] - cells[REFERENCE, j]
-            noisy = w + write_noise * pool[offset + i]
-            cells[PERSISTENT, j] = w if moved else cells[PERSISTENT, j]
-            cells[APPARENT, j] = noisy if moved else cells[APPARENT, j]
+def pulse_group(cells, d_bits, group, slots, turns, n, mult_noise, gains, floats, moved, rng):
+    """Apply ``n`` slots to one group of a column of A: its new absolute weights are in ``floats``.
+
+    ``cells`` [8 * LANES]; ``moved`` [LANES] (int32) is -1 where a pulse came. Returns ``rng``.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    base = zero if mult_noise else one
+    for i in range(LANES):
+        top, bottom = cells[W_MAX * LANES + i], cells[W_MIN * LANES + i]
+        up, down = cells[STEP_UP * LANES + i], cells[STEP_DOWN * LANES + i]
+        slope_up = up / (top if top > zero else one)
+        slope_down = down / (bottom if bottom < zero else one)
+        floats[i] = cells[PERSISTENT * LANES + i] + cells[REFERENCE * LANES + i]
+        floats[LANES + i] = base - (slope_up if top > zero else zero)
+        floats[2 * LANES + i] = up
+        floats[3 * LANES + i] = base + (slope_down if bottom < zero else zero)
+        floats[4 * LANES + i] = -down
+        floats[5 * LANES + i] = bottom
+        floats[6 * LANES + i] = top
+        moved[i] = np.int32(0)
+    first = group * d_bits.shape[1] * d_bits.shape[2]
+    seen = moved
+    for m in range(0, n, PIECE):
+        length = min(PIECE, n - m)
+        rng = rng * _MULTIPLIER + _INCREMENT
+        offset = np.int64(rng >> _SHIFT)
+        if mult_noise:
+            apply_multiplicative(
+                d_bits, first, slots[m:], turns[m:], length, floats, moved[LANES:], gains, offset
+            )
+        else:
+            apply_additive(
+                d_bits, first, slots[m:], turns[m:], length, floats, moved[LANES:], gains, offset
+            )
+        for i in range(LANES):
+            seen[i] = np.int32(seen[i] | moved[LANES + i])
     return rng
 
 
 @njit(cache=True)
-def write_column(cells, weight, steps, most, spec, pool, rng, train):
-    """Pulses onto one column of C; ``steps`` [O] (float32) holds each row's signed pulse count."""
-    one = np.float32(1.0)
+def settle_group(cells, write_noise, normals, floats, moved, rng):
+    """Store a group's weights after its pulses: persistent, and apparent with new write noise."""
+    rng = rng * _MULTIPLIER + _INCREMENT
+    noise = normals[np.int64(rng >> _SHIFT) :]
+    for i in range(LANES):
+        w = floats[i] - cells[REFERENCE * LANES + i]
+        noisy = w + write_noise * noise[i]
+        came = moved[i] != np.int32(0)
+        old, seen = cells[PERSISTENT * LANES + i], cells[APPARENT * LANES + i]
+        cells[PERSISTENT * LANES + i] = w if came else old
+        cells[APPARENT * LANES + i] = noisy if came else seen
+    return rng
+
+
+@njit(cache=True)
+def write_column(cells, weight, steps, most, spec, normals, rng, train):
+    """Pulses onto one column of C; ``steps`` [rows] holds each row's signed number of pulses."""
+    zero, one = np.float32(0.0), np.float32(1.0)
     lr = np.float32(spec.step * spec.slow_granularity)
     bl, a, b = pulse_train(
         lr, spec.slow_granularity, one, most, spec.transfer_bl, spec.transfer_fixed_bl,
@@ -304,13 +296,16 @@ def write_column(cells, weight, steps, most, spec, pool, rng, train):
     for k in range(bl):
         rng = mix64(rng)
         train[k] = 1 if uniform(rng) < b else 0
-    for i in range(steps.shape[0]):
-        n = steps[i]
-        if n == np.float32(0.0):
+    for row in range(steps.shape[0]):
+        n = steps[row]
+        if n == zero:
             continue
+        c = cells[row // LANES]
+        i = row % LANES
         p = abs(n) * a
-        w = cells[C_PERSISTENT, i] + cells[C_REFERENCE, i]
-        top, bottom = cells[C_MAX, i], cells[C_MIN, i]
+        top, bottom = c[C_MAX * LANES + i], c[C_MIN * LANES + i]
+        reference = c[C_REFERENCE * LANES + i]
+        w = c[C_PERSISTENT * LANES + i] + reference
         moved = False
         for k in range(bl):
             if train[k] == 0:
@@ -320,116 +315,151 @@ def write_column(cells, weight, steps, most, spec, pool, rng, train):
                 if uniform(rng) >= p:
                     continue
             rng = mix64(rng)
-            xi = pool[np.int64(rng >> np.uint64(49))] * spec.slow_dw_min_std
-            if n > np.float32(0.0):
-                step = cells[C_UP, i]
-                slope = -step / top if top > np.float32(0.0) else np.float32(0.0)
+            xi = normals[np.int64(rng >> _SHIFT)] * spec.slow_dw_min_std
+            if n > zero:
+                step = c[C_UP * LANES + i]
+                slope = -step / top if top > zero else zero
             else:
-                step = -cells[C_DOWN, i]
-                slope = -step / bottom if bottom < np.float32(0.0) else np.float32(0.0)
+                step = -c[C_DOWN * LANES + i]
+                slope = -step / bottom if bottom < zero else zero
             change = slope * w + step
             w += change + xi * (change if spec.slow_mult_noise else step)
             w = min(max(w, bottom), top)
             moved = True
         if moved:
-            w -= cells[C_REFERENCE, i]
-            cells[C_PERSISTENT, i] = w
-            if spec.slow_write_noise > np.float32(0.0):
+            w -= reference
+            c[C_PERSISTENT * LANES + i] = w
+            if spec.slow_write_noise > zero:
                 rng = mix64(rng)
-                w += spec.slow_write_noise * pool[np.int64(rng >> np.uint64(49))]
-            weight[i] = w
+                w += spec.slow_write_noise * normals[np.int64(rng >> _SHIFT)]
+            weight[row] = w
     return rng
 
 
 @njit(cache=True)
+def chop_period(spec):
+    """The number of reads after which a regular chopper turns."""
+    if spec.in_chop_prob > np.float32(0.0):
+        return max(math.ceil(np.float32(np.float32(1.0) / spec.in_chop_prob)), 2)
+    return 2
+
+
+@njit(cache=True)
 def read_column(
-    cells, weight, slow, mean, d_bits, words, n_words, in_chop, out_chop, was_switched, lr_scale,
-    sweep, spec, floats, ints, pool, steps, train, rng,
+    cells, weight, slow, means, d_bits, slots, turns, n, in_chop, out_chop, was_switched, lr_scale,
+    sweep, spec, gains, normals, floats, moved, steps, train, rng,
 ):  # fmt: skip
-    """Bring one column of A to now, read it into the buffer and write its pulses onto C."""
-    none = np.uint32(0)
+    """Bring one column of A to now, read it into the buffer H, and write its pulses onto C."""
     zero, one = np.float32(0.0), np.float32(1.0)
-    most = zero
     limit = np.float32(spec.transfer_bl)
-    threshold = spec.threshold
     keep = spec.momentum
     subtract = np.float32(one - (keep if spec.dynamic else min(max(keep, zero), one)))
+    subtract = np.float32(subtract * spec.threshold)
     cap = np.float32(limit * spec.buffer_cap)
-    samples = 2
-    if spec.in_chop_prob > zero:
-        samples = max(math.ceil(np.float32(one / spec.in_chop_prob)), 2)
-    tail = min(np.float32(spec.tail_weightening / np.float32(samples)), one)
-    for first in range(0, cells.shape[1], CHUNK):
-        load_cells(cells, first, floats, spec.fast_mult_noise)
-        rng = pulse_chunk(
-            d_bits, words, n_words, first, spec.fast_dw_min_std, spec.fast_mult_noise, floats, ints,
-            pool, rng,
-        )  # fmt: skip
-        rng = rng * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        offset = np.int64(rng >> np.uint64(49))
-        rng = rng * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        offset2 = np.int64(rng >> np.uint64(49))
-        for i in range(CHUNK):
-            j = first + i
-            moved = ints[2 * CHUNK + i] != none
-            w = floats[i] - cells[REFERENCE, j]
-            noisy = w + spec.fast_write_noise * pool[offset + i]
-            w = w if moved else cells[PERSISTENT, j]
-            seen = noisy if moved else cells[APPARENT, j]
-            cells[PERSISTENT, j] = w
-            cells[APPARENT, j] = seen
-            y = seen * spec.read_input + spec.read_noise * pool[offset2 + i]
+    period = chop_period(spec)
+    tail = min(np.float32(spec.tail_weightening / np.float32(period)), one)
+    factor = -lr_scale if in_chop else lr_scale
+    most = zero
+    for group in range(cells.shape[0]):
+        c = cells[group]
+        rng = pulse_group(
+            c, d_bits, group, slots, turns, n, spec.fast_mult_noise, gains, floats, moved, rng
+        )
+        rng = settle_group(c, spec.fast_write_noise, normals, floats, moved, rng)
+        rng = rng * _MULTIPLIER + _INCREMENT
+        noise = normals[np.int64(rng >> _SHIFT) :]
+        for i in range(LANES):
+            y = c[APPARENT * LANES + i] * spec.read_input + spec.read_noise * noise[i]
             if spec.read_res > zero:
                 y = np.float32(np.rint(y / spec.read_res)) * spec.read_res
-            y = min(max(y, -spec.read_bound), spec.read_bound) * spec.read_scale
-            floats[i] = y
+            y = min(max(y, -spec.read_bound), spec.read_bound)
+            floats[i] = y * spec.read_scale
         if spec.dynamic:
-            for i in range(CHUNK):
-                j = first + i
+            mean = means[group]
+            for i in range(LANES):
                 y = floats[i]
-                if was_switched:
-                    mean[1, j] = mean[0, j]
-                mean[0, j] = mean[0, j] * (one - tail) + y * tail
-                floats[i] = y - mean[1, j]
-        largest = zero
-        for i in range(CHUNK):
-            j = first + i
-            change = floats[i] * lr_scale
-            change = -change if (out_chop[j] != none) != in_chop else change
-            h = change if spec.no_buffer else cells[BUFFER, j] + change
-            n = np.float32(np.trunc(h / threshold))
-            n = min(max(n, -limit), limit)
-            less = h - subtract * n * threshold
+                past = mean[i] if was_switched else mean[LANES + i]
+                mean[LANES + i] = past
+                mean[i] = mean[i] * (one - tail) + y * tail
+                floats[i] = y - past
+        signs = out_chop[group * LANES : (group + 1) * LANES]
+        counted = steps[group * LANES : (group + 1) * LANES]
+        for i in range(LANES):
+            change = floats[i] * factor * signs[i]
+            h = change + (zero if spec.no_buffer else c[BUFFER * LANES + i])
+            k = np.float32(np.trunc(h / spec.threshold))
+            k = min(max(k, -limit), limit)
+            less = h - subtract * k
             if cap > zero:
                 less = min(max(less, -cap), cap)
             after = h * keep if spec.forget_buffer else less
-            hit = n != zero
-            cells[BUFFER, j] = after if hit else h
-            steps[j] = n
-            largest = max(largest, abs(n))
-        most = max(most, largest)
-    if most > zero and (not spec.dynamic or sweep > samples):
-        rng = write_column(slow, weight, steps, most, spec, pool, rng, train)
+            c[BUFFER * LANES + i] = after if k != zero else h
+            counted[i] = k
+        most = max(most, abs_max(counted))
+    if most > zero and (not spec.dynamic or sweep > period):
+        rng = write_column(slow, weight, steps, most, spec, normals, rng, train)
     return rng
 
 
 @njit(cache=True)
 def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
-    """Bring every column of A to now. ``start`` is moved on; C, H and the choppers stay as they are."""
-    pool = np.empty(POOL_SIZE + CHUNK, np.float32)
-    fill_normals(pool, stream(seed, POOL, stream(seed, purpose, counts[BLOCKS])))
-    floats = np.empty(7 * CHUNK, np.float32)
-    ints = np.empty(3 * CHUNK, np.uint32)
-    words = np.empty((3, x_bits.shape[0] + 1), np.uint32)
+    """Bring every column of A to now: ``start`` moves on; H, C and the choppers stay."""
+    size = x_bits.shape[0] * 32
+    normals = np.empty(POOL_SIZE, np.float32)
+    fill_normals(normals, stream(seed, purpose, counts[POOLS]))
+    gains = np.float32(1.0) + spec.fast_dw_min_std * normals
+    floats = np.empty(7 * LANES, np.float32)
+    moved = np.empty(2 * LANES, np.int32)
+    slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
     for column in range(fast.shape[0]):
-        n = column_words(x_bits, column, start[column], counts[SLOT], in_chop[column] != 0, words)
+        n = column_slots(
+            x_bits, column, start[column], counts[SLOT], in_chop[column] != 0, slots, turns
+        )
         start[column] = counts[SLOT]
-        if n > 0:
-            rng = stream(seed, purpose, (counts[SLOT] << 16) + column)
-            bring_to_now(
-                fast[column], d_bits, words, n, spec.fast_write_noise, spec.fast_dw_min_std,
-                spec.fast_mult_noise, floats, ints, pool, rng,
-            )  # fmt: skip
+        if n == 0:
+            continue
+        rng = stream(seed, purpose, (counts[SLOT] << 16) + column)
+        for group in range(fast.shape[1]):
+            c = fast[column, group]
+            rng = pulse_group(
+                c, d_bits, group, slots, turns, n, spec.fast_mult_noise, gains, floats, moved, rng
+            )
+            rng = settle_group(c, spec.fast_write_noise, normals, floats, moved, rng)
+
+
+@njit(cache=True)
+def follow_average(m, new, tau):
+    """The moving average of the largest values, as aihwkit's ``auto_scale`` keeps it."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    if m <= zero:
+        return new
+    if new <= zero:
+        return m
+    return np.float32(np.float32(np.float32(one - tau) * m) + np.float32(tau * new))
+
+
+@njit(cache=True)
+def count_learning_rate(averages, lr, spec):
+    """The learning rate that counts the pulses onto A."""
+    zero = np.float32(0.0)
+    if spec.fast_lr <= zero:
+        return lr
+    rate = spec.fast_lr
+    if spec.auto_scale:
+        rate = np.float32(rate * np.float32(np.float32(spec.desired_bl) * spec.fast_granularity))
+        if averages[M_X] > zero and averages[M_D] > zero:
+            rate = np.float32(rate / np.float32(averages[M_X] * averages[M_D]))
+    return np.float32(rate * lr) if spec.scale_fast_lr else np.float32(rate)
+
+
+@njit(cache=True)
+def buffer_scale(read_lr, count_lr, spec):
+    """What one read is multiplied by before it goes into the buffer."""
+    granularity = spec.buffer_granularity
+    if not spec.correct_gradient_magnitudes:
+        return np.float32(abs(read_lr) / granularity)
+    ratio = np.float32(spec.slow_granularity / spec.fast_granularity)
+    return np.float32(np.float32(abs(read_lr) / count_lr) / np.float32(granularity * ratio))
 
 
 @njit(cache=True, nogil=True)
@@ -440,36 +470,37 @@ def update(
     """The update of one call: vectors ``x`` [N, in] and ``d`` [N, out], in their order."""
     zero, one = np.float32(0.0), np.float32(1.0)
     n_vectors, in_size, out_size = x.shape[0], x.shape[1], d.shape[1]
-    rows = fast.shape[2]
-    mask = x_bits.shape[0] - 1
-    room = x_bits.shape[0] * 32
+    groups, rows = fast.shape[1], fast.shape[1] * LANES
+    size = x_bits.shape[0] * 32
+    stride = size * 2 * BLOCKS
     tau = np.float32(np.float32(one - spec.auto_momentum) / np.float32(n_vectors))
     if spec.units_in_mbatch:
         every = max(math.ceil(np.float32(spec.transfer_every * np.float32(n_vectors))), 0)
     else:
         every = max(math.floor(spec.transfer_every + np.float32(0.5)), 0)
     read_lr = np.float32(spec.transfer_lr * (lr if spec.scale_transfer_lr else one))
+    period = chop_period(spec)
 
-    pool = np.empty(POOL_SIZE + CHUNK, np.float32)
-    floats = np.empty(7 * CHUNK, np.float32)
-    ints = np.empty(3 * CHUNK, np.uint32)
-    words = np.empty((3, x_bits.shape[0] + 1), np.uint32)
+    normals, gains = np.empty(POOL_SIZE, np.float32), np.empty(POOL_SIZE, np.float32)
+    floats, moved = np.empty(7 * LANES, np.float32), np.empty(2 * LANES, np.int32)
+    slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
     steps = np.empty(rows, np.float32)
     train = np.empty(max(spec.transfer_bl, math.ceil(spec.step), 1), np.uint8)
     event_slot = np.empty(min(BLOCK, n_vectors), np.int64)
     event_scale = np.empty(min(BLOCK, n_vectors), np.float32)
-    no_flip = np.zeros(in_size, np.uint32)
-    chop_history = np.zeros((BLOCK // in_size + 3, rows), np.uint32)
+    x_chance = np.empty(in_size, np.float32)
+    d_chance, d_sign = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
+    chop_history = np.empty((min(BLOCK, n_vectors) // in_size + 3, rows), np.float32)
 
     t = 0
     while t < n_vectors:
-        # Make the bits of as many vectors as fit.
-        oldest = start[0]
+        # Make the bits of as many vectors as fit into the ring.
+        oldest = counts[SLOT]
         for j in range(in_size):
             oldest = min(oldest, start[j])
-        if oldest < counts[SLOT] and counts[SLOT] - oldest > room // 2:
+        if counts[SLOT] - oldest > 3 * (size // 4):
             flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, FLUSH)
-            counts[BLOCKS] += 1
+            counts[POOLS] += 1
             oldest = counts[SLOT]
         n_events = 0
         first_column = counts[COLUMN]
@@ -478,67 +509,46 @@ def update(
         t_end = min(t + BLOCK, n_vectors)
         while t < t_end:
             x_max, d_max = abs_max(x[t]), abs_max(d[t])
+            m_x, m_d = averages[M_X], averages[M_D]
             if spec.auto_scale:
-                for side in range(2):
-                    new = x_max if side == 0 else d_max
-                    m = averages[M_X + side]
-                    if m <= zero:
-                        averages[M_X + side] = new
-                    elif new > zero:
-                        averages[M_X + side] = np.float32(
-                            np.float32(np.float32(one - tau) * m) + np.float32(tau * new)
-                        )
-            if spec.auto_scale and spec.fast_lr > zero:
-                count_lr = np.float32(
-                    spec.fast_lr * np.float32(np.float32(spec.desired_bl) * spec.fast_granularity)
-                )
-                if averages[M_X] > zero and averages[M_D] > zero:
-                    count_lr = np.float32(count_lr / np.float32(averages[M_X] * averages[M_D]))
-                if spec.scale_fast_lr:
-                    count_lr = np.float32(count_lr * lr)
-            elif spec.fast_lr > zero:
-                count_lr = np.float32(spec.fast_lr * (lr if spec.scale_fast_lr else one))
-            else:
-                count_lr = lr
+                averages[M_X] = follow_average(m_x, x_max, tau)
+                averages[M_D] = follow_average(m_d, d_max, tau)
+            count_lr = count_learning_rate(averages, lr, spec)
             bl, a, b = pulse_train(
                 abs(count_lr), spec.granularity, x_max, d_max, spec.desired_bl, spec.fixed_bl,
                 spec.update_management, spec.update_bl_management, spec.um_grad_scale,
             )  # fmt: skip
-            if counts[SLOT] + bl - oldest > room - 32:
-                if oldest == counts[SLOT]:
-                    raise ValueError("a pulse train is longer than the history holds")
+            if counts[SLOT] + bl - oldest > size - 32:  # no room: this vector opens the next block
+                averages[M_X], averages[M_D] = m_x, m_d
                 break
             averages[COUNT_LR] = count_lr
+            if bl > 0:
+                key = stream(seed, X_BITS, -1 - counts[SLOT])
+                pulse_chances(x[t], b, spec.res, spec.sto_round, key, x_chance)
+                key = stream(seed, D_BITS, -1 - counts[SLOT])
+                pulse_chances(d[t], a, spec.res, spec.sto_round, key, d_chance)
+                turn = chop_history[sweep]
+                for i in range(out_size):
+                    d_sign[i] = d[t, i] * turn[i]
             for _ in range(bl):
-                slot = counts[SLOT]
-                word, bit = (slot >> 5) & mask, slot & 31
+                slot = counts[SLOT] & (size - 1)
+                word, bit = slot >> 5, slot & 31
                 if bit == 0:
                     x_bits[word] = np.uint32(0)
-                    d_bits[word] = np.uint32(0)
-                draw_bits(
-                    x_bits, word, bit, x[t], b, no_flip, spec.res, spec.sto_round,
-                    stream(seed, X_BITS, slot),
-                )  # fmt: skip
-                draw_bits(
-                    d_bits, word, bit, d[t], a, chop_history[sweep], spec.res, spec.sto_round,
-                    stream(seed, D_BITS, slot),
+                key = stream(seed, X_BITS, counts[SLOT])
+                draw_columns(x_chance, x[t], x_bits[word, 0], x_bits[word, 1], bit, key)
+                key = stream(seed, D_BITS, counts[SLOT])
+                draw_rows(
+                    d_chance, d_sign, d_bits, slot * 2 * BLOCKS, stride, groups, key_low(key),
+                    key_high(key),
                 )  # fmt: skip
                 counts[SLOT] += 1
             t += 1
-            counts[VECTORS] += 1
             counts[UPDATES] += 1
             if every > 0 and counts[UPDATES] % every == 0:
                 if read_lr != zero:
-                    granularity = spec.buffer_granularity
-                    if spec.correct_gradient_magnitudes:
-                        granularity = np.float32(
-                            granularity * np.float32(spec.slow_granularity / spec.fast_granularity)
-                        )
-                        scale = np.float32(np.float32(abs(read_lr) / count_lr) / granularity)
-                    else:
-                        scale = np.float32(abs(read_lr) / granularity)
                     event_slot[n_events] = counts[SLOT]
-                    event_scale[n_events] = scale
+                    event_scale[n_events] = buffer_scale(read_lr, count_lr, spec)
                     n_events += 1
                     if counts[COLUMN] == in_size - 1:
                         chop_history[sweep + 1] = chop_history[sweep]
@@ -548,49 +558,44 @@ def update(
                             for i in range(out_size):
                                 key = mix64(key)
                                 if uniform(key) < spec.out_chop_prob:
-                                    chop_history[sweep, i] ^= np.uint32(1)
+                                    chop_history[sweep, i] = -chop_history[sweep, i]
                 counts[COLUMN] = (counts[COLUMN] + 1) % in_size
-        # Read the columns that came up, each in its own piece of memory.
-        if n_events > 0:
-            fill_normals(pool, stream(seed, POOL, counts[BLOCKS]))
-        counts[BLOCKS] += 1
+        if n_events == 0:
+            continue
+        # Read the columns whose turn came, each in its own piece of memory.
+        fill_normals(normals, stream(seed, POOL, counts[POOLS]))
+        counts[POOLS] += 1
+        for i in range(POOL_SIZE):
+            gains[i] = one + spec.fast_dw_min_std * normals[i]
         for e in range(min(n_events, in_size)):
             column = (first_column + e) % in_size
             for f in range(e, n_events, in_size):
-                local = (first_column + f) // in_size
-                total = counts[SWEEPS] + local
+                done = (first_column + f) // in_size
+                total = counts[SWEEPS] + done
                 chopped = in_chop[column] != 0
-                n_words = column_words(x_bits, column, start[column], event_slot[f], chopped, words)
+                n = column_slots(
+                    x_bits, column, start[column], event_slot[f], chopped, slots, turns
+                )
                 scale = event_scale[f]
-                samples = 2
-                if spec.in_chop_prob > zero:
-                    samples = max(math.ceil(np.float32(one / spec.in_chop_prob)), 2)
                 if spec.dynamic and spec.correct_accumulation:
-                    scale = np.float32(
-                        scale
-                        / min(
-                            np.float32(total % samples + 1),
-                            np.float32(one / spec.fast_granularity),
-                        )
-                    )
-                read = counts[READS] + f
-                rng = stream(seed, READ, read)
-                was_switched = switched[column] != 0
+                    sample = np.float32(total % period + 1)
+                    scale = np.float32(scale / min(sample, np.float32(one / spec.fast_granularity)))
                 read_column(
                     fast[column], weight[column], slow[column], means[column % means.shape[0]],
-                    d_bits, words, n_words, chopped, chop_history[local], was_switched, scale, total,
-                    spec, floats, ints, pool, steps, train, rng,
+                    d_bits, slots, turns, n, chopped, chop_history[done], switched[column] != 0,
+                    scale, total, spec, gains, normals, floats, moved, steps, train,
+                    stream(seed, READ, counts[READS] + f),
                 )  # fmt: skip
                 start[column] = event_slot[f]
-                switched[column] = 0
-                flip = False
-                if spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random):
-                    flip = total % samples + 1 == samples
+                turn_now = total % period + 1 == period and (
+                    spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random)
+                )
                 if spec.in_chop_random and spec.in_chop_prob > zero:
-                    flip = flip or uniform(stream(seed, IN_CHOP, read)) < spec.in_chop_prob
-                if flip:
-                    in_chop[column] ^= np.uint8(1)
-                    switched[column] = 1
+                    key = stream(seed, IN_CHOP, counts[READS] + f)
+                    turn_now = turn_now or uniform(key) < spec.in_chop_prob
+                switched[column] = 1 if turn_now else 0
+                if turn_now:
+                    in_chop[column] = 1 - in_chop[column]
         counts[READS] += n_events
         counts[SWEEPS] += sweep
         out_chop[:] = chop_history[sweep]

@@ -23,6 +23,7 @@ from analogtl.analog.fast.config import (
 from analogtl.analog.fast.devices import draw_device
 from analogtl.analog.fast.random import (
     BACKWARD,
+    FLUSH,
     FORWARD,
     PEEK,
     SET,
@@ -35,7 +36,7 @@ _ARRAYS = (
     "fast", "weight", "slow", "means", "x_bits", "d_bits", "start", "in_chop", "switched",
     "out_chop", "counts", "averages", "reset_bias",
 )  # fmt: skip
-_UNSIGNED = {"x_bits": np.uint32, "d_bits": np.uint32, "out_chop": np.uint32}
+_SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
 
 
 class FastSimulatorTile(SimulatorTile):
@@ -68,23 +69,22 @@ class FastSimulatorTile(SimulatorTile):
         self.forward_io = io_numbers(rpu_config.forward, forward=True)
         self.backward_io = io_numbers(rpu_config.backward, forward=False)
         self._make_spec()
-        rows = -(-d_size // k.CHUNK) * k.CHUNK
-        n_words = 32
-        while n_words < 128 and n_words * 32 < x_size + k.BLOCK + 64:
-            n_words *= 2
-        while n_words * 32 < 2 * self.spec.desired_bl + 64:
-            n_words *= 2
-        agad = self.spec.dynamic
-        self.fast = np.zeros((x_size, 8, rows), np.float32)
+        groups = -(-d_size // k.LANES)
+        rows = groups * k.LANES
+        slots = 1024
+        while slots < 2 * max(x_size, 2 * self.spec.desired_bl) + 512:
+            slots *= 2
+        agad = x_size if self.spec.dynamic else 1
+        self.fast = np.zeros((x_size, groups, 8 * k.LANES), np.float32)
+        self.slow = np.zeros((x_size, groups, 6 * k.LANES), np.float32)
         self.weight = np.zeros((x_size, rows), np.float32)
-        self.slow = np.zeros((x_size, 6, rows), np.float32)
-        self.means = np.zeros((x_size if agad else 1, 2, rows if agad else k.CHUNK), np.float32)
-        self.x_bits = np.zeros((n_words, 2, x_size), np.uint32)
-        self.d_bits = np.zeros((n_words, 2, rows), np.uint32)
+        self.means = np.zeros((agad, groups, 2 * k.LANES), np.float32)
+        self.x_bits = np.zeros((slots // 32, 2, x_size), np.uint32)
+        self.d_bits = np.zeros((groups, slots, 2 * k.BLOCKS), np.uint16)
         self.start = np.zeros(x_size, np.int64)
         self.in_chop = np.zeros(x_size, np.uint8)
         self.switched = np.zeros(x_size, np.uint8)
-        self.out_chop = np.zeros(rows, np.uint32)
+        self.out_chop = np.ones(rows, np.float32)
         self.counts = np.zeros(10, np.int64)
         self.averages = np.zeros(3, np.float32)
         self.averages[k.COUNT_LR] = 1.0
@@ -105,7 +105,7 @@ class FastSimulatorTile(SimulatorTile):
             seed = int(stream(self.seed if seed == 0 else np.uint64(seed), 1, self.number))
         state = seed % 2147483647 or 1
         saved, has_saved = np.float32(0.0), False
-        cells = np.zeros((self.x_size, 6, self.fast.shape[2]), np.float32)
+        cells = np.zeros((self.x_size, 6, self.d_size), np.float32)
         for n, device in enumerate(self.devices):
             numbers, is_reference = device_numbers(device)
             flags = (
@@ -119,11 +119,23 @@ class FastSimulatorTile(SimulatorTile):
             state, saved, has_saved = draw_device(
                 cells, numbers, flags, state, np.float32(saved), has_saved
             )
-            if n == 0:
-                self.fast[:, k.REFERENCE : k.STEP_DOWN + 1] = cells[:, :5]
-            else:
-                self.slow[:, k.C_REFERENCE : k.C_DOWN + 1] = cells[:, :5]
-            self.reset_bias[n] = cells[:, 5, : self.d_size]
+            first = k.REFERENCE if n == 0 else k.C_REFERENCE
+            for i in range(5):
+                self._put(self.fast if n == 0 else self.slow, first + i, cells[:, i])
+            self.reset_bias[n] = cells[:, 5]
+
+    def _get(self, cells: np.ndarray, field: int) -> np.ndarray:
+        """One field of the cells as a copy ``[x_size, d_size]``."""
+        part = cells[:, :, field * k.LANES : (field + 1) * k.LANES]
+        return part.reshape(self.x_size, -1)[:, : self.d_size]
+
+    def _put(self, cells: np.ndarray, field: int, values: np.ndarray | float) -> None:
+        """Set one field of the cells from ``[x_size, d_size]`` or one number."""
+        padded = np.zeros((self.x_size, cells.shape[1] * k.LANES), np.float32)
+        padded[:, : self.d_size] = values
+        cells[:, :, field * k.LANES : (field + 1) * k.LANES] = padded.reshape(
+            self.x_size, -1, k.LANES
+        )
 
     # -- forward, backward, update ----------------------------------------------------------------
 
@@ -158,8 +170,8 @@ class FastSimulatorTile(SimulatorTile):
         if io.is_perfect:
             out = rows @ matrix
             return out if io.out_scale == 1.0 else out * float(io.out_scale)
-        counter = int(self.counts[k.PEEKS + 1])
-        self.counts[k.PEEKS + 1] += 1
+        counter = int(self.counts[k.PRODUCTS])
+        self.counts[k.PRODUCTS] += 1
         n = rows.shape[0]
         scale = np.empty(n, np.float32)
         passed = np.empty(n, np.uint8)
@@ -178,8 +190,8 @@ class FastSimulatorTile(SimulatorTile):
             todo = again if todo is None else todo[again]
             scale = scale[again]
             reduction *= 2.0
-            counter = int(self.counts[k.PEEKS + 1])
-            self.counts[k.PEEKS + 1] += 1
+            counter = int(self.counts[k.PRODUCTS])
+            self.counts[k.PRODUCTS] += 1
             passed = np.empty(len(todo), np.uint8)
             index = torch.from_numpy(todo)
             out[index] = self._pass(
@@ -274,27 +286,27 @@ class FastSimulatorTile(SimulatorTile):
         self._flush()
         target = weight.detach().to(torch.float32).T.contiguous().numpy()
         d = self.d_size
-        low, high = self.slow[:, k.C_MIN, :d], self.slow[:, k.C_MAX, :d]
+        low, high = self._get(self.slow, k.C_MIN), self._get(self.slow, k.C_MAX)
         # the minimum first and then the maximum, where a cell's bounds are the wrong way round
         programmed = np.maximum(np.minimum(target, high), low)
-        self.slow[:, k.C_PERSISTENT, :d] = programmed
+        self._put(self.slow, k.C_PERSISTENT, programmed)
         self.weight[:, :d] = programmed
         if self.spec.slow_write_noise > 0.0 and self.devices[1].apply_write_noise_on_set:
             noise = np.empty(self.weight.size + (self.weight.size & 1), np.float32)
-            fill_normals(noise, np.uint64(stream(self.seed, SET, int(self.counts[k.PEEKS + 1]))))
-            self.counts[k.PEEKS + 1] += 1
+            fill_normals(noise, np.uint64(stream(self.seed, SET, int(self.counts[k.PRODUCTS]))))
+            self.counts[k.PRODUCTS] += 1
             noise = noise[: self.weight.size].reshape(self.weight.shape)
             self.weight[:, :d] += self.spec.slow_write_noise * noise[:, :d]
-        self.fast[:, k.APPARENT] = 0.0
+        self._put(self.fast, k.APPARENT, 0.0)
         if self.spec.fast_write_noise <= 0.0:
-            self.fast[:, k.PERSISTENT] = 0.0
+            self._put(self.fast, k.PERSISTENT, 0.0)
         self.counts[k.UPDATES] = 0
         self.counts[k.COLUMN] = 0
 
     def set_weights_uniform_random(self, bmin: float, bmax: float) -> None:
         """Program weights drawn uniformly between ``bmin`` and ``bmax``."""
-        rng = np.random.default_rng([int(self.seed), int(self.counts[k.PEEKS + 1])])
-        self.counts[k.PEEKS + 1] += 1
+        rng = np.random.default_rng([int(self.seed), int(self.counts[k.PRODUCTS])])
+        self.counts[k.PRODUCTS] += 1
         values = rng.uniform(bmin, bmax, (self.d_size, self.x_size)).astype(np.float32)
         self.set_weights(torch.from_numpy(values))
 
@@ -303,9 +315,9 @@ class FastSimulatorTile(SimulatorTile):
         if int(self.counts[k.SLOT]) > int(self.start.min()):
             k.flush(
                 self.fast, self.x_bits, self.d_bits, self.start, self.in_chop, self.counts,
-                self.spec, self.seed, k.FLUSH,
+                self.spec, self.seed, FLUSH,
             )  # fmt: skip
-            self.counts[k.BLOCKS] += 1
+            self.counts[k.POOLS] += 1
 
     def _current_fast(self) -> np.ndarray:
         """A's cells brought to now in a copy: looking does not disturb the run."""
@@ -344,12 +356,12 @@ class FastSimulatorTile(SimulatorTile):
         for n in range(2):
             cells = fast if n == 0 else self.slow
             first = k.REFERENCE if n == 0 else k.C_REFERENCE
-            ref, top, bottom, up, down = (cells[:, first + i, :d] for i in range(5))
-            apparent = fast[:, k.APPARENT, :d] if n == 0 else self.weight[:, :d]
+            ref, top, bottom, up, down = (self._get(cells, first + i) for i in range(5))
+            apparent = self._get(fast, k.APPARENT) if n == 0 else self.weight[:, :d]
             zero, one = np.zeros_like(top), np.ones_like(top)
             values = [top, bottom, up, down, one, zero, self.reset_bias[n], zero]
             if self.devices[n].write_noise_std > 0.0:
-                values.append(cells[:, 0, :d])
+                values.append(self._get(cells, 0))
             if device_numbers(self.devices[n])[1]:
                 values.append(ref)
             else:
@@ -357,9 +369,9 @@ class FastSimulatorTile(SimulatorTile):
                     values.append(np.where(top != 0.0, -up / top, zero))
                     values.append(np.where(bottom != 0.0, -down / bottom, zero))
             out += [*values, apparent]
-        out.append(fast[:, k.BUFFER, :d])
+        out.append(self._get(fast, k.BUFFER))
         if self.spec.dynamic:
-            out += [self.means[:, 0, :d], self.means[:, 1, :d]]
+            out += [self._get(self.means, 0), self._get(self.means, 1)]
         return torch.stack([torch.from_numpy(np.ascontiguousarray(v.T)) for v in out])
 
     def set_hidden_parameters(self, params: Tensor) -> None:
@@ -380,14 +392,14 @@ class FastSimulatorTile(SimulatorTile):
             cells = self.fast if n == 0 else self.slow
             first = (k.REFERENCE if n == 0 else k.C_REFERENCE) + 1
             for i, name in enumerate(fields):
-                cells[:, first + i, :d] = p[f"{name}_{n}"]
+                self._put(cells, first + i, p[f"{name}_{n}"])
             if f"reference_{n}" in p:
-                cells[:, first - 1, :d] = p[f"reference_{n}"]
+                self._put(cells, first - 1, p[f"reference_{n}"])
             self.reset_bias[n] = p[f"reset_bias_{n}"]
             hidden = p[f"hidden_weights_{n}"]
-            cells[:, 0, :d] = p.get(f"persistent_weights_{n}", hidden)
+            self._put(cells, 0, p.get(f"persistent_weights_{n}", hidden))
             if n == 0:
-                self.fast[:, k.APPARENT, :d] = hidden
+                self._put(cells, k.APPARENT, hidden)
             else:
                 self.weight[:, :d] = hidden
             mean = float((np.abs(p[f"dwmin_up_{n}"]) + np.abs(p[f"dwmin_down_{n}"])).mean() / 2)
@@ -395,10 +407,10 @@ class FastSimulatorTile(SimulatorTile):
                 self.dw_min[n] = mean
                 self._make_spec()
         dynamic = self.spec.dynamic
-        self.fast[:, k.BUFFER, :d] = p["buffered_FP_weight" + ("" if dynamic else "_0")]
+        self._put(self.fast, k.BUFFER, p["buffered_FP_weight" + ("" if dynamic else "_0")])
         if dynamic:
-            self.means[:, 0, :d] = p["running_mean_weight"]
-            self.means[:, 1, :d] = p["past_mean_weight"]
+            self._put(self.means, 0, p["running_mean_weight"])
+            self._put(self.means, 1, p["past_mean_weight"])
         self.start[:] = self.counts[k.SLOT]
 
     # -- state ------------------------------------------------------------------------------------
@@ -416,8 +428,8 @@ class FastSimulatorTile(SimulatorTile):
         }
         for name in _ARRAYS:
             array = getattr(self, name)
-            if name in _UNSIGNED:
-                array = array.view(np.int32)
+            if name in _SIGNED:
+                array = array.view(_SIGNED[name])
             out[name] = torch.from_numpy(array.copy())
         return out
 
@@ -434,8 +446,8 @@ class FastSimulatorTile(SimulatorTile):
         for name in _ARRAYS:
             array = getattr(self, name)
             value = state[name].detach().cpu().numpy()
-            if name in _UNSIGNED:
-                value = value.view(np.uint32)
+            if name in _SIGNED:
+                value = value.view(array.dtype)
             if value.shape != array.shape or value.dtype != array.dtype:
                 raise TileError(f"tile state: unexpected shape of {name}")
             array[...] = value
@@ -516,7 +528,7 @@ class FastTile(AnalogTile):
 
 
 def tile_state(tile: FastTile) -> dict[str, Any]:
-    """A tile's complete analog state as a flat dictionary of tensors, numbers, strings and lists."""
+    """A tile's complete analog state: a flat dictionary of tensors, numbers, strings, lists."""
     return tile.tile.state()
 
 
@@ -530,5 +542,5 @@ def load_tile_state(tile: FastTile, state: dict[str, Any]) -> None:
 
 
 def weights_copy(tile: FastTile) -> Tensor:
-    """A copy of the weights of C as they are stored, in any order of axes: to count changed cells."""
+    """A copy of C's weights as they are stored, ``[in, out]``: to count changed cells."""
     return tile.tile._matrix().clone()
