@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from analogtl import records, runs
 from analogtl.analog import state, transfer
+from analogtl.catalog import PROGRAMMING
 from analogtl.data import Task, batches, load_task
 from analogtl.errors import AnalogtlError, ExperimentError, RunError
 from analogtl.experiment import Experiment, Training, content_key
@@ -181,7 +182,7 @@ def _find_pretrained(experiment: Experiment, run: RunDir, path: Path) -> Checkpo
         return None
     rows = [{**row, "experiment": experiment.name} for row in rows]
     pointer = {"key": path.parent.name, "settings": pretrain_settings(experiment)}
-    folder = run.path / "pretrain"
+    folder = run.inside("pretrain")
     try:
         current = records.read_json(folder / "checkpoint.json")
     except RunError:
@@ -226,7 +227,7 @@ def convert(
     after = evaluate(conversion.model, task.test, task)
     base = {"experiment": experiment.name, "trial": f"convert,seed={seed}", "seed": seed}
     layers = [{**base, **row} for row in conversion.layers]
-    records.write_rows(run.path / "convert" / "layers.csv", records.LAYER_COLUMNS, layers)
+    records.write_rows(run.inside("convert") / "layers.csv", records.LAYER_COLUMNS, layers)
     return ConversionResult(layers, before.error, after.error, conversion.engine, conversion.notes)
 
 
@@ -252,6 +253,8 @@ def finetune(
         ExperimentError: If the trial's settings do not fit the data, the model or the engine.
     """
     prepare_torch()
+    if trial.arm == PROGRAMMING:
+        return (yield from _program(trial, run, options))
     experiment = trial.experiment
     task = task_of(experiment, "finetune")
     model = yield from _start_model(trial, run, task, options)
@@ -273,7 +276,7 @@ def finetune(
         seed=trial.seed,
         kind=kind_of(trial),
         base={**base, "arm": trial.arm, "stage": "finetune", **trial.axes},
-        resume=run.trial_path(trial.id) / "resume" / "state",
+        resume=run.inside("trials", trial.id, "resume") / "state",
         key=trial.key(),
         options=options,
         on_arrays=trial.is_analog,
