@@ -216,7 +216,6 @@ def _create(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     entry = timm.model_entrypoint(architecture)
     below: dict[str, Any] = {}
     while True:
-        rng_state = torch.get_rng_state()
         try:
             with _passed_further_down(sys.modules[entry.__module__], below):
                 return timm.create_model(architecture, **arguments)
@@ -227,7 +226,6 @@ def _create(architecture: str, arguments: dict[str, Any]) -> nn.Module:
                 below[fixed] = arguments.pop(fixed)
             else:
                 raise
-        torch.set_rng_state(rng_state)
 
 
 @contextmanager
@@ -290,7 +288,7 @@ def _arguments_of_class_in(error: Exception, architecture: str) -> list[str]:
     refused = getattr(sys.modules[entry.__module__], match[1], None) if match else None
     if refused is None:
         return []
-    hidden = {"self", "kwargs", "args", *_DECIDED_BY_DATA}
+    hidden = {"self", "kwargs", "args", "device", "dtype", *_DECIDED_BY_DATA}
     return [name for name in inspect.signature(refused).parameters if name not in hidden]
 
 

@@ -323,7 +323,7 @@ def test_unknown_models(name: str, expected: str) -> None:
         ("swin_digits", {"embed_dim": -4}, "cannot be built for 1 x 8 x 8 images"),
         ("mlp_digits", {"hidden": 64}, "cannot be built for 1 x 8 x 8 images"),
         ("vit_tiny_patch16_224", {}, "with its default kwargs: "),
-        ("vgg11", {"num_features": 8}, "Output size is too small"),
+        ("vgg11", {"mlp_ratio": 0.02}, "Output size is too small"),
         ("swin_digits", {"img_size": 8}, "img_size follows from the data set"),
         ("resnet18", {"num_classes": 8}, "num_classes follows from the data set"),
         ("resnet18", {"pretrained": True}, "pretrained would load published weights"),
