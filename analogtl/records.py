@@ -213,7 +213,7 @@ def _cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.9g}"
-    return str(value)
+    return str(value).replace("\r\n", "\n").replace("\r", "\n")  # csv does not quote a lone \r
 
 
 # -- reading ---------------------------------------------------------------------------------------
