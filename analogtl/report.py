@@ -20,6 +20,7 @@ from analogtl.tables import Table
 
 FORMATS = ("html", "markdown", "csv", "latex", "png", "svg", "pdf")
 DEFAULT_FORMATS = ("html", "markdown", "csv", "png", "svg")
+MAX_LATEX_ROWS = 60  # about a page; longer tables are data, and the CSV files have them
 MAX_TRIALS_LISTED = 3000  # on the HTML page; trials.csv has them all
 
 PAPER = (
@@ -121,6 +122,8 @@ def build_report(
         page = _page(sections, shared, findings, messages, where)
         written.text(Path("report.html"), html.render(page))
     everything = [t for s in sections for t in (*s.tables, *s.more_tables)] + shared
+    shared_names = {table.name for table in shared}  # not a second time, per run
+    everything = [t for t in everything if not (t.experiment and t.name in shared_names)]
     return ReportResult(target, written.paths, everything, messages)
 
 
@@ -198,9 +201,9 @@ def _findings(runs: Sequence[RunData], margin: float | None, alpha: float | None
 def _shared_tables(sections: Sequence[Section], findings: pd.DataFrame) -> list[Table]:
     """Tables over all runs: findings, critical points of several runs, what is missing."""
     shared = [tables.findings_table(findings)]
-    points = [section.points for section in sections if len(section.points)]
-    if len(sections) > 1 and points:
-        shared.append(tables.critical_points_table(pd.concat(points, ignore_index=True)))
+    points = pd.concat([section.points for section in sections], ignore_index=True)
+    if len(sections) > 1 and len(points):
+        shared.append(tables.critical_points_table(points))
     unfinished = pd.concat([section.run.unfinished() for section in sections], ignore_index=True)
     if len(unfinished):
         shared.append(tables.unfinished_table(unfinished))
@@ -239,7 +242,8 @@ class _Writer:
         }
         for table in listed:
             for kind, (suffix, write) in writers.items():
-                if kind in self.kinds:
+                fits = kind == "csv" or 0 < len(table) <= MAX_LATEX_ROWS
+                if kind in self.kinds and fits:
                     self.text(folder / f"{table.name}.{suffix}", write(table))
 
     def section(self, section: Section, folder: Path) -> None:

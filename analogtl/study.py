@@ -269,7 +269,16 @@ def _add_errors(section: Section) -> None:
     drawn = [axis for axis in axes if _add_level_figure(section, levels, axis)]
     if len(axes) > 1 and not drawn:
         _add_level_maps(section, levels)
-    if len(section.points):
+    told = section.points[section.points["verdict"] != "not enough data"]
+    for arm, axis, at, words in zip(
+        told["arm"], told["axis"], told["at"], told["sentence"], strict=True
+    ):
+        where = summaries.arm_label(str(arm)) + (f" at {at}" if at else "")
+        section.words.append(f"{where}, {label_of(str(axis))}: {words}")
+    untold = len(section.points) - len(told)
+    if untold:
+        section.words.append(f"Curves without enough data for a critical point: {untold}.")
+    if len(told):
         section.tables.append(tables.critical_points_table(section.points, experiment=run.name))
     traces = summaries.traces(run.epochs, trials)
     if traces.empty or traces["epoch"].nunique() < 2:
@@ -289,10 +298,6 @@ def _add_level_figure(section: Section, levels: pd.DataFrame, axis: str) -> bool
     section.figures[f"error-{slug(axis)}"] = partial(
         plots.error_vs_level, levels, trials, axis, marks=marks
     )
-    here = section.points[section.points["axis"] == axis]
-    for arm, at, sentence in zip(here["arm"], here["at"], here["sentence"], strict=True):
-        where = summaries.arm_label(str(arm)) + (f" at {at}" if at else "")
-        section.words.append(f"{where}, {label_of(axis)}: {sentence}")
     return True
 
 

@@ -31,6 +31,7 @@ class Column:
         kind: How values are written: ``level`` in the fewest digits, ``number`` with fixed ones.
         digits: Decimals of a number or a mean; a mean gets more where its spread is smaller.
         scale: Factor between the frame's value and the one shown (100 for a share in percent).
+        essential: Whether a paper's table has it; elsewhere there is room.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Column:
     kind: Kind = "text"
     digits: int = 1
     scale: float = 1.0
+    essential: bool = True
 
     @property
     def heading(self) -> str:
@@ -66,10 +68,11 @@ class Table:
     Attributes:
         name: Stem of the files it is written to.
         title: One line; the caption's first sentence.
-        frame: All the numbers, unrounded; the CSV file holds exactly this.
+        frame: The numbers, unrounded.
         columns: What the other formats show.
         note: What a reader must know: what the spread is, what was left out.
         experiment: The experiment that it is about; "" for several.
+        whole: The rows that the CSV file holds, where they are more than are worth showing.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Table:
     columns: tuple[Column, ...]
     note: str = ""
     experiment: str = ""
+    whole: pd.DataFrame | None = None
 
     @property
     def full_title(self) -> str:
@@ -153,8 +157,9 @@ def duration(seconds: float) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The frame itself: no rounding, no index column."""
-    text: str = table.frame.to_csv(index=False, lineterminator="\n")
+    """All the rows and columns there are: no rounding, no index column."""
+    frame = table.frame if table.whole is None else table.whole
+    text: str = frame.to_csv(index=False, lineterminator="\n")
     return text
 
 
@@ -221,29 +226,78 @@ _LATEX = {
 
 
 def latex_escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    """Text that LaTeX prints as it is, on one line."""
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+_COLUMN_LETTERS = 52  # what fits into a paper's column at \\small
+_LONGEST_CELL = 30  # longer text is broken into lines
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table: ``\\usepackage{booktabs}`` is all it needs; spreads are ``$m \\pm s$``."""
-    align = "".join("r" if column.right else "l" for column in table.columns)
+    """A booktabs table at the width of a paper's column, or of its page where it needs that.
+
+    The essential columns only; a heading and its unit on two lines; spreads as ``$m \\pm s$``.
+    """
+    columns = [column for column in table.columns if column.essential]
+    rows = [
+        [cell for cell, column in zip(row, table.columns, strict=True) if column.essential]
+        for row in table.rows()
+    ]
+    heads = [_two_lines(column.heading) for column in columns]
+    widths = [
+        min(_LONGEST_CELL, max(len(text) for text in (*head, *(row[i].text for row in rows))))
+        for i, head in enumerate(heads)
+    ]
+    wide = sum(widths) + 2 * len(widths) > _COLUMN_LETTERS
+    environment = "table*" if wide else "table"
+    align = "".join(
+        _latex_column(column, max((len(row[i].text) for row in rows), default=0))
+        for i, column in enumerate(columns)
+    )
     lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"  \centering",
+        r"% needs \usepackage{booktabs,array}",
+        rf"\begin{{{environment}}}",
+        r"  \centering\small\setlength{\tabcolsep}{4pt}",
         rf"  \caption{{{latex_escape(_sentence(table.full_title))}{_latex_note(table.note)}}}",
         rf"  \label{{tab:{_label(table)}}}",
         rf"  \begin{{tabular}}{{{align}}}",
         r"    \toprule",
-        "    " + " & ".join(latex_escape(c.heading) for c in table.columns) + r" \\",
+        *_latex_heads(heads),
         r"    \midrule",
-        *("    " + " & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows()),
+        *("    " + " & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in rows),
         r"    \bottomrule",
         r"  \end{tabular}",
-        r"\end{table}",
+        rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_column(column: Column, longest: int) -> str:
+    if column.right:
+        return "r"
+    if longest <= _LONGEST_CELL:
+        return "l"
+    return r">{\raggedright\arraybackslash}p{4.4cm}"
+
+
+def _latex_heads(heads: Sequence[tuple[str, str]]) -> list[str]:
+    """Headings above their columns, on two lines where one of them is long."""
+    lines = []
+    for number in range(2):
+        cells = [latex_escape(head[number]) for head in heads]
+        if any(cells):
+            lines.append("    " + " & ".join(cells) + r" \\")
+    return lines
+
+
+def _two_lines(heading: str) -> tuple[str, str]:
+    """A heading broken at the space nearest to its middle, the short ones at the bottom."""
+    spaces = [place for place, letter in enumerate(heading) if letter == " "]
+    if len(heading) <= 9 or not spaces:
+        return "", heading
+    middle = min(spaces, key=lambda place: abs(2 * place + 1 - len(heading)))
+    return heading[:middle], heading[middle + 1 :]
 
 
 def _latex_cell(cell: Cell) -> str:
@@ -297,7 +351,7 @@ def outcomes_table(levels: pd.DataFrame, *, experiment: str = "", note: str = ""
         Column("error_final", "final error", "%", "mean"),
         Column("error_best", "best error", "%", "mean"),
         Column("weights_changed", "cells changed", "%", "mean", scale=100),
-        Column("wall_s_mean", "time per trial", kind="duration"),
+        Column("wall_s_mean", "time per trial", kind="duration", essential=False),
     ]
     title = "Test error" + (f" against {_and([label_of(a) for a in axes])}" if axes else " per arm")
     note = " ".join(part for part in (SPREAD_NOTE, note) if part)
@@ -327,12 +381,14 @@ def learning_rates_table(
 
 def critical_points_table(points: pd.DataFrame, *, experiment: str = "") -> Table:
     """Critical points, from `analogtl.critical_point.critical_points`."""
-    frame = points.assign(axis_label=[label_of(str(axis)) for axis in points["axis"]])
+    told = points[points["verdict"] != "not enough data"]
+    frame = told.assign(axis_label=[label_of(str(axis)) for axis in told["axis"]])
+    untold = len(points) - len(told)
     columns = [
         *([] if experiment else [Column("experiment", "experiment")]),
         Column("arm", "arm", kind="arm"),
         Column("axis_label", "axis"),
-        *([Column("at", "at")] if (points["at"] != "").any() else []),
+        *([Column("at", "at")] if (told["at"] != "").any() else []),
         Column("verdict", "verdict"),
         Column("critical", "critical level", kind="level"),
         Column("first_worse", "worse from", kind="level"),
@@ -340,42 +396,47 @@ def critical_points_table(points: pd.DataFrame, *, experiment: str = "") -> Tabl
         Column("elbow_low", "elbow from", kind="number"),
         Column("elbow_high", "elbow to", kind="number"),
         Column("certified", "certified to", kind="level"),
-        Column("margin", "margin", "points", kind="level"),
+        Column("margin", "margin", "points", kind="level", essential=False),
         Column("n_seeds", "seeds", kind="count"),
     ]
     note = (
         "Critical: harshest level not shown to be worse than none. Elbow: where a flat-then-linear "
         "fit bends, with its interval. Certified: harshest level up to which all are shown to cost "
-        "less than the margin."
+        "less than the margin." + (f" Curves without enough data: {untold}." if untold else "")
     )
-    columns = list(_kept(frame, columns))
-    return Table("critical_points", "Critical points", frame, tuple(columns), note, experiment)
+    kept = _kept(frame, columns)
+    return Table("critical_points", "Critical points", frame, kept, note, experiment, whole=points)
 
 
 def findings_table(findings: pd.DataFrame) -> Table:
-    """Published findings and what the runs say, from `analogtl.findings.evaluate`."""
+    """Published findings and what the runs say, from `analogtl.findings.evaluate`.
+
+    Shows the rows of findings that some run can speak to; the CSV file has them all.
+    """
+    frame = findings[findings["experiment"] != ""]
     columns = [
         Column("statement", "finding"),
         Column("n_classes", "classes", kind="count"),
         Column("experiment", "experiment"),
-        Column("at", "at"),
+        *([Column("at", "at")] if (frame["at"] != "").any() else []),
         Column("verdict", "verdict"),
         Column("estimate", "estimate", kind="number"),
         Column("low", "from", kind="number"),
         Column("high", "to", kind="number"),
         Column("unit", "unit"),
         Column("n_seeds", "seeds", kind="count"),
-        Column("source", "source"),
-        Column("figure", "figure"),
+        Column("source", "source", essential=False),
+        Column("figure", "figure", essential=False),
     ]
-    if not (findings["at"] != "").any():
-        columns = [column for column in columns if column.key != "at"]
     note = (
         "Estimate: difference of two arms, critical level, or largest rise, with its interval. "
         "Not enough data: the runs neither show the finding nor the contrary."
     )
-    kept = _kept(findings, columns)
-    return Table("findings", "Published findings and what these runs say", findings, kept, note)
+    silent = findings["finding"].nunique() - frame["finding"].nunique()
+    if silent:
+        note += f" Findings without a run here: {silent}."
+    title = "Published findings and what these runs say"
+    return Table("findings", title, frame, _kept(frame, columns), note, whole=findings)
 
 
 def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
@@ -384,13 +445,13 @@ def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
         Column("layer", "layer"),
         Column("arm", "arm", kind="arm"),
         *_axes(summaries.axis_columns(layers)),
-        Column("shape", "shape"),
-        Column("tiles", "tiles", kind="count"),
-        Column("tokens_per_image", "vectors per image", kind="count"),
-        Column("granularity", "granularity", kind="level"),
+        Column("shape", "shape", essential=False),
+        Column("tiles", "tiles", kind="count", essential=False),
+        Column("tokens_per_image", "vectors per image", kind="count", essential=False),
+        Column("granularity", "granularity", kind="level", essential=False),
         Column("n", "n", kind="count"),
         Column("relative_error", "programming error", "%", "mean", scale=100),
-        Column("share_clipped", "clipped", "%", "mean", scale=100),
+        Column("share_clipped", "clipped", "%", "mean", scale=100, essential=False),
         Column("weights_changed", "cells changed", "%", "mean", scale=100),
     ]
     note = f"{SPREAD_NOTE} Programming error: relative L2 error of the layer's weights."
