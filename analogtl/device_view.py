@@ -357,7 +357,7 @@ def device_figure(view: DeviceView) -> Figure:
             color = COLORS[number % len(COLORS)]
             weights = view.weights[:, number]
             ramps.plot(view.pulses, weights, color=color, linewidth=0.9)
-            for crossing in _passes(view.pulses, weights, view.turn, point):
+            for crossing in passes(view.pulses, weights, view.turn, point):
                 ramps.plot(
                     crossing, point, "o", color=color, markersize=4.5, markeredgecolor="black"
                 )
@@ -375,7 +375,7 @@ def device_figure(view: DeviceView) -> Figure:
     return figure
 
 
-def _passes(pulses: Array, weights: Array, turn: float, point: float) -> Iterator[float]:
+def passes(pulses: Array, weights: Array, turn: float, point: float) -> Iterator[float]:
     """The pulse at which each ramp first passes a weight, between the points of the ramp."""
     if np.isnan(point):
         return

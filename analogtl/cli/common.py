@@ -1,0 +1,219 @@
+"""What the commands that run something share: the experiment, the run directory, interruptions."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from analogtl.cli import output
+from analogtl.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from analogtl.experiment import Experiment
+    from analogtl.grid import Trial
+    from analogtl.runs import Options, RunDir
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_FILE = "exp.toml"
+DEFAULT_EXPERIMENT = "quickstart"
+
+
+class Interrupted(Exception):
+    """The user stopped the command; the text says what is kept.
+
+    Not a `KeyboardInterrupt`, which the command line parser would turn into a bare exit code.
+    """
+
+
+def one_of(option: str, word: str, known: Iterable[str]) -> Any:
+    """A word of a command line that has to be one of a few.
+
+    Raises:
+        ExperimentError: If it is none of them.
+    """
+    from difflib import get_close_matches
+
+    known = [*known]
+    if word in known:
+        return word
+    near = get_close_matches(word, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
+    raise ExperimentError(f"{option} {word}: not known; {hint}")
+
+
+def again(command: str, exp: str, settings: Sequence[str], *more: str) -> str:
+    """The command line that does the same once more."""
+    words = ["analogtl", command, *([exp] if exp else []), *more]
+    return shlex.join(words + [word for one in settings for word in ("--set", one)])
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An experiment that is ready to run.
+
+    Attributes:
+        experiment: The experiment, overrides applied.
+        name: What was asked for, as it is typed again in a command; "" for the default.
+        file: The experiment file.
+        run: Its run directory.
+    """
+
+    experiment: Experiment
+    name: str
+    file: Path
+    run: RunDir
+
+    @property
+    def text(self) -> str:
+        """The experiment file as it is written."""
+        return self.file.read_text(encoding="utf-8-sig")
+
+    def prepare(self, trials: Sequence[Trial] | None) -> None:
+        """Write what describes the run; None plans no trials and keeps those that are planned."""
+        self.run.create(
+            self.experiment,
+            trials or (),
+            written=self.text,
+            argv=sys.argv,
+            keep_plan=trials is None,
+        )
+
+
+def open_experiment(
+    exp: str | None,
+    settings: Sequence[str] | None,
+    runs: Path,
+    *,
+    axes: dict[str, list[Any]] | None = None,
+    tell: bool = True,
+) -> Opened:
+    """Read the experiment that a command is about.
+
+    Args:
+        exp: File or name of a shipped experiment; None for exp.toml here, else the quickstart.
+        settings: Overrides, ``a.b=c``.
+        runs: Folder of the run directories.
+        axes: Axes that take the place of the file's: name -> levels.
+        tell: Say which experiment was taken where none was given.
+
+    Raises:
+        ExperimentError: With one line per problem.
+    """
+    from analogtl.axes import key_of
+    from analogtl.experiment_file import find_experiment, read_source, validate
+    from analogtl.runs import RunDir
+
+    name = exp or ""
+    if exp is None:
+        exp = DEFAULT_FILE if Path(DEFAULT_FILE).exists() else DEFAULT_EXPERIMENT
+        if tell and exp == DEFAULT_FILE:
+            output.note(f"using {DEFAULT_FILE} of this folder")
+        elif tell:
+            output.note(
+                "using the bundled quickstart; `analogtl init` writes an experiment of your own"
+            )
+    source = read_source(exp, settings or ())
+    if axes is not None:
+        sweep = source.data.setdefault("sweep", {})
+        if isinstance(sweep, dict):
+            sweep["axes"] = axes
+            if any(key_of(axis) == "finetune.lr" for axis in axes):
+                sweep.pop("lr", None)
+        for axis in axes:
+            source.origin[f"sweep.axes.{axis}"] = f"--param {axis}"
+    experiment = validate(source)
+    return Opened(experiment, name, find_experiment(exp), RunDir(runs, experiment.name))
+
+
+def run_options(
+    checkpoint_minutes: float,
+    max_hours: float | None,
+    trial_timeout: float | None,
+    stop_on_divergence: bool,
+    stop: Callable[[], bool] | None = None,
+) -> Options:
+    """The limits of a command line as the stages take them.
+
+    Args:
+        checkpoint_minutes: In the middle of an epoch, save at least this often.
+        max_hours: Hours from now after which everything is saved and stops.
+        trial_timeout: Hours after which one trial fails.
+        stop_on_divergence: Whether a diverging trial is ended.
+        stop: Asked after every step; see `stoppable`.
+    """
+    import time
+
+    from analogtl.runs import Options
+
+    return Options(
+        checkpoint_minutes=checkpoint_minutes,
+        deadline=None if max_hours is None else time.time() + 3600 * max_hours,
+        max_trial_hours=trial_timeout,
+        stop_on_divergence=stop_on_divergence,
+        **({} if stop is None else {"stop": stop}),
+    )
+
+
+def interruptible(command: F) -> F:
+    """Let Ctrl-C end a command with a line and exit code 130; SIGTERM means the same."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            with _terminable():
+                return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; nothing that was finished is lost") from None
+
+    return wrapped  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C ask for a stop, which saves first; the second one stops at once.
+
+    Yields:
+        Whether a stop was asked for.
+    """
+    asked = False
+
+    def ask(*_: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        output.note("stopping after this step (Ctrl-C again: at once)")
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

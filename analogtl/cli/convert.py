@@ -1,0 +1,115 @@
+"""``analogtl convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analogtl.cli import common, output
+from analogtl.cli.options import CheckpointMinutes, DryRun, Exp, Json, Quiet, Runs, Settings
+
+if TYPE_CHECKING:
+    from analogtl.stages import ConversionResult
+
+EXAMPLES = (
+    ("analogtl convert quickstart", "what programming costs the small digits network"),
+    (
+        "analogtl convert quickstart --set convert.weight_transfer_noise=10",
+        "the same with 10 % weight transfer noise",
+    ),
+)
+
+
+def command(
+    exp: Exp = None,
+    settings: Settings = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Seed of the device draw. Default: the first of sweep.seeds.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: Runs = Path("runs"),
+    checkpoint_minutes: CheckpointMinutes = 10.0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Program the pretrained network onto arrays, and show what was achieved.
+
+    Per layer: the relative error of the programmed weights, the share that the devices' bounds
+    clipped, the tiles, and the learning rates and granularity that fine-tuning would use. In all:
+    the test error before and after, on the pretraining task.
+    """
+    opened = common.open_experiment(exp, settings, runs, tell=not (quiet or as_json))
+    if dry_run:
+        from analogtl.cli.dryrun import show_stage
+
+        show_stage(opened, convert=True, as_json=as_json)
+        return
+    from analogtl.cli.live import watch_pretraining
+    from analogtl.stages import convert
+
+    opened.prepare(None)
+    with common.stoppable() as stop:
+        options = common.run_options(checkpoint_minutes, None, None, False, stop)
+        chosen = opened.experiment.sweep.seeds[0] if seed is None else seed
+        steps = convert(opened.experiment, opened.run, seed=chosen, options=options)
+        result: ConversionResult = watch_pretraining(
+            steps, opened, stop, quiet=quiet, as_json=as_json
+        )
+    if as_json:
+        for layer in result.layers:
+            output.emit({"event": "layer", **layer})
+        output.emit(
+            {
+                "event": "converted",
+                "error_digital": result.error_digital,
+                "error_analog": result.error_analog,
+                "engine": result.engine,
+                "notes": result.notes,
+            }
+        )
+        return
+    _show(result)
+    if not quiet:
+        (where,) = output.paths([opened.run.path / "convert" / "layers.csv"])
+        output.note(f"every number: {where}")
+        output.note(f"next: analogtl finetune {opened.name}".rstrip())
+
+
+def _show(result: ConversionResult) -> None:
+    headings = ["layer", "shape", "tiles", "error %", "clipped %", "granularity", "transfer lr"]
+    keys = ("granularity", "transfer_lr")
+    rows = [
+        [
+            str(layer["layer"]),
+            str(layer["shape"]),
+            str(layer["tiles"]),
+            _percent(layer["relative_error"]),
+            _percent(layer["share_clipped"]),
+            *(_number(layer[key]) for key in keys),
+        ]
+        for layer in result.layers
+    ]
+    output.rows_table(headings, rows, title="What was programmed", right=range(2, 7))
+    for note in result.notes:
+        output.say(note)
+    output.say(
+        f"test error on the pretraining task: {result.error_digital:.1f} % digital, "
+        f"{result.error_analog:.1f} % on the arrays ({result.engine} engine)"
+    )
+
+
+def _percent(share: Any) -> str:
+    return "" if share in (None, "") else f"{100 * float(share):.2f}"
+
+
+def _number(value: Any) -> str:
+    return "" if value in (None, "") else f"{float(value):.4g}"

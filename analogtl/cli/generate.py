@@ -1,0 +1,35 @@
+"""Write again what is made from the code: ``python -m analogtl.cli.generate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import analogtl
+from analogtl.cli.reference import commands_markdown
+from analogtl.cli.scripts import scripts
+from analogtl.reference import keys_markdown
+
+
+def generated() -> Mapping[Path, str]:
+    """Every generated file of a source checkout, and what belongs in it."""
+    package = Path(analogtl.__file__).parent
+    found = {
+        package / "explain" / "keys.md": keys_markdown(),
+        package / "explain" / "commands.md": commands_markdown(),
+    }
+    for name, text in scripts().items():
+        found[package.parent / "completions" / name] = text
+    return found
+
+
+def main() -> None:
+    """Write the files."""
+    for path, text in generated().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""``analogtl list``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from analogtl.cli import complete, output
+from analogtl.cli.options import Json
+from analogtl.errors import ExperimentError
+
+EXAMPLES = (
+    ("analogtl list presets", "devices: class, number of states, noise"),
+    ("analogtl list axes", "what can be swept, and what each level sets in aihwkit"),
+    ("analogtl list experiments", "the experiments that come with analogtl"),
+)
+
+Row = Mapping[str, Any]
+
+
+def _presets() -> Iterator[Row]:
+    from analogtl import catalog
+
+    for name in catalog.presets():
+        values = catalog.device_parameters(name)
+        yield {
+            "preset": name,
+            "device": catalog.device_class(name),
+            "states": (values["w_max"] - values["w_min"]) / values["dw_min"],
+            "update noise": values["dw_min_std"],
+            "write noise": values.get("write_noise_std", 0.0) * values["dw_min"],
+        }
+
+
+def _models() -> Iterator[Row]:
+    from analogtl import catalog
+
+    for name, text in catalog.MODELS.items():
+        yield {"model": name, "what it is": text}
+    yield {"model": "any timm name", "what it is": "e.g. resnet18, vit_tiny_patch16_224, mixer_s16"}
+
+
+def _datasets() -> Iterator[Row]:
+    from analogtl import catalog
+
+    for name, text in catalog.DATASETS.items():
+        yield {"data set": name, "what it is": text}
+
+
+def _algorithms() -> Iterator[Row]:
+    from analogtl import catalog
+
+    for name, (compound, text) in catalog.ALGORITHMS.items():
+        yield {"algorithm": name, "what it is": text, "aihwkit compound": compound or ""}
+
+
+def _arms() -> Iterator[Row]:
+    from analogtl import catalog
+
+    for name, text in catalog.ARMS.items():
+        yield {"arm": name, "what it is": text}
+
+
+def _axes() -> Iterator[Row]:
+    from analogtl.axes import AXES
+
+    for axis in AXES.values():
+        yield {
+            "axis": axis.name,
+            "meaning": axis.label,
+            "levels": ", ".join(f"{level:g}" for level in axis.levels),
+            "what a level sets": axis.sets,
+            "source": axis.source,
+        }
+
+
+def _experiments() -> Iterator[Row]:
+    from analogtl.shipped import shipped_experiments, shipped_folder
+
+    for name in shipped_experiments():
+        text = (shipped_folder() / f"{name}.toml").read_text(encoding="utf-8")
+        first = next((line for line in text.splitlines() if line.startswith("#")), "")
+        yield {"experiment": name, "what it is": first.lstrip("# ")}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be listed."""
+
+    title: str
+    rows: Callable[[], Iterator[Row]]
+    more: str
+
+
+KINDS = {
+    "presets": Kind("device presets", _presets, "analogtl show PRESET draws one"),
+    "models": Kind("networks", _models, "[model] architecture"),
+    "datasets": Kind("data sets", _datasets, "[pretrain] dataset, [finetune] dataset"),
+    "algorithms": Kind("training algorithms", _algorithms, "[analog] algorithm"),
+    "arms": Kind("what is compared", _arms, "[finetune] arms"),
+    "axes": Kind("what can be swept", _axes, "analogtl sweep --param AXIS, or [sweep.axes]"),
+    "experiments": Kind("shipped experiments", _experiments, "analogtl finetune NAME"),
+}
+
+
+def command(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KIND",
+            help="presets, models, datasets, algorithms, arms, axes or experiments.",
+            autocompletion=complete.kinds,
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what an experiment can be made of: presets, models, data sets, algorithms, arms, axes.
+
+    Without KIND it says what there is to list.
+    """
+    if kind is None:
+        for name, what in KINDS.items():
+            if as_json:
+                output.emit({"kind": name, "title": what.title})
+            else:
+                output.say(f"analogtl list {name:<12} {what.title}")
+        return
+    if kind not in KINDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(KINDS)}"
+        raise ExperimentError(f"analogtl list: nothing of the kind {kind!r}; {hint}")
+    rows = [*KINDS[kind].rows()]
+    if as_json:
+        for row in rows:
+            output.emit({key.replace(" ", "_"): value for key, value in row.items()})
+        return
+    if not rows:
+        output.say("none")
+        return
+    headings = [*rows[0]]
+    cells = [[_text(row[heading]) for heading in headings] for row in rows]
+    numbers = [i for i, heading in enumerate(headings) if isinstance(rows[0][heading], float)]
+    output.rows_table(headings, cells, right=numbers, styles={0: "bold"})
+    output.note(KINDS[kind].more)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,192 @@
+"""What the commands write: results to standard output, notes and errors to standard error.
+
+Everything is plain text when it does not go to a terminal, and one JSON object per line with
+``--json``. Nothing that is printed is read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from analogtl.tables import Table
+
+PIPED_WIDTH = 120  # columns of a table in a file or a pipe
+
+
+def console() -> Console:
+    """Standard output."""
+    return _console(stderr=False)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPED_WIDTH
+    return made
+
+
+def say(text: str, style: str = "") -> None:
+    """A line of a result."""
+    _line(text, style, stderr=False)
+
+
+def note(text: str) -> None:
+    """A line beside the result: what was chosen, what to do next."""
+    _line(text, "dim", stderr=True)
+
+
+def warn(text: str) -> None:
+    """A line about something that the user should know."""
+    _line(text, "yellow", stderr=True)
+
+
+def problem(text: str) -> None:
+    """A line about what is wrong."""
+    _line(text, "red", stderr=True)
+
+
+def _line(text: str, style: str, *, stderr: bool) -> None:
+    stream = sys.stderr if stderr else sys.stdout
+    if not stream.isatty():
+        print(printable(text, stream), file=stream, flush=True)
+        return
+    # A long line is wrapped by the terminal: what is copied from it has no line breaks of ours.
+    _console(stderr=stderr).print(text, style=style or None, soft_wrap=True)
+
+
+def printable(text: str, stream: Any = None) -> str:
+    """Text that a stream can show: its encoding may lack characters, a name may hold escapes."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    text = "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+    return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def emit(record: Mapping[str, Any]) -> None:
+    """One JSON object on a line of its own; what JSON cannot hold becomes null or text."""
+    print(json.dumps(_plain(record), ensure_ascii=False), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    item = getattr(value, "item", None)  # a NumPy number
+    return _plain(item()) if callable(item) else str(value)
+
+
+def rows_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    right: Iterable[int] = (),
+    styles: Mapping[int, str] | None = None,
+) -> None:
+    """A table of texts on standard output.
+
+    Args:
+        headings: One per column.
+        rows: The cells.
+        title: A line above it.
+        right: Columns that hold numbers.
+        styles: Column -> style of its cells.
+    """
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    out = console()
+    table = RichTable(
+        box=box.SIMPLE_HEAD,
+        title=Text(title, style="bold") if title else None,
+        title_justify="left",
+        pad_edge=False,
+        show_edge=False,
+        safe_box=True,
+    )
+    numbers = set(right)
+    for place, heading in enumerate(headings):
+        justify = "right" if place in numbers else "left"
+        table.add_column(
+            Text(heading),
+            justify=justify,  # type: ignore[arg-type]
+            overflow="fold",
+            style=(styles or {}).get(place, ""),
+        )
+    for row in rows:
+        table.add_row(*(Text(printable(cell, out.file)) for cell in row))
+    out.print(table)
+
+
+def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
+    """A results table on standard output, in as many columns as the width allows.
+
+    Args:
+        table: The table.
+        drop: Columns to leave out, in this order, until it fits.
+    """
+    columns = list(table.columns)
+    cells = {column.key: [row[place].text for row in table.rows()] for place, column in
+             enumerate(columns)}  # fmt: skip
+    width = console().width
+    for key in drop:
+        if _width(columns, cells) <= width:
+            break
+        columns = [column for column in columns if column.key != key]
+    rows = zip(*(cells[column.key] for column in columns), strict=True)
+    numbers = [place for place, column in enumerate(columns) if column.right]
+    rows_table([column.heading for column in columns], rows, title=table.title, right=numbers)
+    if table.note:
+        say(table.note, "dim")
+
+
+def _width(columns: Sequence[Any], cells: Mapping[str, Sequence[str]]) -> int:
+    # A heading may break at its spaces; a number may not.
+    widths = (
+        max([*map(len, column.heading.split()), *map(len, cells[column.key])]) + 2
+        for column in columns
+    )
+    return sum(widths)
+
+
+def paths(written: Iterable[Path]) -> list[str]:
+    """Paths as they are best typed: relative to the current folder where they lie below it."""
+    here = Path.cwd()
+    shown = []
+    for path in written:
+        full = path.resolve()
+        shown.append(str(full.relative_to(here)) if full.is_relative_to(here) else str(path))
+    return shown
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: ``48 s``, ``3 min``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"

@@ -1,0 +1,60 @@
+"""``analogtl pretrain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analogtl.cli import common, output
+from analogtl.cli.options import CheckpointMinutes, DryRun, Exp, Json, Quiet, Runs, Settings
+
+EXAMPLES = (
+    ("analogtl pretrain quickstart", "train the small digits network"),
+    ("analogtl pretrain exp.toml --set pretrain.epochs=50", "the same with more epochs"),
+)
+
+
+def command(
+    exp: Exp = None,
+    settings: Settings = None,
+    runs: Runs = Path("runs"),
+    checkpoint_minutes: CheckpointMinutes = 10.0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train the network digitally on the source task.
+
+    The checkpoint goes to runs/pretrained and is reused by every experiment with the same model,
+    data and [pretrain] section: the same network never trains twice. finetune and sweep pretrain by
+    themselves where they need to.
+    """
+    opened = common.open_experiment(exp, settings, runs, tell=not (quiet or as_json))
+    if dry_run:
+        from analogtl.cli.dryrun import show_stage
+
+        show_stage(opened, as_json=as_json)
+        return
+    from analogtl.cli.live import watch_pretraining
+    from analogtl.stages import pretrain
+
+    opened.prepare(None)
+    with common.stoppable() as stop:
+        options = common.run_options(checkpoint_minutes, None, None, False, stop)
+        steps = pretrain(opened.experiment, opened.run, options)
+        checkpoint = watch_pretraining(steps, opened, stop, quiet=quiet, as_json=as_json)
+    if as_json:
+        output.emit(
+            {
+                "event": "pretrained",
+                "key": checkpoint.key,
+                "path": str(checkpoint.path.parent),
+                "reused": checkpoint.reused,
+                "error": checkpoint.error,
+            }
+        )
+        return
+    how = "found trained" if checkpoint.reused else "trained"
+    (where,) = output.paths([checkpoint.path.parent])
+    output.say(f"{how}: test error {checkpoint.error:.1f} %, in {where}")
+    if not quiet:
+        output.note(f"next: analogtl finetune {opened.name}".rstrip())

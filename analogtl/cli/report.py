@@ -1,0 +1,128 @@
+"""``analogtl report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analogtl.cli import complete, output
+from analogtl.cli.options import Json, Quiet, Runs
+from analogtl.errors import ExperimentError
+
+EXAMPLES = (
+    ("analogtl report", "every run below runs/, together"),
+    ("analogtl report runs/quickstart", "one run"),
+    ("analogtl report runs/a runs/b --out comparison", "two runs side by side"),
+    ("analogtl report runs/fig3 --format latex", "tables and figures for a paper"),
+)
+FORMATS = {
+    "html": "one self-contained page",
+    "markdown": "one document with tables and figures",
+    "csv": "every table with all its digits",
+    "latex": "booktabs tables and PDF figures",
+    "png": "figures",
+    "svg": "figures",
+    "pdf": "figures",
+}
+
+
+def command(
+    run_dirs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN_DIR",
+            help="Run directories, or folders of them. Without any: everything below --runs.",
+            autocompletion=complete.run_dirs,
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Where to write it. Default: report/ in the run, or in the folder of runs.",
+            show_default=False,
+        ),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="html, markdown, csv, latex, png, svg or pdf; repeatable. Default: html, "
+            "markdown, csv, png and svg.",
+            autocompletion=complete.formats,
+            show_default=False,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            metavar="POINTS",
+            help="Percentage points of test error that count as no harm. Default: each "
+            "experiment's own.",
+            show_default=False,
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--alpha",
+            metavar="P",
+            help="Significance level of the critical point. Default: each experiment's own.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: Runs = Path("runs"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make tables, figures and one HTML page from finished (or half-finished) runs.
+
+    It reads the CSV files alone. Figures: test error per epoch for each arm, and test error against
+    the level of each axis, with the critical point marked.
+    """
+    where = run_dirs or [runs]
+    if not run_dirs and not runs.is_dir():
+        raise ExperimentError(
+            f"{runs}: no runs there yet; `analogtl finetune` makes the first, `--runs DIR` looks "
+            "elsewhere"
+        )
+    from analogtl.report import DEFAULT_FORMATS, build_report
+
+    result = build_report(
+        where, out, formats=formats or DEFAULT_FORMATS, margin=margin, alpha=alpha
+    )
+    if as_json:
+        output.emit(
+            {
+                "event": "report",
+                "out": str(result.out),
+                "files": [str(path) for path in result.paths],
+                "messages": result.messages,
+            }
+        )
+        return
+    for table in result.tables:
+        if table.name in SHOWN:
+            output.show_table(table, drop=LEAST_NEEDED)
+            output.say("")
+    for message in result.messages:
+        output.warn(message)
+    if quiet:
+        return
+    pages = [path for path in result.paths if path.suffix in (".html", ".md")]
+    for page in output.paths(pages or [result.out]):
+        output.say(page)
+    (folder,) = output.paths([result.out])
+    output.note(f"{len(result.paths)} files in {folder}")
+
+
+SHOWN = ("outcomes", "critical_points", "findings")
+LEAST_NEEDED = ("wall_s_mean", "weights_changed", "error_transfer", "lr", "error_best", "n")

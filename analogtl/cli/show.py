@@ -1,0 +1,171 @@
+"""``analogtl show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analogtl.cli import complete, output, textplot
+from analogtl.cli.options import Json, Settings
+from analogtl.errors import ExperimentError, RunError
+
+if TYPE_CHECKING:
+    from analogtl.device_view import DeviceView
+
+EXAMPLES = (
+    ("analogtl show ReRamArrayHfO2PresetDevice", "the paper's device"),
+    ("analogtl show EcRamPresetDevice --out ecram.pdf", "its pulse response as a figure"),
+    (
+        "analogtl show ReRamArrayHfO2PresetDevice --set analog.nonidealities.n_states=100",
+        "the same device with 100 states",
+    ),
+)
+SUFFIXES = (".pdf", ".png", ".svg")
+CHART_ROWS = 14
+
+
+def command(
+    preset: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET",
+            help="Device preset or device class (`analogtl list presets`).",
+            autocompletion=complete.presets,
+        ),
+    ],
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Write the figure: .pdf, .png or .svg.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=1, help="Seed of the device draw.")
+    ] = 1,
+    as_json: Json = False,
+) -> None:
+    """Show a device: number of states, step size, bounds, symmetry point, noise, pulse response.
+
+    The numbers are measured on a real tile of 400 devices; the plot gives five of them pulses up
+    and then down, and marks where each passes its symmetry point.
+    """  # fmt: skip
+    from analogtl.experiment_file import Source, validate
+    from analogtl.experiment_file import _apply_override as apply
+
+    if out is not None and out.suffix not in SUFFIXES:
+        raise ExperimentError(f"--out {out}: expected a file that ends in {', '.join(SUFFIXES)}")
+    source = Source()
+    source.file = "analogtl show"
+    source.data = {"name": "device", "analog": {"device": {"preset": _preset(preset)}}}
+    problems: list[str] = []
+    for setting in settings or ():
+        try:
+            apply(source, setting)
+        except ExperimentError as error:
+            problems += error.problems
+    if problems:
+        raise ExperimentError(problems)
+    analog = validate(source).analog
+
+    from analogtl.device_view import view_device
+
+    view = view_device(analog.array_device, analog.nonidealities, seed=seed)
+    if out is not None:
+        _draw(view, out)
+    if as_json:
+        from dataclasses import asdict
+
+        for fact in view.facts:
+            output.emit({"preset": view.preset, "device": view.device_class, **asdict(fact)})
+        return
+    rows = [
+        (fact.name, _number(fact.nominal), _measured(fact), fact.unit, fact.note)
+        for fact in view.facts
+    ]
+    title = f"{view.preset} ({view.device_class})"
+    headings = ("", "set", f"{view.n_devices} devices", "unit", "")
+    output.rows_table(headings, rows, title=title, right=(1, 2), styles={4: "dim"})
+    output.say("")
+    _chart(view)
+    if out is not None:
+        output.note(f"figure: {out}")
+    else:
+        output.note(f"as a figure: analogtl show {preset} --out {preset}.pdf")
+
+
+def _preset(name: str) -> str:
+    """A preset by its name, or by a part of it that only one has.
+
+    Raises:
+        ExperimentError: If there is none.
+    """
+    from difflib import get_close_matches
+
+    from analogtl import catalog
+
+    known = [*catalog.presets(), *catalog.devices()]
+    if name in known:
+        return name
+    inside = [one for one in known if name.lower() in one.lower()]
+    near = inside or get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`analogtl list presets` lists them"
+    raise ExperimentError(f"unknown device preset {name!r}; {hint}")
+
+
+def _draw(view: DeviceView, out: Path) -> None:
+    from analogtl.device_view import device_figure
+
+    try:
+        device_figure(view).savefig(out)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written: {error.strerror or error}") from None
+
+
+def _chart(view: DeviceView) -> None:
+    console = output.console()
+    width = max(40, min(console.width, 100))
+    lines = [
+        textplot.Line(f"device {n + 1}", view.pulses.tolist(), view.weights[:, n].tolist())
+        for n in range(view.weights.shape[1])
+    ]
+    points = [_crossing(view, n) for n in range(len(lines))]
+    marks = [point for pair in points for point in pair]
+    lines.append(
+        textplot.Line("symmetry point", [x for x, _ in marks], [y for _, y in marks], dots=True)
+    )
+    for row in textplot.chart(
+        lines,
+        width=width,
+        height=CHART_ROWS,
+        y_label="weight",
+        x_label="pulses: up, then down",
+        zero=False,
+        unicode=textplot.has_unicode(console.encoding),
+    ):
+        console.print(row, no_wrap=True, crop=True)
+
+
+def _crossing(view: DeviceView, device: int) -> list[tuple[float, float]]:
+    """Where the ramps of a shown device pass its symmetry point."""
+    from analogtl.device_view import passes
+
+    point = float(view.symmetry_points[device])
+    return [(x, point) for x in passes(view.pulses, view.weights[:, device], view.turn, point)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _measured(fact: Any) -> str:
+    if fact.measured is None:
+        return ""
+    spread = "" if fact.spread is None else f" ± {fact.spread:.2g}"
+    return f"{fact.measured:.4g}{spread}"

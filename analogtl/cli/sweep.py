@@ -1,0 +1,201 @@
+"""``analogtl sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from analogtl.cli import common, complete, output
+from analogtl.cli.options import (
+    CheckpointMinutes,
+    DryRun,
+    Exp,
+    Failed,
+    Jobs,
+    Json,
+    MaxHours,
+    Measure,
+    Quiet,
+    Runs,
+    Settings,
+    StopOnDivergence,
+    TrialTimeout,
+)
+from analogtl.errors import ExperimentError
+
+EXAMPLES = (
+    ("analogtl sweep --param spv", "exp.toml or the quickstart, at the axis's published levels"),
+    ("analogtl sweep exp.toml --param wtn --values 0,5,10,20 --jobs 4", "levels of your own"),
+    ("analogtl sweep exp.toml", "the axes and learning rates of [sweep] in the file"),
+    (
+        "analogtl sweep exp.toml --param analog.algorithm --values c-ttv2,agad,ttv2",
+        "any key can be an axis",
+    ),
+    ("analogtl sweep exp.toml --failed only", "only what failed before"),
+    ("analogtl list axes", "the axes: meaning, unit, levels, what each sets in aihwkit"),
+)
+
+
+def command(
+    exp: Exp = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="AXIS",
+            help="Axis to sweep in place of the file's: wtn, sps, spv, n_states, ... (`analogtl "
+            "list axes`) or any dotted key; repeat it for a grid.",
+            autocompletion=complete.axes,
+            show_default=False,
+        ),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--values",
+            metavar="A,B,C",
+            help="Levels of the axis; give it once per --param, in the same order. Default: the "
+            "axis's own levels.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Settings = None,
+    runs: Runs = Path("runs"),
+    jobs: Jobs = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="ENGINE",
+            help="Where trials run: local (processes on this machine), ray (a Ray cluster) or "
+            "slurm (an array job). The key analog.engine is something else.",
+            autocompletion=complete.engines,
+            rich_help_panel="Where",
+        ),
+    ] = "local",
+    engine_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine-option",
+            metavar="NAME=VALUE",
+            help="An option of ray or slurm, e.g. address=auto, partition=gpu; repeatable.",
+            show_default=False,
+            rich_help_panel="Where",
+        ),
+    ] = None,
+    checkpoint_minutes: CheckpointMinutes = 10.0,
+    max_hours: MaxHours = None,
+    trial_timeout: TrialTimeout = None,
+    stop_on_divergence: StopOnDivergence = False,
+    failed: Failed = "again",
+    measure: Measure = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run every arm at every level of one or more axes, for every learning rate and seed.
+
+    All levels run at the first seed before any at the second, so a part of a sweep can already be
+    reported. A digital arm, which no device axis touches, runs once per seed. What is finished is
+    never run again. With several learning rates the best one at each level is kept, chosen on
+    validation data.
+    """
+    one = common.one_of("--failed", failed, complete.FAILED)
+    common.one_of("--engine", engine, complete.ENGINES)
+    axes = _axes(param or [], values or [])
+    opened = common.open_experiment(
+        exp, settings, runs, axes=axes or None, tell=not (quiet or as_json)
+    )
+    if dry_run:
+        from analogtl.cli.dryrun import show_trials
+
+        show_trials(
+            opened, sweep=True, jobs=jobs, max_hours=max_hours, measure=measure, as_json=as_json
+        )
+        return
+    if not opened.experiment.sweep.axes and not opened.experiment.sweep.lr and not quiet:
+        output.note("no axis to sweep: give --param, or [sweep.axes] in the file")
+    from analogtl.cli.trials import run_and_show
+
+    run_and_show(
+        opened,
+        sweep=True,
+        jobs=jobs,
+        engine=engine,
+        engine_options=_engine_options(engine_options or []),
+        options=common.run_options(
+            checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence
+        ),
+        command=common.again(
+            "sweep", opened.name, settings or (), *_words(param or [], values or [])
+        ),
+        failed=one,
+        measure=measure,
+        quiet=quiet,
+        as_json=as_json,
+    )
+
+
+def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
+    """Axis -> levels, of the command line.
+
+    Raises:
+        ExperimentError: If levels are missing, or there are more of them than axes.
+    """
+    from analogtl.axes import AXES, key_of
+    from analogtl.experiment_file import parse_value
+
+    problems = []
+    if len(values) > len(params):
+        example = f"--param wtn --values {values[0]}"
+        problems.append(f"--values {values[0]}: levels of what? Give an axis too: {example}")
+    if 0 < len(values) < len(params):
+        problems.append(
+            f"--values: expected one for each of the {len(params)} --param, or none at all"
+        )
+    for name in params:
+        if params.count(name) > 1 or sum(key_of(p) == key_of(name) for p in params) > 1:
+            problems.append(f"--param {name}: given more than once")
+            break
+    axes: dict[str, list[Any]] = {}
+    for place, name in enumerate(params):
+        if place < len(values):
+            levels = parse_value(values[place], tuple[Any, ...])
+            axes[name] = levels if isinstance(levels, list) else [levels]
+        elif name in AXES:
+            axes[name] = list(AXES[name].levels)
+        elif "." in name and not values:
+            problems.append(f"--param {name}: no default levels; give some, e.g. --values 1,2,5")
+        else:
+            axes[name] = [0]  # the schema says what is wrong with the name
+    if problems:
+        raise ExperimentError(problems)
+    return axes
+
+
+def _engine_options(options: Sequence[str]) -> dict[str, Any]:
+    from analogtl.experiment_file import parse_value
+
+    parsed = {}
+    for option in options:
+        name, equals, raw = option.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ExperimentError(
+                f"--engine-option {option}: expected NAME=VALUE, e.g. address=auto"
+            )
+        parsed[name.strip()] = parse_value(raw.strip())
+    return parsed
+
+
+def _words(params: Sequence[str], values: Sequence[str]) -> list[str]:
+    """The axes and levels as they were typed."""
+    words = []
+    for place, name in enumerate(params):
+        words += ["--param", name]
+        if place < len(values):
+            words += ["--values", values[place]]
+    return words

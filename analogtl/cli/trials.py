@@ -1,0 +1,138 @@
+"""What ``finetune`` and ``sweep`` share: run trials, show them, sum up."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from analogtl.cli import output
+from analogtl.cli.board import Board
+from analogtl.cli.common import Opened
+
+if TYPE_CHECKING:
+    from analogtl.runs import Options
+
+Failed = Literal["again", "skip", "only"]
+# Left out, in this order, until the table fits the terminal.
+LEAST_NEEDED = ("wall_s_mean", "weights_changed", "error_transfer", "lr", "error_best", "n")
+MOST_FAILURES = 5
+
+
+def run_and_show(
+    opened: Opened,
+    *,
+    sweep: bool,
+    jobs: int | None,
+    options: Options,
+    command: str,
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    failed: Failed = "again",
+    measure: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Run the trials of an experiment, show them meanwhile, and print the results.
+
+    Raises:
+        typer.Exit: With code 1 if a trial failed.
+    """
+    from analogtl import planning
+    from analogtl.cli.dryrun import early_word, measured
+    from analogtl.cli.live import watch
+    from analogtl.executor import run_trials
+
+    planned = planning.plan(opened.experiment, opened.run, sweep=sweep)
+    opened.prepare(planned.trials)
+    expected = planning.estimate(
+        planned, opened.run, jobs=jobs or 1, samples=measured(planned) if measure else ()
+    )
+    if not (quiet or as_json):
+        if planned.left and (sweep or planned.finished):
+            left = f"{len(planned.left)} of {len(planned.trials)} trials to run"
+            output.note(f"{left}: {early_word(expected, jobs or 1)}")
+        for line in expected.warnings:
+            output.warn(line)
+    board = Board(
+        opened.experiment.name,
+        planned.trials,
+        opened.run,
+        jobs=jobs or 1,
+        expected=expected.seconds_by_trial,
+    )
+    updates = run_trials(
+        opened.experiment,
+        planned.trials,
+        opened.run,
+        jobs=jobs,
+        engine=engine,
+        options=options,
+        failed=failed,
+        **(engine_options or {}),
+    )
+    watch(updates, board, quiet=quiet, as_json=as_json)
+    _sum_up(opened, board, command, quiet=quiet, as_json=as_json)
+    if board.count("failed"):
+        raise typer.Exit(1)
+
+
+def _sum_up(opened: Opened, board: Board, command: str, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        output.emit(
+            {
+                "event": "summary",
+                "run": str(opened.run.path),
+                "trials": len(board.trials),
+                **{kind: board.count(kind) for kind in ("done", "skipped", "failed", "stopped")},
+                "results": [dict(s.row) for s in board.trials.values() if s.row],
+            }
+        )
+        return
+    if board.done:
+        _results(opened, board)
+    failures = board.failures()
+    for state in failures[:MOST_FAILURES]:
+        output.problem(f"{state.id}: failed: {state.message}")
+    if len(failures) > MOST_FAILURES:
+        more = len(failures) - MOST_FAILURES
+        output.problem(f"and {more} more failed; `analogtl runs show {opened.run.name}` lists them")
+    if any(_mismatch(state.message) for state in failures):
+        output.problem("torch and aihwkit do not fit together: `analogtl doctor` says what to do")
+    if quiet:
+        return
+    (where,) = output.paths([opened.run.path])
+    waiting = board.count("waiting", "stopped")
+    if waiting:
+        output.note(f"{waiting} trials are left; go on with: {command}")
+    if failures:
+        output.note(f"retry what failed with: {command} --failed only")
+    if board.done:
+        output.note(f"next: analogtl report {shlex.quote(where)}")
+
+
+def _mismatch(message: str) -> bool:
+    from analogtl.doctor import looks_like_mismatch
+
+    return looks_like_mismatch(message)
+
+
+def _results(opened: Opened, board: Board) -> None:
+    """Mean and spread of the test error per arm and level, at the learning rate kept."""
+    from analogtl import records, summaries, tables
+    from analogtl.selection import select_learning_rate
+
+    frame = records.read_trials(opened.run.path)
+    frame = frame[frame["trial"].isin(list(board.trials))]
+    # Axes of other sweeps in this directory have no level here.
+    fixed = set(records.TRIAL_COLUMNS)
+    frame = frame[[c for c in frame.columns if c in fixed or frame[c].notna().any()]]
+    chosen = select_learning_rate(frame)
+    note = ""
+    if (chosen.choices["n_lrs"] > 1).any():
+        note = "At each level the learning rate with the lowest validation error is kept."
+    levels = summaries.levels(chosen.rows)
+    table = tables.outcomes_table(levels, experiment=opened.experiment.name, note=note)
+    output.show_table(table, drop=LEAST_NEEDED)
