@@ -25,12 +25,17 @@ class ExperimentError(AnalogtlError):
     exit_code = 2
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = list(map(_one_line, [problems] if isinstance(problems, str) else problems))
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[ExperimentError], tuple[list[str]]]:
         # An error crosses process boundaries in a sweep: it must survive pickling.
         return type(self), (self.problems,)
+
+
+def _one_line(text: str) -> str:
+    # A key or a file name may hold anything: line breaks, or codes that a terminal would obey.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class RunError(AnalogtlError):

@@ -218,7 +218,11 @@ def check_table(
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite int or float (a bool is not)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 class Section(BaseModel):

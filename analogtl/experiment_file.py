@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +165,8 @@ def _read_into(source: Source, file: Path, chain: tuple[Path, ...]) -> None:
             raise ExperimentError(f"{file}: extends: expected a file name; got {base!r}")
         beside = file.parent / base
         try:
-            _read_into(
-                source, beside if beside.is_file() else find_experiment(base), (*chain, here)
-            )
+            file_below = beside if _is_file(beside) else find_experiment(base)
+            _read_into(source, file_below, (*chain, here))
         except ExperimentError as error:
             if chain or not error.problems[0].startswith(f"{base}:"):
                 raise
@@ -177,6 +176,13 @@ def _read_into(source: Source, file: Path, chain: tuple[Path, ...]) -> None:
     for key, line in lines.items():
         source.origin[key] = f"{file}:{line}"
     _resolve_paths(source.data, data, file)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no possible name of a file
+        return False
 
 
 def _read_text(file: Path) -> str:
@@ -331,24 +337,29 @@ def _problems(error: ValidationError, source: Source) -> list[str]:
                 dotted = ".".join(filter(None, (above, key)))
                 lines[f"{dotted} {message}"] = f"{source.place(dotted)}: {dotted}: {message}"
             continue
-        key = _key(details["loc"])
-        message = _message(details, key)
+        key, section = _place_of(details["loc"])
+        message = _message(details, key, section)
         lines.setdefault(key, f"{source.place(key)}: {key or 'the file'}: {message}")
     return list(lines.values())
 
 
-def _key(location: Iterable[int | str]) -> str:
-    """The dotted key of a location: without the names of union branches and list positions."""
+def _place_of(location: Sequence[int | str]) -> tuple[str, Any]:
+    """The dotted key of a location, and the section that it is in.
+
+    The names of union branches and the positions in lists are left out.
+    """
     key: list[str] = []
     section: Any = Experiment
+    below = section
     for part in location:
         if part == "[key]":  # pydantic's name for the key of a table, as opposed to its value
             break
+        section = below
         key.append(str(part))
-        section = _below(section, part)
-        if section is None:
+        below = _below(section, part)
+        if below is None:
             break
-    return ".".join(key)
+    return ".".join(key), section
 
 
 def _below(section: Any, part: int | str) -> Any:
@@ -363,17 +374,14 @@ def _below(section: Any, part: int | str) -> Any:
     return section if is_section else None
 
 
-def _message(details: ErrorDetails, key: str) -> str:
+def _message(details: ErrorDetails, key: str, section: Any) -> str:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
     if kind == "extra_forbidden":
-        above, _, name = key.rpartition(".")
-        section: Any = Experiment
-        for part in filter(None, above.split(".")):
-            section = _below(section, part)
-        if above == "" and name in AXES:
+        name = str(details["loc"][-1])
+        if section is Experiment and name in AXES:
             return f"unknown key; an axis belongs under [sweep.axes] ({name} = [...])"
-        hint = did_you_mean(name, section.model_fields)
+        hint = did_you_mean(name, getattr(section, "model_fields", ()))
         return f"unknown key; {hint}" if hint else "unknown key"
     if kind == "missing":
         return "missing; every experiment needs it"

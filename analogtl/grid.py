@@ -6,8 +6,8 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analogtl.axes import analog_only, key_of
@@ -24,7 +24,7 @@ from analogtl.experiment import (
 from analogtl.experiment_file import with_settings
 
 LONGEST_ID = 180  # characters of a trial's name
-MOST_TRIALS = 100_000
+MOST_TRIALS = 20_000
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,20 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
         raise ExperimentError(
             f"sweep: {count:,} trials; expected at most {MOST_TRIALS:,}: take fewer levels or axes"
         )
+    points: Iterable[tuple[dict[str, Level], float | None]] = [({}, None)]
+    if sweep:
+        points = _points(experiment)
+    # The seeds share what does not depend on them: a level's settings are validated once.
+    at_one_seed = [
+        _trial(experiment, arm, axes, lr, swept.seeds[0])
+        for axes, lr in points
+        for arm in experiment.arms
+    ]
     trials: dict[str, Trial] = {}
-    for seed in experiment.sweep.seeds:
-        for axes, lr in _points(experiment) if sweep else [({}, None)]:
-            for arm in experiment.arms:
-                trial = _trial(experiment, arm, axes, lr, seed)
-                trials.setdefault(trial.id, trial)
+    for seed in swept.seeds:
+        for one in at_one_seed:
+            trial = replace(one, seed=seed)
+            trials.setdefault(trial.id, trial)
     return list(trials.values())
 
 
