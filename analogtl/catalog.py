@@ -148,8 +148,8 @@ def scan() -> dict[str, Any]:
         base = next(c.__name__ for c in cls.__mro__ if c.__name__ in pulsed)
         own = {k: v for k, v in parameters(cls).items() if v != device_values[base].get(k)}
         preset_values[name] = {"device": base, "values": own}
-    kept = ("TransferCompound", "BufferedTransferCompound", "ChoppedTransferCompound")
-    kept += ("DynamicTransferCompound", "MixedPrecisionCompound")
+    kept = {compound for compound, _ in ALGORITHMS.values() if compound}
+    kept.add("BufferedTransferCompound")
     return {
         "presets": preset_values,
         "devices": device_values,

@@ -390,16 +390,10 @@ def _message(details: ErrorDetails, key: str, section: Any) -> str:
             f"expected a number of classes (2 or more) or a list of names or numbers; got {shown}"
         )
     if kind == "literal_error":
-        expected = (
-            str(context.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
-        )
-        return f"expected one of {', '.join(expected)}; got {shown}" + (
-            f"; {hint}"
-            if isinstance(value, str)
-            and (hint := did_you_mean(value, expected))
-            and hint.startswith("did")
-            else ""
-        )
+        listed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
+        hint = did_you_mean(value, listed.split(", ")) if isinstance(value, str) else ""
+        hint = f"; {hint}" if hint.startswith("did") else ""
+        return f"expected one of {listed}; got {shown}{hint}"
     if kind == "string_pattern_mismatch":
         return f"expected letters, digits, '.', '_' or '-' (at most 100); got {shown}"
     expected = {
