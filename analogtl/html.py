@@ -136,25 +136,22 @@ def render(page: Page) -> str:
     )
 
 
-def pretty_json(content: object) -> str:
-    """JSON for people: indented, short lists on one line."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    lines: list[str] = []
-    pending: list[str] | None = None
-    for line in text.splitlines():
-        if line.endswith("["):
-            pending = [line]
-        elif pending is not None and line.strip() in ("]", "],"):
-            joined = pending[0] + ", ".join(p.strip().rstrip(",") for p in pending[1:])
-            joined += line.strip()
-            lines += [joined] if len(joined) <= 100 else [*pending, line]
-            pending = None
-        elif pending is not None and not line.endswith("{"):
-            pending.append(line)
-        else:
-            lines += [*(pending or []), line]
-            pending = None
-    return "\n".join(lines)
+def pretty_json(content: object, indent: str = "") -> str:
+    """JSON for people: indented, and on one line what fits there."""
+    line = json.dumps(content, ensure_ascii=False)
+    if len(indent) + len(line) <= 90 and not (isinstance(content, dict) and not indent):
+        return line
+    deeper = indent + "  "
+    if isinstance(content, dict):
+        items = [
+            f"{deeper}{json.dumps(key, ensure_ascii=False)}: {pretty_json(value, deeper)}"
+            for key, value in content.items()
+        ]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}" if items else "{}"
+    if isinstance(content, list):
+        items = [deeper + pretty_json(value, deeper) for value in content]
+        return "[\n" + ",\n".join(items) + f"\n{indent}]"
+    return line
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

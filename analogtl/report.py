@@ -108,7 +108,7 @@ def build_report(
     target = Path(out) if out is not None else _default_out(where, paths)
     sections = [study.study(run, margin=margin, alpha=alpha) for run in runs]
     for run in runs:
-        messages += _progress(run)
+        messages += [*run.unreadable, *_progress(run)]
     findings = _findings(runs, margin, alpha)
     shared = _shared_tables(sections, findings)
     written = _Writer(target, kinds)

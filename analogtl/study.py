@@ -44,6 +44,7 @@ class RunData:
         planned: Ids of the trials that were asked for; None if unknown.
         experiment: Resolved experiment.
         provenance: Versions, hardware, command.
+        unreadable: What could not be read, a line each.
     """
 
     name: str
@@ -56,6 +57,7 @@ class RunData:
     planned: list[str] | None = None
     experiment: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
 
     @property
     def axes(self) -> list[str]:
@@ -128,14 +130,26 @@ def _natural(text: str) -> list[tuple[int, str]]:
 def read_run(path: Path, name: str) -> RunData:
     """Read a run's tables and the JSON beside them.
 
+    Without ``trials.csv`` there is no run; what else cannot be read is left out, and noted.
+
     Raises:
-        RunError: If a table cannot be read.
+        RunError: If ``trials.csv`` cannot be read.
     """
     trials = _trials(path, name)
     chosen = select_learning_rate(trials)
     ids = set(chosen.rows["trial"])
-    epochs, pretrained = _epochs(path / "epochs.csv", ids)
-    layers = _read(path / "layers.csv", records.LAYER_COLUMNS)
+    unreadable = []
+    epochs, pretrained = pd.DataFrame(columns=_EPOCHS_NEEDED), None
+    try:
+        epochs, pretrained = _epochs(path / "epochs.csv", ids)
+    except RunError as error:
+        unreadable.append(f"left out: {error}")
+    layers = pd.DataFrame(columns=list(records.LAYER_COLUMNS))
+    try:
+        layers = _read(path / "layers.csv", records.LAYER_COLUMNS)
+        layers = layers[layers["trial"].isin(ids)]
+    except (RunError, KeyError) as error:
+        unreadable.append(f"left out: {error}")
     plan = _json(path / "plan.json").get("trials")
     return RunData(
         name=name,
@@ -143,11 +157,12 @@ def read_run(path: Path, name: str) -> RunData:
         trials=trials,
         chosen=chosen,
         epochs=epochs,
-        layers=layers[layers["trial"].isin(ids)],
+        layers=layers,
         pretrained=pretrained,
         planned=[str(trial) for trial in plan] if isinstance(plan, list) else None,
         experiment=_json(path / "experiment.resolved.json"),
         provenance=_json(path / "provenance.json"),
+        unreadable=tuple(unreadable),
     )
 
 
@@ -166,18 +181,20 @@ def _read(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     return records.read_table(file)
 
 
+_EPOCHS_NEEDED = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
+
+
 def _epochs(file: Path, trials: set[str]) -> tuple[pd.DataFrame, float | None]:
     """The test rows of the chosen trials, and the last test error of pretraining.
 
     Read in pieces: of a large study this is the only large file, and most of it is not needed.
     """
-    wanted = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
-    kept, pretrained = [pd.DataFrame(columns=wanted)], None
+    kept, pretrained = [pd.DataFrame(columns=_EPOCHS_NEEDED)], None
     if file.is_file():
         try:
             with pd.read_csv(
                 file,
-                usecols=lambda column: column in wanted,
+                usecols=lambda column: column in _EPOCHS_NEEDED,
                 dtype={"trial": "string", "stage": "string", "split": "string"},
                 chunksize=100_000,
             ) as pieces:
@@ -191,7 +208,7 @@ def _epochs(file: Path, trials: set[str]) -> tuple[pd.DataFrame, float | None]:
         except (OSError, ValueError, KeyError, pd.errors.ParserError) as error:
             raise RunError(f"{file}: not a readable table: {error}") from None
     rows = pd.concat([k for k in kept if len(k)] or kept, ignore_index=True)
-    return rows.reindex(columns=wanted), pretrained
+    return rows.reindex(columns=_EPOCHS_NEEDED), pretrained
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+LAYER_COLUMNS = [
+    *("experiment", "trial", "seed", "layer", "shape", "tiles", "relative_error", "share_clipped"),
+    *("fast_lr", "transfer_lr", "granularity", "tokens_per_image", "engine", "weights_changed"),
+]
 ARMS = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
 ANALOG = ("analog-tl", "analog-scratch", "frozen-array")
 START = {
@@ -156,7 +160,7 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(trials).to_csv(folder / "trials.csv", index=False)
     pd.DataFrame(rows).to_csv(folder / "epochs.csv", index=False)
-    pd.DataFrame(layer_rows).to_csv(folder / "layers.csv", index=False)
+    pd.DataFrame(layer_rows, columns=LAYER_COLUMNS).to_csv(folder / "layers.csv", index=False)
     _write_json(folder / "plan.json", {"trials": planned})
     _write_json(
         folder / "experiment.resolved.json",
