@@ -1,0 +1,247 @@
+"""Kill a sweep again and again, and compare what it ends in with a sweep that nobody disturbed.
+
+    python tests/tools/kill_test.py [--kills 100] [--jobs 2] [--seed 0] [--levels 3] [--seeds 4]
+
+A sweep of short trials on the digits (fast engine, every arm) runs once undisturbed. Then the same
+sweep runs in a fresh directory and is killed with SIGKILL, which no process can prepare for:
+
+- the whole process group, at a random moment from start to end,
+- the whole process group, in the moment in which it writes some file,
+- a single worker, while the sweep goes on.
+
+After each kill of the group the same command is given again. When a sweep is through before there
+were enough kills, another fresh directory is taken. In the end, every table of every directory must
+hold what the undisturbed one does, cell for cell, but for times (``wall_s``) and for ``resumed``.
+Exit code 0 means that it does. Linux only (it finds workers in /proc).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+EXPERIMENT = """
+name = "kills"
+
+[model]
+architecture = "mlp_digits"
+
+[pretrain]
+classes = [0, 1, 2, 3, 4]
+epochs = 15
+batch_size = 16
+
+[finetune]
+classes = [5, 6, 7, 8, 9]
+samples_per_class = {samples}
+epochs = 4
+batch_size = 8
+arms = ["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
+
+[analog]
+engine = "fast"
+
+[sweep]
+seeds = {seeds}
+
+[sweep.axes]
+wtn = {levels}
+"""
+TABLES = ("trials.csv", "epochs.csv", "layers.csv")
+NOT_COMPARED = ("wall_s", "resumed")
+
+
+class Sweep:
+    """The sweep command on one folder of runs."""
+
+    def __init__(self, experiment: Path, runs: Path, jobs: int) -> None:
+        self.run = runs / "kills"
+        self.log = runs.with_suffix(".log")
+        self.command = [
+            *(sys.executable, "-m", "analogtl", "sweep", str(experiment), "--runs", str(runs)),
+            *("--jobs", str(jobs), "--quiet"),
+            *("--checkpoint-minutes", "0.002"),  # many checkpoints: many moments to hit
+        ]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(self.command, start_new_session=True, stdout=log, stderr=log)
+
+    def finish(self) -> None:
+        """Give the command until it says that all is done."""
+        for _ in range(5):
+            if self.start().wait() == 0:
+                return
+        raise SystemExit(f"the sweep does not end well: {self.log}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the test; return the exit code."""
+    parser = argparse.ArgumentParser(description="Kill a sweep again and again.")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--levels", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=100, help="training images per class")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments to kill at")
+    parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
+    options = parser.parse_args(arguments)
+    if options.folder is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _test(options, Path(folder))
+    options.folder.mkdir(parents=True, exist_ok=True)
+    return _test(options, options.folder)
+
+
+def _test(options: argparse.Namespace, folder: Path) -> int:
+    dice = random.Random(options.seed)
+    experiment = folder / "kills.toml"
+    levels = [5 * level for level in range(options.levels)]
+    seeds = list(range(options.seeds))
+    text = EXPERIMENT.format(seeds=seeds, levels=levels, samples=options.samples)
+    experiment.write_text(text, encoding="utf-8")
+
+    undisturbed = Sweep(experiment, folder / "undisturbed", options.jobs)
+    began = time.monotonic()
+    process = undisturbed.start()
+    while process.poll() is None and not list(undisturbed.run.glob("trials/*/trial.json")):
+        time.sleep(0.05)
+    window = time.monotonic() - began + 8  # to kill in: the start, and some trials
+    process.wait()
+    undisturbed.finish()
+    length = time.monotonic() - began
+    expected = {name: _rows(undisturbed.run / name) for name in TABLES}
+    trials = [row["trial"] for row in expected["trials.csv"]]
+    print(f"undisturbed: {len(trials)} trials in {length:.0f} s on {options.jobs} workers")
+
+    kills: Counter[str] = Counter()
+    sweeps: list[Sweep] = []
+    starts = 0
+    began = time.monotonic()
+    while kills.total() < options.kills:
+        sweeps.append(Sweep(experiment, folder / f"disturbed-{len(sweeps)}", options.jobs))
+        done = False
+        while not done and kills.total() < options.kills:
+            process = sweeps[-1].start()
+            starts += 1
+            done = _disturb(process, sweeps[-1].run, dice, window, kills, options.kills)
+        sweeps[-1].finish()
+    print(
+        f"killed {kills.total()} times in {time.monotonic() - began:.0f} s: "
+        + ", ".join(f"{count} x {kind}" for kind, count in sorted(kills.items()))
+        + f"; {starts} starts of {len(sweeps)} sweeps"
+    )
+
+    wrong = 0
+    counts: Counter[str] = Counter()
+    for sweep in sweeps:
+        for name in TABLES:
+            rows = _rows(sweep.run / name)
+            counts[f"rows of {name}"] += len(rows)
+            wrong += _compare(sweep.run / name, rows, expected[name])
+        found = [row["trial"] for row in _rows(sweep.run / "trials.csv")]
+        counts["trials"] += len(found)
+        counts["lost"] += len(set(trials) - set(found))
+        counts["doubled"] += len(found) - len(set(found))
+        with open(sweep.run / "trials.csv", newline="", encoding="utf-8") as file:
+            counts["resumed"] += sum(row["resumed"] == "true" for row in csv.DictReader(file))
+        damaged = sweep.run / "damaged"
+        counts["torn files"] += len(list(damaged.iterdir())) if damaged.is_dir() else 0
+    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    print("every table is identical" if not wrong else f"{wrong} tables differ")
+    return 1 if wrong or counts["lost"] or counts["doubled"] or counts["torn files"] else 0
+
+
+def _disturb(
+    process: subprocess.Popen[bytes],
+    run: Path,
+    dice: random.Random,
+    window: float,
+    kills: Counter[str],
+    most: int,
+) -> bool:
+    """Kill a sweep once, or some of its workers before; return whether it ended by itself."""
+    while kills.total() < most:
+        kind = dice.choice(["group", "group", "write", "worker"])
+        end = time.monotonic() + dice.uniform(0, window)
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.005)
+        if kind == "write":
+            end = time.monotonic() + 10
+            while process.poll() is None and time.monotonic() < end and not _writing(run):
+                pass
+        if process.poll() is not None:
+            return True
+        if kind != "worker":
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills["the group" if kind == "group" else "the group while it writes"] += 1
+            return False
+        workers = _workers(process.pid)
+        if workers:
+            os.kill(dice.choice(workers), signal.SIGKILL)
+            kills["one worker"] += 1
+    return process.wait() == 0
+
+
+def _writing(run: Path) -> bool:
+    """Whether some file of the run is half-written this moment."""
+    recent = time.time() - 0.05
+    for place, folders, names in os.walk(run):
+        folders[:] = [name for name in folders if name not in ("logs", ".locks")]
+        for name in names:
+            if name.endswith((".part", ".tmp")):
+                try:
+                    if os.lstat(os.path.join(place, name)).st_mtime > recent:
+                        return True
+                except OSError:
+                    continue
+    return False
+
+
+def _workers(parent: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and b"analogtl.worker" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in NOT_COMPARED} for row in rows]
+
+
+def _compare(table: Path, rows: list[dict[str, str]], expected: list[dict[str, str]]) -> int:
+    """Say where a table differs from what it should be; return 1 if it does."""
+    if rows == expected:
+        return 0
+    print(f"{table}: {len(rows)} rows, expected {len(expected)}")
+    for got, wanted in zip(rows, expected, strict=False):
+        if got != wanted:
+            cells = [
+                f"{k}: {got.get(k)!r}, not {v!r}" for k, v in wanted.items() if got.get(k) != v
+            ]
+            print(f"  {wanted.get('trial')} epoch {wanted.get('epoch')}: {'; '.join(cells)}")
+            break
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
