@@ -161,6 +161,7 @@ class _Sweep:
         self._pretrainings: dict[str, str] = {}  # key of a pretraining -> trial that does it
         self._collected = time.monotonic()
         self._pause = COLLECT_EVERY
+        self._first_problem: str | None = ""  # of the experiment; None once a trial said otherwise
 
     def updates(self, pool: Pool) -> Iterator[Update]:
         folder = self._run.path / "trials"
@@ -266,10 +267,13 @@ class _Sweep:
         if status == "busy":
             self._elsewhere[trial.id] = trial
         elif status == "failed":
+            wrong = bool(row.pop("wrong", False))
             row = self._record_failure(trial, row)
             yield Update("failed", trial.id, row, str(row.get("message", "")))
             self._check_disk()
+            self._check_experiment(str(row.get("message", "")) if wrong else "")
         elif status == "done":
+            self._first_problem = None
             yield Update("done", trial.id, row)
         elif status != "queued":  # by an engine that does not wait
             yield Update("stopped", trial.id, row, str(row.get("message", "")))
@@ -285,6 +289,17 @@ class _Sweep:
             whole = {**runs.trial_row(trial), **row, "status": "failed"}
             self._run.write_trial(trial, whole, [], [])
             return whole
+
+    def _check_experiment(self, problem: str) -> None:
+        """Stop where the experiment itself is wrong: the other trials would fail the same way.
+
+        That is taken for granted once two trials in a row (or the only one) end with the same
+        problem and none has succeeded.
+        """
+        if problem and (problem == self._first_problem or len(self._trials) == 1):
+            raise ExperimentError(problem)
+        if self._first_problem == "":  # before any trial has ended
+            self._first_problem = problem or None
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self._run.path).free

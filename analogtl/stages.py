@@ -354,7 +354,8 @@ def run_trial(
 
     Returns:
         The row of ``trials.csv``. Its status is done, failed (the message says why), busy
-        (another process has the trial) or stopped (the deadline came).
+        (another process has the trial) or stopped (the deadline came). A failed one also says
+        whether the experiment is ``wrong``: data, class, model or setting, not bad luck.
     """
     with run.trial_lock(trial.id, wait=False) as held:
         if not held:
@@ -391,7 +392,8 @@ def run_trial(
             }
             run.write_trial(trial, row, [], [])
             progress.unlink(missing_ok=True)
-            return row
+            # Not a column: the executor stops a sweep whose very experiment is wrong.
+            return {**row, "wrong": isinstance(error, ExperimentError)}
 
 
 def run(

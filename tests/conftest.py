@@ -18,7 +18,15 @@ from analogtl.runs import RunDir  # noqa: E402
 TINY: dict[str, Any] = {
     "name": "tiny",
     "model": {"architecture": "mlp_digits"},
-    "pretrain": {"dataset": "digits", "classes": [0, 1, 2], "epochs": 2, "samples_per_class": 40},
+    "pretrain": {
+        "dataset": "digits",
+        "classes": [0, 1, 2],
+        "epochs": 2,
+        "samples_per_class": 40,
+        "lr": 0.05,
+    },
+    # So fine that some cells move in a few dozen steps.
+    "analog": {"granularity_per_token": 0.2},
     "finetune": {
         "dataset": "digits",
         "classes": [3, 4, 5],

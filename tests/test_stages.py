@@ -58,7 +58,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_trained_again(tiny, run_dir):
 def test_convert_reports_layers_and_both_errors(tiny, run_dir):
     _, conversion = result(stages.convert(tiny(), run_dir, seed=0))
     assert conversion.engine == "fast"
-    assert 0 <= conversion.error_digital <= conversion.error_analog <= 100
+    assert 0 <= conversion.error_digital < 50  # it has learnt, and programming spares it
+    assert 0 <= conversion.error_analog < 50
     table = records.read_rows(run_dir.path / "convert" / "layers.csv")
     assert [row["layer"] for row in table] == [row["layer"] for row in conversion.layers]
 
@@ -206,10 +207,10 @@ def test_tables_of_a_run_hold_every_trial_once(tiny, run_dir):
 
 
 def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
-    trial = trial_of(tiny(), "digital-tl")
+    trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
     steps = iter(range(10_000))
     with pytest.raises(RunError):
-        result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 25)))
+        result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 5)))
     state = run_dir.trial_path(trial.id) / "resume" / "state.json"
     content = json.loads(state.read_text())
     content["sha256"] = "0" * 64
@@ -223,3 +224,16 @@ def test_denormals_are_flushed():
     stages.prepare_torch()
     tiny_number = torch.tensor(1e-40) * 1.0
     assert float(tiny_number) == 0.0
+
+
+def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir):
+    from analogtl.executor import run_trials
+
+    experiment = tiny(finetune={"classes": ["zero", "eleven"]}, sweep={"seeds": [0, 1, 2]})
+    trials = trials_of(experiment, sweep=False)
+    run_dir.create(experiment, trials)
+    updates = []
+    with pytest.raises(ExperimentError, match="eleven"):
+        for update in run_trials(experiment, trials, run_dir):
+            updates.append(update)
+    assert [u.kind for u in updates].count("failed") == 2
