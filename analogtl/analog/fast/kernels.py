@@ -9,11 +9,11 @@ by pulse, with one column at a time in one piece of memory.
 Layouts, float32 unless said otherwise. Rows come in groups of ``LANES``; G groups, padded with
 cells that nothing moves:
 
-``fast`` [in, G, 8, LANES]: a cell of A: persistent weight, apparent weight, buffer H, reference,
+``fast`` [in, G * 8 * LANES]: a cell of A: persistent weight, apparent weight, buffer H, reference,
     upper and lower bound, step up, step down.
-``slow`` [in, G, 6, LANES]: a cell of C: persistent weight, reference, bounds, steps.
+``slow`` [in, G * 6 * LANES]: a cell of C: persistent weight, reference, bounds, steps.
 ``weight`` [in, G * LANES]: C's apparent weights, those of the forward pass.
-``means`` [in, G, 2, LANES]: running and past mean of the reads (AGAD; else of length 1).
+``means`` [in, G * 2 * LANES]: running and past mean of the reads (AGAD; else of length 1).
 ``x_bits`` [slots / 32, 2, in] (uint32): pulses and signs of the columns, a bit per slot.
 ``d_bits`` [G, slots, 2 * BLOCKS] (uint16): pulses and signs of the rows, a bit per row.
 ``start`` [in] (int64): the first slot not yet applied to a column.
@@ -49,16 +49,17 @@ from analogtl.analog.fast.random import (
 )
 from analogtl.analog.fast.simd import (
     BLOCKS,
+    INCREMENT,
     LANES,
+    MULTIPLIER,
+    POOL_BITS,
+    POOL_SIZE,
     apply_additive,
     apply_multiplicative,
     draw_rows,
     trailing_zeros,
 )
 
-POOL_BITS = 14
-PIECE = 128  # slots applied with consecutive numbers of the pool
-POOL_SIZE = (1 << POOL_BITS) + PIECE * LANES
 BLOCK = 1024  # vectors whose bits are made before their columns are read
 
 # fields of ``fast`` and of ``slow``, in multiples of LANES
@@ -69,8 +70,10 @@ UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
 # fields of ``averages``
 M_X, M_D, COUNT_LR = range(3)
 
+# the same as unsigned positions
+_APPARENT, _BUFFER, _REFERENCE = (np.uint64(field * LANES) for field in range(1, 4))
 _SHIFT = np.uint64(64 - POOL_BITS)
-_MULTIPLIER, _INCREMENT = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
+_MULTIPLIER, _INCREMENT = np.uint64(MULTIPLIER), np.uint64(INCREMENT)
 
 
 class Spec(NamedTuple):
@@ -230,58 +233,96 @@ def column_slots(x_bits, column, start, end, chopped, slots, turns):
 
 
 @njit(cache=True)
-def pulse_group(cells, d_bits, group, slots, turns, n, mult_noise, gains, floats, moved, rng):
-    """Apply ``n`` slots to one group of a column of A: its new absolute weights are in ``floats``.
-
-    ``cells`` [8 * LANES]; ``moved`` [LANES] (int32) is -1 where a pulse came. Returns ``rng``.
-    """
-    zero, one = np.float32(0.0), np.float32(1.0)
-    base = zero if mult_noise else one
-    for i in range(LANES):
-        top, bottom = cells[W_MAX * LANES + i], cells[W_MIN * LANES + i]
-        up, down = cells[STEP_UP * LANES + i], cells[STEP_DOWN * LANES + i]
-        slope_up = up / (top if top > zero else one)
-        slope_down = down / (bottom if bottom < zero else one)
-        floats[i] = cells[PERSISTENT * LANES + i] + cells[REFERENCE * LANES + i]
-        floats[LANES + i] = base - (slope_up if top > zero else zero)
-        floats[2 * LANES + i] = up
-        floats[3 * LANES + i] = base + (slope_down if bottom < zero else zero)
-        floats[4 * LANES + i] = -down
-        floats[5 * LANES + i] = bottom
-        floats[6 * LANES + i] = top
-        moved[i] = np.int32(0)
-    first = group * d_bits.shape[1] * d_bits.shape[2]
-    seen = moved
-    for m in range(0, n, PIECE):
-        length = min(PIECE, n - m)
-        rng = rng * _MULTIPLIER + _INCREMENT
-        offset = np.int64(rng >> _SHIFT)
-        if mult_noise:
-            apply_multiplicative(
-                d_bits, first, slots[m:], turns[m:], length, floats, moved[LANES:], gains, offset
-            )
-        else:
-            apply_additive(
-                d_bits, first, slots[m:], turns[m:], length, floats, moved[LANES:], gains, offset
-            )
-        for i in range(LANES):
-            seen[i] = np.int32(seen[i] | moved[LANES + i])
-    return rng
+def chop_period(spec):
+    """The number of reads after which a regular chopper turns."""
+    if spec.in_chop_prob > np.float32(0.0):
+        return max(math.ceil(np.float32(np.float32(1.0) / spec.in_chop_prob)), 2)
+    return 2
 
 
 @njit(cache=True)
-def settle_group(cells, write_noise, normals, floats, moved, rng):
-    """Store a group's weights after its pulses: persistent, and apparent with new write noise."""
-    rng = rng * _MULTIPLIER + _INCREMENT
-    noise = normals[np.int64(rng >> _SHIFT) :]
-    for i in range(LANES):
-        w = floats[i] - cells[REFERENCE * LANES + i]
-        noisy = w + write_noise * noise[i]
-        came = moved[i] != np.int32(0)
-        old, seen = cells[PERSISTENT * LANES + i], cells[APPARENT * LANES + i]
-        cells[PERSISTENT * LANES + i] = w if came else old
-        cells[APPARENT * LANES + i] = noisy if came else seen
-    return rng
+def visit_column(
+    cells, means, d_bits, slots, turns, n, reading, factor, out_chop, was_switched, spec, gains,
+    normals, floats, moved, steps, rng,
+):  # fmt: skip
+    """Bring one column of A to now and, if ``reading``, read it into its buffer H.
+
+    ``cells`` [G * 8 * LANES] and ``means`` [G * 2 * LANES] are the column's; ``slots`` and
+    ``turns`` list its ``n`` pulses; ``factor`` is the scale of the read, with the sign of the
+    column's chopper.
+    ``steps`` [rows] receives the signed number of pulses for each row of C. Returns the largest of
+    these numbers and ``rng``.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    limit = np.float32(spec.transfer_bl)
+    keep = spec.momentum
+    subtract = np.float32(one - (keep if spec.dynamic else min(max(keep, zero), one)))
+    subtract = np.float32(subtract * spec.threshold)
+    cap = np.float32(limit * spec.buffer_cap)
+    tail = min(np.float32(spec.tail_weightening / np.float32(chop_period(spec))), one)
+    most = zero
+    for group in range(d_bits.shape[0]):
+        # Unsigned positions: numba then skips the check for negative ones, and the loops vectorise.
+        c = np.uint64(group * 8 * LANES)
+        row = np.uint64(group * LANES)
+        first = group * d_bits.shape[1] * d_bits.shape[2]
+        if spec.fast_mult_noise:
+            rng = apply_multiplicative(
+                d_bits, first, slots, turns, n, cells, c, floats, moved, gains, rng
+            )
+        else:
+            rng = apply_additive(
+                d_bits, first, slots, turns, n, cells, c, floats, moved, gains, rng
+            )
+        rng = rng * _MULTIPLIER + _INCREMENT
+        written = np.uint64(rng >> _SHIFT)
+        rng = rng * _MULTIPLIER + _INCREMENT
+        read = np.uint64(rng >> _SHIFT)
+        for i in range(LANES):
+            u = c + np.uint64(i)
+            w = floats[i] - cells[u + _REFERENCE]
+            noisy = w + spec.fast_write_noise * normals[written + np.uint64(i)]
+            came = moved[i] != np.int32(0)
+            old, seen = cells[u], cells[u + _APPARENT]
+            seen = noisy if came else seen
+            cells[u] = w if came else old
+            cells[u + _APPARENT] = seen
+            y = seen * spec.read_input + spec.read_noise * normals[read + np.uint64(i)]
+            if spec.read_res > zero:
+                y = np.float32(np.rint(y / spec.read_res)) * spec.read_res
+            y = min(max(y, -spec.read_bound), spec.read_bound)
+            floats[i] = y * spec.read_scale
+        if not reading:
+            continue
+        if spec.dynamic:
+            m = np.uint64(group * 2 * LANES)
+            for i in range(LANES):
+                u = m + np.uint64(i)
+                y = floats[i]
+                mean = means[u]
+                past = mean if was_switched else means[u + np.uint64(LANES)]
+                means[u + np.uint64(LANES)] = past
+                means[u] = mean * (one - tail) + y * tail
+                floats[i] = y - past
+        for i in range(LANES):
+            u = c + np.uint64(i)
+            change = floats[i] * factor * out_chop[row + np.uint64(i)]
+            h = change + (zero if spec.no_buffer else cells[u + _BUFFER])
+            k = np.float32(np.trunc(h / spec.threshold))
+            k = min(max(k, -limit), limit)
+            less = h - subtract * k
+            if cap > zero:
+                less = min(max(less, -cap), cap)
+            after = h * keep if spec.forget_buffer else less
+            cells[u + _BUFFER] = after if k != zero else h
+            steps[row + np.uint64(i)] = k
+            floats[i] = k
+        largest = np.int32(0)
+        for i in range(LANES):
+            bits = np.int32(np.float32(floats[i]).view(np.int32) & np.int32(0x7FFFFFFF))
+            largest = max(largest, bits)
+        most = max(most, np.int32(largest).view(np.float32))
+    return most, rng
 
 
 @njit(cache=True)
@@ -300,12 +341,11 @@ def write_column(cells, weight, steps, most, spec, normals, rng, train):
         n = steps[row]
         if n == zero:
             continue
-        c = cells[row // LANES]
-        i = row % LANES
+        c = cells[row // LANES * 6 * LANES + row % LANES :]
         p = abs(n) * a
-        top, bottom = c[C_MAX * LANES + i], c[C_MIN * LANES + i]
-        reference = c[C_REFERENCE * LANES + i]
-        w = c[C_PERSISTENT * LANES + i] + reference
+        top, bottom = c[C_MAX * LANES], c[C_MIN * LANES]
+        reference = c[C_REFERENCE * LANES]
+        w = c[C_PERSISTENT * LANES] + reference
         moved = False
         for k in range(bl):
             if train[k] == 0:
@@ -317,10 +357,10 @@ def write_column(cells, weight, steps, most, spec, normals, rng, train):
             rng = mix64(rng)
             xi = normals[np.int64(rng >> _SHIFT)] * spec.slow_dw_min_std
             if n > zero:
-                step = c[C_UP * LANES + i]
+                step = c[C_UP * LANES]
                 slope = -step / top if top > zero else zero
             else:
-                step = -c[C_DOWN * LANES + i]
+                step = -c[C_DOWN * LANES]
                 slope = -step / bottom if bottom < zero else zero
             change = slope * w + step
             w += change + xi * (change if spec.slow_mult_noise else step)
@@ -328,76 +368,11 @@ def write_column(cells, weight, steps, most, spec, normals, rng, train):
             moved = True
         if moved:
             w -= reference
-            c[C_PERSISTENT * LANES + i] = w
+            c[C_PERSISTENT * LANES] = w
             if spec.slow_write_noise > zero:
                 rng = mix64(rng)
                 w += spec.slow_write_noise * normals[np.int64(rng >> _SHIFT)]
             weight[row] = w
-    return rng
-
-
-@njit(cache=True)
-def chop_period(spec):
-    """The number of reads after which a regular chopper turns."""
-    if spec.in_chop_prob > np.float32(0.0):
-        return max(math.ceil(np.float32(np.float32(1.0) / spec.in_chop_prob)), 2)
-    return 2
-
-
-@njit(cache=True)
-def read_column(
-    cells, weight, slow, means, d_bits, slots, turns, n, in_chop, out_chop, was_switched, lr_scale,
-    sweep, spec, gains, normals, floats, moved, steps, train, rng,
-):  # fmt: skip
-    """Bring one column of A to now, read it into the buffer H, and write its pulses onto C."""
-    zero, one = np.float32(0.0), np.float32(1.0)
-    limit = np.float32(spec.transfer_bl)
-    keep = spec.momentum
-    subtract = np.float32(one - (keep if spec.dynamic else min(max(keep, zero), one)))
-    subtract = np.float32(subtract * spec.threshold)
-    cap = np.float32(limit * spec.buffer_cap)
-    period = chop_period(spec)
-    tail = min(np.float32(spec.tail_weightening / np.float32(period)), one)
-    factor = -lr_scale if in_chop else lr_scale
-    most = zero
-    for group in range(cells.shape[0]):
-        c = cells[group]
-        rng = pulse_group(
-            c, d_bits, group, slots, turns, n, spec.fast_mult_noise, gains, floats, moved, rng
-        )
-        rng = settle_group(c, spec.fast_write_noise, normals, floats, moved, rng)
-        rng = rng * _MULTIPLIER + _INCREMENT
-        noise = normals[np.int64(rng >> _SHIFT) :]
-        for i in range(LANES):
-            y = c[APPARENT * LANES + i] * spec.read_input + spec.read_noise * noise[i]
-            if spec.read_res > zero:
-                y = np.float32(np.rint(y / spec.read_res)) * spec.read_res
-            y = min(max(y, -spec.read_bound), spec.read_bound)
-            floats[i] = y * spec.read_scale
-        if spec.dynamic:
-            mean = means[group]
-            for i in range(LANES):
-                y = floats[i]
-                past = mean[i] if was_switched else mean[LANES + i]
-                mean[LANES + i] = past
-                mean[i] = mean[i] * (one - tail) + y * tail
-                floats[i] = y - past
-        signs = out_chop[group * LANES : (group + 1) * LANES]
-        counted = steps[group * LANES : (group + 1) * LANES]
-        for i in range(LANES):
-            change = floats[i] * factor * signs[i]
-            h = change + (zero if spec.no_buffer else c[BUFFER * LANES + i])
-            k = np.float32(np.trunc(h / spec.threshold))
-            k = min(max(k, -limit), limit)
-            less = h - subtract * k
-            if cap > zero:
-                less = min(max(less, -cap), cap)
-            after = h * keep if spec.forget_buffer else less
-            c[BUFFER * LANES + i] = after if k != zero else h
-            counted[i] = k
-        most = max(most, abs_max(counted))
-    if most > zero and (not spec.dynamic or sweep > period):
-        rng = write_column(slow, weight, steps, most, spec, normals, rng, train)
     return rng
 
 
@@ -408,8 +383,8 @@ def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
     normals = np.empty(POOL_SIZE, np.float32)
     fill_normals(normals, stream(seed, purpose, counts[POOLS]))
     gains = np.float32(1.0) + spec.fast_dw_min_std * normals
-    floats = np.empty(7 * LANES, np.float32)
-    moved = np.empty(2 * LANES, np.int32)
+    floats = np.empty(LANES, np.float32)
+    moved = np.empty(LANES, np.int32)
     slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
     for column in range(fast.shape[0]):
         n = column_slots(
@@ -418,13 +393,11 @@ def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
         start[column] = counts[SLOT]
         if n == 0:
             continue
-        rng = stream(seed, purpose, (counts[SLOT] << 16) + column)
-        for group in range(fast.shape[1]):
-            c = fast[column, group]
-            rng = pulse_group(
-                c, d_bits, group, slots, turns, n, spec.fast_mult_noise, gains, floats, moved, rng
-            )
-            rng = settle_group(c, spec.fast_write_noise, normals, floats, moved, rng)
+        visit_column(
+            fast[column], floats, d_bits, slots, turns, n, False, np.float32(0.0), floats, False,
+            spec, gains, normals, floats, moved, floats,
+            stream(seed, purpose, (counts[SLOT] << 16) + column),
+        )  # fmt: skip
 
 
 @njit(cache=True)
@@ -470,7 +443,7 @@ def update(
     """The update of one call: vectors ``x`` [N, in] and ``d`` [N, out], in their order."""
     zero, one = np.float32(0.0), np.float32(1.0)
     n_vectors, in_size, out_size = x.shape[0], x.shape[1], d.shape[1]
-    groups, rows = fast.shape[1], fast.shape[1] * LANES
+    groups, rows = d_bits.shape[0], d_bits.shape[0] * LANES
     size = x_bits.shape[0] * 32
     stride = size * 2 * BLOCKS
     tau = np.float32(np.float32(one - spec.auto_momentum) / np.float32(n_vectors))
@@ -482,7 +455,7 @@ def update(
     period = chop_period(spec)
 
     normals, gains = np.empty(POOL_SIZE, np.float32), np.empty(POOL_SIZE, np.float32)
-    floats, moved = np.empty(7 * LANES, np.float32), np.empty(2 * LANES, np.int32)
+    floats, moved = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
     slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
     steps = np.empty(rows, np.float32)
     train = np.empty(max(spec.transfer_bl, math.ceil(spec.step), 1), np.uint8)
@@ -580,12 +553,15 @@ def update(
                 if spec.dynamic and spec.correct_accumulation:
                     sample = np.float32(total % period + 1)
                     scale = np.float32(scale / min(sample, np.float32(one / spec.fast_granularity)))
-                read_column(
-                    fast[column], weight[column], slow[column], means[column % means.shape[0]],
-                    d_bits, slots, turns, n, chopped, chop_history[done], switched[column] != 0,
-                    scale, total, spec, gains, normals, floats, moved, steps, train,
-                    stream(seed, READ, counts[READS] + f),
+                most, rng = visit_column(
+                    fast[column], means[column % means.shape[0]], d_bits, slots, turns, n, True,
+                    -scale if chopped else scale, chop_history[done], switched[column] != 0, spec,
+                    gains, normals, floats, moved, steps, stream(seed, READ, counts[READS] + f),
                 )  # fmt: skip
+                if most > zero and (not spec.dynamic or total > period):
+                    write_column(
+                        slow[column], weight[column], steps, most, spec, normals, rng, train
+                    )
                 start[column] = event_slot[f]
                 turn_now = total % period + 1 == period and (
                     spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random)

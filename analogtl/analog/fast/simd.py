@@ -20,9 +20,13 @@ WIDTH = 16
 BLOCKS = 3
 LANES = WIDTH * BLOCKS
 
+POOL_BITS = 14
+PIECE = 128  # slots that take consecutive numbers of the pool
+POOL_SIZE = (1 << POOL_BITS) + PIECE * LANES
+MULTIPLIER, INCREMENT = 6364136223846793005, 1442695040888963407  # of the generator of positions
+
 _F32, _I64, _I32, _I16, _I1 = ir.FloatType(), *(ir.IntType(n) for n in (64, 32, 16, 1))
 _VF, _VI, _VB = (ir.VectorType(t, WIDTH) for t in (_F32, _I32, _I1))
-_FUSE = ("contract",)  # a multiplication and an addition may become one instruction
 
 
 def _splat(b: Any, value: Any, vector: Any) -> Any:
@@ -49,6 +53,11 @@ def _load(b: Any, pointer: Any, index: Any) -> Any:
 def _store(b: Any, vector: Any, pointer: Any, index: Any) -> None:
     place = b.bitcast(b.gep(pointer, [index]), vector.type.as_pointer())
     b.store(vector, place).align = 4
+
+
+def _fused(b: Any, x: Any, y: Any, z: Any) -> Any:
+    """``x * y + z``, as one instruction where the processor has it."""
+    return b.fadd(b.fmul(x, y, flags=["contract"]), z, flags=["contract"])
 
 
 def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
@@ -83,54 +92,78 @@ def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
 
 def _make_apply_pulses(multiplicative: bool) -> Any:
     @intrinsic
-    def apply_pulses(typing, bits, first, slots, turns, n, floats, moved, gains, offset):
-        signature = types.none(
-            bits, types.int64, slots, turns, types.int64, floats, moved, gains, types.int64
-        )
+    def apply_pulses(typing, bits, first, slots, turns, n, cells, base, weights, moved, gains, rng):
+        signature = types.uint64(
+            bits, types.int64, slots, turns, types.int64, cells, types.uint64, weights, moved,
+            gains, types.uint64,
+        )  # fmt: skip
 
         def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            bit_p, slot_p, turn_p, float_p, moved_p, gain_p = (
-                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 3, 5, 6, 7)
+            bit_p, slot_p, turn_p, cell_p, weight_p, moved_p, gain_p = (
+                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 3, 5, 7, 8, 9)
             )
-            first, n, offset = args[1], args[4], args[8]
-            v, slope_up, step_up, slope_down, step_down, low, high = (
-                [_load(b, float_p, _int(LANES * f + WIDTH * q)) for q in range(BLOCKS)]
-                for f in range(7)
-            )
+            first, n, base, rng = args[1], args[4], args[6], args[10]
+            zero, one = (ir.Constant(_VF, [x] * WIDTH) for x in (0.0, 1.0))
+            w, slope_up, step_up, slope_down, step_down, low, high = ([] for _ in range(7))
+            for q in range(BLOCKS):
+                weight, reference, top, bottom, up, down = (
+                    _load(b, cell_p, b.add(base, _int(LANES * field + WIDTH * q)))
+                    for field in (0, 3, 4, 5, 6, 7)
+                )
+                fall = b.select(b.fcmp_ordered(">", top, zero), b.fdiv(up, top), zero)
+                rise = b.select(b.fcmp_ordered("<", bottom, zero), b.fdiv(down, bottom), zero)
+                start = zero if multiplicative else one
+                w.append(b.fadd(weight, reference))
+                slope_up.append(b.fsub(start, fall))
+                slope_down.append(b.fadd(start, rise))
+                step_up.append(up)
+                step_down.append(b.fsub(zero, down))
+                low.append(bottom)
+                high.append(top)
 
-            def pulse(m: Any, carried: list[Any]) -> list[Any]:
+            def pulse(entry: Any, gain: Any, carried: list[Any]) -> list[Any]:
                 weights, seen = carried[:BLOCKS], carried[BLOCKS:]
-                slot, turn = b.load(b.gep(slot_p, [m])), b.load(b.gep(turn_p, [m]))
+                slot, turn = b.load(b.gep(slot_p, [entry])), b.load(b.gep(turn_p, [entry]))
                 word = b.gep(bit_p, [b.add(first, b.mul(slot, _int(2 * BLOCKS)))])
-                gain = b.add(offset, b.mul(m, _int(LANES)))
                 new, new_seen = [], []
                 for q in range(BLOCKS):
                     coincide = b.load(b.gep(word, [_int(q)]))
-                    up = b.xor(b.load(b.gep(word, [_int(BLOCKS + q)])), turn)
-                    on, up = b.bitcast(coincide, _VB), b.bitcast(up, _VB)
-                    slope = b.select(up, slope_up[q], slope_down[q])
-                    step = b.select(up, step_up[q], step_down[q])
+                    is_up = b.xor(b.load(b.gep(word, [_int(BLOCKS + q)])), turn)
+                    on, is_up = b.bitcast(coincide, _VB), b.bitcast(is_up, _VB)
+                    slope = b.select(is_up, slope_up[q], slope_down[q])
+                    step = b.select(is_up, step_up[q], step_down[q])
                     noisy = _load(b, gain_p, b.add(gain, _int(WIDTH * q)))
                     if multiplicative:  # slope is that of the change
-                        change = b.fadd(b.fmul(slope, weights[q], _FUSE), step, _FUSE)
-                        w = b.fadd(b.fmul(change, noisy, _FUSE), weights[q], _FUSE)
+                        v = _fused(b, _fused(b, slope, weights[q], step), noisy, weights[q])
                     else:  # slope is that of the new weight
-                        w = b.fadd(
-                            b.fmul(slope, weights[q], _FUSE), b.fmul(step, noisy, _FUSE), _FUSE
-                        )
-                    w = b.select(b.fcmp_ordered(">", w, low[q]), w, low[q])
-                    w = b.select(b.fcmp_ordered("<", w, high[q]), w, high[q])
-                    new.append(b.select(on, w, weights[q]))
+                        v = _fused(b, slope, weights[q], b.fmul(step, noisy))
+                    v = b.select(b.fcmp_ordered(">", v, low[q]), v, low[q])
+                    v = b.select(b.fcmp_ordered("<", v, high[q]), v, high[q])
+                    new.append(b.select(on, v, weights[q]))
                     new_seen.append(b.or_(seen[q], coincide))
                 return new + new_seen
 
+            def piece(p: Any, carried: list[Any]) -> list[Any]:
+                rng = b.add(b.mul(carried[-1], _int(MULTIPLIER)), _int(INCREMENT))
+                offset = b.lshr(rng, _int(64 - POOL_BITS))
+                begin = b.mul(p, _int(PIECE))
+                left = b.sub(n, begin)
+                length = b.select(b.icmp_signed("<", left, _int(PIECE)), left, _int(PIECE))
+
+                def step(m: Any, carried: list[Any]) -> list[Any]:
+                    gain = b.add(offset, b.mul(m, _int(LANES)))
+                    return pulse(b.add(begin, m), gain, carried)
+
+                return [*_loop(b, length, carried[:-1], step), rng]
+
+            pieces = b.sdiv(b.add(n, _int(PIECE - 1)), _int(PIECE))
             nothing = [ir.Constant(_I16, 0)] * BLOCKS
-            done = _loop(b, n, v + nothing, pulse)
+            done = _loop(b, pieces, [*w, *nothing, rng], piece)
             for q in range(BLOCKS):
-                _store(b, done[q], float_p, _int(WIDTH * q))
+                _store(b, done[q], weight_p, _int(WIDTH * q))
                 lanes = b.sext(b.bitcast(done[BLOCKS + q], _VB), _VI)
                 _store(b, lanes, moved_p, _int(WIDTH * q))
-            return context.get_dummy_value()
+            return done[-1]
 
         return signature, generate
 
@@ -139,14 +172,14 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
 
 apply_additive = _make_apply_pulses(multiplicative=False)
 apply_multiplicative = _make_apply_pulses(multiplicative=True)
-"""Apply a list of slots to one group of one column of A.
+"""Apply a list of slots to one group of one column of A; returns the new state of ``rng``.
 
-``bits`` [groups, slots, 2 * BLOCKS] (uint16): coincidence bits and sign bits of the rows;
-``first``: where the group begins in it, in elements; ``slots`` [n] (int64), ``turns`` [n] (uint16,
-0 or 0xFFFF: turn the signs over); ``n``: their number; ``floats`` [7 * LANES] (float32): weight,
-slope and step up, slope and step down, lower and upper bound, of which the weight is changed;
-``moved`` [LANES] (int32): set to -1 where a pulse came, else to 0; ``gains`` (float32) from
-``offset`` on: 1 + noise, one per slot and row.
+``bits`` [groups, slots, 2 * BLOCKS] (uint16): pulse bits and sign bits of the rows; ``first``: the
+first element of the group in it; ``slots`` (int64), ``turns`` (uint16; 0xFFFF turns the directions
+over): a list of ``n`` slots; ``cells`` (float32): the column's cells, of which the group's begin at
+element ``base``, in the order of the fields in ``kernels.py``; they are only read. ``weights``
+[LANES] receives the new absolute weights, ``moved`` [LANES] (int32) -1 where a pulse came, else 0.
+``gains`` (float32): 1 + noise; every ``PIECE`` slots take a run of it that begins at random.
 """
 
 

@@ -75,10 +75,10 @@ class FastSimulatorTile(SimulatorTile):
         while slots < 2 * max(x_size, 2 * self.spec.desired_bl) + 512:
             slots *= 2
         agad = x_size if self.spec.dynamic else 1
-        self.fast = np.zeros((x_size, groups, 8 * k.LANES), np.float32)
-        self.slow = np.zeros((x_size, groups, 6 * k.LANES), np.float32)
+        self.fast = np.zeros((x_size, groups * 8 * k.LANES), np.float32)
+        self.slow = np.zeros((x_size, groups * 6 * k.LANES), np.float32)
         self.weight = np.zeros((x_size, rows), np.float32)
-        self.means = np.zeros((agad, groups, 2 * k.LANES), np.float32)
+        self.means = np.zeros((agad, groups * 2 * k.LANES), np.float32)
         self.x_bits = np.zeros((slots // 32, 2, x_size), np.uint32)
         self.d_bits = np.zeros((groups, slots, 2 * k.BLOCKS), np.uint16)
         self.start = np.zeros(x_size, np.int64)
@@ -124,18 +124,20 @@ class FastSimulatorTile(SimulatorTile):
                 self._put(self.fast if n == 0 else self.slow, first + i, cells[:, i])
             self.reset_bias[n] = cells[:, 5]
 
+    def _field(self, cells: np.ndarray, field: int) -> np.ndarray:
+        """One field of the cells in place, ``[x_size, groups, LANES]``."""
+        grouped = cells.reshape(self.x_size, self.d_bits.shape[0], -1, k.LANES)
+        return grouped[:, :, field]
+
     def _get(self, cells: np.ndarray, field: int) -> np.ndarray:
         """One field of the cells as a copy ``[x_size, d_size]``."""
-        part = cells[:, :, field * k.LANES : (field + 1) * k.LANES]
-        return part.reshape(self.x_size, -1)[:, : self.d_size]
+        return self._field(cells, field).reshape(self.x_size, -1)[:, : self.d_size]
 
     def _put(self, cells: np.ndarray, field: int, values: np.ndarray | float) -> None:
         """Set one field of the cells from ``[x_size, d_size]`` or one number."""
-        padded = np.zeros((self.x_size, cells.shape[1] * k.LANES), np.float32)
+        padded = np.zeros((self.x_size, self.weight.shape[1]), np.float32)
         padded[:, : self.d_size] = values
-        cells[:, :, field * k.LANES : (field + 1) * k.LANES] = padded.reshape(
-            self.x_size, -1, k.LANES
-        )
+        self._field(cells, field)[...] = padded.reshape(self.x_size, -1, k.LANES)
 
     # -- forward, backward, update ----------------------------------------------------------------
 
