@@ -1,0 +1,130 @@
+"""A Slurm of one machine, for tests: `sbatch`, `srun`, `sacct`, `scontrol` and `scancel`.
+
+Put its folder of commands on the PATH (`install`). The tasks of an array run as processes, all at
+once; the options of each submission are kept in ``submissions.jsonl``. It knows just what submitit
+asks of a Slurm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+COMMANDS = ("sbatch", "srun", "sacct", "scontrol", "scancel")
+
+
+def install(folder: Path) -> Path:
+    """Write the commands into a folder; return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in COMMANDS:
+        script = folder / name
+        script.write_text(
+            f"#!/bin/sh\nFAKE_SLURM={shlex.quote(str(folder))} exec {shlex.quote(sys.executable)} "
+            f'{shlex.quote(__file__)} {name} "$@"\n'
+        )
+        script.chmod(0o755)
+    return folder
+
+
+def submissions(folder: Path) -> list[dict[str, str]]:
+    """The options of each call of sbatch."""
+    file = folder / "submissions.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def sbatch(folder: Path, script: Path) -> None:
+    options = dict(
+        re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), flags=re.MULTILINE)
+    )
+    job = 1000 + len(submissions(folder))
+    with open(folder / "submissions.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(options) + "\n")
+    kept = folder / f"{job}.sh"
+    kept.write_text(script.read_text())
+    array = re.match(r"(\d+)-(\d+)", options.get("array", ""))
+    tasks = range(int(array[1]), int(array[2]) + 1) if array else [0]
+    if "dependency" not in options:  # what depends on others is never run here
+        for task in tasks:
+            launch(folder, f"{job}_{task}" if array else str(job))
+    print(f"Submitted batch job {job}")
+
+
+def launch(folder: Path, job_id: str) -> None:
+    """Run one task, in the background."""
+    job, _, task = job_id.partition("_")
+    script = folder / f"{job}.sh"
+    options = dict(
+        re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), flags=re.MULTILINE)
+    )
+    out = options["output"].strip("'\"").replace("%A", job).replace("%a", task).replace("%j", job)
+    env = {**os.environ, "SLURM_JOB_ID": job, "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1"}
+    env |= {"SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    env |= {"SLURM_JOB_NODELIST": "localhost", "FAKE_SLURM_JOB": job_id}
+    if task:
+        env |= {"SLURM_ARRAY_JOB_ID": job, "SLURM_ARRAY_TASK_ID": task}
+    with open(out, "ab") as log:
+        process = subprocess.Popen(
+            ["/bin/bash", str(script)], env=env, stdout=log, stderr=log, start_new_session=True
+        )
+    (folder / f"{job_id}.pid").write_text(str(process.pid))
+
+
+def srun(folder: Path, words: list[str]) -> None:
+    """Run what comes after the options, into the files that they name."""
+    out = ""
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        if word.startswith("--output"):
+            out = word.partition("=")[2] or words.pop(0)
+        elif word.startswith("--error") and "=" not in word:
+            words.pop(0)
+    job, _, task = os.environ["FAKE_SLURM_JOB"].partition("_")
+    for name, value in (("%A", job), ("%a", task), ("%j", job), ("%t", "0")):
+        out = out.replace(name, value)
+    with open(out or os.devnull, "ab") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log)
+    (folder / f"{os.environ['FAKE_SLURM_JOB']}.pid").write_text(str(process.pid))
+    sys.exit(process.wait())
+
+
+def sacct(folder: Path, words: list[str]) -> None:
+    print("JobID|State|NodeList")
+    for file in sorted(folder.glob("*.pid")):
+        print(f"{file.stem}|{'RUNNING' if _alive(int(file.read_text())) else 'COMPLETED'}|here")
+
+
+def scancel(folder: Path, words: list[str]) -> None:
+    """Send a signal (``scancel JOB --signal NAME``)."""
+    name = words[words.index("--signal") + 1].removeprefix("SIG")
+    subprocess.run(["kill", f"-{name}", (folder / f"{words[0]}.pid").read_text()], check=True)
+
+
+def scontrol(folder: Path, words: list[str]) -> None:
+    """``scontrol requeue JOB``: the task starts anew when the one that asked has ended."""
+    if words[0] == "requeue":
+        launch(folder, words[1])
+        with open(folder / "requeued", "a", encoding="utf-8") as file:
+            file.write(words[1] + "\n")
+
+
+def _alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+if __name__ == "__main__":
+    here, given = Path(os.environ["FAKE_SLURM"]), sys.argv[2:]
+    if sys.argv[1] == "sbatch":
+        sbatch(here, Path(given[-1]))
+    else:
+        {"srun": srun, "sacct": sacct, "scontrol": scontrol, "scancel": scancel}[sys.argv[1]](
+            here, given
+        )
