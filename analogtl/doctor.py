@@ -58,7 +58,7 @@ def is_mismatch(error: BaseException) -> bool:
 
 def looks_like_mismatch(message: str) -> bool:
     """Whether a message is what a wrong pair of torch and aihwkit ends in."""
-    signs = ("undefined symbol", "Invalid weights dimensions", "TileError", "rpu_base")
+    signs = ("undefined symbol", "Invalid weights dimensions", "rpu_base")
     no_module = "No module named 'aihwkit" in message or "No module named 'torch" in message
     return no_module or any(sign in message for sign in signs)
 
@@ -282,8 +282,8 @@ def _run_probe() -> None:
     _tell(
         torch=torch.__version__,
         torch_threads=torch.get_num_threads(),
-        cuda=bool(torch.cuda.is_available()),  # type: ignore[no-untyped-call]
-        blas="MKL" if torch.backends.mkl.is_available() else "OpenBLAS",
+        cuda=bool(torch.cuda.is_available()),
+        blas="MKL" if torch.backends.mkl.is_available() else "OpenBLAS",  # type: ignore[no-untyped-call]
     )
     from aihwkit.simulator.rpu_base import cuda
 

@@ -302,7 +302,7 @@ def find_tables(name: str, where: str | Path) -> list[Path]:
         return [path] if path.name == name else []
     if (path / name).is_file():
         return [path / name]
-    skipped = {"trials", "pretrain", "pretrained", "report"}
+    skipped = {"trials", "pretrain", "pretrained", "report", "replaced", "damaged"}
     return sorted(
         file for file in path.rglob(name) if not skipped & set(file.relative_to(path).parts[:-1])
     )

@@ -19,6 +19,14 @@ from analogtl.errors import ExperimentError
 from analogtl.experiment import Experiment, did_you_mean
 
 WIDTH = 92
+# What a key that is not in force shows, where its default says nothing.
+SHOWN: dict[str, Any] = {
+    "samples_per_class": 100,
+    "n_states": 100,
+    "symmetry_point_variability": 5.0,
+    "digital_layers": ["head"],
+    "lr": [0.003, 0.01, 0.03],
+}
 DEFAULT_TASK = "digits"
 DEFAULT_DEVICE = "ReRamArrayHfO2PresetDevice"
 DEFAULT_ALGORITHM = "c-ttv2"
@@ -101,6 +109,7 @@ def starter(
     device: str = DEFAULT_DEVICE,
     algorithm: str = DEFAULT_ALGORITHM,
     name: str = "exp",
+    file: str = "exp.toml",
 ) -> str:
     """The text of an experiment file.
 
@@ -110,6 +119,7 @@ def starter(
         device: Device preset or device class.
         algorithm: Training algorithm.
         name: Name of the experiment.
+        file: The file it goes to, as the commands in its header name it.
 
     Raises:
         ExperimentError: With one line per choice that does not exist.
@@ -126,7 +136,7 @@ def starter(
     if problems:
         raise ExperimentError(problems)
     chosen = TASKS[task]
-    text = _text(chosen, model or chosen.model, device, algorithm, name)
+    text = _text(chosen, model or chosen.model, device, algorithm, name, file)
     try:
         Experiment.model_validate(tomli.loads(text))
     except ValidationError as error:
@@ -136,17 +146,17 @@ def starter(
     return text
 
 
-def _text(task: Task, model: str, device: str, algorithm: str, name: str) -> str:
+def _text(task: Task, model: str, device: str, algorithm: str, name: str, file: str) -> str:
     parameters = catalog.device_parameters(device)
     axis = "spv" if "reference_std" in parameters else "wtn"
     arms = ["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
     lines = [
         f"# {task.title[:1].upper()}{task.title[1:]}; {task.time} on 2 cores.",
-        "# Run:      analogtl finetune exp.toml",
-        "#           analogtl sweep exp.toml",
+        f"# Run:      analogtl finetune {file}",
+        f"#           analogtl sweep {file}",
         "#           analogtl report",
-        "# A line that begins with # is not in force: it shows a key and its default.",
-        "# `analogtl explain keys` has every key; `analogtl validate exp.toml` checks this file.",
+        "# A line like `#lr = 0.1` is a key that is not in force; remove the # to set it.",
+        f"# `analogtl explain keys` has every key; `analogtl validate {file}` checks this file.",
         "",
         *_keys("", {"name": name, "description": task.title}),
         *_section("model", {"architecture": model}),
@@ -162,7 +172,7 @@ def _text(task: Task, model: str, device: str, algorithm: str, name: str) -> str
     lines += _section("analog.device", {"preset": device})
     for parameter in ("dw_min", "dw_min_std"):
         if parameters.get(parameter) is not None:
-            lines.append(f"# {parameter} = {_value(parameters[parameter])}")
+            lines.append(f"#{parameter} = {_value(parameters[parameter])}")
     lines.append("")
     lines += _section(
         "analog.nonidealities",
@@ -192,9 +202,8 @@ def _section(
     lines = [*_comment((section.__doc__ or "").strip()), f"[{name}]", *_keys(name, keys)]
     for key in optional:
         if key not in without:
-            default = section.model_fields[key].default
-            shown = "..." if default is None else _value(default)
-            lines += [*_comment(_field(Experiment, f"{name}.{key}")), f"# {key} = {shown}"]
+            shown = SHOWN.get(key, section.model_fields[key].default)
+            lines += [*_comment(_field(Experiment, f"{name}.{key}")), f"#{key} = {_value(shown)}"]
     return [*lines, ""] if lines[-1] else lines
 
 

@@ -42,6 +42,7 @@ class TrialState:
         epoch_s: Seconds that the epoch took.
         left_s: Estimated seconds to its end, as of `at`.
         at: When that was (`time.monotonic`).
+        since: When this stage was first seen, and at which epoch.
         wall_s: Seconds it took in all, once it is done.
         curve: Epoch -> test error in percent.
         message: Why it failed.
@@ -59,6 +60,7 @@ class TrialState:
     epoch_s: float | None = None
     left_s: float | None = None
     at: float = 0.0
+    since: tuple[float, int] | None = None
     wall_s: float | None = None
     curve: dict[int, float] = field(default_factory=dict)
     message: str = ""
@@ -112,11 +114,19 @@ class Board:
         return state
 
     def _progress(self, state: TrialState, row: Mapping[str, Any], *, pretraining: bool) -> None:
-        state.status = "pretraining" if pretraining else "running"
+        status = "pretraining" if pretraining else "running"
+        if state.status != status or state.since is None:
+            state.since = (self._clock(), _whole(row.get("epoch")) or 0)
+        state.status = status
         state.epoch, state.epochs = _whole(row.get("epoch")), _whole(row.get("epochs"))
         state.loss, state.error = _number(row.get("loss")), _number(row.get("error"))
         state.epoch_s, state.left_s = _number(row.get("wall_s")), _number(row.get("seconds_left"))
         state.at = self._clock()
+        if pretraining and state.epoch is not None and state.epochs is not None:
+            # Its rows come one by one and tell the time of a part of an epoch only.
+            done = state.epoch - state.since[1]
+            spent = state.at - state.since[0]
+            state.left_s = spent / done * (state.epochs - state.epoch) if done else None
         if not pretraining and state.epoch is not None and state.error is not None:
             state.curve[state.epoch] = state.error
 

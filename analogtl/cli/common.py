@@ -167,7 +167,7 @@ def interruptible(command: F) -> F:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            with _terminable():
+            with _handling(_interrupt):
                 return command(*args, **kwargs)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; nothing that was finished is lost") from None
@@ -184,36 +184,43 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     """
     asked = False
 
-    def ask(*_: Any) -> None:
+    def ask(_number: int, _frame: Any) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt
         asked = True
         output.note("stopping after this step (Ctrl-C again: at once)")
 
-    try:
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        yield lambda: False
-        return
-    try:
+    with _handling(ask):
         yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    def stop(*_: Any) -> None:
+def announced(say: Callable[[str], None]) -> Iterator[None]:
+    """Let Ctrl-C say at once that it was heard: saving may take a while."""
+
+    def stop(number: int, _frame: Any) -> None:
+        say("stopping: what runs is being saved")
         raise KeyboardInterrupt
 
+    with _handling(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM while the block runs; in other threads nothing changes."""
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {one: signal.signal(one, handler) for one in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _interrupt(_number: int, _frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -84,25 +85,21 @@ def command(
     asks = not yes and sys.stdin.isatty() and sys.stdout.isatty()
     if asks:
         tasks = {name: one.title for name, one in starter.TASKS.items()}
+        algorithms = {name: text for name, (_, text) in catalog.ALGORITHMS.items()}
+        presets = {name: catalog.device_class(name) for name in catalog.presets()}
         task = task or _ask("Task", tasks, starter.DEFAULT_TASK)
         if model is None and task in starter.TASKS:
-            model = _ask("Network", {**catalog.MODELS, "...": "any timm name"},
-                         starter.TASKS[task].model, others=True)  # fmt: skip
-        device = device or _ask(
-            "Device", {p: catalog.device_class(p) for p in catalog.presets()},
-            starter.DEFAULT_DEVICE, others=True,
-        )  # fmt: skip
-        algorithm = algorithm or _ask(
-            "Algorithm",
-            {name: text for name, (_, text) in catalog.ALGORITHMS.items()},
-            starter.DEFAULT_ALGORITHM,
-        )
+            own = starter.TASKS[task].model
+            model = _ask("Network (or any timm name)", catalog.MODELS, own, others=True)
+        device = device or _ask("Device", presets, starter.DEFAULT_DEVICE)
+        algorithm = algorithm or _ask("Algorithm", algorithms, starter.DEFAULT_ALGORITHM)
     text = starter.starter(
         task or starter.DEFAULT_TASK,
         model=model,
         device=device or starter.DEFAULT_DEVICE,
         algorithm=algorithm or starter.DEFAULT_ALGORITHM,
         name=_name(file),
+        file=str(file),
     )
     records.write_atomically(file, text)
     output.say(f"{file} written")
@@ -119,16 +116,15 @@ def _name(file: Path) -> str:
 
 
 def _ask(what: str, choices: Mapping[str, str], default: str, *, others: bool = False) -> str:
-    """A choice by its number or its name."""
-    output.say(what, "bold")
+    """A choice by its number or its name; by any other word too where `others` are welcome."""
     names = list(choices)
-    for number, name in enumerate(names, 1):
-        shown = " " if name == "..." else str(number)
-        output.say(f"  {shown:>2}  {name:<28} {choices[name]}")
+    rows = [(str(number), name, choices[name]) for number, name in enumerate(names, 1)]
+    output.rows_table((), rows, title=what, right=(0,), styles={2: "dim"})
     while True:
-        answer = str(typer.prompt("  number or name", default=default)).strip()
-        if answer.isdigit() and 1 <= int(answer) <= len(names) and names[int(answer) - 1] != "...":
+        answer = str(typer.prompt("number or name", default=default)).strip()
+        if answer.isdigit() and 1 <= int(answer) <= len(names):
             return names[int(answer) - 1]
-        if answer in choices or (others and answer):
+        if answer in choices or (others and answer and not answer.isdigit()):
             return answer
-        output.warn(f"  none of these: {answer}")
+        near = get_close_matches(answer, names, n=1)
+        output.warn(f"{answer}: none of these" + (f"; did you mean {near[0]}?" if near else ""))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from analogtl.cli import output, textplot
 from analogtl.cli.board import Board, TrialState
-from analogtl.cli.common import Interrupted, Opened
+from analogtl.cli.common import Interrupted, Opened, announced
 from analogtl.errors import RunError
 
 if TYPE_CHECKING:
@@ -30,24 +30,29 @@ class View(Protocol):
     def update(self, update: Update, state: TrialState | None) -> None:
         """Something happened, and the board knows it already."""
 
+    def note(self, text: str) -> None:
+        """A line that is not a result."""
 
-def watch(updates: Iterator[Update], board: Board, *, quiet: bool, as_json: bool) -> None:
+
+def watch(
+    updates: Iterator[Update], board: Board, command: str, *, quiet: bool, as_json: bool
+) -> None:
     """Show updates as they come, to the end.
 
     Raises:
-        Interrupted: On Ctrl-C, when the workers have saved what they were at.
+        Interrupted: On Ctrl-C, when the workers have saved what they were at; it says that
+            `command` goes on.
     """
-    with _view(board, quiet=quiet, as_json=as_json) as view:
+    with _view(board, quiet=quiet, as_json=as_json) as view, announced(view.note):
         try:
             for update in updates:
                 view.update(update, board.apply(update))
         except KeyboardInterrupt:
-            close = getattr(updates, "close", None)
-            if close is not None:
-                close()
+            if isinstance(updates, Generator):
+                updates.close()
             raise Interrupted(
                 f"interrupted: {board.done} of {len(board.trials)} trials are done and kept, "
-                "running ones are saved; the same command goes on"
+                f"running ones are saved; go on with: {command}"
             ) from None
 
 
@@ -62,7 +67,12 @@ def _view(board: Board, *, quiet: bool, as_json: bool) -> contextlib.AbstractCon
     return contextlib.nullcontext(PlainView(board))
 
 
-class JsonView:
+class _OnStandardError:
+    def note(self, text: str) -> None:
+        output.note(text)
+
+
+class JsonView(_OnStandardError):
     """One object per update."""
 
     def update(self, update: Update, state: TrialState | None) -> None:
@@ -72,7 +82,7 @@ class JsonView:
         output.emit({"event": update.kind, **record, "trial": update.trial})
 
 
-class QuietView:
+class QuietView(_OnStandardError):
     """Only what went wrong."""
 
     def update(self, update: Update, state: TrialState | None) -> None:
@@ -80,7 +90,7 @@ class QuietView:
             output.problem(f"{update.trial}: failed: {update.text}")
 
 
-class PlainView:
+class PlainView(_OnStandardError):
     """Lines: one per finished trial and per epoch, the latter not too many; no control codes."""
 
     def __init__(self, board: Board) -> None:
@@ -153,6 +163,9 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim", soft_wrap=True)
+
     def update(self, update: Update, state: TrialState | None) -> None:
         if update.kind == "message":
             about = f"{update.trial}: " if update.trial else ""
@@ -200,7 +213,8 @@ def frame(board: Board, width: int, height: int, *, unicode: bool = True) -> lis
             tail.append(Text(f"and {len(running) - len(shown)} more", style="dim"))
     room = height - len(lines) - len(tail)
     groups = _groups_to_show(board, max(1, room - 2))
-    chart_groups = [g for g in groups if len(board.curve(g)) > 1][:CHART_LINES]
+    curved = [g for g in groups if len(board.curve(g)) > 1]
+    chart_groups = _most_telling(board, curved, CHART_LINES)
     rest = room - len(groups) - 3
     if chart_groups and rest >= 7:
         lines += _chart(board, chart_groups, width, min(CHART_ROWS, rest - 4), unicode)
@@ -254,12 +268,15 @@ def _groups_to_show(board: Board, most: int) -> list[str]:
     """The groups with something to tell, the digital baseline first."""
     active = {state.group for state in board.running()}
     known = [g for g in board.groups if board.curve(g) or g in active]
-    names = known or list(board.groups)
-    order = [g for g in names if g == board.baseline]
-    order += [g for g in names if g in active and g not in order]
-    order += [g for g in names if g not in order]
+    return _most_telling(board, known or list(board.groups), most)
+
+
+def _most_telling(board: Board, groups: list[str], most: int) -> list[str]:
+    """The digital baseline, what is at work, and the rest, as many as there is room for."""
+    active = {state.group for state in board.running()}
+    order = sorted(groups, key=lambda g: (g != board.baseline, g not in active))
     kept = set(order[:most])
-    return [g for g in board.groups if g in kept]
+    return [g for g in groups if g in kept]
 
 
 def _chart(board: Board, groups: list[str], width: int, rows: int, unicode: bool) -> list[Text]:

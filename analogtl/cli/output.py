@@ -103,7 +103,7 @@ def rows_table(
     """A table of texts on standard output.
 
     Args:
-        headings: One per column.
+        headings: One per column; none for a table without a heading.
         rows: The cells.
         title: A line above it.
         right: Columns that hold numbers.
@@ -121,9 +121,11 @@ def rows_table(
         pad_edge=False,
         show_edge=False,
         safe_box=True,
+        show_header=bool(headings),
     )
+    rows = [*rows]
     numbers = set(right)
-    for place, heading in enumerate(headings):
+    for place, heading in enumerate(headings or [""] * len(rows[0] if rows else ())):
         justify = "right" if place in numbers else "left"
         table.add_column(
             Text(heading),
@@ -147,13 +149,15 @@ def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
     cells = {column.key: [row[place].text for row in table.rows()] for place, column in
              enumerate(columns)}  # fmt: skip
     width = console().width
-    for key in drop:
+    extra = [column.key for column in columns if not column.essential]
+    for key in [*reversed(extra), *drop]:
         if _width(columns, cells) <= width:
             break
         columns = [column for column in columns if column.key != key]
+    title = f"{table.experiment}: {table.title}" if table.experiment else table.title
     rows = zip(*(cells[column.key] for column in columns), strict=True)
     numbers = [place for place, column in enumerate(columns) if column.right]
-    rows_table([column.heading for column in columns], rows, title=table.title, right=numbers)
+    rows_table([column.heading for column in columns], rows, title=title, right=numbers)
     if table.note:
         say(table.note, "dim")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analogtl.cli import complete, output
 from analogtl.cli.options import Json, Quiet, Runs
 from analogtl.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from analogtl.tables import Table
 
 EXAMPLES = (
     ("analogtl report", "every run below runs/, together"),
@@ -110,7 +113,9 @@ def command(
         )
         return
     for table in result.tables:
-        if table.name in SHOWN:
+        if table.name == "findings":
+            _show_findings(table)
+        elif table.name in SHOWN and len(table):
             output.show_table(table, drop=LEAST_NEEDED)
             output.say("")
     for message in result.messages:
@@ -124,5 +129,25 @@ def command(
     output.note(f"{len(result.paths)} files in {folder}")
 
 
-SHOWN = ("outcomes", "critical_points", "findings")
+SHOWN = ("outcomes", "critical_points")
 LEAST_NEEDED = ("wall_s_mean", "weights_changed", "error_transfer", "lr", "error_best", "n")
+
+
+def _show_findings(table: Table) -> None:
+    """What the runs say about the published findings, where they say anything."""
+    frame = table.frame[table.frame["verdict"] != "not enough data"]
+    rows = [
+        (verdict, f"{classes}", statement, f"{estimate:.1f} [{low:.1f}, {high:.1f}] {unit}")
+        for verdict, classes, statement, estimate, low, high, unit in zip(
+            *(frame[name] for name in FINDING), strict=True
+        )
+    ]
+    if rows:
+        headings = ("verdict", "classes", "published finding", "estimate")
+        output.rows_table(headings, rows, title=table.title, right=(1,))
+        output.say("")
+    elif len(table):
+        output.note("published findings: not enough data yet for a verdict on any")
+
+
+FINDING = ("verdict", "n_classes", "statement", "estimate", "low", "high", "unit")

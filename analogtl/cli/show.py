@@ -24,6 +24,8 @@ EXAMPLES = (
 )
 SUFFIXES = (".pdf", ".png", ".svg")
 CHART_ROWS = 14
+ROOM_FOR_NOTES = 110  # columns
+MOST_DEVICES = 3  # in the terminal's plot; more lines hide one another
 
 
 def command(
@@ -53,7 +55,7 @@ def command(
 ) -> None:
     """Show a device: number of states, step size, bounds, symmetry point, noise, pulse response.
 
-    The numbers are measured on a real tile of 400 devices; the plot gives five of them pulses up
+    The numbers are measured on a real tile of 400 devices. The plot gives some of them pulses, up
     and then down, and marks where each passes its symmetry point.
     """  # fmt: skip
     from analogtl.experiment_file import Source, validate
@@ -85,13 +87,7 @@ def command(
         for fact in view.facts:
             output.emit({"preset": view.preset, "device": view.device_class, **asdict(fact)})
         return
-    rows = [
-        (fact.name, _number(fact.nominal), _measured(fact), fact.unit, fact.note)
-        for fact in view.facts
-    ]
-    title = f"{view.preset} ({view.device_class})"
-    headings = ("", "set", f"{view.n_devices} devices", "unit", "")
-    output.rows_table(headings, rows, title=title, right=(1, 2), styles={4: "dim"})
+    _facts(view)
     output.say("")
     _chart(view)
     if out is not None:
@@ -119,6 +115,18 @@ def _preset(name: str) -> str:
     raise ExperimentError(f"unknown device preset {name!r}; {hint}")
 
 
+def _facts(view: DeviceView) -> None:
+    headings = ["", "set", f"{view.n_devices} devices", "unit", ""]
+    rows = [
+        [fact.name, _number(fact.nominal), _measured(fact), fact.unit, fact.note]
+        for fact in view.facts
+    ]
+    if output.console().width < ROOM_FOR_NOTES:
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    title = f"{view.preset} ({view.device_class})"
+    output.rows_table(headings, rows, title=title, right=(1, 2), styles={4: "dim"})
+
+
 def _draw(view: DeviceView, out: Path) -> None:
     from analogtl.device_view import device_figure
 
@@ -133,7 +141,7 @@ def _chart(view: DeviceView) -> None:
     width = max(40, min(console.width, 100))
     lines = [
         textplot.Line(f"device {n + 1}", view.pulses.tolist(), view.weights[:, n].tolist())
-        for n in range(view.weights.shape[1])
+        for n in range(min(MOST_DEVICES, view.weights.shape[1]))
     ]
     points = [_crossing(view, n) for n in range(len(lines))]
     marks = [point for pair in points for point in pair]
@@ -166,6 +174,6 @@ def _number(value: float | None) -> str:
 
 def _measured(fact: Any) -> str:
     if fact.measured is None:
-        return ""
+        return "none" if fact.note.startswith("none") else ""
     spread = "" if fact.spread is None else f" ± {fact.spread:.2g}"
     return f"{fact.measured:.4g}{spread}"

@@ -103,13 +103,12 @@ def chart(
         return []
     left, right = min(x for x, _ in points), max(x for x, _ in points)
     low, high = min(y for _, y in points), max(y for _, y in points)
-    low = min(low, 0.0) if zero else low
-    if high <= low:
-        high = low + 1.0
-    ticks = {0: f"{high:.3g}", height - 1: f"{low:.3g}", (height - 1) // 2: None}
-    middle = high - (high - low) * ((height - 1) // 2) / (height - 1)
-    ticks[(height - 1) // 2] = f"{middle:.3g}" if height > 4 else ""
-    margin = max(len(tick or "") for tick in ticks.values()) + 2
+    low, high, step = _scale(min(low, 0.0) if zero else low, high)
+    ticks = {
+        round((high - at) / (high - low) * (height - 1)): f"{at:.6g}"
+        for at in (low + i * step for i in range(round((high - low) / step) + 1))
+    }
+    margin = max(map(len, ticks.values())) + 2
     columns = width - margin - 1
     glyphs = GLYPHS if unicode else LETTERS
     field: list[list[tuple[str, str]]] = [[(" ", "")] * columns for _ in range(height)]
@@ -152,6 +151,20 @@ def chart(
     if legend:
         drawn.extend(_legend(lines, glyphs, width))
     return drawn
+
+
+def _scale(low: float, high: float) -> tuple[float, float, float]:
+    """Round bounds around some values, and the step between the ticks: at most six of them."""
+    if high <= low:
+        high = low + 1.0
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    for factor in (1, 2, 2.5, 5, 10, 20):
+        step = factor * power
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first <= 5:
+            break
+    return first * step, last * step, step
 
 
 def _legend(lines: Sequence[Line], glyphs: str, width: int) -> list[Text]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,8 +55,14 @@ def run_and_show(
         if planned.left and (sweep or planned.finished):
             left = f"{len(planned.left)} of {len(planned.trials)} trials to run"
             output.note(f"{left}: {early_word(expected, jobs or 1)}")
-        for line in expected.warnings:
+        for line in (*planned.notes, *expected.warnings):
             output.warn(line)
+        if planned.changed:
+            output.warn(
+                f"{len(planned.changed)} trials were finished with other settings: they run anew, "
+                f"and the earlier results go to {opened.run.path / 'replaced'}/; to keep both, "
+                "Ctrl-C and add --set name=ANOTHER"
+            )
     board = Board(
         opened.experiment.name,
         planned.trials,
@@ -73,7 +80,7 @@ def run_and_show(
         failed=failed,
         **(engine_options or {}),
     )
-    watch(updates, board, quiet=quiet, as_json=as_json)
+    watch(updates, board, command, quiet=quiet, as_json=as_json)
     _sum_up(opened, board, command, quiet=quiet, as_json=as_json)
     if board.count("failed"):
         raise typer.Exit(1)
@@ -92,6 +99,8 @@ def _sum_up(opened: Opened, board: Board, command: str, *, quiet: bool, as_json:
         )
         return
     if board.done:
+        if sys.stdout.isatty():
+            output.say("")
         _results(opened, board)
     failures = board.failures()
     for state in failures[:MOST_FAILURES]:
