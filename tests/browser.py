@@ -58,9 +58,7 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send one command and wait for its answer."""
         self._last += 1
-        self._socket.send(
-            json.dumps({"id": self._last, "method": method, "params": parameters})
-        )
+        self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
         while True:
             message = json.loads(self._socket.recv())
             if message.get("id") == self._last:
@@ -84,7 +82,9 @@ class Page:
         elif method == "Network.requestWillBeSent":
             self.requests.append(content["request"]["url"])
 
-    def open(self, file: Path, *, width: int = 1400, height: int = 900, dark: bool = False) -> float:
+    def open(
+        self, file: Path, *, width: int = 1400, height: int = 900, dark: bool = False
+    ) -> float:
         """Load a file; the seconds until its load event."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -119,9 +119,7 @@ class Page:
     def click(self, x: float, y: float) -> None:
         """Click with the left button."""
         for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, key: str) -> None:
         """Press and release a key by its DOM name."""
