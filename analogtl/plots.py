@@ -267,10 +267,9 @@ def error_vs_level(
             look["linestyle"] = "none"  # names have no order: no line between them
         sd = np.nan_to_num(line.sd)
         handles.append(ax.errorbar(x, line.mean, yerr=sd, capsize=2, elinewidth=0.8, **look))
-        for seeds in _seeds(trials, line, axis, others, quantity):
-            ax.plot(
-                _positions(seeds[0], names), seeds[1], ".", color=look["color"], ms=2.5, alpha=0.45
-            )
+        seeds = _seeds(trials, line, axis, others, quantity)
+        x = _positions(seeds[axis].tolist(), names)
+        ax.plot(x, seeds[quantity].to_numpy(), ".", color=look["color"], ms=2.5, alpha=0.45)
     handles += _draw_baselines(ax, flat)
     for mark in shown:
         handles += _draw_marks(ax, mark, axis, named=len(shown) > 1)
@@ -321,14 +320,15 @@ def _positions(x: Sequence[float | str], names: Sequence[str]) -> list[float]:
 
 def _seeds(
     trials: pd.DataFrame, line: Series, axis: str, others: Sequence[str], quantity: str
-) -> Iterator[tuple[list[float | str], list[float]]]:
+) -> pd.DataFrame:
+    """The trials behind a line."""
     rows = trials[(trials["arm"] == line.arm) & trials[axis].notna() & trials[quantity].notna()]
-    settings = [
-        summaries.setting_text(dict(zip(others, values, strict=True)))
-        for values in rows[list(others)].itertuples(index=False, name=None)
+    setting = "" if line.setting == summaries.AS_IN_FILE else line.setting
+    mine = [
+        summaries.setting_text(dict(zip(others, levels, strict=True))) == setting
+        for levels in rows[list(others)].itertuples(index=False, name=None)
     ]
-    rows = rows[[setting == line.setting for setting in settings]]
-    yield rows[axis].tolist(), rows[quantity].tolist()
+    return rows[mine]
 
 
 def _draw_baselines(ax: Axes, flat: Sequence[Baseline]) -> list[Any]:

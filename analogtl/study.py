@@ -300,8 +300,8 @@ def _add_errors(section: Section) -> None:
     traces = summaries.traces(run.epochs, trials)
     if traces.empty or traces["epoch"].nunique() < 2:
         return
-    for suffix, rows in _readable_traces(traces, axes):
-        _add_trace_figures(section, rows, suffix)
+    for arm, rows in _readable_traces(traces, axes):
+        _add_trace_figures(section, rows, arm)
 
 
 def _add_level_figure(section: Section, levels: pd.DataFrame, axis: str) -> bool:
@@ -359,39 +359,45 @@ def _number(value: object) -> float | None:
 def _readable_traces(
     traces: pd.DataFrame, axes: Sequence[str]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Traces for one figure each: all arms; in a sweep, an arm's levels beside the digital arms."""
+    """Traces for one figure each: all arms; in a sweep, an arm's levels beside the digital arms.
+
+    Yields:
+        The arm that a figure is about, "" for all, and its rows.
+    """
     if not axes:
         yield "", traces
         return
-    without = traces[traces[list(axes)].isna().all(axis=1)]
-    for arm in summaries.arms_of(traces):
-        rows = traces[(traces["arm"] == arm) & traces[list(axes)].notna().any(axis=1)]
-        lines = rows[list(axes)].drop_duplicates()
-        if 0 < len(lines) <= MAX_LINES:
-            yield f"-{slug(arm)}", pd.concat([without, rows], ignore_index=True)
+    swept = set(traces.loc[traces[list(axes)].notna().any(axis=1), "arm"])
+    without = traces[~traces["arm"].isin(swept)]
+    for arm in summaries.arms_of(traces[traces["arm"].isin(swept)]):
+        rows = traces[traces["arm"] == arm]
+        if len(rows[list(axes)].drop_duplicates()) <= MAX_LINES:
+            yield arm, pd.concat([without, rows], ignore_index=True)
 
 
-def _add_trace_figures(section: Section, traces: pd.DataFrame, suffix: str) -> None:
-    whose = f", {summaries.arm_label(suffix[1:])}" if suffix else ""
+def _add_trace_figures(section: Section, traces: pd.DataFrame, arm: str) -> None:
+    whose = f", {summaries.arm_label(arm)}" if arm else ""
+    suffix = f"-{slug(arm)}" if arm else ""
     label = plots.error_label(traces)
     title = f"{label.partition(' (')[0].capitalize()} per epoch{whose}"
     section.charts.append(charts.trace_chart(traces, title=title, y_label=label))
-    moved = traces["weights_changed_mean"].notna()
     section.figures[f"traces{suffix}"] = partial(plots.error_traces, traces, label=label)
-    if moved.any():
-        label = "cells changed since epoch 0 (%)"
-        section.charts.append(
-            charts.trace_chart(
-                traces[moved],
-                quantity="weights_changed",
-                title=f"Analog cells changed per epoch{whose}",
-                y_label=label,
-                scale=100.0,
-            )
+    # Only analog arms have cells; of a sweep, only the arm's own are of interest here.
+    moved = traces[traces["weights_changed_mean"].notna()]
+    if arm:
+        moved = moved[moved["arm"] == arm]
+    if not moved["weights_changed_mean"].any():
+        return
+    label = "cells changed since epoch 0 (%)"
+    title = f"Analog cells changed per epoch{whose}"
+    section.charts.append(
+        charts.trace_chart(
+            moved, quantity="weights_changed", title=title, y_label=label, scale=100.0
         )
-        section.figures[f"moved{suffix}"] = partial(
-            plots.error_traces, traces, quantity="weights_changed", label=label, scale=100.0
-        )
+    )
+    section.figures[f"moved{suffix}"] = partial(
+        plots.error_traces, moved, quantity="weights_changed", label=label, scale=100.0
+    )
 
 
 _LAYER_TITLES = {
@@ -411,7 +417,10 @@ def _add_layers(section: Section) -> None:
             section.layer_charts.append(charts.layer_chart(rows, quantity, title))
             section.figures[f"layers-{slug(quantity)}"] = partial(plots.layer_bars, rows, quantity)
         elif len(axes) == 1:
-            for arm in summaries.arms_of(rows[rows[axes[0]].notna()]):
+            arms = summaries.arms_of(rows[rows[axes[0]].notna()])
+            if "analog-tl" in arms:
+                arms = [arm for arm in arms if arm != "frozen-array"]  # programmed alike, and still
+            for arm in arms:
                 mine = rows[rows["arm"] == arm]
                 if mine[f"{quantity}_mean"].fillna(0).eq(0).all():
                     continue  # frozen arrays do not move: an empty map says nothing

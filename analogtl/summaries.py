@@ -218,19 +218,25 @@ class Series:
         return arm_label(self.arm) + (f", {self.setting}" if self.setting else "")
 
 
+AS_IN_FILE = "as in the file"  # the setting of a trial that was run without a level
+
+
 def series(summary: pd.DataFrame, x: str, quantity: str, axes: Sequence[str]) -> list[Series]:
     """The lines of a figure, from a summary: one per arm and combination of ``axes``.
 
-    Rows without a value of ``x`` or of the quantity are left out, and so are lines without rows.
+    Rows without a value of ``x`` or of the quantity are left out, and so are lines without rows. An
+    arm that was run at levels and also without one has a line `AS_IN_FILE`.
     """
     rows = summary[summary[x].notna() & summary[f"{quantity}_mean"].notna()]
+    swept = set(summary.loc[summary[list(axes)].notna().any(axis=1), "arm"])
     lines = []
     for key, group in rows.groupby(["arm", *axes], dropna=False, sort=True, observed=True):
         ordered = group.sort_values(x) if is_numeric(group[x]) else group
         lines.append(
             Series(
                 arm=str(key[0]),
-                setting=setting_text(dict(zip(axes, key[1:], strict=True))),
+                setting=setting_text(dict(zip(axes, key[1:], strict=True)))
+                or (AS_IN_FILE if key[0] in swept else ""),
                 x=tuple(ordered[x].tolist()),
                 mean=tuple(ordered[f"{quantity}_mean"].tolist()),
                 sd=tuple(ordered[f"{quantity}_sd"].tolist()),
@@ -252,8 +258,9 @@ class Baseline:
 
 
 def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Baseline]:
-    """The arms of a sweep that the axis does not touch."""
-    rows = levels[levels[axis].isna() & levels[f"{quantity}_mean"].notna()]
+    """The arms of a sweep that the axis does not touch: those without any level on it."""
+    swept = levels.loc[levels[axis].notna(), "arm"]
+    rows = levels[~levels["arm"].isin(swept) & levels[f"{quantity}_mean"].notna()]
     return [
         Baseline(str(arm), float(mean), float(sd), int(n))
         for arm, mean, sd, n in zip(
