@@ -23,6 +23,9 @@ from analogtl.executors.base import RUN_TRIAL, THREADS, Job, Outcome
 from analogtl.runs import RunDir
 
 GRACE = 30.0  # seconds that a worker has to save its trial when it is asked to stop
+TRIALS_PER_WORKER = (
+    200  # then a fresh one takes its place: libraries may keep some memory each time
+)
 FALSE_STARTS = 3  # workers that die before they are ready, in a row, before we give up
 
 
@@ -31,6 +34,7 @@ class _Worker:
     number: int
     process: subprocess.Popen[bytes]
     ready: bool = False
+    served: int = 0
     job: Job | None = None
     since: float = 0.0
     received: bytes = b""
@@ -166,7 +170,17 @@ class LocalPool:
             elif worker.job is not None:
                 outcomes.append(Outcome(worker.job.trial_id, message["row"]))
                 worker.job = None
+                worker.served += 1
+                if worker.served >= TRIALS_PER_WORKER:
+                    self._retire(worker)
         return outcomes
+
+    def _retire(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.stdout)
+        self._workers.remove(worker)
+        _close(worker.stdin)  # it is idle, and ends at once
+        _close(worker.stdout)
+        worker.process.wait()
 
     def _bury(self, worker: _Worker) -> list[Outcome]:
         self._selector.unregister(worker.stdout)

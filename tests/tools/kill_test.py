@@ -5,8 +5,9 @@
 A sweep of short trials on the digits (fast engine, every arm) runs once undisturbed. Then the same
 sweep runs in a fresh directory and is killed with SIGKILL, which no process can prepare for:
 
-- the whole process group, at a random moment from start to end,
-- the whole process group, in the moment in which it writes some file,
+- the whole process group, at a random moment of its first seconds of work,
+- the same, in the moment in which it writes some file,
+- the same, at a random moment before there is any work (imports, planning),
 - a single worker, while the sweep goes on.
 
 After each kill of the group the same command is given again. When a sweep is through before there
@@ -114,9 +115,7 @@ def _test(options: argparse.Namespace, folder: Path) -> int:
     undisturbed = Sweep(experiment, folder / "undisturbed", options.jobs)
     began = time.monotonic()
     process = undisturbed.start()
-    while process.poll() is None and not list(undisturbed.run.glob("trials/*/trial.json")):
-        time.sleep(0.05)
-    window = time.monotonic() - began + 8  # to kill in: the start, and some trials
+    before = _wait_for_work(process, undisturbed.run)
     process.wait()
     undisturbed.finish()
     length = time.monotonic() - began
@@ -134,7 +133,7 @@ def _test(options: argparse.Namespace, folder: Path) -> int:
         while not done and kills.total() < options.kills:
             process = sweeps[-1].start()
             starts += 1
-            done = _disturb(process, sweeps[-1].run, dice, window, kills, options.kills)
+            done = _disturb(process, sweeps[-1].run, dice, before, kills, options.kills)
         sweeps[-1].finish()
     print(
         f"killed {kills.total()} times in {time.monotonic() - began:.0f} s: "
@@ -166,32 +165,74 @@ def _disturb(
     process: subprocess.Popen[bytes],
     run: Path,
     dice: random.Random,
-    window: float,
+    before: float,
     kills: Counter[str],
     most: int,
 ) -> bool:
-    """Kill a sweep once, or some of its workers before; return whether it ended by itself."""
+    """Kill a sweep once, and perhaps some of its workers first.
+
+    Args:
+        process: The sweep.
+        run: Its run directory.
+        dice: What decides.
+        before: Seconds that it takes until there is work, about.
+        kills: Where kills are counted.
+        most: How many there should be.
+
+    Returns:
+        Whether it ended by itself.
+    """
     while kills.total() < most:
-        kind = dice.choice(["group", "group", "write", "worker"])
-        end = time.monotonic() + dice.uniform(0, window)
-        while process.poll() is None and time.monotonic() < end:
-            time.sleep(0.005)
-        if kind == "write":
-            end = time.monotonic() + 10
-            while process.poll() is None and time.monotonic() < end and not _writing(run):
-                pass
+        kind = dice.choice(["work", "work", "work", "write", "write", "worker", "start"])
+        if kind == "start":
+            _sleep(process, dice.uniform(0, before))
+        else:
+            _wait_for_work(process, run)
+            _sleep(process, dice.uniform(0, 5))
+        end = time.monotonic() + 10
+        while kind == "write" and process.poll() is None and time.monotonic() < end:
+            if _writing(run):
+                break
         if process.poll() is not None:
             return True
         if kind != "worker":
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            kills["the group" if kind == "group" else "the group while it writes"] += 1
+            moment = {"work": "at work", "write": "in a write", "start": "while it starts"}[kind]
+            kills[f"the group {moment}"] += 1
             return False
         workers = _workers(process.pid)
         if workers:
             os.kill(dice.choice(workers), signal.SIGKILL)
             kills["one worker"] += 1
     return process.wait() == 0
+
+
+def _sleep(process: subprocess.Popen[bytes], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+def _wait_for_work(process: subprocess.Popen[bytes], run: Path) -> float:
+    """Wait until a trial (or the pretraining) writes something; return how long that took."""
+    began = time.monotonic()
+    newest = _newest(run)
+    while process.poll() is None and _newest(run) <= newest:
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def _newest(run: Path) -> float:
+    """When a trial last wrote something."""
+    newest = 0.0
+    for pattern in ("trials/*", "trials/*/resume", "../pretrained/*", "../pretrained/*/resume"):
+        for folder in run.glob(pattern):
+            try:
+                newest = max(newest, folder.stat().st_mtime)
+            except OSError:
+                continue
+    return newest
 
 
 def _writing(run: Path) -> bool:
