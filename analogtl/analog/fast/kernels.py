@@ -49,14 +49,30 @@ from analogtl.analog.fast.random import (
 )
 from analogtl.analog.fast.simd import (
     BLOCKS,
-    INCREMENT,
+    CAP,
+    FACTOR,
+    FORGET,
+    KEEP,
     LANES,
-    MULTIPLIER,
+    LIMIT,
+    N_NUMBERS,
     POOL_BITS,
     POOL_SIZE,
+    READ_BOUND,
+    READ_INPUT,
+    READ_NOISE,
+    READ_RES,
+    READ_SCALE,
+    SUBTRACT,
+    SWITCHED,
+    TAIL,
+    THRESHOLD,
+    WITH_BUFFER,
     apply_additive,
     apply_multiplicative,
     draw_rows,
+    read_chopped,
+    read_dynamic,
     trailing_zeros,
 )
 
@@ -70,10 +86,7 @@ UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
 # fields of ``averages``
 M_X, M_D, COUNT_LR = range(3)
 
-# the same as unsigned positions
-_APPARENT, _BUFFER, _REFERENCE = (np.uint64(field * LANES) for field in range(1, 4))
 _SHIFT = np.uint64(64 - POOL_BITS)
-_MULTIPLIER, _INCREMENT = np.uint64(MULTIPLIER), np.uint64(INCREMENT)
 
 
 class Spec(NamedTuple):
@@ -242,93 +255,72 @@ def chop_period(spec):
 
 @njit(cache=True)
 def visit_column(
-    cells, means, d_bits, slots, turns, n, reading, factor, out_chop, was_switched, spec, gains,
-    normals, floats, moved, steps, rng,
-):  # fmt: skip
-    """Bring one column of A to now and, if ``reading``, read it into its buffer H.
+    cells, means, d_bits, slots, turns, n, out_chop, spec, gains, normals, numbers, steps, rng
+):
+    """Bring one column of A to now and, if there are ``numbers`` for it, read it into its buffer H.
 
     ``cells`` [G * 8 * LANES] and ``means`` [G * 2 * LANES] are the column's; ``slots`` and
-    ``turns`` list its ``n`` pulses; ``factor`` is the scale of the read, with the sign of the
-    column's chopper.
-    ``steps`` [rows] receives the signed number of pulses for each row of C. Returns the largest of
-    these numbers and ``rng``.
+    ``turns`` list its ``n`` pulses; ``steps`` [rows] receives the signed number of pulses for each
+    row of C. Returns whether there is any, and ``rng``.
     """
-    zero, one = np.float32(0.0), np.float32(1.0)
-    limit = np.float32(spec.transfer_bl)
-    keep = spec.momentum
-    subtract = np.float32(one - (keep if spec.dynamic else min(max(keep, zero), one)))
-    subtract = np.float32(subtract * spec.threshold)
-    cap = np.float32(limit * spec.buffer_cap)
-    tail = min(np.float32(spec.tail_weightening / np.float32(chop_period(spec))), one)
-    most = zero
+    any_step = np.uint64(0)
     for group in range(d_bits.shape[0]):
-        # Unsigned positions: numba then skips the check for negative ones, and the loops vectorise.
-        c = np.uint64(group * 8 * LANES)
-        row = np.uint64(group * LANES)
+        base, row = np.uint64(group * 8 * LANES), np.uint64(group * LANES)
         first = group * d_bits.shape[1] * d_bits.shape[2]
         if spec.fast_mult_noise:
             rng = apply_multiplicative(
-                d_bits, first, slots, turns, n, cells, c, floats, moved, gains, rng
-            )
+                d_bits, first, slots, turns, n, cells, base, gains, normals, spec.fast_write_noise,
+                rng,
+            )  # fmt: skip
         else:
             rng = apply_additive(
-                d_bits, first, slots, turns, n, cells, c, floats, moved, gains, rng
-            )
-        rng = rng * _MULTIPLIER + _INCREMENT
-        written = np.uint64(rng >> _SHIFT)
-        rng = rng * _MULTIPLIER + _INCREMENT
-        read = np.uint64(rng >> _SHIFT)
-        for i in range(LANES):
-            u = c + np.uint64(i)
-            w = floats[i] - cells[u + _REFERENCE]
-            noisy = w + spec.fast_write_noise * normals[written + np.uint64(i)]
-            came = moved[i] != np.int32(0)
-            old, seen = cells[u], cells[u + _APPARENT]
-            seen = noisy if came else seen
-            cells[u] = w if came else old
-            cells[u + _APPARENT] = seen
-            y = seen * spec.read_input + spec.read_noise * normals[read + np.uint64(i)]
-            if spec.read_res > zero:
-                y = np.float32(np.rint(y / spec.read_res)) * spec.read_res
-            y = min(max(y, -spec.read_bound), spec.read_bound)
-            floats[i] = y * spec.read_scale
-        if not reading:
+                d_bits, first, slots, turns, n, cells, base, gains, normals, spec.fast_write_noise,
+                rng,
+            )  # fmt: skip
+        if numbers.shape[0] == 0:
             continue
         if spec.dynamic:
-            m = np.uint64(group * 2 * LANES)
-            for i in range(LANES):
-                u = m + np.uint64(i)
-                y = floats[i]
-                mean = means[u]
-                past = mean if was_switched else means[u + np.uint64(LANES)]
-                means[u + np.uint64(LANES)] = past
-                means[u] = mean * (one - tail) + y * tail
-                floats[i] = y - past
-        for i in range(LANES):
-            u = c + np.uint64(i)
-            change = floats[i] * factor * out_chop[row + np.uint64(i)]
-            h = change + (zero if spec.no_buffer else cells[u + _BUFFER])
-            k = np.float32(np.trunc(h / spec.threshold))
-            k = min(max(k, -limit), limit)
-            less = h - subtract * k
-            if cap > zero:
-                less = min(max(less, -cap), cap)
-            after = h * keep if spec.forget_buffer else less
-            cells[u + _BUFFER] = after if k != zero else h
-            steps[row + np.uint64(i)] = k
-            floats[i] = k
-        largest = np.int32(0)
-        for i in range(LANES):
-            bits = np.int32(np.float32(floats[i]).view(np.int32) & np.int32(0x7FFFFFFF))
-            largest = max(largest, bits)
-        most = max(most, np.int32(largest).view(np.float32))
-    return most, rng
+            came, rng = read_dynamic(
+                cells, base, means, np.uint64(group * 2 * LANES), out_chop, steps, row, normals,
+                numbers, rng,
+            )  # fmt: skip
+        else:
+            came, rng = read_chopped(
+                cells, base, means, np.uint64(0), out_chop, steps, row, normals, numbers, rng
+            )
+        any_step |= came
+    return any_step != np.uint64(0), rng
 
 
 @njit(cache=True)
-def write_column(cells, weight, steps, most, spec, normals, rng, train):
+def read_numbers(spec, numbers):
+    """Fill in the numbers of a read that stay the same."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    keep = spec.momentum
+    subtract = np.float32(one - (keep if spec.dynamic else min(max(keep, zero), one)))
+    limit = np.float32(spec.transfer_bl)
+    numbers[READ_INPUT] = spec.read_input
+    numbers[READ_NOISE] = spec.read_noise
+    numbers[READ_RES] = spec.read_res
+    numbers[READ_BOUND] = spec.read_bound
+    numbers[READ_SCALE] = spec.read_scale
+    numbers[THRESHOLD] = spec.threshold
+    numbers[LIMIT] = limit
+    numbers[KEEP] = keep
+    numbers[SUBTRACT] = np.float32(subtract * spec.threshold)
+    numbers[CAP] = np.float32(limit * spec.buffer_cap)
+    numbers[TAIL] = min(np.float32(spec.tail_weightening / np.float32(chop_period(spec))), one)
+    numbers[FORGET] = one if spec.forget_buffer else zero
+    numbers[WITH_BUFFER] = zero if spec.no_buffer else one
+
+
+@njit(cache=True)
+def write_column(cells, weight, steps, spec, normals, rng, train):
     """Pulses onto one column of C; ``steps`` [rows] holds each row's signed number of pulses."""
     zero, one = np.float32(0.0), np.float32(1.0)
+    most = zero
+    for row in range(steps.shape[0]):
+        most = max(most, abs(steps[row]))
     lr = np.float32(spec.step * spec.slow_granularity)
     bl, a, b = pulse_train(
         lr, spec.slow_granularity, one, most, spec.transfer_bl, spec.transfer_fixed_bl,
@@ -383,8 +375,7 @@ def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
     normals = np.empty(POOL_SIZE, np.float32)
     fill_normals(normals, stream(seed, purpose, counts[POOLS]))
     gains = np.float32(1.0) + spec.fast_dw_min_std * normals
-    floats = np.empty(LANES, np.float32)
-    moved = np.empty(LANES, np.int32)
+    nothing = np.empty(0, np.float32)
     slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
     for column in range(fast.shape[0]):
         n = column_slots(
@@ -394,9 +385,8 @@ def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
         if n == 0:
             continue
         visit_column(
-            fast[column], floats, d_bits, slots, turns, n, False, np.float32(0.0), floats, False,
-            spec, gains, normals, floats, moved, floats,
-            stream(seed, purpose, (counts[SLOT] << 16) + column),
+            fast[column], nothing, d_bits, slots, turns, n, nothing, spec, gains, normals, nothing,
+            nothing, stream(seed, purpose, (counts[SLOT] << 16) + column),
         )  # fmt: skip
 
 
@@ -437,10 +427,10 @@ def buffer_scale(read_lr, count_lr, spec):
 
 @njit(cache=True, nogil=True)
 def update(
-    x, d, lr, fast, weight, slow, means, x_bits, d_bits, start, in_chop, switched, out_chop, counts,
-    averages, spec, seed,
+    x, d, d_gain, lr, fast, weight, slow, means, x_bits, d_bits, start, in_chop, switched, out_chop,
+    counts, averages, spec, seed,
 ):  # fmt: skip
-    """The update of one call: vectors ``x`` [N, in] and ``d`` [N, out], in their order."""
+    """The update of one call with vectors ``x`` [N, in] and ``d * d_gain`` [N, out]."""
     zero, one = np.float32(0.0), np.float32(1.0)
     n_vectors, in_size, out_size = x.shape[0], x.shape[1], d.shape[1]
     groups, rows = d_bits.shape[0], d_bits.shape[0] * LANES
@@ -455,9 +445,10 @@ def update(
     period = chop_period(spec)
 
     normals, gains = np.empty(POOL_SIZE, np.float32), np.empty(POOL_SIZE, np.float32)
-    floats, moved = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
     slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
     steps = np.empty(rows, np.float32)
+    numbers = np.zeros(N_NUMBERS, np.float32)
+    read_numbers(spec, numbers)
     train = np.empty(max(spec.transfer_bl, math.ceil(spec.step), 1), np.uint8)
     event_slot = np.empty(min(BLOCK, n_vectors), np.int64)
     event_scale = np.empty(min(BLOCK, n_vectors), np.float32)
@@ -481,7 +472,7 @@ def update(
         chop_history[0] = out_chop
         t_end = min(t + BLOCK, n_vectors)
         while t < t_end:
-            x_max, d_max = abs_max(x[t]), abs_max(d[t])
+            x_max, d_max = abs_max(x[t]), np.float32(abs_max(d[t]) * d_gain)
             m_x, m_d = averages[M_X], averages[M_D]
             if spec.auto_scale:
                 averages[M_X] = follow_average(m_x, x_max, tau)
@@ -499,6 +490,7 @@ def update(
                 key = stream(seed, X_BITS, -1 - counts[SLOT])
                 pulse_chances(x[t], b, spec.res, spec.sto_round, key, x_chance)
                 key = stream(seed, D_BITS, -1 - counts[SLOT])
+                a = np.float32(a * d_gain)
                 pulse_chances(d[t], a, spec.res, spec.sto_round, key, d_chance)
                 turn = chop_history[sweep]
                 for i in range(out_size):
@@ -553,15 +545,15 @@ def update(
                 if spec.dynamic and spec.correct_accumulation:
                     sample = np.float32(total % period + 1)
                     scale = np.float32(scale / min(sample, np.float32(one / spec.fast_granularity)))
-                most, rng = visit_column(
-                    fast[column], means[column % means.shape[0]], d_bits, slots, turns, n, True,
-                    -scale if chopped else scale, chop_history[done], switched[column] != 0, spec,
-                    gains, normals, floats, moved, steps, stream(seed, READ, counts[READS] + f),
+                numbers[FACTOR] = -scale if chopped else scale
+                numbers[SWITCHED] = one if switched[column] != 0 else zero
+                came, rng = visit_column(
+                    fast[column], means[column % means.shape[0]], d_bits, slots, turns, n,
+                    chop_history[done], spec, gains, normals, numbers, steps,
+                    stream(seed, READ, counts[READS] + f),
                 )  # fmt: skip
-                if most > zero and (not spec.dynamic or total > period):
-                    write_column(
-                        slow[column], weight[column], steps, most, spec, normals, rng, train
-                    )
+                if came and (not spec.dynamic or total > period):
+                    write_column(slow[column], weight[column], steps, spec, normals, rng, train)
                 start[column] = event_slot[f]
                 turn_now = total % period + 1 == period and (
                     spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random)

@@ -60,6 +60,12 @@ def _fused(b: Any, x: Any, y: Any, z: Any) -> Any:
     return b.fadd(b.fmul(x, y, flags=["contract"]), z, flags=["contract"])
 
 
+def _next_position(b: Any, rng: Any) -> tuple[Any, Any]:
+    """The generator's next state and a place in the pool."""
+    rng = b.add(b.mul(rng, _int(MULTIPLIER)), _int(INCREMENT))
+    return rng, b.lshr(rng, _int(64 - POOL_BITS))
+
+
 def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
     """``for m in range(count): carried = body(m, carried)``; returns the last ``carried``."""
     before = b.block
@@ -92,19 +98,23 @@ def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
 
 def _make_apply_pulses(multiplicative: bool) -> Any:
     @intrinsic
-    def apply_pulses(typing, bits, first, slots, turns, n, cells, base, weights, moved, gains, rng):
+    def apply_pulses(
+        typing, bits, first, slots, turns, n, cells, base, gains, normals, write_noise, rng
+    ):
         signature = types.uint64(
-            bits, types.int64, slots, turns, types.int64, cells, types.uint64, weights, moved,
-            gains, types.uint64,
+            bits, types.int64, slots, turns, types.int64, cells, types.uint64, gains, normals,
+            types.float32, types.uint64,
         )  # fmt: skip
 
         def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            bit_p, slot_p, turn_p, cell_p, weight_p, moved_p, gain_p = (
-                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 3, 5, 7, 8, 9)
+            bit_p, slot_p, turn_p, cell_p, gain_p, normal_p = (
+                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 3, 5, 7, 8)
             )
             first, n, base, rng = args[1], args[4], args[6], args[10]
             zero, one = (ir.Constant(_VF, [x] * WIDTH) for x in (0.0, 1.0))
-            w, slope_up, step_up, slope_down, step_down, low, high = ([] for _ in range(7))
+            w, references, slope_up, step_up, slope_down, step_down, low, high = (
+                [] for _ in range(8)
+            )
             for q in range(BLOCKS):
                 weight, reference, top, bottom, up, down = (
                     _load(b, cell_p, b.add(base, _int(LANES * field + WIDTH * q)))
@@ -114,6 +124,7 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
                 rise = b.select(b.fcmp_ordered("<", bottom, zero), b.fdiv(down, bottom), zero)
                 start = zero if multiplicative else one
                 w.append(b.fadd(weight, reference))
+                references.append(reference)
                 slope_up.append(b.fsub(start, fall))
                 slope_down.append(b.fadd(start, rise))
                 step_up.append(up)
@@ -144,8 +155,7 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
                 return new + new_seen
 
             def piece(p: Any, carried: list[Any]) -> list[Any]:
-                rng = b.add(b.mul(carried[-1], _int(MULTIPLIER)), _int(INCREMENT))
-                offset = b.lshr(rng, _int(64 - POOL_BITS))
+                rng, offset = _next_position(b, carried[-1])
                 begin = b.mul(p, _int(PIECE))
                 left = b.sub(n, begin)
                 length = b.select(b.icmp_signed("<", left, _int(PIECE)), left, _int(PIECE))
@@ -159,11 +169,17 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
             pieces = b.sdiv(b.add(n, _int(PIECE - 1)), _int(PIECE))
             nothing = [ir.Constant(_I16, 0)] * BLOCKS
             done = _loop(b, pieces, [*w, *nothing, rng], piece)
+            rng, offset = _next_position(b, done[-1])
+            noise_scale = _splat(b, args[9], _VF)
             for q in range(BLOCKS):
-                _store(b, done[q], weight_p, _int(WIDTH * q))
-                lanes = b.sext(b.bitcast(done[BLOCKS + q], _VB), _VI)
-                _store(b, lanes, moved_p, _int(WIDTH * q))
-            return done[-1]
+                stored, seen = (b.add(base, _int(LANES * field + WIDTH * q)) for field in (0, 1))
+                came = b.bitcast(done[BLOCKS + q], _VB)
+                new = b.fsub(done[q], references[q])
+                xi = _load(b, normal_p, b.add(offset, _int(WIDTH * q)))
+                noisy = _fused(b, noise_scale, xi, new)
+                _store(b, b.select(came, new, _load(b, cell_p, stored)), cell_p, stored)
+                _store(b, b.select(came, noisy, _load(b, cell_p, seen)), cell_p, seen)
+            return rng
 
         return signature, generate
 
@@ -177,9 +193,95 @@ apply_multiplicative = _make_apply_pulses(multiplicative=True)
 ``bits`` [groups, slots, 2 * BLOCKS] (uint16): pulse bits and sign bits of the rows; ``first``: the
 first element of the group in it; ``slots`` (int64), ``turns`` (uint16; 0xFFFF turns the directions
 over): a list of ``n`` slots; ``cells`` (float32): the column's cells, of which the group's begin at
-element ``base``, in the order of the fields in ``kernels.py``; they are only read. ``weights``
-[LANES] receives the new absolute weights, ``moved`` [LANES] (int32) -1 where a pulse came, else 0.
-``gains`` (float32): 1 + noise; every ``PIECE`` slots take a run of it that begins at random.
+element ``base``, in the order of the fields in ``kernels.py``. Where a pulse came, the persistent
+and the apparent weight are replaced, the latter with noise of strength ``write_noise``. ``gains``
+(float32): 1 + noise, and ``normals``: every ``PIECE`` slots, and the write noise, take a run of
+them that begins at random.
+"""
+
+
+# the numbers that ``read_group`` takes, by their places
+(
+    READ_INPUT, READ_NOISE, READ_RES, READ_BOUND, READ_SCALE, FACTOR, THRESHOLD, LIMIT, KEEP,
+    SUBTRACT, CAP, TAIL, FORGET, WITH_BUFFER, SWITCHED, N_NUMBERS,
+) = range(16)  # fmt: skip
+
+
+def _make_read_group(dynamic: bool) -> Any:
+    @intrinsic
+    def read_group(typing, cells, base, means, place, chop, steps, row, normals, numbers, rng):
+        signature = types.UniTuple(types.uint64, 2)(
+            cells, types.uint64, means, types.uint64, chop, steps, types.uint64, normals, numbers,
+            types.uint64,
+        )  # fmt: skip
+
+        def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            cell_p, mean_p, chop_p, step_p, normal_p, number_p = (
+                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 4, 5, 7, 8)
+            )
+            base, place, row = args[1], args[3], args[6]
+            number = [_splat(b, b.load(b.gep(number_p, [_int(i)])), _VF) for i in range(N_NUMBERS)]
+            rint, trunc = (
+                b.module.declare_intrinsic(f"llvm.{f}.v{WIDTH}f32", (), ir.FunctionType(_VF, [_VF]))
+                for f in ("rint", "trunc")
+            )
+            zero = ir.Constant(_VF, [0.0] * WIDTH)
+
+            def is_set(i: int) -> Any:
+                return b.fcmp_ordered(">", number[i], zero)
+
+            def clip(v: Any, bound: Any) -> Any:
+                v = b.select(b.fcmp_ordered("<", v, bound), v, bound)
+                low = b.fsub(zero, bound)
+                return b.select(b.fcmp_ordered(">", v, low), v, low)
+
+            rng, offset = _next_position(b, args[9])
+            any_step = ir.Constant(_I16, 0)
+            for q in range(BLOCKS):
+                here = _int(WIDTH * q)
+                seen = _load(b, cell_p, b.add(base, _int(LANES + WIDTH * q)))
+                xi = _load(b, normal_p, b.add(offset, here))
+                y = _fused(b, number[READ_NOISE], xi, b.fmul(seen, number[READ_INPUT]))
+                steps_of = b.call(rint, [b.fdiv(y, number[READ_RES])])
+                y = b.select(is_set(READ_RES), b.fmul(steps_of, number[READ_RES]), y)
+                y = b.fmul(clip(y, number[READ_BOUND]), number[READ_SCALE])
+                if dynamic:
+                    running = b.add(place, here)
+                    before = b.add(place, _int(LANES + WIDTH * q))
+                    mean = _load(b, mean_p, running)
+                    past = b.select(is_set(SWITCHED), mean, _load(b, mean_p, before))
+                    _store(b, past, mean_p, before)
+                    kept = b.fmul(mean, b.fsub(ir.Constant(_VF, [1.0] * WIDTH), number[TAIL]))
+                    _store(b, _fused(b, y, number[TAIL], kept), mean_p, running)
+                    y = b.fsub(y, past)
+                sign = _load(b, chop_p, b.add(row, here))
+                change = b.fmul(b.fmul(y, number[FACTOR]), sign)
+                in_buffer = b.add(base, _int(2 * LANES + WIDTH * q))
+                h = b.select(is_set(WITH_BUFFER), _load(b, cell_p, in_buffer), zero)
+                h = b.fadd(h, change)
+                n = clip(b.call(trunc, [b.fdiv(h, number[THRESHOLD])]), number[LIMIT])
+                less = b.fsub(h, b.fmul(number[SUBTRACT], n))
+                less = b.select(is_set(CAP), clip(less, number[CAP]), less)
+                after = b.select(is_set(FORGET), b.fmul(h, number[KEEP]), less)
+                hit = b.fcmp_unordered("!=", n, zero)
+                _store(b, b.select(hit, after, h), cell_p, in_buffer)
+                _store(b, n, step_p, b.add(row, here))
+                any_step = b.or_(any_step, b.bitcast(hit, _I16))
+            out = [b.zext(any_step, _I64), rng]
+            return context.make_tuple(b, signature.return_type, out)
+
+        return signature, generate
+
+    return read_group
+
+
+read_chopped = _make_read_group(dynamic=False)
+read_dynamic = _make_read_group(dynamic=True)
+"""Read one group of one column of A into its buffer H; returns (any step, the new ``rng``).
+
+``cells`` from ``base`` on as in ``apply_pulses``; ``means`` from ``place`` on: running and past
+means (only ``read_dynamic`` uses them); ``chop``, ``steps`` [rows] from ``row`` on: the rows'
+choppers, and where the signed numbers of pulses for C go; ``numbers``: see above.
 """
 
 

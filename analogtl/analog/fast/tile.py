@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +40,18 @@ _ARRAYS = (
     "out_chop", "counts", "averages", "reset_bias",
 )  # fmt: skip
 _SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
+
+
+_buffers = threading.local()
+
+
+def _scratch(shape: Sequence[int]) -> Tensor:
+    """An uninitialised float32 tensor that lives until the thread asks again."""
+    size = math.prod(shape)
+    buffer = getattr(_buffers, "buffer", None)
+    if buffer is None or buffer.numel() < size:
+        buffer = _buffers.buffer = torch.empty(max(size, 1 << 16))
+    return buffer[:size].view(*shape)
 
 
 class FastSimulatorTile(SimulatorTile):
@@ -145,7 +160,7 @@ class FastSimulatorTile(SimulatorTile):
         """C's apparent weights, ``[x_size, d_size]``, in place."""
         return torch.from_numpy(self.weight)[:, : self.d_size]
 
-    def _rows(self, values: Tensor, size: int, trans: bool, bias: bool) -> Tensor:
+    def rows_of(self, values: Tensor, size: int, trans: bool, bias: bool) -> Tensor:
         """``values`` as ``[N, size]`` float32 rows without gradient."""
         values = values.detach()
         if values.dtype != torch.float32:
@@ -167,55 +182,67 @@ class FastSimulatorTile(SimulatorTile):
             return flat.T.reshape([flat.shape[1], *batch]).contiguous()
         return flat.reshape([*batch, flat.shape[1]])
 
-    def _product(self, rows: Tensor, matrix: Tensor, io: fast_io.IO, purpose: int) -> Tensor:
-        """``rows @ matrix`` through one direction's periphery."""
+    def product(
+        self, rows: Tensor, transposed: bool = False, gain_in: float = 1.0, gain_out: float = 1.0
+    ) -> tuple[Tensor, float]:
+        """``rows * gain_in`` times C (or its transpose), times ``gain_out``, through the periphery.
+
+        Returns the product ``[N, out]`` and its largest absolute value before ``gain_out``.
+        """
+        io = self.backward_io if transposed else self.forward_io
+        matrix = self._matrix().T if transposed else self._matrix()
         if io.is_perfect:
             out = rows @ matrix
-            return out if io.out_scale == 1.0 else out * float(io.out_scale)
-        counter = int(self.counts[k.PRODUCTS])
-        self.counts[k.PRODUCTS] += 1
+            factor = gain_in * float(io.out_scale)
+            if factor != 1.0:
+                out *= factor
+            top = float(out.abs().max()) if out.numel() else 0.0
+            return (out if gain_out == 1.0 else out.mul_(gain_out)), top
         n = rows.shape[0]
-        scale = np.empty(n, np.float32)
         passed = np.empty(n, np.uint8)
-        fast_io.scales(rows.numpy(), io, scale)
-        managed_scale = io.noise_management != fast_io.NONE
-        dead = managed_scale and (purpose == BACKWARD or io.inp_noise <= 0.0)
-        out = self._pass(rows, matrix, io, scale, 1.0, dead, passed, purpose, counter)
-        reduction = 1.0
-        todo = None
+        out = torch.empty(n, matrix.shape[1])
+        top = self._pass(rows, matrix, io, transposed, gain_in, gain_out, 1.0, passed, out)
+        reduction, todo = 1.0, np.arange(n)
         while io.bound_management and not passed.all():
             if int(reduction) > io.max_bm_factor or (
                 io.inp_res > 0.0 and reduction > io.max_bm_res / io.inp_res
             ):
                 break
-            again = np.flatnonzero(passed == 0)
-            todo = again if todo is None else todo[again]
-            scale = scale[again]
+            todo = todo[passed == 0]
             reduction *= 2.0
-            counter = int(self.counts[k.PRODUCTS])
-            self.counts[k.PRODUCTS] += 1
             passed = np.empty(len(todo), np.uint8)
             index = torch.from_numpy(todo)
-            out[index] = self._pass(
-                rows[index], matrix, io, scale, reduction, dead, passed, purpose, counter
+            again = torch.empty(len(todo), matrix.shape[1])
+            more = self._pass(
+                rows[index], matrix, io, transposed, gain_in, gain_out, reduction, passed, again
             )
-        return out
+            out[index] = again
+            top = max(top, more)
+        return out, top
 
     def _pass(
-        self, rows: Tensor, matrix: Tensor, io: fast_io.IO, scale: Any, reduction: float,
-        dead: bool, passed: Any, purpose: int, counter: int,
-    ) -> Tensor:  # fmt: skip
-        inputs = torch.empty_like(rows)
-        factor = np.float32(reduction)
+        self, rows: Tensor, matrix: Tensor, io: fast_io.IO, transposed: bool, gain_in: float,
+        gain_out: float, reduction: float, passed: np.ndarray, out: Tensor,
+    ) -> float:  # fmt: skip
+        """One analog product of all ``rows`` into ``out``; returns its largest absolute value."""
+        purpose = BACKWARD if transposed else FORWARD
+        counter = int(self.counts[k.PRODUCTS])
+        self.counts[k.PRODUCTS] += 1
+        inputs = _scratch(rows.shape)
+        scale = np.empty(len(rows), np.float32)
+        managed = io.noise_management != fast_io.NONE
+        silent = managed and (transposed or io.inp_noise <= 0.0)
         fast_io.prepare(
-            rows.numpy(), io, scale, factor, inputs.numpy(), self.seed, purpose, counter
-        )
-        out = inputs @ matrix
-        fast_io.finish(
-            out.numpy(), io, scale, factor, io.bound_management, dead, passed, self.seed, purpose,
-            counter,
+            rows.numpy(), np.float32(gain_in), io, np.float32(reduction), scale, inputs.numpy(),
+            self.seed, purpose, counter,
         )  # fmt: skip
-        return out
+        torch.mm(inputs, matrix, out=out)
+        return float(
+            fast_io.finish(
+                out.numpy(), np.float32(gain_out), io, np.float32(reduction), scale, silent, passed,
+                self.seed, purpose, counter,
+            )
+        )  # fmt: skip
 
     def forward(
         self,
@@ -227,8 +254,8 @@ class FastSimulatorTile(SimulatorTile):
         non_blocking: bool = False,
     ) -> Tensor:
         """Matrix product with the weights of C: ``[..., in]`` to ``[..., out]``."""
-        rows = self._rows(x_input, self.x_size, in_trans, bias)
-        out = self._product(rows, self._matrix(), self.forward_io, FORWARD)
+        rows = self.rows_of(x_input, self.x_size, in_trans, bias)
+        out, _ = self.product(rows)
         return self._shaped(out, x_input, in_trans, out_trans)
 
     def backward(
@@ -240,8 +267,8 @@ class FastSimulatorTile(SimulatorTile):
         non_blocking: bool = False,
     ) -> Tensor:
         """Product with the transposed weights of C: ``[..., out]`` to ``[..., in]``."""
-        rows = self._rows(d_input, self.d_size, in_trans, False)
-        out = self._product(rows, self._matrix().T, self.backward_io, BACKWARD)
+        rows = self.rows_of(d_input, self.d_size, in_trans, False)
+        out, _ = self.product(rows, transposed=True)
         if bias:
             out = out[:, :-1].contiguous()
         return self._shaped(out, d_input, in_trans, out_trans)
@@ -256,18 +283,21 @@ class FastSimulatorTile(SimulatorTile):
         non_blocking: bool = False,
     ) -> None:
         """The analog update with inputs ``[..., in]`` and output gradients ``[..., out]``."""
-        if self.learning_rate == 0.0:
-            return
-        x = self._rows(x_input, self.x_size, in_trans, bias)
-        d = self._rows(d_input, self.d_size, out_trans, False)
+        x = self.rows_of(x_input, self.x_size, in_trans, bias)
+        d = self.rows_of(d_input, self.d_size, out_trans, False)
+        self.update_rows(x, d)
+
+    def update_rows(self, x: Tensor, d: Tensor, divisor: float = 1.0) -> None:
+        """The update with vectors ``x`` [N, in] and ``d / divisor`` [N, out]."""
         if x.shape[0] != d.shape[0]:
             raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
-        if x.shape[0] == 0:
+        if x.shape[0] == 0 or self.learning_rate == 0.0:
             return
         k.update(
-            x.numpy(), d.numpy(), np.float32(self.learning_rate), self.fast, self.weight, self.slow,
-            self.means, self.x_bits, self.d_bits, self.start, self.in_chop, self.switched,
-            self.out_chop, self.counts, self.averages, self.spec, self.seed,
+            x.numpy(), d.numpy(), np.float32(1.0 / divisor), np.float32(self.learning_rate),
+            self.fast, self.weight, self.slow, self.means, self.x_bits, self.d_bits, self.start,
+            self.in_chop, self.switched, self.out_chop, self.counts, self.averages, self.spec,
+            self.seed,
         )  # fmt: skip
 
     # -- weights and hidden parameters ------------------------------------------------------------
@@ -519,6 +549,59 @@ class FastTile(AnalogTile):
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
         return FastSimulatorTile(x_size, d_size, rpu_config, draw=False)
+
+    def _one_scale(self) -> float | None:
+        """The tile's single digital output scale; ``None`` if the periphery does more than that."""
+        scales = self.mapping_scales
+        plain = self.input_range is None and not (self.in_trans or self.out_trans)
+        if not plain or hasattr(self.rpu_config.pre_post, "periph_quant"):
+            return None
+        if scales is None:
+            return 1.0
+        return float(scales) if scales.numel() == 1 else None
+
+    # The next three do what TileWithPeriphery does, with the digital scale inside the kernels.
+
+    def joint_forward(self, x_input: Tensor, is_test: bool = False, ctx: Any = None) -> Tensor:
+        """The forward pass with the digital output scale: ``[..., in]`` to ``[..., out]``."""
+        scale = self._one_scale()
+        if scale is None:
+            return super().joint_forward(x_input, is_test, ctx)
+        tile = self.tile
+        rows = tile.rows_of(x_input, tile.x_size, False, self.analog_bias)
+        out, top = tile.product(rows, gain_out=scale)
+        shape = (*x_input.shape[:-1], self.out_size)
+        bound = self.get_forward_out_bound()
+        if ctx is not None and bound is not None and top >= bound:
+            ctx.saved_analog_tensors.append((out.abs() >= bound * abs(scale)).view(shape))
+        return out.view(shape)
+
+    def backward(self, d_input: Tensor, ctx: Any = None) -> Tensor:
+        """The backward pass: ``[..., out]`` to ``[..., in]``."""
+        scale = self._one_scale()
+        if scale is None:
+            return super().backward(d_input, ctx)
+        tile = self.tile
+        if ctx is not None and len(ctx.saved_analog_tensors) > 1:
+            d_input = torch.where(ctx.saved_analog_tensors[1], 0.0, d_input)
+        rows = tile.rows_of(d_input, tile.d_size, False, False)
+        out, _ = tile.product(rows, transposed=True, gain_in=scale)
+        if self.analog_bias:
+            out = out[:, :-1]
+        return out.reshape(*d_input.shape[:-1], self.in_size)
+
+    def update(self, x_input: Tensor, d_input: Tensor) -> None:
+        """The analog update with ``[..., in]`` inputs and ``[..., out]`` gradients."""
+        scale = self._one_scale()
+        if scale is None:
+            super().update(x_input, d_input)
+            return
+        tile = self.tile
+        x = tile.rows_of(x_input, tile.x_size, False, self.analog_bias)
+        d = tile.rows_of(d_input, tile.d_size, False, False)
+        tile.update_rows(
+            x, d, scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0
+        )
 
     def cuda(self, device: Any = None) -> FastTile:
         """The fast engine runs on the CPU.
