@@ -575,15 +575,15 @@ class Sweep(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         problems: list[Problem] = []
-        for name, values in (("seeds", self.seeds), ("lr", self.lr), *self.axes.items()):
-            key = f"axes.{name}" if name in self.axes else name
+        axes = {f"axes.{name}": levels for name, levels in self.axes.items()}
+        for key, values in (("seeds", self.seeds), ("lr", self.lr), *axes.items()):
             if len(set(values)) < len(values):
                 problems.append((key, f"expected each value once; got {list(values)}"))
-            if name in AXES and name in self.axes:
+            if key in axes and key.removeprefix("axes.") in AXES:
                 wrong = [v for v in values if not is_number(v)]
                 if wrong:
                     problems.append((key, f"expected numbers; got {wrong}"))
-            if not values and name in self.axes:
+            if not values and key in axes:
                 problems.append((key, "expected at least one level; got none"))
         return raise_problems(problems, self)
 

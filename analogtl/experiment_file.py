@@ -310,7 +310,7 @@ def _wants(annotation: Any, kind: type) -> bool:
     inner = typing.get_args(annotation)
     if origin is typing.Annotated:
         inner = inner[:1]
-    return origin is not tuple and any(_wants(a, kind) for a in inner)
+    return origin not in (tuple, dict) and any(_wants(a, kind) for a in inner)
 
 
 def _only_text(annotation: Any) -> bool:

@@ -63,7 +63,26 @@ def _keys(incomplete: str) -> Offers:
     # The reference is made from the schema, and reading it takes no pydantic.
     text = resources.files("analogtl").joinpath("explain/keys.md").read_text(encoding="utf-8")
     keys = re.findall(r"^- \*\*`([a-z_.]+)`\*\* \([^)]*\): (.*)$", text, re.MULTILINE)
-    return _starting(incomplete, ((key, meaning.replace("`", "")) for key, meaning in keys))
+    offers = [(key, meaning.replace("`", "")) for key, meaning in keys]
+    return _starting(incomplete, [*offers, *_aihwkit_keys(incomplete)])
+
+
+def _aihwkit_keys(incomplete: str) -> Iterator[tuple[str, str]]:
+    """aihwkit's parameters, once the section is typed: they are many."""
+    from analogtl import catalog
+
+    section, _, _ = incomplete.rpartition(".")
+    if section in ("analog.device", "analog.slow_device"):
+        names = {name for preset in catalog.presets() for name in catalog.device_parameters(preset)}
+    elif section == "analog.compound":
+        names = {n for one in catalog.ALGORITHMS for n in catalog.compound_parameters(one)}
+    else:
+        last = section.removeprefix("analog.")
+        kinds = {"forward": "io", "backward": "io", "transfer_forward": "io", "mapping": "mapping"}
+        kinds |= {"update": "update", "transfer_update": "update"}
+        names = set(catalog.catalog()[kinds[last]]) if last in kinds else set()
+    for name in sorted(names - {"apply_write_noise_on_set"}):
+        yield f"{section}.{name}", "aihwkit parameter"
 
 
 def presets(incomplete: str) -> Offers:

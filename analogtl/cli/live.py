@@ -164,16 +164,19 @@ class LiveView:
         self._console = console
 
     def note(self, text: str) -> None:
-        self._console.print(text, style="dim", soft_wrap=True)
+        self._line(text, "dim")
 
     def update(self, update: Update, state: TrialState | None) -> None:
         if update.kind == "message":
-            about = f"{update.trial}: " if update.trial else ""
-            self._console.print(output.printable(about + update.text), soft_wrap=True)
+            self._line((f"{update.trial}: " if update.trial else "") + update.text, "")
         elif update.kind == "failed":
             about = state.label if state is not None else update.trial
-            text = output.printable(f"{about}: failed: {update.text}")
-            self._console.print(text, style="red", soft_wrap=True)
+            self._line(f"{about}: failed: {update.text}", "red")
+
+    def _line(self, text: str, style: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(output.printable(text), style=style), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -208,7 +211,7 @@ def frame(board: Board, width: int, height: int, *, unicode: bool = True) -> lis
     tail: list[Text] = []
     if shown:
         tail = [Text(), Text("running", style="dim")]
-        tail += [_running_line(state, width) for state in shown]
+        tail += [_running_line(state, width, unicode) for state in shown]
         if len(running) > len(shown):
             tail.append(Text(f"and {len(running) - len(shown)} more", style="dim"))
     room = height - len(lines) - len(tail)
@@ -242,7 +245,8 @@ def _headline(board: Board, width: int) -> Text:
     ends = f"{output.duration(board.elapsed())}" + (
         f", {output.duration(left)} left" if left else ""
     )
-    text = Text(board.name, style="bold")
+    text = Text()
+    text.append(board.name, style="bold")
     text.append(": " + ", ".join(parts), style="none")
     space = max(2, width - text.cell_len - len(ends))
     text.append(" " * space + ends, style="dim")
@@ -344,7 +348,7 @@ def _cut(text: str, width: int, unicode: bool) -> str:
     return text[: width - 1] + ("…" if unicode else "~")
 
 
-def _running_line(state: TrialState, width: int) -> Text:
+def _running_line(state: TrialState, width: int, unicode: bool) -> Text:
     from rich.text import Text
 
     if state.epoch is None:
@@ -352,7 +356,7 @@ def _running_line(state: TrialState, width: int) -> Text:
     else:
         detail = _epoch(state).replace("test error", "error").replace(" epoch ", " ")
     room = max(12, width - len(detail) - 2)
-    return Text(f"{_cut(state.label, room, True):<{room}}  {detail}")
+    return Text(f"{_cut(state.label, room, unicode):<{room}}  {detail}")
 
 
 # -- pretraining alone -----------------------------------------------------------------------------

@@ -106,6 +106,7 @@ def command(
     """
     one = common.one_of("--failed", failed, complete.FAILED)
     common.one_of("--engine", engine, complete.ENGINES)
+    more = _engine_options(engine_options or [])
     axes = _axes(param or [], values or [])
     opened = common.open_experiment(
         exp, settings, runs, axes=axes or None, tell=not (quiet or as_json)
@@ -126,7 +127,7 @@ def command(
         sweep=True,
         jobs=jobs,
         engine=engine,
-        engine_options=_engine_options(engine_options or []),
+        engine_options=more,
         options=common.run_options(
             checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence
         ),

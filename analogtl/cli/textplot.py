@@ -140,9 +140,10 @@ def chart(
     if y_label:
         drawn.append(Text(y_label, style="dim"))
     for row, cells in enumerate(field):
-        text = Text(f"{ticks.get(row) or '':>{margin - 1}} {bar}", style="dim")
+        text = Text()
+        text.append(f"{ticks.get(row) or '':>{margin - 1}} {bar}", style="dim")
         for character, style in cells:
-            text.append(character, style=style or "none")
+            text.append(character, style=style)
         drawn.append(text)
     ends = f"{left:.6g}", f"{right:.6g}" + (f" {x_label}" if x_label else "")
     space = max(1, columns - len(ends[0]) - len(ends[1]))
@@ -172,8 +173,9 @@ def _legend(lines: Sequence[Line], glyphs: str, width: int) -> list[Text]:
 
     rows = [Text()]
     for number, line in enumerate(lines):
-        entry = Text(f"{glyphs[number % len(glyphs)]} ", style=COLORS[number % len(COLORS)])
-        entry.append(f"{line.label}   ", style="none")
+        entry = Text()
+        entry.append(f"{glyphs[number % len(glyphs)]} ", style=COLORS[number % len(COLORS)])
+        entry.append(f"{line.label}   ")
         if rows[-1].cell_len and rows[-1].cell_len + entry.cell_len > width:
             rows.append(Text())
         rows[-1].append_text(entry)

@@ -1,0 +1,139 @@
+"""The doctor: what it finds here, and what it says on machines that are not well."""
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import call
+
+from analogtl import doctor
+from analogtl.doctor import Check, diagnose, is_mismatch
+
+PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Lets the probe's process end as the test says, without starting one."""
+
+    def end(stdout="", stderr="", code=0):
+        def run(command, **_):
+            return subprocess.CompletedProcess(command, code, stdout, stderr)
+
+        monkeypatch.setattr(subprocess, "run", run)
+
+    return end
+
+
+def found(tmp_path) -> dict[str, Check]:
+    return {check.name: check for check in diagnose(tmp_path)}
+
+
+def test_this_machine_is_well(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANALOGTL_DATA", str(tmp_path / "nothing"))
+    result = call(capsys, "doctor", "--json", "--runs", tmp_path)
+    checks = {record["name"]: record for record in result.records}
+    assert result.code == 0, result.out
+    assert "learns" in checks["aihwkit tile"]["found"]
+    assert checks["torch"]["found"] == doctor.installed("torch")
+    assert checks["cifar10"]["status"] == "note"
+    assert "ANALOGTL_DATA" in checks["cifar10"]["advice"]
+    assert all(record["advice"] for record in checks.values() if record["status"] != "ok")
+
+
+def test_the_pairs_are_those_of_the_package():
+    wanted = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
+    pinned = {line.split(";")[0].strip() for line in wanted if "==" in line}
+    ours = set()
+    for aihwkit, (torch, torchvision) in doctor.PAIRS.items():
+        ours |= {f"aihwkit=={aihwkit}", f"torch=={torch}", f"torchvision=={torchvision}"}
+    assert pinned == ours
+
+
+def test_a_crash_of_the_tile_is_an_answer(ended, tmp_path):
+    facts = '{"torch": "2.10.0", "torch_threads": 1, "cuda": false, "blas": "MKL"}\n'
+    ended(stdout=facts, code=-signal.SIGSEGV)
+    checks = found(tmp_path)
+    assert checks["torch runs"].status == "ok"
+    assert checks["aihwkit tile"].status == "bad"
+    assert "SIGSEGV" in checks["aihwkit tile"].found
+    assert "pip install" in checks["aihwkit tile"].advice
+
+
+def test_a_mismatch_is_told_with_the_pair_to_install(ended, tmp_path, monkeypatch, capsys):
+    versions = {"torch": "2.13.0+cpu", "torchvision": "0.28.0", "aihwkit": "1.1.0"}
+    monkeypatch.setattr(doctor, "installed", versions.get)
+    ended(
+        stdout='{"torch": "2.13.0", "torch_threads": 1, "cuda": true, "blas": "MKL"}\n'
+        '{"aihwkit_cuda": false}\n',
+        stderr="Traceback (most recent call last):\nRuntimeError: Invalid weights dimensions\n",
+        code=1,
+    )
+    checks = found(tmp_path)
+    assert checks["pair"].status == "bad"
+    assert "compiled against torch 2.10.0" in checks["pair"].found
+    assert "'torch==" in checks["pair"].advice
+    assert checks["aihwkit tile"].found == "fails: RuntimeError: Invalid weights dimensions"
+    assert checks["cuda"].status == "note"
+    result = call(capsys, "doctor", "--runs", tmp_path)
+    assert result.code == 1
+    assert "bad   aihwkit tile" in result.out
+    assert "-> pip install" in result.out
+
+
+def test_what_is_not_installed_is_told_without_a_tile(ended, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "installed", lambda _name: None)
+    ended(stderr="ModuleNotFoundError: No module named 'torch'", code=1)
+    checks = found(tmp_path)
+    assert {checks[name].status for name in ("torch", "torchvision", "aihwkit")} == {"bad"}
+    assert "aihwkit tile" not in checks
+
+
+def test_a_hanging_probe_is_given_up(monkeypatch):
+    def run(command, **_):
+        raise subprocess.TimeoutExpired(command, 1.0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert doctor.probe(1.0) == ({}, "no answer within 1 s")
+
+
+def test_a_pair_that_nobody_tried_counts_if_its_tile_runs(ended, tmp_path, monkeypatch):
+    versions = {"torch": "3.0", "torchvision": "1.0", "aihwkit": "9.9"}
+    monkeypatch.setattr(doctor, "installed", versions.get)
+    ended()
+    assert found(tmp_path)["pair"].status == "note"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_folder_that_cannot_be_written_is_bad(ended, tmp_path):
+    ended()
+    tmp_path.chmod(0o500)
+    try:
+        assert found(tmp_path / "runs")["disk"].status == "bad"
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_python_versions(ended, tmp_path, monkeypatch):
+    ended()
+    assert found(tmp_path)["python"].status == "ok"
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
+    assert found(tmp_path)["python"].status == "bad"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ImportError("x.so: undefined symbol: _ZN"), True),
+        (RuntimeError("Invalid weights dimensions: expected"), True),
+        (ModuleNotFoundError("No module named 'torch'"), True),
+        (ModuleNotFoundError("No module named 'yaml'"), False),
+        (ValueError("loss is not finite"), False),
+    ],
+)
+def test_is_mismatch(error, expected):
+    assert is_mismatch(error) is expected
