@@ -19,7 +19,7 @@ from analogtl.errors import ExperimentError
 from analogtl.executor import Update, run_trials
 from analogtl.experiment_file import with_settings
 from analogtl.grid import trials_of
-from analogtl.runs import RunDir
+from analogtl.runs import Options, RunDir
 
 submitit = pytest.importorskip(
     "submitit", reason="submitit is not installed: pip install 'analogtl[slurm]'"
@@ -160,6 +160,15 @@ def test_a_job_that_dies_is_submitted_again(run: RunDir, slurm: Path) -> None:
     lost = [u for u in updates if u.kind == "message" and "ended (COMPLETED)" in u.text]
     assert len(lost) == 1
     assert len(fake_slurm.submissions(slurm)) == 2
+
+
+def test_a_deadline_stops_the_jobs_and_fails_no_trial(run: RunDir, slurm: Path) -> None:
+    options = Options(deadline=time.time() + 4)
+    updates = list(start(run, {"wtn=5": "steps 5000"}, options=options))
+    ended = {u.trial: u.kind for u in updates if u.kind in ("done", "failed", "stopped")}
+    assert list(ended.values()).count("done") == 1
+    assert list(ended.values()).count("stopped") == 1
+    assert len(fake_slurm.submissions(slurm)) == 1
 
 
 def test_a_list_of_submissions_from_elsewhere_is_not_believed(run: RunDir, slurm: Path) -> None:

@@ -103,6 +103,7 @@ class SlurmPool:
         self._keys: dict[str, str] = {}  # trial -> key of its settings
         self._jobs: dict[str, Any] = {}  # trial -> submitit's job
         self._looked = 0.0
+        self._deadline: float | None = None
         self._earlier = self._in_queue()
 
     def warm(self) -> None:
@@ -113,6 +114,7 @@ class SlurmPool:
 
     def submit(self, job: Job) -> None:
         self._keys[job.trial_id] = job.data["trial"]["key"]
+        self._deadline = job.data["options"]["deadline"]
         earlier = self._earlier.get((job.trial_id, self._keys[job.trial_id]))
         if earlier is not None:
             self._jobs[job.trial_id] = earlier
@@ -154,6 +156,8 @@ class SlurmPool:
         with self._run.trial_lock(trial_id, wait=False) as held:
             if not held:  # a process that we know nothing of has it
                 return Outcome(trial_id, {"trial": trial_id, "status": "busy"})
+        if self._deadline is not None and time.time() >= self._deadline:
+            return Outcome(trial_id, {"trial": trial_id, "status": "stopped"})
         return Outcome(trial_id, None, f"Slurm job {job.job_id} ended ({job.state}); see slurm/")
 
     def _submit(self) -> None:
