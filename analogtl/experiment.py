@@ -83,7 +83,9 @@ COMPOUND_DEFAULTS: dict[str, dict[str, Any]] = {
         "forget_buffer": True,
         "momentum": 0.0,
     },
-    "tt": {"transfer_every": 1.0, "units_in_mbatch": False, "fast_lr": 0.1},
+    # One transfer a mini-batch, as in build_config: one after each vector writes the noise of
+    # coarse devices into the weights (digits: 78 % error instead of 49 %; 60 % with frozen arrays).
+    "tt": {"transfer_every": 1.0, "units_in_mbatch": True, "fast_lr": 0.1},
     "sgd": {},
     "mp": {},
 }
