@@ -151,19 +151,26 @@ def test_closing_stops_the_workers_and_keeps_what_is_finished(run: RunDir) -> No
     assert [r["status"] for r in records.read_rows(run.path / "trials.csv")] == ["done"]
 
 
-def test_workers_end_when_whoever_started_them_is_killed(run: RunDir) -> None:
+def sweep_elsewhere(run: RunDir, behaviour: Behaviour, seeds: list[int]) -> subprocess.Popen[bytes]:
+    """A process that does what `start` does."""
     code = (
-        "import sys, fake_trials as fake\n"
+        "import json, sys, fake_trials as fake\n"
         "from pathlib import Path\n"
         "from analogtl.executor import run_trials\n"
         "from analogtl.runs import RunDir\n"
-        "behaviour = {'arm': 'steps 3000'}\n"
-        "run = RunDir(Path(sys.argv[1]), 'fake')\n"
-        "for update in run_trials(fake.experiment(behaviour), fake.trials(behaviour), run,"
-        " jobs=2, function=fake.FUNCTION): pass\n"
+        "root, behaviour, seeds = sys.argv[1], *map(json.loads, sys.argv[2:])\n"
+        "experiment = fake.experiment(behaviour, seeds=seeds)\n"
+        "trials = fake.trials(behaviour, seeds=seeds)\n"
+        "run = RunDir(Path(root), 'fake')\n"
+        "for update in run_trials(experiment, trials, run, jobs=2, function=fake.FUNCTION): pass\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    parent = subprocess.Popen([sys.executable, "-c", code, str(run.root)], env=env)
+    arguments = [str(run.root), json.dumps(behaviour), json.dumps(seeds)]
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env)
+
+
+def test_workers_end_when_whoever_started_them_is_killed(run: RunDir) -> None:
+    parent = sweep_elsewhere(run, {"arm": "steps 3000"}, [0])
     try:
         workers = wait_for(lambda: [p for t in fake.trials() for p in fake.attempts(run, t.id)], 2)
     finally:
@@ -173,6 +180,20 @@ def test_workers_end_when_whoever_started_them_is_killed(run: RunDir) -> None:
     while any(alive(worker) for worker in workers) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(alive(worker) for worker in workers)
+
+
+def test_three_processes_that_sweep_one_directory_do_no_trial_twice(run: RunDir) -> None:
+    seeds = list(range(20))
+    behaviour = {"arm": "sleep 0.02"}
+    processes = [sweep_elsewhere(run, behaviour, seeds) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    trials = fake.trials(behaviour, seeds=seeds)
+    assert [len(fake.attempts(run, trial.id)) for trial in trials] == [1] * len(trials)
+    rows = records.read_rows(run.path / "trials.csv")
+    assert sorted(row["trial"] for row in rows) == sorted(trial.id for trial in trials)
+    assert len(records.read_rows(run.path / "epochs.csv")) == len(trials) * 3 * 2
+    assert not (run.path / "damaged").exists()
+    assert not list(run.path.rglob("*.part"))
 
 
 def test_a_deadline_stops_and_the_next_call_goes_on(run: RunDir) -> None:
@@ -326,3 +347,19 @@ def test_interrupts_reach_only_the_parent(run: RunDir) -> None:
     [worker] = fake.attempts(run, update.trial)
     os.kill(worker, signal.SIGINT)
     assert kinds(list(updates)) == ["done", "started", "done"]
+
+
+@pytest.mark.parametrize("engine", ["ray", "slurm"])
+def test_every_option_of_an_engine_is_explained(engine: str) -> None:
+    import inspect
+    from importlib import resources
+
+    from analogtl.executors.base import load
+
+    page = resources.files("analogtl").joinpath("explain", "sweeps.md").read_text()
+    _, _, rest = page.partition(f"`--engine {engine}`")
+    part = rest.partition("`--engine ")[0]
+    pool = load(f"analogtl.executors.{engine}:{engine.capitalize()}Pool")
+    for name, parameter in inspect.signature(pool).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert f"`{name}`" in part, f"{engine}: {name}"
