@@ -8,11 +8,13 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import itertools
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -220,9 +222,21 @@ def _cell(value: Any) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: If it cannot be read, or is no file: a pipe or a device would never end.
+    """
+    _check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_regular(path: Path) -> int:
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return about.st_size
 
 
 def read_json(path: Path) -> Any:
@@ -232,7 +246,7 @@ def read_json(path: Path) -> Any:
         RunError: If it is not there, not whole, or too large to be one of ours.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if _check_regular(path) > LARGEST_JSON:
             raise RunError(f"{path}: too large for a file of a run")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -257,6 +271,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def _lines(path: Path) -> Iterator[list[str]]:
     """The lines of a CSV file, header first, each with as many cells; none if it is missing."""
     try:
+        _check_regular(path)
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             header = next(reader, None)

@@ -184,6 +184,18 @@ def test_json_that_is_too_large_is_not_read(
         records.read_json(file)
 
 
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(RunError, match="not a file"):
+            records.read_json(tmp_path / name)
+        with pytest.raises(RunError):
+            records.read_rows(tmp_path / name)
+        with pytest.raises(OSError, match="not a file"):
+            records.digest(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -239,6 +239,24 @@ def _start_worker(run: RunDir) -> None:
         pool.close()
 
 
+def test_a_checkpoint_is_not_written_through_a_link(tmp_path: Path) -> None:
+    import torch
+
+    from analogtl.analog import state
+
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder = tmp_path / "resume"
+    folder.mkdir()
+    for name in (".state.1.part", "state.1.safetensors", "state.json"):
+        (folder / name).symlink_to(victim)
+    state.save(folder / "state", {"w": torch.ones(3)}, {"about": 1})
+    assert victim.read_text() == "precious"
+    loaded = state.load(folder / "state")
+    assert loaded is not None
+    assert loaded[1] == {"about": 1}
+
+
 def test_a_lock_that_is_a_link_is_refused(run: RunDir, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
