@@ -116,7 +116,7 @@ def test_it_is_named_after_its_file(name, loaded):
 def test_its_header_says_what_it_is(name, loaded):
     header = header_of(name)
     assert tuple(header) == ("title", *LABELS)
-    assert re.fullmatch(r"\w.+\.", header["title"])
+    assert re.fullmatch(r"(?s)\w.+\.", header["title"])
     swept = loaded[name].sweep.axes or len(loaded[name].sweep.lr) > 1
     runs, *reports = header["Run"].splitlines()
     assert runs.split()[:3] == ["analogtl", "sweep" if swept else "finetune", name]
