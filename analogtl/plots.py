@@ -289,15 +289,13 @@ _WHEN = {"error_final": "last epoch", "error_best": "best epoch", "error_transfe
 
 
 def error_label(frame: pd.DataFrame) -> str:
-    """What the error of these trials is: of the images, or of programmed weights."""
-    programming = set(frame["arm"].unique()) == {"weight-programming"}
-    return "programming error (%)" if programming else "test error (%)"
+    """What the error of these trials is, with its unit."""
+    return f"{summaries.error_name(frame)} (%)"
 
 
 def quantity_label(quantity: str, frame: pd.DataFrame) -> str:
     """The label of an error's axis: what it is, and of which epoch."""
-    name, unit = error_label(frame).split(" (")
-    return f"{name}, {_WHEN[quantity]} ({unit}"
+    return f"{summaries.error_name(frame)}, {_WHEN[quantity]} (%)"
 
 
 def _ticks_at_levels(ax: Axes, levels: Sequence[float]) -> None:

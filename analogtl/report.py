@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analogtl import __version__, html, plots, records, study, summaries, tables
+from analogtl.catalog import PROGRAMMING
 from analogtl.critical_point import ALPHA, MARGIN
 from analogtl.errors import ExperimentError, RunError
 from analogtl.findings import Verdict, evaluate
@@ -427,26 +428,41 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
+    if setting("kind") == PROGRAMMING:
+        size = setting("programming", "size")
+        what = [("task", f"program a {size} x {size} matrix by training")]
+        epochs = setting("programming", "epochs")
+    else:
+        what = _task(run, setting)
+        epochs = setting("finetune", "epochs")
+    facts = [
+        *what,
+        (
+            "algorithm",
+            setting("analog", "algorithm") if "analog.algorithm" not in run.axes else None,
+        ),
+        ("device", setting("analog", "device", "preset")),
+        ("epochs", epochs),
+        ("seeds", run.trials["seed"].nunique()),
+        ("trials done", len(summaries.done(run.trials))),
+    ]
+    return [(term, str(value)) for term, value in facts if value not in (None, "")]
+
+
+def _task(run: RunData, setting: Callable[..., Any]) -> list[tuple[str, Any]]:
     classes = setting("finetune", "classes")
     if isinstance(classes, list):
         classes = ", ".join(str(c) for c in classes)
     elif isinstance(classes, int):
         classes = f"first {classes} classes"
-    task = ": ".join(str(part) for part in (setting("finetune", "dataset"), classes) if part)
     pretrained = setting("pretrain", "dataset")
     if pretrained and run.pretrained is not None:
         pretrained = f"{pretrained}, {run.pretrained:.1f} % test error"
-    facts = [
-        ("task", task),
+    return [
+        ("task", ": ".join(str(p) for p in (setting("finetune", "dataset"), classes) if p)),
         ("model", setting("model", "architecture")),
         ("pretrained on", pretrained),
-        ("algorithm", setting("analog", "algorithm")),
-        ("device", setting("analog", "device", "preset")),
-        ("epochs", setting("finetune", "epochs")),
-        ("seeds", run.trials["seed"].nunique()),
-        ("trials done", len(summaries.done(run.trials))),
     ]
-    return [(term, str(value)) for term, value in facts if value not in (None, "")]
 
 
 def _again(sections: Sequence[Section], where: Sequence[Path]) -> str:

@@ -410,6 +410,8 @@ def _add_layers(section: Section) -> None:
     run = section.run
     rows, axes = summaries.layers(run.layers, run.chosen.rows), run.axes
     section.more_tables.append(tables.layers_table(rows, experiment=run.name))
+    if rows["layer"].nunique() < 2:
+        return  # one array is no network: its numbers are in the other figures
     for quantity, title in _LAYER_TITLES.items():
         if rows[f"{quantity}_mean"].isna().all():
             continue

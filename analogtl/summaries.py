@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analogtl.axes import AXES
+from analogtl.catalog import PROGRAMMING
 from analogtl.records import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS
 
 # In this order on every table and figure: the rivals first, the controls last.
@@ -26,7 +27,7 @@ ARM_LABELS = {
     "digital-scratch": "digital from scratch",
     "analog-scratch": "analog from scratch",
     "frozen-array": "frozen arrays (control)",
-    "weight-programming": "weight programming",
+    PROGRAMMING: "weight programming",
 }
 _NOT_AXES = {*EPOCH_COLUMNS, *TRIAL_COLUMNS, *LAYER_COLUMNS, "n", "position"}
 
@@ -73,6 +74,12 @@ def sorted_levels(column: pd.Series) -> list[Any]:
     """The levels of an axis, without empty cells: numbers ascending, names as they come."""
     present = list(column.dropna().drop_duplicates())
     return sorted(present) if is_numeric(column) else present
+
+
+def error_name(frame: pd.DataFrame) -> str:
+    """What the error of these trials is: of test images, or of programmed weights."""
+    programming = set(frame["arm"].unique()) == {PROGRAMMING}
+    return "programming error" if programming else "test error"
 
 
 def level_text(level: object) -> str:

@@ -353,7 +353,8 @@ def outcomes_table(levels: pd.DataFrame, *, experiment: str = "", note: str = ""
         Column("weights_changed", "cells changed", "%", "mean", scale=100),
         Column("wall_s_mean", "time per trial", kind="duration", essential=False),
     ]
-    title = "Test error" + (f" against {_and([label_of(a) for a in axes])}" if axes else " per arm")
+    title = summaries.error_name(levels).capitalize()
+    title += f" against {_and([label_of(axis) for axis in axes])}" if axes else " per arm"
     note = " ".join(part for part in (SPREAD_NOTE, note) if part)
     return Table("outcomes", title, levels, _kept(levels, columns), note, experiment)
 
@@ -459,11 +460,17 @@ def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
 
 
 def trials_table(trials: pd.DataFrame) -> Table:
-    """Every trial with its outcome."""
+    """Every trial with its outcome, by arm, level, learning rate and seed."""
+    axes = summaries.axis_columns(trials)
+    keys = [axis for axis in axes if summaries.is_numeric(trials[axis])]
+    ordered = summaries.in_arm_order(trials.sort_values([*keys, "lr", "seed"], kind="stable"))
+    if trials["experiment"].nunique() > 1:
+        place = {name: number for number, name in enumerate(trials["experiment"].unique())}
+        ordered = ordered.sort_values("experiment", key=lambda c: c.map(place), kind="stable")
     columns = [
         *([Column("experiment", "experiment")] if trials["experiment"].nunique() > 1 else []),
         Column("arm", "arm", kind="arm"),
-        *_axes(summaries.axis_columns(trials)),
+        *_axes(axes),
         Column("lr", "learning rate", kind="level"),
         Column("seed", "seed", kind="count"),
         Column("status", "status"),
@@ -477,7 +484,7 @@ def trials_table(trials: pd.DataFrame) -> Table:
         Column("engine", "engine"),
         Column("message", "message"),
     ]
-    return Table("trials", "Every trial", trials, _kept(trials, columns))
+    return Table("trials", "Every trial", ordered, _kept(ordered, columns))
 
 
 def unfinished_table(unfinished: pd.DataFrame) -> Table:

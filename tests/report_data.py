@@ -16,13 +16,14 @@ LAYER_COLUMNS = [
     *("fast_lr", "transfer_lr", "granularity", "tokens_per_image", "engine", "weights_changed"),
 ]
 ARMS = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
-ANALOG = ("analog-tl", "analog-scratch", "frozen-array")
+ANALOG = ("analog-tl", "analog-scratch", "frozen-array", "weight-programming")
 START = {
     "digital-tl": 30.0,
     "analog-tl": 34.0,
     "digital-scratch": 48.0,
     "analog-scratch": 49.0,
     "frozen-array": 34.0,
+    "weight-programming": 60.0,
 }
 FLOOR = {
     "digital-tl": 13.0,
@@ -30,6 +31,7 @@ FLOOR = {
     "digital-scratch": 26.0,
     "analog-scratch": 31.0,
     "frozen-array": 27.0,
+    "weight-programming": 5.0,
 }
 LAYERS = (
     "patch.proj",

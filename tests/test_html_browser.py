@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,21 @@ def test_500_trials_open_in_2_seconds(page: Page, tmp_path: Path) -> None:
     )
     path = build_report([run], formats=["html"]).out / "report.html"
     assert path.stat().st_size < 5_000_000
-    seconds = min(page.open(path) for _ in range(3))
+    page.call("Performance.enable", timeDomain="threadTicks")
+    seconds, work = [], []
+    for _ in range(3):
+        seconds.append(page.open(path))
+        work.append(task_seconds(page))
     assert page.run("document.querySelectorAll('#trials-table tbody tr').length") == 510
-    assert seconds < 2
+    assert min(work) < 2
+    if os.getloadavg()[0] < (os.cpu_count() or 1):  # a clock says nothing where others compute
+        assert min(seconds) < 2
+
+
+def task_seconds(page: Page) -> float:
+    """Processor seconds of the page's main thread since it was opened."""
+    metrics = page.call("Performance.getMetrics")["metrics"]
+    return float(next(m["value"] for m in metrics if m["name"] == "TaskDuration"))
 
 
 # -------------------------------------------------------------------------------- reading values

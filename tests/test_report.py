@@ -136,6 +136,45 @@ def test_a_report_is_the_same_every_time(sweep: Path, tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes()
 
 
+def test_a_run_that_was_fine_tuned_and_swept_keeps_the_two_apart(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", arms=ANALOG, axes={"spv": [0, 5, 10]}, seeds=2, epochs=3)
+    for name in ("trials.csv", "epochs.csv", "layers.csv"):
+        table = pd.read_csv(run / name)
+        mine = table["trial"].str.contains("analog-tl,spv=0,")
+        extra = table[mine].assign(trial=table["trial"].str.replace("spv=0,", ""))
+        if "spv" in table:
+            extra["spv"] = None
+        if "error_final" in table:
+            extra["error_final"] = 90.0
+        pd.concat([table, extra]).to_csv(run / name, index=False)
+    build_report([run], formats=["html", "csv"])
+    outcomes = pd.read_csv(run / "report" / "outcomes.csv")
+    analog = outcomes[outcomes["arm"] == "analog-tl"]
+    assert analog["n"].tolist() == [2, 2, 2, 2]
+    assert analog.loc[analog["spv"].isna(), "error_final_mean"].tolist() == [90.0]
+    text = page(run / "report")
+    assert "as in the file" in text  # a line of its own among the traces
+    assert "90.0" not in text.split("Test error per epoch")[0].split("Test error against")[1]
+
+
+def test_three_axes_give_a_heat_map_per_algorithm(tmp_path: Path) -> None:
+    axes = {
+        "analog.algorithm": ["sgd", "c-ttv2", "agad"],
+        "n_states": [4, 10, 20, 50],
+        "analog.device.reference_std": [0, 0.1, 0.3, 0.5],
+    }
+    run = write_run(
+        tmp_path / "wp", arms=("weight-programming",), axes=axes, seeds=2, epochs=2, layers=("a",)
+    )
+    result = build_report([run], formats=["html", "png"])
+    assert "map-n-states-analog-device-reference-std.png" in {p.name for p in result.paths}
+    text = page(result.out)
+    assert "algorithm = sgd</h3>" in text
+    assert "algorithm = c-ttv2</h3>" in text
+    assert "Programming error against" in text
+    assert "test error" not in text.lower().split("how to cite")[0].split("run-wp")[-1]
+
+
 # -------------------------------------------------------------------------------- partial sweeps
 
 
