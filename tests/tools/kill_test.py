@@ -133,7 +133,10 @@ def _test(options: argparse.Namespace, folder: Path) -> int:
         while not done and kills.total() < options.kills:
             process = sweeps[-1].start()
             starts += 1
+            before_it = kills.total()
             done = _disturb(process, sweeps[-1].run, dice, before, kills, options.kills)
+            if kills.total() // 10 > before_it // 10:
+                print(f"  {kills.total()} kills, sweep {len(sweeps)}", flush=True)
         sweeps[-1].finish()
     print(
         f"killed {kills.total()} times in {time.monotonic() - began:.0f} s: "
