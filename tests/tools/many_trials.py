@@ -3,9 +3,9 @@
     python tests/tools/many_trials.py [--trials 2000] [--epochs 100]
 
 Records that many finished trials (made up; as large as real ones of that many epochs), and then
-asks ``analogtl sweep`` for one more seed of them. It prints how long it takes until the first new trial
-is handed to a worker and until that has trained its first step, how long the tables take to write,
-and the memory of the sweep's process then, and of one that runs as many (empty) trials.
+asks ``analogtl sweep`` for one more seed of them. It prints how long it takes until the first new
+trial is handed to a worker and until that has evaluated its epoch 0, how long the tables take to
+write, and the memory of the sweep's process then, and of one that runs as many (empty) trials.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> int:
         print(
             f"first new trial after {options.trials} finished: handed over after {started:.1f} s,"
         )
-        print(f"its first step done after {trained:.1f} s; memory of the sweep {memory:.0f} MB")
+        print(f"its epoch 0 done after {trained:.1f} s; memory of the sweep {memory:.0f} MB")
         print(f"memory while {options.trials} trials run: {_memory(run, seeds)}")
     return 0 if started < 5 else 1
 
