@@ -82,7 +82,7 @@ def test_every_problem_is_reported_at_once_with_its_line(write):
         ("name = 'x'\n[sweep.axes]\nwtn = [-5]", "wtn = -5"),
         ("name = 'x'\n[sweep.axes]\nanalog.device.foo = [1]", "no parameter 'foo'"),
         ("name = 'x'\n[sweep]\nlr=[0.1]\n[sweep.axes]\nlr = [1]", "give one of the two"),
-        ("name = 'x'\n[analog]\ngranularity_per_token=3\ncompound.auto_granularity=3", "one of the"),
+        ("name='x'\n[analog]\ngranularity_per_token=3\ncompound.auto_granularity=3", "one of the"),
         ("name = 'x'\n[analog.device]\ndw_min = 'big'", "expected a finite number"),
         ("name = 'x'\n[analog.forward]\nnoise_management = 'Most'", "expected one of"),
         ("name = 'x'\n[analog]\nalgorithm = 'sgd'\ncompound.fast_lr = 1", "no compound"),

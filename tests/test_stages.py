@@ -232,8 +232,7 @@ def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir)
     experiment = tiny(finetune={"classes": ["zero", "eleven"]}, sweep={"seeds": [0, 1, 2]})
     trials = trials_of(experiment, sweep=False)
     run_dir.create(experiment, trials)
-    updates = []
+    kinds: list[str] = []
     with pytest.raises(ExperimentError, match="eleven"):
-        for update in run_trials(experiment, trials, run_dir):
-            updates.append(update)
-    assert [u.kind for u in updates].count("failed") == 2
+        kinds.extend(update.kind for update in run_trials(experiment, trials, run_dir))
+    assert kinds.count("failed") == 2

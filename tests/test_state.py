@@ -12,6 +12,7 @@ from analogtl.analog.transfer import analog_tiles, to_analog
 from analogtl.errors import RunError
 from analogtl.experiment import Analog, Convert
 
+
 def build(engine, seed=0, width=6):
     torch.manual_seed(0)
     digital = nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, 3))

@@ -106,9 +106,7 @@ def test_layers_of_one_shape_have_devices_of_their_own(net, engine):
     with torch.no_grad():
         net.second.weight.copy_(net.first.weight)
     conversion = converted(net, engine=engine)
-    assert not torch.equal(
-        layer_weights(conversion, "first"), layer_weights(conversion, "second")
-    )
+    assert not torch.equal(layer_weights(conversion, "first"), layer_weights(conversion, "second"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,7 +1,7 @@
 """The complete state of a training as named tensors and JSON: saved and loaded without pickle.
 
-aihwkit's own `load_state_dict` does not bring back the state of c-TTv2: the fast array is zeroed and
-persistent weights are overwritten. Here a stock tile gets back all that its bindings reach (see
+aihwkit's own `load_state_dict` does not bring back the state of c-TTv2: the fast array is zeroed
+and persistent weights are overwritten. Here a stock tile gets back all that its bindings reach (see
 `_load_stock_state`), and its record says that it was resumed; on the fast engine all is restored.
 """
 
@@ -90,11 +90,11 @@ def _stock_state(tile: SimulatorTileWrapper) -> dict[str, Any]:
 def _load_stock_state(tile: SimulatorTileWrapper, state: dict[str, Any]) -> None:
     """Put a stock tile's state back as far as aihwkit's bindings reach.
 
-    Setting hidden parameters makes aihwkit overwrite persistent weights by the apparent ones, within
-    the bounds. So the persistent weights are handed over in the apparent ones' place; the apparent
-    weights of C are then written straight into the memory that the tile computes with. Not to be
-    reached: the write noise on top of A (gone until a cell's next pulse), persistent weights beyond
-    a bound (clipped to it), and the random streams.
+    Setting hidden parameters makes aihwkit overwrite persistent weights by the apparent ones,
+    within the bounds. So the persistent weights are handed over in the apparent ones' place; the
+    apparent weights of C are then written straight into the memory that the tile computes with.
+    Not to be reached: the write noise on top of A (gone until a cell's next pulse), persistent
+    weights beyond a bound (clipped to it), and the random streams.
     """
     names = tile.tile.get_hidden_parameter_names()
     hidden = state["hidden"].clone()
@@ -193,6 +193,7 @@ def save(path: Path, tensors: Tensors, meta: Meta) -> None:
     part = path.with_name(f".{path.name}.{generation}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # left by a crash, or a link that leads elsewhere
         safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, part)
         with open(part, "rb") as written:
             os.fsync(written.fileno())
