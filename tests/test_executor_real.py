@@ -65,7 +65,7 @@ def test_a_sweep_pretrains_once_and_a_second_one_at_the_same_moment_not_at_all(
     seen: list[list[Update]] = [[], []]
 
     def work(number: int) -> None:
-        seen[number] = sweep([experiment, other][number], runs[number], jobs=2)
+        seen[number] = sweep([experiment, other][number], runs[number], jobs=1)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
     for thread in threads:
