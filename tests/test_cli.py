@@ -488,6 +488,82 @@ def test_show_prints_numbers_and_draws(capsys, tmp_path):
     assert few[0]["nominal"] == pytest.approx(50)
 
 
+def test_selftest_compares_the_engines_here(capsys, monkeypatch):
+    from analogtl.analog import equivalence
+
+    monkeypatch.setattr(equivalence, "BASIC", ("HfO2",))
+    result = call(capsys, "selftest", "--repetitions", "60")
+    assert result.code == 0, result.out + result.err
+    assert "the engines agree in all" in result.out
+    assert "C apparent" in result.out
+    assert call(capsys, "selftest", "--repetitions", "5").code == 2
+
+
+def test_selftest_that_finds_a_difference_says_what_to_do(capsys, monkeypatch):
+    from analogtl.analog import equivalence
+
+    row = {"case": "HfO2", "about": "c-TTv2", "quantity": "H", "repetitions": 60, "cells": 9}
+    row |= {"mean_difference": 0.9, "spread_ratio": 1.5, "p_value": 1e-9, "passed": False}
+    monkeypatch.setattr(equivalence, "check", lambda *_a, **_k: [row, {**row, "passed": True}])
+    result = call(capsys, "selftest")
+    assert result.code == 1
+    assert "DIFFERS" in result.out
+    assert "analog.engine=aihwkit" in result.err
+    assert [record["passed"] for record in call(capsys, "selftest", "--json").records] == [
+        False,
+        True,
+    ]
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_tables_fit_and_numbers_are_never_broken(capsys, monkeypatch, width):
+    from analogtl.cli import output
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [("analog from scratch", "14.7 ± 2.9", "c-TTv2"), ("a" * 50, "6.0 ± 0.7", "[bold]x")]
+    output.rows_table(("arm", "final error (%)", "note"), rows, right=(1,), title="errors")
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert "14.7 ± 2.9" in out
+    assert "[bold]x" in out
+    output.rows_table(("a",), [])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("natural", "least", "room", "widths"),
+    [
+        ([5, 10], [5, 4], 20, [5, 10]),  # all fit
+        ([5, 10], [5, 4], 12, [5, 7]),  # text gives way
+        ([5, 30, 30], [5, 10, 10], 45, [5, 20, 20]),  # fairly
+        ([9, 9], [9, 9], 10, [5, 5]),  # nothing fits
+    ],
+)
+def test_widths_of_columns(natural, least, room, widths):
+    from analogtl.cli.output import _fit
+
+    assert _fit(natural, least, room) == widths
+
+
+def test_the_least_needed_columns_go_first(capsys, monkeypatch):
+    import pandas as pd
+
+    from analogtl.cli import output
+    from analogtl.tables import Column, Table
+
+    names = ("arm", "final", "best", "time")
+    frame = pd.DataFrame([{name: f"{name}-value" for name in names}])
+    columns = tuple(Column(name, name, essential=name != "best") for name in names)
+    for width, shown in ((80, names), (38, ("arm", "final", "time")), (25, ("arm", "final"))):
+        monkeypatch.setenv("COLUMNS", str(width))
+        output.show_table(Table("t", "Title", frame, columns), drop=["time"])
+        out = capsys.readouterr().out
+        assert [name for name in names if f"{name}-value" in out] == list(shown)
+
+
 # -- the real thing, in this process ---------------------------------------------------------------
 
 

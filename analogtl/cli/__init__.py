@@ -25,6 +25,7 @@ from analogtl.cli import (
     pretrain,
     report,
     runs,
+    selftest,
     show,
     sweep,
     validate,
@@ -172,6 +173,7 @@ for _name, _function in runs.COMMANDS.items():
 app.add_typer(_runs, name="runs", rich_help_panel=AROUND)
 
 _add("doctor", doctor, AROUND)
+_add("selftest", selftest, AROUND)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from analogtl import records
 from analogtl.axes import AXES
+from analogtl.catalog import PROGRAMMING
 from analogtl.errors import AnalogtlError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ ARM_NAMES = {
     "digital-scratch": "digital scratch",
     "analog-scratch": "analog scratch",
     "frozen-array": "frozen arrays",
+    PROGRAMMING: "weight programming",
 }
 BASELINE = "digital-tl"
 ENDED = ("done", "skipped", "failed")
@@ -66,6 +68,13 @@ class TrialState:
     message: str = ""
     row: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def doing(self) -> str:
+        """What it is at, in a word."""
+        if self.status == "pretraining":
+            return "pretraining"
+        return "programming" if self.arm == PROGRAMMING else "fine-tuning"
+
 
 class Board:
     """All trials of one call, kept up to date by the updates of `analogtl.executor.run_trials`."""
@@ -89,6 +98,8 @@ class Board:
         self.groups: dict[str, list[TrialState]] = {}
         for state in self.trials.values():
             self.groups.setdefault(state.group, []).append(state)
+        programming = {trial.arm for trial in trials} == {PROGRAMMING}
+        self.quantity = "programming error" if programming else "test error"
         self.baseline = next((s.group for s in self.trials.values() if s.arm == BASELINE), "")
 
     def apply(self, update: Update) -> TrialState | None:

@@ -35,4 +35,4 @@ def command(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     if worst:
         raise typer.Exit(1)
     if not as_json:
-        output.note("everything fits")
+        output.note("everything fits; `analogtl selftest` compares the fast engine with aihwkit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output, toml_text
@@ -113,27 +114,18 @@ def _print(
 
 
 def _trials(experiment: Experiment, planned: Plan, sweep: bool) -> str:
-    parts = [_count(len(experiment.finetune.arms), "arm")]
+    arms = {trial.arm for trial in planned.trials}
+    counts = {"arm": len(arms)}
     if sweep:
-        parts += [f"{_count(len(v), 'level')} of {k}" for k, v in experiment.sweep.axes.items()]
+        counts |= {f"level of {name}": len(v) for name, v in experiment.sweep.axes.items()}
         if experiment.sweep.lr:
-            parts.append(_count(len(experiment.sweep.lr), "learning rate"))
-    parts.append(_count(len(experiment.sweep.seeds), "seed"))
-    text = f"{len(planned.trials)}: {' x '.join(parts)}"
-    if any(arm.startswith("digital") for arm in experiment.finetune.arms) and len(
-        planned.trials
-    ) < _product(experiment, sweep):
+            counts["learning rate"] = len(experiment.sweep.lr)
+    counts["seed"] = len(experiment.sweep.seeds)
+    factors = " x ".join(_count(number, what) for what, number in counts.items())
+    text = f"{len(planned.trials)}: {factors}"
+    if len(planned.trials) < math.prod(counts.values()):
         text += "; a digital arm once per seed, where no axis touches it"
     return text
-
-
-def _product(experiment: Experiment, sweep: bool) -> int:
-    number = len(experiment.finetune.arms) * len(experiment.sweep.seeds)
-    if sweep:
-        number *= max(1, len(experiment.sweep.lr))
-        for levels in experiment.sweep.axes.values():
-            number *= len(levels)
-    return number
 
 
 def _state(planned: Plan) -> str:
@@ -148,7 +140,9 @@ def _state(planned: Plan) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    if number == 1:
+        return f"{number} {what}"
+    return f"{number} {what.replace('level', 'levels', 1) if ' of ' in what else what + 's'}"
 
 
 def _runnable(experiment: Experiment) -> dict[str, Any]:

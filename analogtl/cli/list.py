@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Annotated, Any
 
 import typer
@@ -82,8 +84,14 @@ def _experiments() -> Iterator[Row]:
 
     for name in shipped_experiments():
         text = (shipped_folder() / f"{name}.toml").read_text(encoding="utf-8")
-        first = next((line for line in text.splitlines() if line.startswith("#")), "")
-        yield {"experiment": name, "what it is": first.lstrip("# ")}
+        yield {"experiment": name, "what it is": _first_sentence(text)}
+
+
+def _first_sentence(text: str) -> str:
+    """The first sentence of a file's header."""
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    prose = takewhile(lambda line: not re.match(r"# (Source|Run|Expected|Time): ", line), lines)
+    return re.split(r"\.(?= [A-Z]|$)", " ".join(line.lstrip("# ") for line in prose))[0] + "."
 
 
 @dataclass(frozen=True)
@@ -151,4 +159,6 @@ def command(
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"

@@ -125,23 +125,22 @@ class PlainView(_OnStandardError):
             output.say(f"{place}: stopped; {state.message}")
         elif kind == "done":
             best = state.row.get("error_best")
-            text = f"done, test error {_percent(state.error)}"
+            text = f"done, {board.quantity} {_percent(state.error)}"
             text += f" (best {_percent(best)})" if best is not None else ""
             text += f", {output.duration(state.wall_s)}" if state.wall_s is not None else ""
             left = board.seconds_left()
             text += f"; {output.duration(left)} left in all" if left else ""
             output.say(f"{place}: {text}")
         else:
-            output.say(f"{place}: {_epoch(state)}")
+            output.say(f"{place}: {_epoch(state, board.quantity)}")
 
 
-def _epoch(state: TrialState) -> str:
-    stage = "pretraining" if state.status == "pretraining" else "fine-tuning"
-    parts = [f"{stage} epoch {state.epoch}/{state.epochs}"]
+def _epoch(state: TrialState, quantity: str) -> str:
+    parts = [f"{state.doing} epoch {state.epoch}/{state.epochs}"]
     if state.loss is not None:
         parts.append(f"loss {state.loss:.3g}")
     if state.error is not None:
-        parts.append(f"test error {_percent(state.error)}")
+        parts.append(f"{quantity} {_percent(state.error)}")
     if state.left_s:
         parts.append(f"{output.duration(state.left_s)} left")
     return ", ".join(parts)
@@ -222,7 +221,7 @@ def frame(board: Board, width: int, height: int, *, unicode: bool = True) -> lis
     if chart_groups and rest >= 7:
         lines += _chart(board, chart_groups, width, min(CHART_ROWS, rest - 4), unicode)
     if room > 3:
-        lines += [Text(), _group_heading(board, width)]
+        lines += [Text(), _group_heading(board, width, unicode)]
     lines += [_group_line(board, group, width, unicode) for group in groups]
     hidden = len(board.groups) - len(groups)
     if hidden and len(lines) + len(tail) < height:
@@ -293,7 +292,7 @@ def _chart(board: Board, groups: list[str], width: int, rows: int, unicode: bool
         lines,
         width=width,
         height=rows,
-        y_label="test error (%), mean over seeds",
+        y_label=f"{board.quantity} (%), mean over seeds",
         x_label="epochs",
         unicode=unicode,
     )
@@ -303,12 +302,12 @@ SPARK = 16
 NUMBERS = 8
 
 
-def _group_heading(board: Board, width: int) -> Text:
+def _group_heading(board: Board, width: int, unicode: bool) -> Text:
     from rich.text import Text
 
     label = _label_width(board, width)
     versus = "vs digital" if board.baseline and len(board.groups) > 1 else ""
-    text = f"{'test error, %':<{label}} {'done':>7}  {'by epoch':<{SPARK}}"
+    text = f"{_cut(f'{board.quantity}, %', label, unicode):<{label}} {'done':>7}  {'by epoch':<{SPARK}}"
     text += f" {'now':>{NUMBERS}} {'best':>{NUMBERS}}  {versus}"
     return Text(text, style="dim")
 
@@ -351,10 +350,9 @@ def _cut(text: str, width: int, unicode: bool) -> str:
 def _running_line(state: TrialState, width: int, unicode: bool) -> Text:
     from rich.text import Text
 
-    if state.epoch is None:
-        detail = "starting"
-    else:
-        detail = _epoch(state).replace("test error", "error").replace(" epoch ", " ")
+    detail = (
+        _epoch(state, "error").replace(" epoch ", " ") if state.epoch is not None else "starting"
+    )
     room = max(12, width - len(detail) - 2)
     return Text(f"{_cut(state.label, room, unicode):<{room}}  {detail}")
 

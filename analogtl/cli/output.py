@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from analogtl.tables import Table
 
+GAP = 2  # characters between columns
+LONGEST_WORD = 40  # characters that a table does not break
 PIPED_WIDTH = 120  # columns of a table in a file or a pipe
 
 
@@ -113,29 +115,60 @@ def rows_table(
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    out = console()
+    out, rows = console(), [*rows]
+    if not rows:
+        return
     table = RichTable(
         box=box.SIMPLE_HEAD,
         title=Text(title, style="bold") if title else None,
         title_justify="left",
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         show_edge=False,
         safe_box=True,
         show_header=bool(headings),
     )
-    rows = [*rows]
     numbers = set(right)
-    for place, heading in enumerate(headings or [""] * len(rows[0] if rows else ())):
-        justify = "right" if place in numbers else "left"
+    columns = [[row[place] for row in rows] for place in range(len(headings or rows[0]))]
+    headings = headings or [""] * len(columns)
+    widths = _fit(
+        [max(map(len, [head, *cells])) for head, cells in zip(headings, columns, strict=True)],
+        [
+            min(_longest_part(head, cells, place in numbers), LONGEST_WORD)
+            for place, (head, cells) in enumerate(zip(headings, columns, strict=True))
+        ],
+        out.width - GAP * (len(columns) - 1),
+    )
+    for place, heading in enumerate(headings):
         table.add_column(
             Text(heading),
-            justify=justify,  # type: ignore[arg-type]
+            justify="right" if place in numbers else "left",
             overflow="fold",
+            width=widths[place],
             style=(styles or {}).get(place, ""),
         )
     for row in rows:
         table.add_row(*(Text(printable(cell, out.file)) for cell in row))
     out.print(table)
+
+
+def _longest_part(heading: str, cells: Iterable[str], number: bool) -> int:
+    """What of a column must not be broken: a number, or a word."""
+    parts = heading.split()
+    for cell in cells:
+        parts += [cell] if number else cell.split()
+    return max(map(len, parts), default=1)
+
+
+def _fit(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns: what they need if there is room, else as fairly as the room allows."""
+    widths = [min(wanted, low) for wanted, low in zip(natural, least, strict=True)]
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    while sum(widths) < room and sum(widths) < sum(natural):
+        ratios = [width / wanted for width, wanted in zip(widths, natural, strict=True)]
+        widths[ratios.index(min(ratios))] += 1
+    return widths
 
 
 def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
@@ -163,12 +196,9 @@ def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
 
 
 def _width(columns: Sequence[Any], cells: Mapping[str, Sequence[str]]) -> int:
-    # A heading may break at its spaces; a number may not.
-    widths = (
-        max([*map(len, column.heading.split()), *map(len, cells[column.key])]) + 2
-        for column in columns
-    )
-    return sum(widths)
+    """Least width of a table."""
+    parts = [_longest_part(one.heading, cells[one.key], one.right) for one in columns]
+    return sum(parts) + GAP * (len(parts) - 1)
 
 
 def paths(written: Iterable[Path]) -> list[str]:
