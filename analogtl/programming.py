@@ -103,21 +103,21 @@ class Program:
             torch.manual_seed(transfer.derived_seed(self.section.seed, "epoch", str(epoch)))
             x_BI = input_vectors(self.section, self.section.vectors, f"epoch {epoch}")
             total = 0.0
-            for batch_BI in x_BI.split(self.section.batch_size):
+            for batch_BI in torch.split(x_BI, self.section.batch_size):
                 self._optimizer.zero_grad()
                 error_BO = self.model(batch_BI) - batch_BI @ self.target_OI.T
                 # A sum over vectors: each is an update of its own, whatever the batch.
                 loss = 0.5 * (error_BO**2).sum()
+                if not math.isfinite(value := loss.item()):
+                    raise RunError(f"the loss became {value} at epoch {epoch}")
                 loss.backward()
                 self._optimizer.step()
-                total += loss.item()
-            if not math.isfinite(total):
-                raise RunError(f"the loss became {total} at epoch {epoch}")
+                total += value
             yield self._measure(epoch, total / len(x_BI), len(x_BI), began)
 
     def weights_OI(self) -> Tensor:
         """The weights on the array, in the units of the target."""
-        weight_OI, _ = self.model.array.get_weights()
+        weight_OI: Tensor = transfer.analog_layers(self.model)["array"].get_weights()[0]
         return weight_OI.detach()
 
     def _measure(self, epoch: int, loss: float | None, count: int, began: float) -> Measure:
