@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from analogtl.analog.fast.compiled import compiled
 
 MODULUS = 2147483647
 _INVERSE = np.float32(2.0**-31)
 
 
-@njit(cache=True)
+@compiled
 def _canonical(state):
     """A uniform float32 in [0, 1) and the engine's next state."""
     state = (state * 16807) % MODULUS
@@ -25,7 +26,7 @@ def _canonical(state):
     return min(u, np.float32(1.0 - 2.0**-24)), state
 
 
-@njit(cache=True)
+@compiled
 def _gauss(state, saved, has_saved):
     """A standard normal float32 by the polar method, which makes two and keeps one."""
     if has_saved:
@@ -45,7 +46,7 @@ def _gauss(state, saved, has_saved):
     return np.float32(y * factor), state, np.float32(x * factor), True
 
 
-@njit(cache=True)
+@compiled
 def draw_device(cells, p, flags, state, saved, has_saved):
     """Draw one device's cells: ``cells`` [in, 6, O], of which this fills the first ``out`` rows:
     reference, upper and lower bound, step up, step down, reset bias.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from analogtl.analog.fast.compiled import compiled
 from analogtl.analog.fast.kernels import abs_max
 from analogtl.analog.fast.random import fill_normals, mix64, stream
 
@@ -35,7 +35,7 @@ class IO(NamedTuple):
     max_bm_res: float
 
 
-@njit(cache=True)
+@compiled
 def management_scale(row, gain, io):
     """What a vector is divided by before the converter; 0 for a zero vector."""
     zero, one = np.float32(0.0), np.float32(1.0)
@@ -52,7 +52,7 @@ def management_scale(row, gain, io):
     return min(s, io.nm_thres) if io.nm_thres > zero else s
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def prepare(x, gain, io, reduction, scale, inputs, seed, purpose, counter):
     """Scale, discretise and bound the inputs.
 
@@ -79,7 +79,7 @@ def prepare(x, gain, io, reduction, scale, inputs, seed, purpose, counter):
                 out[i] += io.inp_noise * noise[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def finish(y, gain, io, reduction, scale, silent, passed, seed, purpose, counter):
     """Add the output noise, discretise, bound and scale back ``y`` [N, out], in place.
 

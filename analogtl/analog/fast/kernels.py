@@ -28,8 +28,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from analogtl.analog.fast.compiled import compiled
 from analogtl.analog.fast.random import (
     D_BITS,
     FLUSH,
@@ -149,7 +149,7 @@ class Spec(NamedTuple):
     correct_accumulation: bool
 
 
-@njit(cache=True)
+@compiled
 def abs_max(values):
     """The largest absolute value of a float32 vector, by its bits, so that the loop vectorises."""
     best = np.int32(0)
@@ -159,7 +159,7 @@ def abs_max(values):
     return np.int32(best).view(np.float32)
 
 
-@njit(cache=True)
+@compiled
 def pulse_train(lr, granularity, x_max, d_max, desired_bl, fixed_bl, um, ublm, grad_scale):
     """Length of the pulse train, and the factors that make pulse chances of |d| and of |x|."""
     zero = np.float32(0.0)
@@ -190,7 +190,7 @@ def pulse_train(lr, granularity, x_max, d_max, desired_bl, fixed_bl, um, ublm, g
     return bl, a, b
 
 
-@njit(cache=True)
+@compiled
 def pulse_chances(values, factor, res, sto_round, key, chances):
     """Pulse probability of every line: ``chances`` from ``values``, both [lines]."""
     if res <= np.float32(0.0):
@@ -205,7 +205,7 @@ def pulse_chances(values, factor, res, sto_round, key, chances):
         chances[i] = np.float32(np.rint(r)) * res
 
 
-@njit(cache=True)
+@compiled
 def draw_columns(chances, values, pulses, signs, bit, key):
     """Draw one slot's bits of all columns into bit ``bit`` of ``pulses`` and ``signs`` [in]."""
     k1, k2 = key_low(key), key_high(key)
@@ -217,7 +217,7 @@ def draw_columns(chances, values, pulses, signs, bit, key):
         signs[i] = np.uint32(signs[i] | negative)
 
 
-@njit(cache=True)
+@compiled
 def column_slots(x_bits, column, start, end, chopped, slots, turns):
     """List the slots from ``start`` to ``end`` in which a column pulsed; returns their number.
 
@@ -245,7 +245,7 @@ def column_slots(x_bits, column, start, end, chopped, slots, turns):
     return n
 
 
-@njit(cache=True)
+@compiled
 def chop_period(spec):
     """The number of reads after which a regular chopper turns."""
     if spec.in_chop_prob > np.float32(0.0):
@@ -253,7 +253,7 @@ def chop_period(spec):
     return 2
 
 
-@njit(cache=True)
+@compiled
 def visit_column(
     cells, means, d_bits, slots, turns, n, out_chop, spec, gains, normals, numbers, steps, rng
 ):
@@ -292,7 +292,7 @@ def visit_column(
     return any_step != np.uint64(0), rng
 
 
-@njit(cache=True)
+@compiled
 def read_numbers(spec, numbers):
     """Fill in the numbers of a read that stay the same."""
     zero, one = np.float32(0.0), np.float32(1.0)
@@ -314,7 +314,7 @@ def read_numbers(spec, numbers):
     numbers[WITH_BUFFER] = zero if spec.no_buffer else one
 
 
-@njit(cache=True)
+@compiled
 def write_column(cells, weight, steps, spec, normals, rng, train):
     """Pulses onto one column of C; ``steps`` [rows] holds each row's signed number of pulses."""
     zero, one = np.float32(0.0), np.float32(1.0)
@@ -368,7 +368,7 @@ def write_column(cells, weight, steps, spec, normals, rng, train):
     return rng
 
 
-@njit(cache=True)
+@compiled
 def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
     """Bring every column of A to now: ``start`` moves on; H, C and the choppers stay."""
     size = x_bits.shape[0] * 32
@@ -390,7 +390,7 @@ def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
         )  # fmt: skip
 
 
-@njit(cache=True)
+@compiled
 def follow_average(m, new, tau):
     """The moving average of the largest values, as aihwkit's ``auto_scale`` keeps it."""
     zero, one = np.float32(0.0), np.float32(1.0)
@@ -401,7 +401,7 @@ def follow_average(m, new, tau):
     return np.float32(np.float32(np.float32(one - tau) * m) + np.float32(tau * new))
 
 
-@njit(cache=True)
+@compiled
 def count_learning_rate(averages, lr, spec):
     """The learning rate that counts the pulses onto A."""
     zero = np.float32(0.0)
@@ -415,7 +415,7 @@ def count_learning_rate(averages, lr, spec):
     return np.float32(rate * lr) if spec.scale_fast_lr else np.float32(rate)
 
 
-@njit(cache=True)
+@compiled
 def buffer_scale(read_lr, count_lr, spec):
     """What one read is multiplied by before it goes into the buffer."""
     granularity = spec.buffer_granularity
@@ -425,7 +425,7 @@ def buffer_scale(read_lr, count_lr, spec):
     return np.float32(np.float32(abs(read_lr) / count_lr) / np.float32(granularity * ratio))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def update(
     x, d, d_gain, lr, fast, weight, slow, means, x_bits, d_bits, start, in_chop, switched, out_chop,
     counts, averages, spec, seed,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from analogtl.analog.fast.compiled import compiled
 
 # What a number is for: distinct purposes never share a stream.
 POOL, X_BITS, D_BITS, IN_CHOP, OUT_CHOP, READ, FLUSH, SET, FORWARD, BACKWARD, PEEK = range(1, 12)
@@ -25,7 +26,7 @@ _F31 = np.float32(2.0**-31)
 _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
-@njit(cache=True)
+@compiled
 def mix64(z):
     """A bijective scrambling of 64 bits."""
     z = np.uint64(z) + _GOLDEN
@@ -34,13 +35,13 @@ def mix64(z):
     return z ^ (z >> _S31)
 
 
-@njit(cache=True)
+@compiled
 def stream(seed, purpose, counter):
     """The 64-bit key of one stream: ``seed`` (uint64), ``purpose`` and ``counter`` (integers)."""
     return mix64(mix64(np.uint64(seed) + np.uint64(purpose)) ^ np.uint64(counter))
 
 
-@njit(cache=True)
+@compiled
 def hash32(i, k1, k2):
     """32 random bits: element ``i`` of the stream with the key halves ``k1``, ``k2`` (uint32)."""
     h = np.uint32(np.uint32(np.uint32(i) * np.uint32(0x9E3779B9)) + k1)
@@ -51,31 +52,31 @@ def hash32(i, k1, k2):
     return np.uint32(h ^ np.uint32(h >> _U16))
 
 
-@njit(cache=True)
+@compiled
 def key_low(key):
     """The lower half of a stream's key."""
     return np.uint32(key & _LOW)
 
 
-@njit(cache=True)
+@compiled
 def key_high(key):
     """The upper half of a stream's key."""
     return np.uint32(key >> _S32)
 
 
-@njit(cache=True)
+@compiled
 def uniform_of(h):
     """A uniform number in [0, 1) with 24 bits from 32 random bits."""
     return np.float32(np.int32(np.uint32(h >> _U8))) * _F24
 
 
-@njit(cache=True)
+@compiled
 def uniform(key):
     """One uniform number in [0, 1) with 53 bits."""
     return np.float64(key >> np.uint64(11)) * 2.0**-53
 
 
-@njit(cache=True)
+@compiled
 def fill_normals(out, key):
     """Fill ``out`` (float32, 1-D, of even length) with independent standard normal numbers.
 
