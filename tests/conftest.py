@@ -7,6 +7,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 # Figures without a display, wherever a library decides.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -60,3 +61,11 @@ def tiny() -> Any:
 def run_dir(tmp_path: Path) -> RunDir:
     """An empty run directory."""
     return RunDir(tmp_path / "runs", "tiny")
+
+
+@pytest.fixture(autouse=True)
+def _denormals_back() -> Any:
+    """Training flushes denormals for the whole process; other tests are not to notice."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
