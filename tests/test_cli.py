@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 
 import pytest
@@ -313,6 +314,10 @@ def test_ctrl_c_says_what_is_kept_and_exits_with_130(capsys, tmp_path, fake):
     assert result.code == 130
     assert "3 of 4 trials are done and kept" in result.err
     assert "go on with: analogtl finetune exp.toml --set finetune.lr=0.02" in result.err
+    typed = ["sweep", "--param", "wtn", "--values", "0,5", "--runs", "else where", "--jobs", "2"]
+    typed = [typed[0], *typed[1:5], "--engine", "ray", *typed[5:]]
+    result = call(capsys, *typed)
+    assert f"go on with: {shlex.join(['analogtl', *typed])}" in result.err
     fake.interrupt = None
     assert call(capsys, "finetune", "exp.toml", "--set", "finetune.lr=0.02").code == 0
 

@@ -48,10 +48,14 @@ def one_of(option: str, word: str, known: Iterable[str]) -> Any:
     raise ExperimentError(f"{option} {word}: not known; {hint}")
 
 
-def again(command: str, exp: str, settings: Sequence[str], *more: str) -> str:
+def again(
+    command: str, exp: str, settings: Sequence[str] | None, runs: Path, jobs: int | None, *more: str
+) -> str:
     """The command line that does the same once more."""
     words = ["analogtl", command, *([exp] if exp else []), *more]
-    return shlex.join(words + [word for one in settings for word in ("--set", one)])
+    words += [word for one in settings or () for word in ("--set", one)]
+    words += [] if runs == Path("runs") else ["--runs", str(runs)]
+    return shlex.join(words + ([] if jobs is None else ["--jobs", str(jobs)]))
 
 
 @dataclass(frozen=True)

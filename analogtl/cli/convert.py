@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,9 @@ def command(
     from analogtl.stages import convert
 
     opened.prepare(None)
-    with common.stoppable() as stop:
+    # Only a pretraining has something to save when Ctrl-C comes.
+    trained = opened.run.find_pretrained(opened.experiment) is not None
+    with contextlib.nullcontext(bool) if trained else common.stoppable() as stop:
         options = common.run_options(checkpoint_minutes, None, None, False, stop)
         chosen = opened.experiment.sweep.seeds[0] if seed is None else seed
         steps = convert(opened.experiment, opened.run, seed=chosen, options=options)

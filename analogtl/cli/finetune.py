@@ -69,7 +69,7 @@ def command(
         options=common.run_options(
             checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence
         ),
-        command=common.again("finetune", opened.name, settings or ()),
+        command=common.again("finetune", opened.name, settings, runs, jobs),
         failed=one,
         measure=measure,
         quiet=quiet,

@@ -307,7 +307,8 @@ def _group_heading(board: Board, width: int, unicode: bool) -> Text:
 
     label = _label_width(board, width)
     versus = "vs digital" if board.baseline and len(board.groups) > 1 else ""
-    text = f"{_cut(f'{board.quantity}, %', label, unicode):<{label}} {'done':>7}  {'by epoch':<{SPARK}}"
+    what = _cut(f"{board.quantity}, %", label, unicode)
+    text = f"{what:<{label}} {'done':>7}  {'by epoch':<{SPARK}}"
     text += f" {'now':>{NUMBERS}} {'best':>{NUMBERS}}  {versus}"
     return Text(text, style="dim")
 

@@ -132,7 +132,14 @@ def command(
             checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence
         ),
         command=common.again(
-            "sweep", opened.name, settings or (), *_words(param or [], values or [])
+            "sweep",
+            opened.name,
+            settings,
+            runs,
+            jobs,
+            *_words(param or [], values or []),
+            *([] if engine == "local" else ["--engine", engine]),
+            *(word for one in engine_options or () for word in ("--engine-option", one)),
         ),
         failed=one,
         measure=measure,
