@@ -8,7 +8,7 @@ from pathlib import Path
 import analogtl
 from analogtl.cli.reference import commands_markdown
 from analogtl.cli.scripts import scripts
-from analogtl.reference import keys_markdown
+from analogtl.reference import axes_table, keys_markdown
 
 
 def generated() -> Mapping[Path, str]:
@@ -20,7 +20,16 @@ def generated() -> Mapping[Path, str]:
     }
     for name, text in scripts().items():
         found[package.parent / "completions" / name] = text
+    readme = package.parent / "README.md"
+    found[readme] = _between(readme.read_text(encoding="utf-8"), "axes", axes_table())
     return found
+
+
+def _between(text: str, name: str, part: str) -> str:
+    """A page with what stands between its markers ``name:begin`` and ``name:end`` replaced."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, _, rest = text.partition(begin)
+    return before + begin + part + end + rest.partition(end)[2]
 
 
 def main() -> None:
