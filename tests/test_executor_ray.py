@@ -117,6 +117,21 @@ def test_real_trials_give_what_the_local_engine_gives(
     assert tables[0] == tables[1]
 
 
+def test_without_an_address_a_cluster_is_made_and_ended(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    assert [u.kind for u in start(run, {}, jobs=1)].count("done") == 2
+    assert not ray.is_initialized()
+
+
+def test_the_cluster_that_the_environment_names_is_taken(
+    run: RunDir, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    assert [u.kind for u in start(run, {})].count("done") == 2
+
+
 def test_no_cluster_is_one_clear_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_GCS_RPC_TIMEOUT_S", "2")
     with pytest.raises(ExperimentError) as caught:

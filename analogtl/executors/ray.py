@@ -7,6 +7,7 @@ whose worker or node is lost is handed in again, and goes on from its last check
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ class RayPool:
         self._ours = not ray.is_initialized()
         if self._ours:
             quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-            if address is None:
+            if address is None and "RAY_ADDRESS" not in os.environ:
                 quiet["include_dashboard"] = False
             try:
                 ray.init(address=address, **quiet)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import os
 import random
 import signal
@@ -30,6 +31,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+import analogtl
 
 EXPERIMENT = """
 name = "kills"
@@ -106,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _test(options: argparse.Namespace, folder: Path) -> int:
     dice = random.Random(options.seed)
+    sources = _sources()
     experiment = folder / "kills.toml"
     levels = [5 * level for level in range(options.levels)]
     seeds = list(range(options.seeds))
@@ -144,6 +148,9 @@ def _test(options: argparse.Namespace, folder: Path) -> int:
         + f"; {starts} starts of {len(sweeps)} sweeps"
     )
 
+    if _sources() != sources:
+        print("the code of analogtl was changed meanwhile: that proves nothing; run it again")
+        return 2
     wrong = 0
     counts: Counter[str] = Counter()
     for sweep in sweeps:
@@ -162,6 +169,13 @@ def _test(options: argparse.Namespace, folder: Path) -> int:
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
     print("every table is identical" if not wrong else f"{wrong} tables differ")
     return 1 if wrong or counts["lost"] or counts["doubled"] or counts["torn files"] else 0
+
+
+def _sources() -> str:
+    """A hash of the package's code."""
+    folder = Path(analogtl.__file__).parent
+    files = sorted(folder.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _disturb(
