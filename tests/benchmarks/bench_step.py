@@ -36,6 +36,9 @@ NETWORKS = {
     "fast, default mapping": Analog(engine="fast", mapping=UNMAPPED),
     "stock, default mapping": Analog(engine="aihwkit", mapping=UNMAPPED),
 }
+# The fast engine does a column's pulses when the column is read: after as many steps as a tile has
+# columns per vector, each step has the work of one step. The stock engine needs one to warm up.
+WARM_UP = 6
 RATIOS = (
     ("stock", "fast"),
     ("stock, default mapping", "fast, default mapping"),
@@ -60,13 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="swin_cifar_tiny")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--only", choices=NETWORKS, action="append")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     section = Finetune(dataset="cifar100")
-    data = images(arguments.warm_up + arguments.steps)
+    data = images(WARM_UP + arguments.steps)
     built = {}
     for name in arguments.only or NETWORKS:
         torch.manual_seed(0)
@@ -83,11 +85,13 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in built}
     for number, (x, y) in enumerate(data):
         for name, (model, optimizer) in built.items():
+            if name.startswith("stock") and number < WARM_UP - 1:
+                continue
             began = time.process_time()
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
-            if number >= arguments.warm_up:
+            if number >= WARM_UP:
                 times[name].append(time.process_time() - began)
     median = {name: statistics.median(seconds) for name, seconds in times.items()}
     for name, seconds in times.items():

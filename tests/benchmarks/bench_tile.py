@@ -1,0 +1,103 @@
+"""One tile on the fast engine against the stock engine: update, forward, backward by shape.
+
+    python tests/benchmarks/bench_tile.py [--rounds 5] [--heavy-tailed]
+
+HfO2 devices, c-TTv2 with the defaults of an experiment, one thread; the shapes are those of the
+paper's Swin for a batch of 8 images. Both engines take the same inputs in turn in one process; the
+medians of the processor time and their ratios are printed. ``--heavy-tailed`` draws the gradients
+from Student's t with 2 degrees of freedom in place of a Gaussian. The fast engine does a column's
+pulses when the column is read, once in as many vectors as there are inputs: it is warmed up for as
+long, so that each update has the work of one update.
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import torch  # noqa: E402
+
+from analogtl.analog.algorithm import build_rpu_config  # noqa: E402
+from analogtl.analog.fast import fast_rpu_config  # noqa: E402
+from analogtl.experiment import Analog  # noqa: E402
+
+SHAPES = (  # inputs, outputs, vectors of a batch
+    (96, 288, 2048),
+    (96, 96, 2048),
+    (384, 96, 2048),
+    (192, 768, 512),
+    (768, 192, 512),
+    (384, 1536, 128),
+    (1536, 384, 128),
+    (768, 3072, 128),
+    (3072, 768, 128),
+)
+
+
+def tiles(inputs, outputs, vectors):
+    """The same array on either engine, with weights set."""
+    unsplit = Analog(mapping={"max_input_size": 0, "max_output_size": 0})
+    config = build_rpu_config(unsplit, tokens_per_image=vectors // 8, construction_seed=1)
+    weight = 0.2 * torch.randn(outputs, inputs)
+    made = {}
+    for engine, rpu_config in (("fast", fast_rpu_config(config, seed=1)), ("stock", config)):
+        tile = rpu_config.tile_class(outputs, inputs, rpu_config)
+        tile.set_weights(weight)
+        tile.set_learning_rate(0.01)
+        made[engine] = tile
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--heavy-tailed", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    kind = "Student t(2)" if arguments.heavy_tailed else "Gaussian"
+    print(f"ms of processor time, stock -> fast (ratio); {kind} gradients")
+    print(f"{'in x out, vectors':>22} {'update':>24} {'forward':>24} {'backward':>24}")
+    student = torch.distributions.StudentT(2.0)
+    for shape in SHAPES:
+        inputs, outputs, vectors = shape
+        both = tiles(*shape)
+        times = {
+            (engine, part): [] for engine in both for part in ("update", "forward", "backward")
+        }
+        ahead = inputs // vectors + 1
+        for round_ in range(-ahead, arguments.rounds + 1):
+            x = torch.randn(vectors, inputs)
+            heavy = arguments.heavy_tailed
+            d = student.sample((vectors, outputs)) if heavy else torch.randn(vectors, outputs)
+            if round_ < 0:
+                both["fast"].tile.update(x, d, False, False, False, False)
+                continue
+            for engine, tile in both.items():
+                parts = {
+                    "forward": lambda tile=tile, x=x: tile.tile.forward(
+                        x, False, False, False, False
+                    ),
+                    "backward": lambda tile=tile, d=d: tile.tile.backward(d, False, False, False),
+                    "update": lambda tile=tile, x=x, d=d: tile.tile.update(
+                        x, d, False, False, False, False
+                    ),
+                }
+                for part, call in parts.items():
+                    began = time.process_time()
+                    call()
+                    if round_:  # the first round warms up
+                        times[engine, part].append(1000 * (time.process_time() - began))
+        cells = []
+        for part in ("update", "forward", "backward"):
+            stock, fast = (statistics.median(times[e, part]) for e in ("stock", "fast"))
+            cells.append(f"{stock:8.2f} -> {fast:6.2f} (x{stock / fast:4.1f})")
+        print(f"{f'{inputs}x{outputs}, {vectors}':>22} " + " ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
