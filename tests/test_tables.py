@@ -147,7 +147,8 @@ HOSTILE = "a|b <script>&_$%#{}~^\\ `x` *y*"
 
 @pytest.fixture
 def hostile() -> Table:
-    frame = pd.DataFrame({"name": [HOSTILE, "line\nbreak"], "v_mean": [1.0, -2.0], "v_sd": [0.1, 2]})
+    names = [HOSTILE, "line\nbreak"]
+    frame = pd.DataFrame({"name": names, "v_mean": [1.0, -2.0], "v_sd": [0.1, 2]})
     return Table(
         "h", "Title_1 & 50 %", frame, (Column("name", "na|me"), Column("v", "v", "%", "mean"))
     )
