@@ -14,7 +14,7 @@ import numpy as np
 from analogtl.analog.fast.compiled import compiled
 
 # What a number is for: distinct purposes never share a stream.
-POOL, X_BITS, D_BITS, IN_CHOP, OUT_CHOP, READ, FLUSH, SET, FORWARD, BACKWARD, PEEK = range(1, 12)
+POOL, X_BITS, D_BITS, IN_CHOP, OUT_CHOP, READ, FLUSH, SET, FORWARD, BACKWARD = range(1, 11)
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _U16, _U15, _U8, _U2, _U1, _U0 = (np.uint32(k) for k in (16, 15, 8, 2, 1, 0))
@@ -38,7 +38,7 @@ def mix64(z):
 @compiled
 def stream(seed, purpose, counter):
     """The 64-bit key of one stream: ``seed`` (uint64), ``purpose`` and ``counter`` (integers)."""
-    return mix64(mix64(np.uint64(seed) + np.uint64(purpose)) ^ np.uint64(counter))
+    return mix64(mix64(np.uint64(seed) + np.uint64(purpose) * _M1) ^ np.uint64(counter))
 
 
 @compiled

@@ -28,7 +28,6 @@ from analogtl.analog.fast.random import (
     BACKWARD,
     FLUSH,
     FORWARD,
-    PEEK,
     SET,
     fill_normals,
     stream,
@@ -75,6 +74,7 @@ class FastSimulatorTile(SimulatorTile):
     ) -> None:
         self.x_size, self.d_size = x_size, d_size
         self.learning_rate = 0.01
+        self.hide = False  # whether to leave the hidden parameters out of a state
         self.number = number
         self.seed = np.uint64(stream(np.uint64(rpu_config.seed & (2**64 - 1)), 0, number))
         self.devices = [plain_device(d) for d in rpu_config.device.unit_cell_devices]
@@ -324,16 +324,61 @@ class FastSimulatorTile(SimulatorTile):
         self._put(self.slow, k.C_PERSISTENT, programmed)
         self.weight[:, :d] = programmed
         if self.spec.slow_write_noise > 0.0 and self.devices[1].apply_write_noise_on_set:
-            noise = np.empty(self.weight.size + (self.weight.size & 1), np.float32)
-            fill_normals(noise, np.uint64(stream(self.seed, SET, int(self.counts[k.PRODUCTS]))))
-            self.counts[k.PRODUCTS] += 1
-            noise = noise[: self.weight.size].reshape(self.weight.shape)
-            self.weight[:, :d] += self.spec.slow_write_noise * noise[:, :d]
+            self._write_noise_c()
         self._put(self.fast, k.APPARENT, 0.0)
         if self.spec.fast_write_noise <= 0.0:
             self._put(self.fast, k.PERSISTENT, 0.0)
         self.counts[k.UPDATES] = 0
         self.counts[k.COLUMN] = 0
+
+    def _write_noise_c(self) -> None:
+        """Apparent weights of C anew from the persistent ones."""
+        size = (self.x_size, self.d_size)
+        noisy = self._get(self.slow, k.C_PERSISTENT)
+        if self.spec.slow_write_noise > 0.0:
+            noisy = noisy + self.spec.slow_write_noise * self._normals(size, SET)
+        self.weight[:, : self.d_size] = noisy
+
+    def _write_noise_a(self) -> None:
+        """Apparent weights of A anew from the persistent ones."""
+        size = (self.x_size, self.d_size)
+        noisy = self._get(self.fast, k.PERSISTENT)
+        if self.spec.fast_write_noise > 0.0:
+            noisy = noisy + self.spec.fast_write_noise * self._normals(size, SET)
+        self._put(self.fast, k.APPARENT, noisy)
+
+    def reset_columns(
+        self, start_column_idx: int = 0, num_columns: int = 1, reset_prob: float = 1.0
+    ) -> None:
+        """Reset columns of A (-1: all), each cell with probability ``reset_prob``, as aihwkit does.
+
+        A cell goes to its reset bias with noise ``reset_std``; all of A gets new write noise.
+        """
+        self._flush()
+        count = self.x_size if num_columns < 0 else num_columns
+        columns = (start_column_idx + np.arange(min(count, self.x_size))) % self.x_size
+        size = (self.x_size, self.d_size)
+        target = self.reset_bias[0] + self.devices[0].reset_std * self._normals(size, SET)
+        low, high = self._get(self.fast, k.W_MIN), self._get(self.fast, k.W_MAX)
+        target = np.maximum(np.minimum(target, high), low)
+        rng = np.random.default_rng([int(self.seed), int(self.counts[k.PRODUCTS])])
+        chosen = np.zeros(size, bool)
+        chosen[columns] = rng.random((len(columns), self.d_size)) < reset_prob
+        self._put(self.fast, k.PERSISTENT, np.where(chosen, target, self._get(self.fast, 0)))
+        self._write_noise_a()
+
+    def decay_weights(self, alpha: float = 1.0) -> None:
+        """Decay: these devices have none, but get new write noise, as in aihwkit."""
+        self._flush()
+        self._write_noise_a()
+        self._write_noise_c()
+
+    def diffuse_weights(self) -> None:
+        """Diffusion: these devices have none, but get new write noise, as in aihwkit."""
+        self.decay_weights()
+
+    def drift_weights(self, delta_t: float = 1.0) -> None:
+        """Drift: these devices have none."""
 
     def set_weights_uniform_random(self, bmin: float, bmax: float) -> None:
         """Program weights drawn uniformly between ``bmin`` and ``bmax``."""
@@ -341,6 +386,13 @@ class FastSimulatorTile(SimulatorTile):
         self.counts[k.PRODUCTS] += 1
         values = rng.uniform(bmin, bmax, (self.d_size, self.x_size)).astype(np.float32)
         self.set_weights(torch.from_numpy(values))
+
+    def _normals(self, shape: tuple[int, ...], purpose: int) -> np.ndarray:
+        """Normal numbers for an operation outside of training, from a stream of its own."""
+        noise = np.empty(math.prod(shape) + 1 & ~1, np.float32)
+        fill_normals(noise, np.uint64(stream(self.seed, purpose, int(self.counts[k.PRODUCTS]))))
+        self.counts[k.PRODUCTS] += 1
+        return noise[: math.prod(shape)].reshape(shape)
 
     def _flush(self) -> None:
         """Bring all of A to now, in place."""
@@ -357,7 +409,7 @@ class FastSimulatorTile(SimulatorTile):
         if int(self.counts[k.SLOT]) > int(start.min()):
             k.flush(
                 fast, self.x_bits, self.d_bits, start, self.in_chop, self.counts, self.spec,
-                self.seed, PEEK,
+                self.seed, FLUSH,
             )  # fmt: skip
         return fast
 
@@ -372,6 +424,8 @@ class FastSimulatorTile(SimulatorTile):
 
     def get_hidden_parameter_names(self) -> list[str]:
         """The names of ``get_hidden_parameters``' slices, those of aihwkit."""
+        if self.hide:
+            return []
         names = self._parameter_names(0) + self._parameter_names(1)
         if self.spec.dynamic:
             return [*names, "buffered_FP_weight", "running_mean_weight", "past_mean_weight"]
@@ -382,6 +436,8 @@ class FastSimulatorTile(SimulatorTile):
 
         A's cells are brought to this moment in a copy, so that looking does not change the run.
         """
+        if self.hide:
+            return torch.empty(0)
         fast = self._current_fast()
         d = self.d_size
         out = []
@@ -411,6 +467,8 @@ class FastSimulatorTile(SimulatorTile):
 
         aihwkit overwrites the persistent with the apparent weights here; this does not.
         """
+        if params.numel() == 0:
+            return
         d = self.d_size
         names = self.get_hidden_parameter_names()
         if tuple(params.shape) != (len(names), d, self.x_size):
@@ -549,6 +607,14 @@ class FastTile(AnalogTile):
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
         return FastSimulatorTile(x_size, d_size, rpu_config, draw=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # "extra" is the complete state: the hidden parameters would only say most of it again.
+        self.tile.hide = True
+        try:
+            return super().__getstate__()
+        finally:
+            self.tile.hide = False
 
     def _one_scale(self) -> float | None:
         """The tile's single digital output scale; ``None`` if the periphery does more than that."""
