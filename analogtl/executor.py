@@ -13,10 +13,13 @@ import contextlib
 import inspect
 import shutil
 import time
+import typing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from analogtl import runs
 from analogtl.errors import ExperimentError, RunError
@@ -122,14 +125,35 @@ def _pool(
     if jobs is not None and jobs < 1:
         raise ExperimentError(f"jobs: expected 1 or more; got {jobs}")
     pool = load(f"analogtl.executors.{engine}:{engine.capitalize()}Pool")
-    known = {} if engine == "local" else inspect.signature(pool).parameters
-    for name in engine_options:
-        if name not in known:
-            raise ExperimentError(f"engine {engine!r} has no option {name!r}")
+    options_of = {} if engine == "local" else engine_parameters(engine)
+    given: dict[str, Any] = {}
+    for name, value in engine_options.items():
+        if name not in options_of:
+            hint = did_you_mean(name, options_of) if options_of else ""
+            raise ExperimentError(
+                f"engine {engine!r} has no option {name!r}" + (f"; {hint}" if hint else "")
+            )
+        try:
+            given[name] = options_of[name].validate_python(value)
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+            raise ExperimentError(f"engine {engine!r}: {name} = {value!r}: {why}") from None
     if engine == "local":
         fixed = {"function": function, "max_trial_hours": options.max_trial_hours}
         return cast(Pool, pool(run, jobs or 1, **fixed))
-    return cast(Pool, pool(run, jobs, **engine_options))
+    return cast(Pool, pool(run, jobs, **given))
+
+
+def engine_parameters(engine: str) -> dict[str, TypeAdapter[Any]]:
+    """The options of an engine, and what each may be."""
+    pool = load(f"analogtl.executors.{engine}:{engine.capitalize()}Pool")
+    hints = typing.get_type_hints(pool.__init__, include_extras=True)
+    config = ConfigDict(coerce_numbers_to_str=True)
+    return {
+        name: TypeAdapter(hints[name], config=config)
+        for name, parameter in inspect.signature(pool).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
 
 
 @dataclass

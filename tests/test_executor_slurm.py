@@ -180,8 +180,6 @@ def test_a_list_of_submissions_from_elsewhere_is_not_believed(run: RunDir, slurm
 def test_without_slurm_that_is_said(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExperimentError, match=r"engine 'slurm': .*slurm cluster"):
         list(start(run, {}))
-    with pytest.raises(ExperimentError, match="expected slurm or local"):
-        list(start(run, {}, cluster="pbs"))
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ExperimentError, match=r"pip install 'analogtl\[slurm\]'"):
         list(start(run, {}))

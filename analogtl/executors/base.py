@@ -13,12 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
 
 from analogtl.errors import AnalogtlError
 from analogtl.grid import Trial
 from analogtl.runs import Options, RunDir
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 RUN_TRIAL = "analogtl.stages:run_trial"
 # One thread per trial: trials are the parallel unit, and aihwkit carries an OpenBLAS of its own.
 # The libraries read these when they are loaded, so they must be set before torch is imported.

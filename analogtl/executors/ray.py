@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analogtl.errors import ExperimentError
-from analogtl.executors.base import Job, Outcome, execute, single_threaded
+from analogtl.executors.base import Job, NonNegative, Outcome, Positive, execute, single_threaded
 from analogtl.runs import RunDir
 
 GRACE = 30.0  # seconds that running trials have to save when the sweep is stopped
@@ -45,8 +45,8 @@ class RayPool:
         jobs: int | None = None,
         *,
         address: str | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
+        cpus: Positive = 1.0,
+        gpus: NonNegative = 0.0,
     ) -> None:
         try:
             import ray
@@ -54,8 +54,6 @@ class RayPool:
             raise ExperimentError(
                 "engine 'ray': Ray is not installed; pip install 'analogtl[ray]'"
             ) from None
-        if cpus <= 0 or gpus < 0:
-            raise ExperimentError(f"engine 'ray': expected cpus > 0, gpus >= 0; got {cpus}, {gpus}")
         self._ray, self._jobs = ray, jobs
         self._cpus, self._gpus = cpus, gpus
         self.notes: list[str] = []

@@ -17,11 +17,13 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from analogtl import records
 from analogtl.errors import ExperimentError, RunError
-from analogtl.executors.base import Job, Outcome, execute, single_threaded
+from analogtl.executors.base import Job, Outcome, Positive, execute, single_threaded
 from analogtl.runs import RunDir
 
 LARGEST_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001
@@ -59,13 +61,13 @@ class SlurmPool:
         *,
         partition: str | None = None,
         account: str | None = None,
-        hours: float = 24.0,
-        memory_gb: float = 8.0,
-        gpus: int = 0,
-        trials_per_job: int | None = None,
+        hours: Positive = 24.0,
+        memory_gb: Positive = 8.0,
+        gpus: Annotated[int, Field(ge=0)] = 0,
+        trials_per_job: Annotated[int, Field(ge=1)] | None = None,
         parameters: Mapping[str, Any] | None = None,
         wait: bool = True,
-        cluster: str = "slurm",
+        cluster: Literal["slurm", "local"] = "slurm",
     ) -> None:
         try:
             import submitit
@@ -73,8 +75,6 @@ class SlurmPool:
             raise ExperimentError(
                 "engine 'slurm': submitit is not installed; pip install 'analogtl[slurm]'"
             ) from None
-        if cluster not in ("slurm", "local"):
-            raise ExperimentError(f"engine 'slurm': cluster: expected slurm or local; {cluster!r}")
         self.takes_all = cluster == "slurm"  # nothing queues the processes of a rehearsal
         self._most = 1_000_000 if self.takes_all else jobs or os.cpu_count() or 1
         self._run, self._size, self._wait = run, trials_per_job, wait
