@@ -1,6 +1,7 @@
 """The commands as a user meets them: what they print, their exit codes, wrong input."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -596,6 +597,20 @@ def test_pretrain_and_convert_on_digits(capsys, tmp_path, tiny):
     events = call(capsys, "convert", file, "--json", "--seed", "3").records
     assert events[-1]["event"] == "converted"
     assert len(events) == len(layers) + 1
+
+
+def test_threads_are_one_unless_asked_for(monkeypatch):
+    from analogtl.cli.common import THREAD_VARIABLES, use_threads
+
+    monkeypatch.setattr(os, "environ", environment := {})
+    use_threads(None)
+    assert environment == dict.fromkeys(THREAD_VARIABLES, "1")
+    use_threads(4)
+    assert environment == dict.fromkeys(THREAD_VARIABLES, "4")
+    environment.clear()
+    environment["OMP_NUM_THREADS"] = "3"
+    use_threads(None)
+    assert environment == dict.fromkeys(THREAD_VARIABLES, "3")
 
 
 def test_a_wrong_class_gets_the_right_suggestion(capsys, tmp_path, tiny):

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a run failed; 2 the experiment or the command line is wron
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -178,6 +179,9 @@ _add("selftest", selftest, AROUND)
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no error
+            stream.reconfigure(errors="replace")
     sys.exit(run(argv))
 
 

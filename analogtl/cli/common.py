@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -163,6 +164,22 @@ def run_options(
         stop_on_divergence=stop_on_divergence,
         **({} if stop is None else {"stop": stop}),
     )
+
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def use_threads(number: int | None) -> None:
+    """Set the threads of this process; it counts if torch is not imported yet.
+
+    Left alone, torch takes one per core: on small networks, or beside other work, they wait for one
+    another most of the time.
+    """
+    for name in THREAD_VARIABLES:
+        if number is not None:
+            os.environ[name] = str(number)
+        else:
+            os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def interruptible(command: F) -> F:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analogtl.cli import common, output
-from analogtl.cli.options import CheckpointMinutes, DryRun, Exp, Json, Quiet, Runs, Settings
+from analogtl.cli.options import (
+    CheckpointMinutes,
+    DryRun,
+    Exp,
+    Json,
+    Quiet,
+    Runs,
+    Settings,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from analogtl.stages import ConversionResult
@@ -37,6 +46,7 @@ def command(
         ),
     ] = None,
     runs: Runs = Path("runs"),
+    threads: Threads = None,
     checkpoint_minutes: CheckpointMinutes = 10.0,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -55,6 +65,8 @@ def command(
         show_stage(opened, convert=True, as_json=as_json)
         return
     from analogtl.cli.live import watch_pretraining
+
+    common.use_threads(threads)
     from analogtl.stages import convert
 
     opened.prepare(None)
@@ -88,8 +100,9 @@ def command(
 
 
 def _show(result: ConversionResult) -> None:
-    headings = ["layer", "shape", "tiles", "error %", "clipped %", "granularity", "transfer lr"]
-    keys = ("granularity", "transfer_lr")
+    headings = ["layer", "shape", "tiles", "error %", "clipped %", "granularity", "fast lr"]
+    headings.append("transfer lr")
+    keys = ("granularity", "fast_lr", "transfer_lr")
     rows = [
         [
             str(layer["layer"]),
@@ -101,7 +114,7 @@ def _show(result: ConversionResult) -> None:
         ]
         for layer in result.layers
     ]
-    output.rows_table(headings, rows, title="What was programmed", right=range(2, 7))
+    output.rows_table(headings, rows, title="What was programmed", right=range(2, 8))
     for note in result.notes:
         output.say(note)
     output.say(

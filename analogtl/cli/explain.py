@@ -46,9 +46,8 @@ def command(
     """
     known = titles()
     if topic is None:
-        width = max(map(len, known), default=0)
-        for name, title in known.items():
-            output.say(f"analogtl explain {name:<{width}}  {title}")
+        rows = [(f"analogtl explain {name}", title) for name, title in known.items()]
+        output.rows_table((), rows, styles={1: "dim"})
         return
     if topic not in known:
         from difflib import get_close_matches

@@ -78,6 +78,18 @@ CheckpointMinutes = Annotated[
         rich_help_panel="Limits",
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="Threads of the digital training; more than one pays for large networks only. "
+        "Default: OMP_NUM_THREADS, else 1.",
+        show_default=False,
+        rich_help_panel="Limits",
+    ),
+]
 MaxHours = Annotated[
     float | None,
     typer.Option(

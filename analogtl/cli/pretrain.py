@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from analogtl.cli import common, output
-from analogtl.cli.options import CheckpointMinutes, DryRun, Exp, Json, Quiet, Runs, Settings
+from analogtl.cli.options import (
+    CheckpointMinutes,
+    DryRun,
+    Exp,
+    Json,
+    Quiet,
+    Runs,
+    Settings,
+    Threads,
+)
 
 EXAMPLES = (
     ("analogtl pretrain quickstart", "train the small digits network"),
@@ -17,6 +26,7 @@ def command(
     exp: Exp = None,
     settings: Settings = None,
     runs: Runs = Path("runs"),
+    threads: Threads = None,
     checkpoint_minutes: CheckpointMinutes = 10.0,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -35,6 +45,8 @@ def command(
         show_stage(opened, as_json=as_json)
         return
     from analogtl.cli.live import watch_pretraining
+
+    common.use_threads(threads)
     from analogtl.stages import pretrain
 
     opened.prepare(None)

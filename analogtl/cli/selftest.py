@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from analogtl.cli import output
+from analogtl.cli.common import use_threads
 from analogtl.cli.options import Json
 from analogtl.errors import ExperimentError
 
@@ -49,6 +50,7 @@ def command(
     """
     if repetitions is not None and repetitions < FEWEST:
         raise ExperimentError(f"--repetitions {repetitions}: expected {FEWEST} or more")
+    use_threads(None)
     from analogtl.analog import equivalence
 
     began = time.monotonic()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analogtl.cli import complete, output, textplot
+from analogtl.cli.common import use_threads
 from analogtl.cli.options import Json, Settings
 from analogtl.errors import ExperimentError, RunError
 
@@ -76,6 +77,7 @@ def command(
         raise ExperimentError(problems)
     analog = validate(source).analog
 
+    use_threads(None)
     from analogtl.device_view import view_device
 
     view = view_device(analog.array_device, analog.nonidealities, seed=seed)
