@@ -276,7 +276,7 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
     every = _f(c.transfer_every)
     if chopped:
         buffer = _f(c.buffer_granularity) if c.buffer_granularity > 0.0 else _f(1.0)
-        if c.auto_granularity > 0.0:
+        if c.auto_granularity > 0.0 and every > 0.0:  # without transfers it has no meaning
             period = _f(_f(in_size) * every)
             buffer = _f(buffer * _f(_f(g_fast * _f(c.auto_granularity)) / period))
         else:
