@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def compilation_needed() -> bool:
             continue
         try:
             known = dispatcher._cache._cache_file._load_index()
-        except Exception:
+        except (AttributeError, EOFError, ImportError, OSError, pickle.UnpicklingError):
             return True
         if not any(key[1] == magic for key in known):
             return True

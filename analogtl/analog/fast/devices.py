@@ -60,7 +60,7 @@ def draw_device(cells, p, flags, state, saved, has_saved):
      slope_up_dtod, slope_down_dtod, reference_mean, reference_std) = p  # fmt: skip
     log_normal, consistent, perfect_bias, is_reference, subtract, out = flags
     in_size = cells.shape[0]
-    up_bias = zero if up_down > zero else up_down
+    up_bias = min(up_down, zero)
     down_bias = -up_down if up_down > zero else zero
     for j in range(in_size):
         for i in range(out):

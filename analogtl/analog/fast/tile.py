@@ -20,6 +20,7 @@ from analogtl.analog.fast.config import (
     FastRPUConfig,
     device_numbers,
     io_numbers,
+    not_covered,
     plain_device,
     spec_of,
 )
@@ -32,13 +33,27 @@ from analogtl.analog.fast.random import (
     fill_normals,
     stream,
 )
+from analogtl.errors import ExperimentError
 
 FORMAT = 1  # of a captured state
 _ARRAYS = (
     "fast", "weight", "slow", "means", "x_bits", "d_bits", "start", "in_chop", "switched",
     "out_chop", "counts", "averages", "reset_bias",
 )  # fmt: skip
-_SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
+_STATE = {
+    *_ARRAYS,
+    "format",
+    "x_size",
+    "d_size",
+    "seed",
+    "number",
+    "learning_rate",
+    "dw_min",
+}
+_SIGNED = {
+    "x_bits": np.int32,
+    "d_bits": np.int16,
+}  # tensors have no unsigned numbers of this size
 
 
 _buffers = threading.local()
@@ -62,6 +77,9 @@ class FastSimulatorTile(SimulatorTile):
         rpu_config: A ``FastRPUConfig``.
         number: The tile's number among those made from the configuration.
         draw: Whether to draw devices and program zero weights; without, the state is to be loaded.
+
+    Raises:
+        ExperimentError: if the engine does not cover the configuration.
     """
 
     def __init__(
@@ -72,6 +90,11 @@ class FastSimulatorTile(SimulatorTile):
         number: int = 0,
         draw: bool = True,
     ) -> None:
+        problem = not_covered(rpu_config)
+        if problem is None and not isinstance(rpu_config, FastRPUConfig):
+            problem = "a fast tile takes a configuration that fast_rpu_config made"
+        if problem is not None:  # the configuration may have been changed since
+            raise ExperimentError(problem)
         self.x_size, self.d_size = x_size, d_size
         self.learning_rate = 0.01
         self.hide = False  # whether to leave the hidden parameters out of a state
@@ -183,7 +206,11 @@ class FastSimulatorTile(SimulatorTile):
         return flat.reshape([*batch, flat.shape[1]])
 
     def product(
-        self, rows: Tensor, transposed: bool = False, gain_in: float = 1.0, gain_out: float = 1.0
+        self,
+        rows: Tensor,
+        transposed: bool = False,
+        gain_in: float = 1.0,
+        gain_out: float = 1.0,
     ) -> tuple[Tensor, float]:
         """``rows * gain_in`` times C (or its transpose), times ``gain_out``, through the periphery.
 
@@ -214,7 +241,15 @@ class FastSimulatorTile(SimulatorTile):
             index = torch.from_numpy(todo)
             again = torch.empty(len(todo), matrix.shape[1])
             more = self._pass(
-                rows[index], matrix, io, transposed, gain_in, gain_out, reduction, passed, again
+                rows[index],
+                matrix,
+                io,
+                transposed,
+                gain_in,
+                gain_out,
+                reduction,
+                passed,
+                again,
             )
             out[index] = again
             top = max(top, more)
@@ -428,7 +463,12 @@ class FastSimulatorTile(SimulatorTile):
             return []
         names = self._parameter_names(0) + self._parameter_names(1)
         if self.spec.dynamic:
-            return [*names, "buffered_FP_weight", "running_mean_weight", "past_mean_weight"]
+            return [
+                *names,
+                "buffered_FP_weight",
+                "running_mean_weight",
+                "past_mean_weight",
+            ]
         return [*names, "buffered_FP_weight_0"]
 
     def get_hidden_parameters(self) -> Tensor:
@@ -485,6 +525,8 @@ class FastSimulatorTile(SimulatorTile):
                 self._put(cells, first + i, p[f"{name}_{n}"])
             if f"reference_{n}" in p:
                 self._put(cells, first - 1, p[f"reference_{n}"])
+            elif not self._slopes_follow(p, n):
+                raise TileError("slopes of a soft-bounds device that its bounds do not give")
             self.reset_bias[n] = p[f"reset_bias_{n}"]
             hidden = p[f"hidden_weights_{n}"]
             self._put(cells, 0, p.get(f"persistent_weights_{n}", hidden))
@@ -502,6 +544,14 @@ class FastSimulatorTile(SimulatorTile):
             self._put(self.means, 0, p["running_mean_weight"])
             self._put(self.means, 1, p["past_mean_weight"])
         self.start[:] = self.counts[k.SLOT]
+
+    @staticmethod
+    def _slopes_follow(p: dict[str, np.ndarray], n: int) -> bool:
+        """Whether the slopes given for device ``n`` are those of soft bounds: 0 at the bounds."""
+        up = p[f"slope_up_{n}"] * p[f"max_bound_{n}"] + p[f"dwmin_up_{n}"]
+        down = p[f"slope_down_{n}"] * p[f"min_bound_{n}"] + p[f"dwmin_down_{n}"]
+        scale = 1e-4 * float(np.abs(p[f"dwmin_up_{n}"]).max() + 1e-12)
+        return bool(np.abs(up).max() <= scale and np.abs(down).max() <= scale)
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -548,15 +598,24 @@ class FastSimulatorTile(SimulatorTile):
         self._make_spec()
 
     def dump_extra(self) -> dict[str, Any]:
-        """What a state_dict keeps beside the hidden parameters: the complete state."""
-        return self.state()
+        """What a state_dict keeps of the tile: the complete state, everything as a sequence."""
+        return {
+            key: value if isinstance(value, Tensor | list) else [value]
+            for key, value in self.state().items()
+        }
 
     def load_extra(self, extra: dict[str, Any], strict: bool = False) -> None:
-        """Restore ``dump_extra``'s state."""
-        if "format" in extra:
-            self.load_state(extra)
-        elif strict:
-            raise TileError("not a state of the fast engine")
+        """Restore ``dump_extra``'s state; another engine's is left alone unless ``strict``.
+
+        Raises:
+            RuntimeError: if ``strict`` and something is missing.
+        """
+        missing = sorted(_STATE - extra.keys())
+        if missing and strict:
+            raise RuntimeError(f"tile state without {', '.join(missing)}")
+        if not missing:
+            single = _STATE - set(_ARRAYS) - {"dw_min"}
+            self.load_state({k: v[0] if k in single else v for k, v in extra.items()})
 
     # -- small things -----------------------------------------------------------------------------
 
@@ -582,8 +641,8 @@ class FastSimulatorTile(SimulatorTile):
         return f"FastTile[{type(self.compound).__name__}]({self.d_size},{self.x_size})"
 
     def get_meta_parameters(self) -> Any:
-        """The configuration's numbers for the update."""
-        return self.spec
+        """The periphery's and the update's parameters, as aihwkit's own tiles give them."""
+        return self._config.as_bindings()
 
     def get_hidden_update_index(self) -> int:
         """The device that receives the update: always A."""
@@ -601,7 +660,8 @@ class FastTile(AnalogTile):
     def _create_simulator_tile(  # type: ignore[override]
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
-        return FastSimulatorTile(x_size, d_size, rpu_config, rpu_config.tile_count.next())
+        number = rpu_config.tile_count.next() if isinstance(rpu_config, FastRPUConfig) else 0
+        return FastSimulatorTile(x_size, d_size, rpu_config, number)
 
     def _recreate_simulator_tile(  # type: ignore[override]
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
@@ -666,7 +726,9 @@ class FastTile(AnalogTile):
         x = tile.rows_of(x_input, tile.x_size, False, self.analog_bias)
         d = tile.rows_of(d_input, tile.d_size, False, False)
         tile.update_rows(
-            x, d, scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0
+            x,
+            d,
+            scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0,
         )
 
     def cuda(self, device: Any = None) -> FastTile:
