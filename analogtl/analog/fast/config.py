@@ -220,10 +220,7 @@ def _io_reason(io: Any, name: str) -> str | None:
     if io.noise_management not in _NOISE_MANAGEMENT:
         return f"{name}.noise_management {io.noise_management.value}"
     if name == "forward":
-        if io.bound_management not in (
-            BoundManagementType.NONE,
-            BoundManagementType.ITERATIVE,
-        ):
+        if io.bound_management not in (BoundManagementType.NONE, BoundManagementType.ITERATIVE):
             return f"{name}.bound_management {io.bound_management.value}"
         if not io.bm_test_negative_bound:
             return f"{name}.bm_test_negative_bound = false"

@@ -255,19 +255,7 @@ def chop_period(spec):
 
 @compiled
 def visit_column(
-    cells,
-    means,
-    d_bits,
-    slots,
-    turns,
-    n,
-    out_chop,
-    spec,
-    gains,
-    normals,
-    numbers,
-    steps,
-    rng,
+    cells, means, d_bits, slots, turns, n, out_chop, spec, gains, normals, numbers, steps, rng
 ):
     """Bring one column of A to now and, if there are ``numbers`` for it, read it into its buffer H.
 
@@ -298,16 +286,7 @@ def visit_column(
             )  # fmt: skip
         else:
             came, rng = read_chopped(
-                cells,
-                base,
-                means,
-                np.uint64(0),
-                out_chop,
-                steps,
-                row,
-                normals,
-                numbers,
-                rng,
+                cells, base, means, np.uint64(0), out_chop, steps, row, normals, numbers, rng
             )
         any_step |= came
     return any_step != np.uint64(0), rng
@@ -400,13 +379,7 @@ def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
     slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
     for column in range(fast.shape[0]):
         n = column_slots(
-            x_bits,
-            column,
-            start[column],
-            counts[SLOT],
-            in_chop[column] != 0,
-            slots,
-            turns,
+            x_bits, column, start[column], counts[SLOT], in_chop[column] != 0, slots, turns
         )
         start[column] = counts[SLOT]
         if n == 0:

@@ -23,10 +23,7 @@ LANES = WIDTH * BLOCKS
 POOL_BITS = 14
 PIECE = 128  # slots that take consecutive numbers of the pool
 POOL_SIZE = (1 << POOL_BITS) + PIECE * LANES
-MULTIPLIER, INCREMENT = (
-    6364136223846793005,
-    1442695040888963407,
-)  # of the generator of positions
+MULTIPLIER, INCREMENT = (6364136223846793005, 1442695040888963407)  # of the generator of positions
 
 _F32, _I64, _I32, _I16, _I1 = ir.FloatType(), *(ir.IntType(n) for n in (64, 32, 16, 1))
 _VF, _VI, _VB = (ir.VectorType(t, WIDTH) for t in (_F32, _I32, _I1))
@@ -102,18 +99,7 @@ def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
 def _make_apply_pulses(multiplicative: bool) -> Any:
     @intrinsic
     def apply_pulses(
-        typing,
-        bits,
-        first,
-        slots,
-        turns,
-        n,
-        cells,
-        base,
-        gains,
-        normals,
-        write_noise,
-        rng,
+        typing, bits, first, slots, turns, n, cells, base, gains, normals, write_noise, rng
     ):
         signature = types.uint64(
             bits, types.int64, slots, turns, types.int64, cells, types.uint64, gains, normals,
@@ -148,10 +134,7 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
 
             def pulse(entry: Any, gain: Any, carried: list[Any]) -> list[Any]:
                 weights, seen = carried[:BLOCKS], carried[BLOCKS:]
-                slot, turn = (
-                    b.load(b.gep(slot_p, [entry])),
-                    b.load(b.gep(turn_p, [entry])),
-                )
+                slot, turn = (b.load(b.gep(slot_p, [entry])), b.load(b.gep(turn_p, [entry])))
                 word = b.gep(bit_p, [b.add(first, b.mul(slot, _int(2 * BLOCKS)))])
                 new, new_seen = [], []
                 for q in range(BLOCKS):
@@ -311,14 +294,7 @@ def draw_rows(typing, chances, signs, bits, first, stride, groups, k1, k2):
     ``k1``, ``k2`` (uint32): the key. The same numbers as ``hash32`` in ``random.py``.
     """
     signature = types.none(
-        chances,
-        signs,
-        bits,
-        types.int64,
-        types.int64,
-        types.int64,
-        types.uint32,
-        types.uint32,
+        chances, signs, bits, types.int64, types.int64, types.int64, types.uint32, types.uint32
     )
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
@@ -349,10 +325,7 @@ def draw_rows(typing, chances, signs, bits, first, stride, groups, k1, k2):
                 negative = b.fcmp_ordered("<", _load(b, sign_p, row), zero)
                 place = b.add(first, b.mul(g, stride))
                 b.store(b.bitcast(on, _I16), b.gep(bit_p, [b.add(place, _int(q))]))
-                b.store(
-                    b.bitcast(negative, _I16),
-                    b.gep(bit_p, [b.add(place, _int(BLOCKS + q))]),
-                )
+                b.store(b.bitcast(negative, _I16), b.gep(bit_p, [b.add(place, _int(BLOCKS + q))]))
             return []
 
         _loop(b, groups, [], group)

@@ -25,14 +25,7 @@ from analogtl.analog.fast.config import (
     spec_of,
 )
 from analogtl.analog.fast.devices import draw_device
-from analogtl.analog.fast.random import (
-    BACKWARD,
-    FLUSH,
-    FORWARD,
-    SET,
-    fill_normals,
-    stream,
-)
+from analogtl.analog.fast.random import BACKWARD, FLUSH, FORWARD, SET, fill_normals, stream
 from analogtl.errors import ExperimentError
 
 FORMAT = 1  # of a captured state
@@ -40,20 +33,8 @@ _ARRAYS = (
     "fast", "weight", "slow", "means", "x_bits", "d_bits", "start", "in_chop", "switched",
     "out_chop", "counts", "averages", "reset_bias",
 )  # fmt: skip
-_STATE = {
-    *_ARRAYS,
-    "format",
-    "x_size",
-    "d_size",
-    "seed",
-    "number",
-    "learning_rate",
-    "dw_min",
-}
-_SIGNED = {
-    "x_bits": np.int32,
-    "d_bits": np.int16,
-}  # tensors have no unsigned numbers of this size
+_STATE = {*_ARRAYS, "format", "x_size", "d_size", "seed", "number", "learning_rate", "dw_min"}
+_SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
 
 
 _buffers = threading.local()
@@ -206,11 +187,7 @@ class FastSimulatorTile(SimulatorTile):
         return flat.reshape([*batch, flat.shape[1]])
 
     def product(
-        self,
-        rows: Tensor,
-        transposed: bool = False,
-        gain_in: float = 1.0,
-        gain_out: float = 1.0,
+        self, rows: Tensor, transposed: bool = False, gain_in: float = 1.0, gain_out: float = 1.0
     ) -> tuple[Tensor, float]:
         """``rows * gain_in`` times C (or its transpose), times ``gain_out``, through the periphery.
 
@@ -241,15 +218,7 @@ class FastSimulatorTile(SimulatorTile):
             index = torch.from_numpy(todo)
             again = torch.empty(len(todo), matrix.shape[1])
             more = self._pass(
-                rows[index],
-                matrix,
-                io,
-                transposed,
-                gain_in,
-                gain_out,
-                reduction,
-                passed,
-                again,
+                rows[index], matrix, io, transposed, gain_in, gain_out, reduction, passed, again
             )
             out[index] = again
             top = max(top, more)
@@ -463,12 +432,7 @@ class FastSimulatorTile(SimulatorTile):
             return []
         names = self._parameter_names(0) + self._parameter_names(1)
         if self.spec.dynamic:
-            return [
-                *names,
-                "buffered_FP_weight",
-                "running_mean_weight",
-                "past_mean_weight",
-            ]
+            return [*names, "buffered_FP_weight", "running_mean_weight", "past_mean_weight"]
         return [*names, "buffered_FP_weight_0"]
 
     def get_hidden_parameters(self) -> Tensor:
@@ -726,9 +690,7 @@ class FastTile(AnalogTile):
         x = tile.rows_of(x_input, tile.x_size, False, self.analog_bias)
         d = tile.rows_of(d_input, tile.d_size, False, False)
         tile.update_rows(
-            x,
-            d,
-            scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0,
+            x, d, scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0
         )
 
     def cuda(self, device: Any = None) -> FastTile:

@@ -1,6 +1,6 @@
 """Run aihwkit's own tests of tiles and layers on the fast tile.
 
-    python tests/run_aihwkit_tests.py [TESTS] [--verbose]
+    python tests/tools/aihwkit_tests.py [TESTS] [--verbose]
 
 TESTS is the ``tests`` folder of aihwkit, or a source distribution of it (got by ``pip download
 --no-binary aihwkit --no-deps aihwkit==1.1.0``); without it, the folder that aihwkit's wheel
@@ -279,7 +279,7 @@ def run(folder: Path, engine: str) -> dict[str, tuple[str, str]]:
         "def pytest_sessionfinish():\n"
         f"    json.dump(found, open({str(report)!r}, 'w'))\n"
     )
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "ENGINE": engine, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
     command += ["--rootdir", str(folder), str(folder / "aihwkit_tests")]
