@@ -571,6 +571,7 @@ class Fit:
             state.save_weights(self.resume.with_name("start"), self._start)
         meta["fit"] = {
             "key": self.key,
+            "format": state.FORMAT,
             "rows": self._rows,
             "spent": self.spent + began - self._began,
             "position": [getattr(position, name) for name in POSITION],
@@ -587,7 +588,8 @@ class Fit:
                 return None
             tensors, meta = loaded
             about = meta["fit"]
-            if about["key"] != self.key:  # settings changed since: begin anew
+            if (about["key"], about["format"]) != (self.key, state.FORMAT):
+                # The settings, or the simulators, are not those any more: begin anew.
                 self.forget()
                 return None
             start = state.load(self.resume.with_name("start")) if self.on_arrays else None

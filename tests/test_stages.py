@@ -143,6 +143,19 @@ def test_a_trial_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tiny, run
     assert resumed["weights_changed"] == whole["weights_changed"]
 
 
+def test_a_state_of_another_simulator_is_not_taken_up(tiny, run_dir, monkeypatch):
+    trial = trial_of(tiny(), "analog-tl")
+    _, whole = result(stages.finetune(trial, run_dir))
+    steps = iter(range(10_000))
+    with monkeypatch.context() as patched:
+        patched.setattr(stages.state, "FORMAT", "of another day")
+        with pytest.raises(stages.Stopped):
+            result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 7)))
+    _, again = result(stages.finetune(trial, run_dir))
+    assert not again["resumed"]
+    assert again["error_final"] == whole["error_final"]
+
+
 def test_a_stopped_trial_says_so_and_the_next_call_finishes(tiny, run_dir):
     trial = trial_of(tiny(), "digital-tl")
     assert stages.run_trial(trial, run_dir, Options(deadline=0))["status"] == "stopped"

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import aihwkit
 import numpy as np
 import safetensors
 import safetensors.torch
@@ -18,12 +19,15 @@ import torch
 from aihwkit.simulator.tiles.base import SimulatorTileWrapper
 from torch import Tensor, nn
 
-from analogtl.analog.fast import FastTile, load_tile_state, tile_state
+from analogtl.analog.fast import STATE_FORMAT, FastTile, load_tile_state, tile_state
 from analogtl.errors import RunError
 from analogtl.records import digest, read_json, write_json
 
 Tensors = dict[str, Tensor]
 Meta = dict[str, Any]
+
+# What a state must have in common with the code that takes it up again.
+FORMAT = f"fast {STATE_FORMAT}, aihwkit {aihwkit.__version__}"
 
 
 def capture(model: nn.Module) -> tuple[Tensors, Meta]:

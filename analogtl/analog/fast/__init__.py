@@ -10,9 +10,16 @@ from __future__ import annotations
 
 from analogtl.analog.fast.compiled import compilation_needed
 from analogtl.analog.fast.config import FastRPUConfig, fast_rpu_config, not_covered
-from analogtl.analog.fast.tile import FastTile, load_tile_state, tile_state, weights_copy
+from analogtl.analog.fast.tile import (
+    STATE_FORMAT,
+    FastTile,
+    load_tile_state,
+    tile_state,
+    weights_copy,
+)
 
 __all__ = [
+    "STATE_FORMAT",
     "FastRPUConfig",
     "FastTile",
     "compilation_needed",

@@ -28,7 +28,7 @@ from analogtl.analog.fast.devices import draw_device
 from analogtl.analog.fast.random import BACKWARD, FLUSH, FORWARD, SET, fill_normals, stream
 from analogtl.errors import ExperimentError
 
-FORMAT = 1  # of a captured state
+STATE_FORMAT = 1  # of a captured state
 _ARRAYS = (
     "fast", "weight", "slow", "means", "x_bits", "d_bits", "start", "in_chop", "switched",
     "out_chop", "counts", "averages", "reset_bias",
@@ -522,7 +522,7 @@ class FastSimulatorTile(SimulatorTile):
     def state(self) -> dict[str, Any]:
         """The complete state as tensors, numbers and lists; loading it restores every bit."""
         out: dict[str, Any] = {
-            "format": FORMAT,
+            "format": STATE_FORMAT,
             "x_size": self.x_size,
             "d_size": self.d_size,
             "seed": str(int(self.seed)),
@@ -543,8 +543,8 @@ class FastSimulatorTile(SimulatorTile):
         Raises:
             TileError: if the state is of another kind of tile.
         """
-        if int(state["format"]) != FORMAT:
-            raise TileError(f"tile state of format {state['format']}, expected {FORMAT}")
+        if int(state["format"]) != STATE_FORMAT:
+            raise TileError(f"tile state of format {state['format']}, expected {STATE_FORMAT}")
         if (int(state["x_size"]), int(state["d_size"])) != (self.x_size, self.d_size):
             raise TileError("tile state of another size")
         for name in _ARRAYS:
