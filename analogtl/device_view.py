@@ -349,8 +349,8 @@ def device_figure(view: DeviceView) -> Figure:
     """
     from analogtl import plots
 
-    with plots._paper_style():
-        figure = plots._new_figure(height=2.4, width=7.0)
+    with plots.paper_style():
+        figure = plots.new_figure(height=2.4, width=7.0)
         ramps, steps = figure.subplots(1, 2, width_ratios=(3, 2))
         ramps.axvline(view.turn, color="#999999", linewidth=0.6, linestyle=":")
         for number, point in enumerate(view.symmetry_points):

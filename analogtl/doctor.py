@@ -232,7 +232,7 @@ def _data() -> Iterator[Check]:
     yield Check("digits", "ok", "bundled with scikit-learn")
     for name in ("cifar10", "cifar100"):
         try:
-            yield Check(name, "ok", str(sources._find(name, None, download=False)))
+            yield Check(name, "ok", str(sources.locate(name, None, download=False)))
         except ExperimentError as error:
             text = error.problems[0].partition(": ")[2]
             looked = text.partition(";")[0]

@@ -65,7 +65,7 @@ def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
     problems: list[str] = []
     for override in overrides:
         try:
-            _apply_override(source, override)
+            apply_override(source, override)
         except ExperimentError as error:
             problems += error.problems
     if problems:
@@ -259,7 +259,12 @@ def _plain(key: str) -> str:
 # -- overrides -------------------------------------------------------------------------------------
 
 
-def _apply_override(source: Source, override: str) -> None:
+def apply_override(source: Source, override: str) -> None:
+    """Put one ``key=value`` of the command line over what the file says.
+
+    Raises:
+        ExperimentError: If it is not of this form, or the key cannot hold anything.
+    """
     key, equals, raw = override.partition("=")
     key = key.strip()
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):

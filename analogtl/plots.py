@@ -91,7 +91,8 @@ def arm_style(arm: str) -> ArmStyle:
 
 
 @contextmanager
-def _paper_style() -> Iterator[None]:
+def paper_style() -> Iterator[None]:
+    """Fonts, lines and sizes of every figure, while the block runs."""
     style: Any = sns.axes_style("ticks")
     with mpl.rc_context({**style, **_STYLE}):
         yield
@@ -102,13 +103,14 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @wraps(draw)
     def styled(*args: Any, **kwargs: Any) -> Figure:
-        with _paper_style():
+        with paper_style():
             return draw(*args, **kwargs)
 
     return styled
 
 
-def _new_figure(height: float, width: float = COLUMN_INCHES) -> Figure:
+def new_figure(height: float, width: float = COLUMN_INCHES) -> Figure:
+    """An empty figure, a column wide unless said otherwise; sizes in inches."""
     # Text is laid out at the resolution it is saved in: hinting changes its width.
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
@@ -167,7 +169,7 @@ def error_traces(
     """
     axes = summaries.axis_columns(traces)
     lines = summaries.series(traces, "epoch", quantity, axes)
-    fig = _new_figure(2.5 + 0.1 * max(0, len(lines) - 4))
+    fig = new_figure(2.5 + 0.1 * max(0, len(lines) - 4))
     ax = fig.subplots()
     handles: list[Any] = []
     for line, look in zip(lines, _line_looks(lines), strict=True):
@@ -258,7 +260,7 @@ def error_vs_level(
     numeric = summaries.is_numeric(levels[axis].dropna())
     names = [] if numeric else list(dict.fromkeys(str(x) for line in lines for x in line.x))
     shown = marks if numeric else ()
-    fig = _new_figure(2.6 + 0.1 * max(0, len(lines) + len(flat) + 2 * len(shown) - 4))
+    fig = new_figure(2.6 + 0.1 * max(0, len(lines) + len(flat) + 2 * len(shown) - 4))
     ax = fig.subplots()
     handles: list[Any] = []
     for line, look in zip(lines, _line_looks(lines), strict=True):
@@ -404,7 +406,7 @@ def layer_bars(layers: pd.DataFrame, quantity: str) -> Figure:
     lines = summaries.series(layers, "position", quantity, [])
     names = layers.drop_duplicates("position").set_index("position")["layer"].sort_index()
     rows = len(names)
-    fig = _new_figure(0.7 + max(0.09, 0.16 - 0.0015 * rows) * max(rows, 3))
+    fig = new_figure(0.7 + max(0.09, 0.16 - 0.0015 * rows) * max(rows, 3))
     panels = fig.subplots(1, max(1, len(lines)), sharey=True, sharex=True, squeeze=False)[0]
     for ax, line in zip(panels, lines, strict=False):
         look = arm_style(line.arm)
@@ -447,7 +449,7 @@ def layer_map(layers: pd.DataFrame, arm: str, axis: str, quantity: str) -> Figur
     names = rows.drop_duplicates("position").set_index("position")["layer"].sort_index()
     grid = 100 * rows.pivot_table(index="position", columns=axis, values=f"{quantity}_mean")
     count = len(names)
-    fig = _new_figure(0.8 + max(0.09, 0.16 - 0.0015 * count) * max(count, 4))
+    fig = new_figure(0.8 + max(0.09, 0.16 - 0.0015 * count) * max(count, 4))
     ax = fig.subplots()
     sns.heatmap(
         grid,
@@ -488,7 +490,7 @@ def level_maps(
         for _, frame in panels
     ]
     top = max(float(grid.max().max()) for grid in grids)
-    fig = _new_figure(0.6 + rows * (0.35 + 0.17 * max(4, levels[y].nunique())))
+    fig = new_figure(0.6 + rows * (0.35 + 0.17 * max(4, levels[y].nunique())))
     axes = fig.subplots(rows, count, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, grid, (name, _) in zip(axes, grids, panels, strict=False):
         sns.heatmap(

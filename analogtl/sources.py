@@ -102,7 +102,7 @@ def read_cifar(dataset: str, root: Path | None, download: bool) -> Source:
     Raises:
         ExperimentError: not found, no network, damaged, hostile, or not CIFAR.
     """
-    place = _find(dataset, root, download)
+    place = locate(dataset, root, download)
     spec = CIFAR[dataset]
     files = [place / name for name in spec.files] if place.is_dir() else [place]
     stamps = [(f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file()]
@@ -144,7 +144,7 @@ def _read_cifar(dataset: str, place: Path, stamps: tuple[tuple[int, int], ...]) 
     return Source((images, labels), parts[spec.test], names, superclasses)
 
 
-def _find(dataset: str, root: Path | None, download: bool) -> Path:
+def locate(dataset: str, root: Path | None, download: bool) -> Path:
     """The extracted folder or the archive; downloaded if need be."""
     spec = CIFAR[dataset]
     folder = root or _default_folder()

@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from analogtl import records
 from analogtl.axes import AXES
 from analogtl.catalog import PROGRAMMING
-from analogtl.records import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS
 
 # In this order on every table and figure: the rivals first, the controls last.
 ARM_ORDER = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
@@ -29,15 +29,15 @@ ARM_LABELS = {
     "frozen-array": "frozen arrays (control)",
     PROGRAMMING: "weight programming",
 }
-_NOT_AXES = {*EPOCH_COLUMNS, *TRIAL_COLUMNS, *LAYER_COLUMNS, "n", "position"}
+_COUNTS, _SUMMARIES = ("n", "position"), ("_mean", "_sd")  # columns that a summary adds
 
 
 def axis_columns(frame: pd.DataFrame) -> list[str]:
     """The sweep axes of a tidy frame or a summary: every column that is not a fixed one."""
     return [
-        str(name)
-        for name in frame.columns
-        if "." in name or not (name in _NOT_AXES or name.endswith(("_mean", "_sd")))
+        name
+        for name in records.axis_columns(str(column) for column in frame.columns)
+        if "." in name or not (name in _COUNTS or name.endswith(_SUMMARIES))
     ]
 
 

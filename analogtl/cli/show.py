@@ -59,8 +59,7 @@ def command(
     The numbers are measured on a real tile of 400 devices. The plot gives some of them pulses, up
     and then down, and marks where each passes its symmetry point.
     """  # fmt: skip
-    from analogtl.experiment_file import Source, validate
-    from analogtl.experiment_file import _apply_override as apply
+    from analogtl.experiment_file import Source, apply_override, validate
 
     if out is not None and out.suffix not in SUFFIXES:
         raise ExperimentError(f"--out {out}: expected a file that ends in {', '.join(SUFFIXES)}")
@@ -70,7 +69,7 @@ def command(
     problems: list[str] = []
     for setting in settings or ():
         try:
-            apply(source, setting)
+            apply_override(source, setting)
         except ExperimentError as error:
             problems += error.problems
     if problems:
