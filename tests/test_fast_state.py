@@ -3,7 +3,11 @@
 import copy
 import io
 import json
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +93,27 @@ def test_the_number_of_threads_does_not_matter(config):
     finally:
         torch.set_num_threads(before)
     assert same(a, b)
+
+
+OTHER_PROCESSOR = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import test_fast_state as t
+print(json.dumps(t.train(t.build(t.CONFIGS["c-TTv2"]()), 20)))
+"""
+
+
+@pytest.mark.slow
+def test_a_processor_without_vector_extensions_runs_the_same_process(tmp_path):
+    """Compiled for the plainest processor of the family, the numbers agree up to rounding."""
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    folder = Path(__file__).parent
+    command = [sys.executable, "-c", OTHER_PROCESSOR, str(folder)]
+    path = os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, **plain, "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    native = train(build(CONFIGS["c-TTv2"]()), 20)
+    assert json.loads(done.stdout) == pytest.approx(native, rel=1e-3)
 
 
 def through_state(model, config):
