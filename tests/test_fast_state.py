@@ -106,7 +106,11 @@ print(json.dumps(t.train(t.build(t.CONFIGS["c-TTv2"]()), 20)))
 @pytest.mark.slow
 def test_a_processor_without_vector_extensions_runs_the_same_process(tmp_path):
     """Compiled for the plainest processor of the family, the numbers agree up to rounding."""
-    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    plain = {
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
     folder = Path(__file__).parent
     command = [sys.executable, "-c", OTHER_PROCESSOR, str(folder)]
     path = os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")])

@@ -181,7 +181,7 @@ def test_this_machine_says_how_much_memory_is_left() -> None:
 
 
 @pytest.mark.slow
-def test_a_short_measurement_is_near_the_truth(tiny: Any, run_dir: RunDir) -> None:
+def test_a_short_measurement_has_the_right_magnitude(tiny: Any, run_dir: RunDir) -> None:
     from analogtl.measuring import measure
     from analogtl.stages import run_trial
 
@@ -194,4 +194,4 @@ def test_a_short_measurement_is_near_the_truth(tiny: Any, run_dir: RunDir) -> No
     run_trial(trial, run_dir)  # compiles, if nothing has yet
     [other] = trials_of(with_settings(experiment, {"sweep.seeds": [1]}), sweep=False)
     row = run_trial(other, run_dir)
-    assert 0.3 < sample.seconds / row["wall_s"] < 3
+    assert 0.1 < sample.seconds / row["wall_s"] < 10

@@ -437,7 +437,7 @@ def test_the_page_of_500_trials_is_small(tmp_path: Path) -> None:
 
 
 MEASURE = """
-import sys, time
+import sys
 from pathlib import Path
 from analogtl.report import build_report
 build_report([Path(sys.argv[1])])
@@ -445,34 +445,27 @@ assert "torch" not in sys.modules and "aihwkit" not in sys.modules
 # Not getrusage: it also counts the process that this one was forked from.
 status = Path("/proc/self/status").read_text()
 peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-print(time.process_time(), int(peak) // 1024)
+print(int(peak) // 1024)
 """
 
 
-def measure(run: Path) -> tuple[float, int]:
-    """Seconds of processor and peak memory (MiB) of a report in a process of its own.
-
-    Start-up and imports included; one thread, so on an idle machine also the seconds it takes.
-    """
+def peak_memory(run: Path) -> int:
+    """The most memory (MiB) that a report takes in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(run)], capture_output=True, text=True, check=True
     )
-    seconds, memory = done.stdout.split()
-    return float(seconds), int(memory)
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_a_report_never_imports_torch(sweep: Path) -> None:
-    assert measure(sweep)[0] > 0
+    assert peak_memory(sweep) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
-def test_2000_trials_are_reported_in_10_seconds_and_in_little_more_memory(tmp_path: Path) -> None:
+def test_2000_trials_take_little_more_memory_than_200(tmp_path: Path) -> None:
     few = write_study(tmp_path / "few", 200, 20)
     many = write_study(tmp_path / "many", 2010, 20)
     assert len(pd.read_csv(many / "trials.csv")) >= 1900
-    memory_few = measure(few)[1]
-    seconds, memory_many = measure(many)
-    assert seconds < 10
-    assert memory_many - memory_few < 100
+    assert peak_memory(many) - peak_memory(few) < 100
