@@ -14,6 +14,7 @@ from fake_cifar import cifar100_files, write_folder
 from analogtl import executor, records
 from analogtl.axes import AXES
 from analogtl.experiment_file import load_experiment
+from analogtl.grid import trials_of
 from analogtl.runs import RunDir
 
 SMALL = """
@@ -189,6 +190,13 @@ def test_dry_run_prints_an_experiment_that_means_the_same(capsys, tmp_path):
         overrides = [one for one in settings if one != "--set"]
         expected = load_experiment("quickstart", overrides).resolved()
         assert load_experiment(again).resolved() == expected
+
+
+@pytest.mark.parametrize("name", ["desk/algorithms", "desk/weight_programming"])
+def test_dry_run_of_a_sweep_over_algorithms_can_be_run_itself(capsys, tmp_path, name):
+    again = written(tmp_path, call(capsys, "sweep", name, "--dry-run").out, "again.toml")
+    trials, expected = (trials_of(load_experiment(e), sweep=True) for e in (again, name))
+    assert [trial.key() for trial in trials] == [trial.key() for trial in expected]
 
 
 def test_dry_run_counts_trials_and_says_what_is_finished(capsys, tmp_path, fake):

@@ -110,6 +110,8 @@ def _print(
     for name, fact in everything.items():
         output.say(f"# {name:<13}  {fact}".rstrip())
     output.say("#\n# The resolved experiment, every default filled in:")
+    if _algorithm_varies(experiment):
+        output.say("# ([analog] as it is written: its defaults differ from algorithm to algorithm)")
     output.say(toml_text.text(_runnable(experiment)).rstrip())
 
 
@@ -145,9 +147,20 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what.replace('level', 'levels', 1) if ' of ' in what else what + 's'}"
 
 
+def _algorithm_varies(experiment: Experiment) -> bool:
+    return "analog.algorithm" in experiment.sweep.axes
+
+
 def _runnable(experiment: Experiment) -> dict[str, Any]:
-    """The resolved experiment without what contradicts itself when it is written out in full."""
-    data = experiment.resolved()
+    """The resolved experiment without what it does not use or what would contradict itself."""
+    from analogtl.experiment import PROGRAMMING_SECTIONS, SWEPT_SECTIONS
+
+    programs = experiment.kind == "weight-programming"
+    unused = set(SWEPT_SECTIONS) - set(PROGRAMMING_SECTIONS) if programs else {"programming"}
+    data = {key: value for key, value in experiment.resolved().items() if key not in unused}
+    if _algorithm_varies(experiment):
+        data["analog"] = experiment.as_written().get("analog", {})
+        return data
     if experiment.analog.granularity is None:
         data["analog"].pop("granularity_per_token", None)  # another setting is in force
     return data
