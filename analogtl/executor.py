@@ -183,6 +183,7 @@ class _Sweep:
         self._elsewhere: dict[str, Trial] = {}  # another process has them
         self._deaths: dict[str, int] = {}
         self._pretrainings: dict[str, str] = {}  # key of a pretraining -> trial that does it
+        self._pretrain_keys: dict[int, str] = {}  # experiment -> key of its pretraining
         self._collected = time.monotonic()
         self._pause = COLLECT_EVERY
         self._first_problem: str | None = ""  # of the experiment; None once a trial said otherwise
@@ -265,7 +266,7 @@ class _Sweep:
         """
         if not trial.is_pretrained:
             return None
-        key = content_key(runs.pretrain_settings(trial.experiment))
+        key = self._pretrain_key(trial)
         if key not in waited_for:
             if self._run.find_pretrained(trial.experiment) is not None:
                 return None
@@ -275,6 +276,13 @@ class _Sweep:
                 return None
             waited_for[key] = maker
         return waited_for[key]
+
+    def _pretrain_key(self, trial: Trial) -> str:
+        """Kept, as it is asked for at every look at the queue; many trials share an experiment."""
+        place = id(trial.experiment)  # alive as long as the sweep's trials
+        if place not in self._pretrain_keys:
+            self._pretrain_keys[place] = content_key(runs.pretrain_settings(trial.experiment))
+        return self._pretrain_keys[place]
 
     def _ended(self, outcome: Outcome) -> Iterator[Update]:
         trial = self._running.pop(outcome.trial_id).trial

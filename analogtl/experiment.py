@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from analogtl import catalog
 from analogtl.axes import AXES, key_of
+from analogtl.records import RESERVED
 
 T = TypeVar("T")
 
@@ -622,6 +623,8 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _axes_fit(self) -> Self:
         problems: list[Problem] = []
+        if self.name in RESERVED:
+            problems.append(("name", f"{self.name!r} is the name of a folder of this tool"))
         owner = self.analog.device.preset
         known = catalog.device_parameters(owner)
         for name in self.sweep.axes:
@@ -634,6 +637,9 @@ class Experiment(Section):
             elif "." not in name or name.split(".")[0] not in SWEPT_SECTIONS:
                 hint = did_you_mean(name, AXES)
                 problems.append((key, f"unknown axis {name!r}; {hint}"))
+            own = self.taken_by(key_of(name))
+            if own:
+                problems.append((key, f"{own} of this experiment comes first; sweep that"))
             section = key_of(name).split(".")[0]
             if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:
                 problems.append((key, f"sets [{section}], which {self.kind} does not use"))
@@ -651,6 +657,16 @@ class Experiment(Section):
             key = "finetune.validation_fraction"
             problems.append((key, "expected more than 0: sweep.lr is chosen on validation data"))
         return raise_problems(problems, self)
+
+    def taken_by(self, key: str) -> str | None:
+        """The key of an algorithm's own table that makes this dotted key ineffective, or None."""
+        algorithms = {self.analog.algorithm, *self.sweep.axes.get("analog.algorithm", ())}
+        for algorithm, own in self.analog.algorithms.items():
+            for section in own.model_fields_set if algorithm in algorithms else ():
+                for name in getattr(own, section):
+                    if key == f"analog.{section}.{name}":
+                        return f"analog.algorithms.{algorithm}.{section}.{name}"
+        return None
 
     @property
     def lr_key(self) -> str:

@@ -81,6 +81,10 @@ def validate(source: Source) -> Experiment:
         problems = _problems(error, source)
         raise ExperimentError(_titled(source.file, problems)) from None
     problems = []
+    for key, place in source.origin.items():
+        own = experiment.taken_by(key) if place.startswith("--set ") else None
+        if own:
+            problems.append(f"{place}: has no effect, as {own} comes first; set that")
     for name, levels in experiment.sweep.axes.items():
         for level in levels:
             try:
@@ -269,6 +273,8 @@ def apply_override(source: Source, override: str) -> None:
     key = key.strip()
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise ExperimentError(f"--set {override}: expected key=value, e.g. --set finetune.epochs=5")
+    if key == "lr" and source.data.get("kind") == "weight-programming":
+        key = "programming.lr"
     key = key_of(key)
     value = parse_value(raw.strip(), _annotation(key))
     try:

@@ -20,6 +20,7 @@ from analogtl.experiment import (
     Level,
     Programming,
     content_key,
+    flatten,
 )
 from analogtl.experiment_file import with_settings
 
@@ -62,7 +63,7 @@ class Trial:
     @property
     def is_pretrained(self) -> bool:
         """Whether the trial starts from the pretrained model."""
-        return self.arm != PROGRAMMING and not self.arm.endswith("-scratch")
+        return _is_pretrained(self.arm)
 
     @property
     def section(self) -> Finetune | Programming:
@@ -72,20 +73,12 @@ class Trial:
 
     def settings(self) -> dict[str, Any]:
         """Everything that the outcome of the trial depends on, as JSON-able values."""
-        whole = self.experiment.resolved()
-        if self.arm == PROGRAMMING:
-            kept = {key: whole[key] for key in PROGRAMMING_SECTIONS}
-            return {**kept, "arm": self.arm, "lr": self.lr, "seed": self.seed}
-        kept = {key: whole[key] for key in ("model", "finetune")}
-        kept["finetune"].pop("arms")
-        if self.is_pretrained:
-            kept["pretrain"] = whole["pretrain"]
-        if self.is_analog:
-            kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
-        kept["data"] = {k: v for k, v in whole["data"].items() if k == "image_size"}
-        if "image_folder" in (whole["finetune"]["dataset"], whole["pretrain"]["dataset"]):
-            kept["data"]["root"] = whole["data"]["root"]
+        kept = _settings_of(self.experiment.resolved(), self.arm)
         return {**kept, "arm": self.arm, "lr": self.lr, "seed": self.seed}
+
+    def common_key(self) -> str:
+        """A hash of the settings that it shares with the other trials of its arm; see there."""
+        return common_key(self.experiment.resolved(), self.arm, self.axes)
 
     def key(self) -> str:
         """A hash of `settings`: a finished trial with the same key is not run again."""
@@ -125,6 +118,51 @@ class Trial:
                 "submitted with; submit it again"
             )
         return trial
+
+
+def _is_pretrained(arm: str) -> bool:
+    return arm != PROGRAMMING and not arm.endswith("-scratch")
+
+
+def _settings_of(whole: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """What the outcome of an arm depends on, of a resolved experiment."""
+    if arm == PROGRAMMING:
+        return {key: whole[key] for key in PROGRAMMING_SECTIONS}
+    kept = {key: whole[key] for key in ("model", "finetune")}
+    kept["finetune"] = {k: v for k, v in kept["finetune"].items() if k != "arms"}
+    if _is_pretrained(arm):
+        kept["pretrain"] = whole["pretrain"]
+    if arm in ANALOG_ARMS:
+        kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
+    kept["data"] = {k: v for k, v in whole["data"].items() if k == "image_size"}
+    if "image_folder" in (whole["finetune"]["dataset"], whole["pretrain"]["dataset"]):
+        kept["data"]["root"] = whole["data"]["root"]
+    return kept
+
+
+def common_key(whole: Mapping[str, Any], arm: str, axes: Iterable[str]) -> str:
+    """A hash of what trials of one arm along the same axes have in common.
+
+    That is everything but seed, learning rate and the axes' own keys, so that trials with different
+    hashes belong to different experiments.
+
+    Args:
+        whole: A resolved experiment, as `Experiment.resolved` gives it.
+        arm: The arm.
+        axes: Names of the axes.
+
+    Raises:
+        KeyError: If it is not a resolved experiment.
+    """
+    varied = {"finetune.lr", "programming.lr", *(key_of(axis) for axis in axes)}
+    if "analog.algorithm" in varied:  # most settings of [analog] follow from it
+        varied.add("analog")
+    flat = {
+        key: value
+        for key, value in flatten(_settings_of(whole, arm)).items()
+        if not any(key == one or key.startswith(f"{one}.") for one in varied)
+    }
+    return content_key(flat)
 
 
 def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:

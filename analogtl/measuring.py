@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from analogtl.catalog import PROGRAMMING
 from analogtl.executors.base import Job
 from analogtl.executors.local import LocalPool
 from analogtl.grid import Trial
@@ -49,7 +50,37 @@ def measure(trial: Trial, *, timeout: float = 600.0) -> Sample | None:
 
 def train_briefly(trial: Trial, run: RunDir, options: Options) -> dict[str, Any]:
     """What the process of `measure` does."""
-    from analogtl import runs, stages
+    from analogtl import runs
+
+    seconds = _program_briefly(trial) if trial.arm == PROGRAMMING else _fit_briefly(trial)
+    return {
+        "trial": trial.id,
+        "status": "measured",
+        "seconds": seconds,
+        "memory_mb": runs.usage()["peak_memory_mb"],
+    }
+
+
+def _program_briefly(trial: Trial) -> float:
+    """Seconds that a trial of weight programming takes, by its first epochs."""
+    from analogtl.programming import Program
+
+    section = trial.experiment.programming
+    began = time.perf_counter()
+    job = Program(section, trial.experiment.analog, lr=trial.lr, seed=trial.seed)
+    epochs = (measure.wall_s for measure in job.run() if measure.epoch)
+    next(epochs, None)  # the first one compiles and allocates
+    once, spent, done = time.perf_counter() - began, 0.0, 0
+    for seconds in epochs:
+        spent, done = spent + seconds, done + 1
+        if spent > STEP_SECONDS:
+            break
+    return once + (section.epochs - 1) * spent / max(1, done)
+
+
+def _fit_briefly(trial: Trial) -> float:
+    """Seconds that a training takes, by a few of its steps and images."""
+    from analogtl import stages
     from analogtl.analog import transfer
     from analogtl.data import Split
     from analogtl.training import build_optimizer, evaluate, train_epochs
@@ -92,9 +123,4 @@ def train_briefly(trial: Trial, run: RunDir, options: Options) -> dict[str, Any]
     image = (time.perf_counter() - began) / max(1, len(timed))
     evaluated = sum(len(split) for split in images)
     epoch = steps * step + evaluated * image
-    return {
-        "trial": trial.id,
-        "status": "measured",
-        "seconds": once + section.epochs * epoch + evaluated * image,
-        "memory_mb": runs.usage()["peak_memory_mb"],
-    }
+    return once + section.epochs * epoch + evaluated * image

@@ -60,6 +60,7 @@ TRIAL_COLUMNS = (
     "weights_changed",
     "wall_s",
     "resumed",
+    "settings",
     "analogtl",
     "aihwkit",
     "torch",
@@ -90,6 +91,7 @@ TEXT = {
     "algorithm",
     "engine",
     "status",
+    "settings",
     "analogtl",
     "aihwkit",
     "torch",
@@ -97,6 +99,9 @@ TEXT = {
     "layer",
     "shape",
 }
+
+# Folders of a run directory, or beside them, that hold no run of their own.
+RESERVED = {"trials", "pretrain", "pretrained", "report", "replaced", "damaged"}
 
 LARGEST_JSON = 100_000_000  # bytes; a trial's record has thousands
 
@@ -317,9 +322,8 @@ def find_tables(name: str, where: str | Path) -> list[Path]:
         return [path] if path.name == name else []
     if (path / name).is_file():
         return [path / name]
-    skipped = {"trials", "pretrain", "pretrained", "report", "replaced", "damaged"}
     return sorted(
-        file for file in path.rglob(name) if not skipped & set(file.relative_to(path).parts[:-1])
+        file for file in path.rglob(name) if not RESERVED & set(file.relative_to(path).parts[:-1])
     )
 
 

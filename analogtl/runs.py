@@ -397,6 +397,7 @@ def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> d
         "algorithm": trial.experiment.analog.algorithm if trial.is_analog else "",
         "engine": engine,
         "n_classes": n_classes,
+        "settings": trial.common_key(),
         **{name: installed[name] for name in ("analogtl", "aihwkit", "torch")},
     }
 

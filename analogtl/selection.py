@@ -77,6 +77,7 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
     """
     import pandas as pd
 
+    trials = _with_classes(trials)
     keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in trials]
     keys += axis_columns(trials.columns)
     lr = pd.to_numeric(trials["lr"], errors="coerce")
@@ -111,6 +112,27 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
         failed=trials.iloc[sorted(failed)],
         choices=pd.DataFrame(choices, columns=[*keys, *_CHOICE_COLUMNS]),
     )
+
+
+def _with_classes(trials: pd.DataFrame) -> pd.DataFrame:
+    """The table with `n_classes` also where a trial failed before it could tell.
+
+    It is that of the finished trials of the level, or else of the experiment, if these agree; so
+    that a failure counts against its own level and is not taken for one of its own.
+    """
+    import pandas as pd
+
+    if "n_classes" not in trials or not trials["n_classes"].isna().any():
+        return trials
+    known = pd.to_numeric(trials["n_classes"], errors="coerce").astype("float64")
+    for by in (["experiment", *axis_columns(trials.columns)], ["experiment"]):
+        by = [key for key in by if key in trials]
+        if not by or not known.isna().any():
+            continue
+        groups = known.groupby([trials[key] for key in by], dropna=False)
+        low, high = groups.transform("min"), groups.transform("max")
+        known = known.fillna(low.where(low == high))
+    return trials.assign(n_classes=known.astype("Int64"))
 
 
 _CHOICE_COLUMNS: Final = (

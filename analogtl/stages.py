@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,7 +277,7 @@ def finetune(
         kind=kind_of(trial),
         base={**base, "arm": trial.arm, "stage": "finetune", **trial.axes},
         resume=run.inside("trials", trial.id, "resume") / "state",
-        key=trial.key(),
+        key=f"{trial.key()}-{task.fingerprint}",
         options=options,
         on_arrays=trial.is_analog,
     )
@@ -366,6 +366,7 @@ def run_trial(
         began = time.perf_counter()
         steps = finetune(trial, run, options)
         progress = run.trial_path(trial.id) / "progress.json"
+        began_at = None  # of the trial itself, which is after the pretraining
         try:
             while True:
                 try:
@@ -373,7 +374,9 @@ def run_trial(
                 except StopIteration as stop:
                     progress.unlink(missing_ok=True)
                     return dict(stop.value)
-                records.write_json(progress, _progress(trial, rows))
+                if began_at is None and rows[-1]["stage"] != "pretrain":
+                    began_at = time.time()
+                records.write_json(progress, _progress(trial, rows, began_at))
         except Stopped as error:
             return {**trial_row(trial), "status": "stopped", "message": str(error)}
         except (
@@ -585,6 +588,7 @@ class Fit:
         try:
             loaded = state.load(self.resume)
             if loaded is None:
+                self.forget()  # a process may have died after the first of two files
                 return None
             tensors, meta = loaded
             about = meta["fit"]
@@ -657,7 +661,8 @@ def _start_model(
     if not trial.is_pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
         return fresh_model(trial.experiment, task)
-    steps = pretrain(trial.experiment, run, options)
+    # The limit of a trial is no limit of the work that all trials share.
+    steps = pretrain(trial.experiment, run, replace(options, max_trial_hours=None))
     while True:
         try:
             yield [next(steps)]
@@ -692,12 +697,12 @@ def _outcome(rows: Rows) -> dict[str, Any]:
         "error_final": test[max(test)],
         "error_best": trained[best],
         "epoch_best": best,
-        "error_validation": min(validation[1:] or validation) if validation else None,
+        "error_validation": validation[-1] if validation else None,
         "weights_changed": rows[-1]["weights_changed"],
     }
 
 
-def _progress(trial: Trial, rows: Rows) -> dict[str, Any]:
+def _progress(trial: Trial, rows: Rows, began_at: float | None) -> dict[str, Any]:
     last = rows[-1]
     section = trial.experiment.pretrain if last["stage"] == "pretrain" else trial.section
     wall_s = sum(row["wall_s"] for row in rows if row["epoch"] == last["epoch"])
@@ -710,6 +715,7 @@ def _progress(trial: Trial, rows: Rows) -> dict[str, Any]:
         "error": last["error"],
         "wall_s": wall_s,
         "seconds_left": wall_s * (section.epochs - last["epoch"]) if last["epoch"] else None,
+        "began_at": began_at,
         "updated_at": time.time(),
         "pid": os.getpid(),
         "host": socket.gethostname(),

@@ -6,8 +6,9 @@ moment; what is missing is said, and means are over what is there.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from analogtl import charts, plots, records, summaries, tables
 from analogtl.axes import label_of
 from analogtl.critical_point import ALPHA, MARGIN, critical_points
 from analogtl.errors import ExperimentError, RunError
+from analogtl.grid import common_key
 from analogtl.plots import Marks
 from analogtl.selection import Selection, select_learning_rate
 from analogtl.svg import Chart
@@ -135,10 +137,10 @@ def read_run(path: Path, name: str) -> RunData:
     Raises:
         RunError: If ``trials.csv`` cannot be read.
     """
-    trials = _trials(path, name)
+    experiment = _json(path / "experiment.resolved.json")
+    trials, unreadable = _of_one_experiment(_trials(path, name), experiment)
     chosen = select_learning_rate(trials)
     ids = set(chosen.rows["trial"])
-    unreadable = []
     epochs, pretrained = pd.DataFrame(columns=_EPOCHS_NEEDED), None
     try:
         epochs, pretrained = _epochs(path / "epochs.csv", ids)
@@ -160,7 +162,7 @@ def read_run(path: Path, name: str) -> RunData:
         layers=layers,
         pretrained=pretrained,
         planned=[str(trial) for trial in plan] if isinstance(plan, list) else None,
-        experiment=_json(path / "experiment.resolved.json"),
+        experiment=experiment,
         provenance=_json(path / "provenance.json"),
         unreadable=tuple(unreadable),
     )
@@ -173,6 +175,43 @@ def _trials(path: Path, name: str) -> pd.DataFrame:
         raise RunError(f"{path / 'trials.csv'}: no column {', '.join(sorted(missing))}")
     # A name of its own in this report, also where two runs hold the same experiment.
     return trials.assign(experiment=name)
+
+
+def _of_one_experiment(
+    trials: pd.DataFrame, experiment: Mapping[str, Any]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The trials without those that an earlier form of the experiment left in the run directory.
+
+    Trials of one arm along the same axes are averaged, so they must have all else in common: they
+    are left out where the run holds others whose settings are the experiment's, or, if nothing
+    tells, where others are in the majority. Returns also a line for each such group.
+    """
+    if "settings" not in trials or trials["settings"].nunique() < 2:
+        return trials, []
+    axes = records.axis_columns(trials.columns)
+    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    present = trials[axes].notna().to_numpy()
+    for place, arm in enumerate(trials["arm"]):
+        along = tuple(itertools.compress(axes, present[place]))
+        groups.setdefault((str(arm), along), []).append(place)
+    left_out, notes = [], []
+    for (arm, along), places in groups.items():
+        settings = trials["settings"].iloc[places]
+        found = settings.value_counts()
+        if len(found) < 2:
+            continue
+        try:
+            now = common_key(experiment, arm, along)
+        except (KeyError, TypeError):
+            now = ""
+        kept = now if now in found else found.index[0]
+        other = settings[settings.ne(kept).fillna(False)]
+        left_out += list(other.index)
+        notes.append(
+            f"{trials['experiment'].iloc[0]}: {len(other)} trials of {arm} left out: they were run "
+            f"with other settings than the {len(places) - len(other)} that are shown"
+        )
+    return trials.drop(index=left_out), notes
 
 
 def _read(file: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 The description is a JSON object: trial name (or a part of it) -> behaviour. A behaviour is a word
 and, after a space, a number: ``sleep 0.2``, ``fail``, ``segfault``, ``sigkill``, ``bug``, ``hang``,
-``once`` (dies at its first attempt), ``steps 50`` (that many steps of 20 ms, stoppable).
+``once`` (dies at its first attempt), ``steps 50`` (that many steps of 20 ms, stoppable),
+``pretrains 3`` (says so for that many seconds).
 """
 
 from __future__ import annotations
@@ -106,6 +107,11 @@ def _behave(trial: Trial, run: RunDir, options: Options) -> None:
             raise TypeError("a bug in the library")
         elif word == "hang":
             time.sleep(3600)
+        elif word == "pretrains":
+            progress = run.trial_path(trial.id) / "progress.json"
+            said = {"trial": trial.id, "stage": "pretrain", "epoch": 1, "pid": os.getpid()}
+            records.write_json(progress, said)
+            time.sleep(float(number))
         elif word == "steps":
             _steps(trial, run, options, int(number))
 

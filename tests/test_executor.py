@@ -224,6 +224,23 @@ def test_a_trial_that_hangs_is_killed(run: RunDir, monkeypatch: pytest.MonkeyPat
     assert "past its limit" in outcomes[0].reason
 
 
+def test_pretraining_does_not_count_for_the_limit_of_a_trial(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analogtl.executors.local import LocalPool
+
+    pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
+    monkeypatch.setattr(pool, "_limit", 1.0)
+    trial = fake.trials({"wtn": "pretrains 3"})[0]
+    pool.submit(Job.of(trial, run, Options(), fake.FUNCTION))
+    outcomes: list[Any] = []
+    end = time.monotonic() + 30
+    while not outcomes and time.monotonic() < end:
+        outcomes = pool.poll(0.1)
+    pool.close()
+    assert outcomes[0].row["status"] == "done"
+
+
 def test_progress_of_a_running_trial_is_told(run: RunDir) -> None:
     updates = list(start(run, {"wtn=0": "steps 60"}))
     epochs = [u.row["epoch"] for u in updates if u.kind == "epoch"]

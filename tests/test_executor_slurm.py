@@ -104,6 +104,35 @@ def test_what_needs_the_pretrained_model_waits_for_the_job_that_makes_it(
     assert later["dependency"] == "afterany:1000_0"
 
 
+def test_what_needs_a_model_that_an_earlier_call_is_making_waits_for_it(
+    run: RunDir, slurm: Path
+) -> None:
+    # Only the making of it is in the queue, where it stays as long as its process sleeps.
+    first = with_settings(
+        fake.experiment({"arm": "sleep 60"}), {"finetune.arms": ["digital-tl"], "sweep.axes": {}}
+    )
+    list(start(run, {}, experiment=first, wait=False))
+    more = with_settings(first, {"sweep.seeds": [0, 1, 2]})
+    list(start(run, {}, experiment=more, wait=False))
+    _, later = fake_slurm.submissions(slurm)
+    assert later["array"].startswith("0-1%")
+    assert later["dependency"] == "afterany:1000"
+    fake_slurm.scancel(slurm, ["1000", "--signal", "SIGKILL"])
+
+
+def test_a_job_found_in_the_queue_that_dies_is_submitted_again(run: RunDir, slurm: Path) -> None:
+    submitit.SlurmJob.watcher._delay_s = 1
+    behaviour = {"wtn=5": "steps 100"}
+    list(start(run, behaviour, wait=False))
+    updates = []
+    for update in start(run, behaviour, retries=1):
+        updates.append(update)
+        if update.kind == "epoch" and len(fake_slurm.submissions(slurm)) == 1:
+            fake_slurm.scancel(slurm, ["1000_1", "--signal", "SIGKILL"])
+    assert [u.kind for u in updates].count("done") == 2
+    assert len(fake_slurm.submissions(slurm)) == 2
+
+
 def test_jobs_outlive_the_command_and_are_found_again(run: RunDir, slurm: Path) -> None:
     behaviour = {"arm": "steps 200"}
     updates = start(run, behaviour)

@@ -13,6 +13,7 @@ from analogtl.experiment_file import (
     shipped_experiments,
     with_settings,
 )
+from analogtl.grid import trials_of
 
 
 @pytest.fixture
@@ -124,6 +125,41 @@ def test_extends_merges_section_by_section_and_keeps_the_line_of_each_file(write
     base.write_text("name = 'base'\n[finetune]\nlr = 'fast'\n")
     (line,) = problems(file)
     assert line.startswith(f"{base}:3: finetune.lr")
+
+
+OWN = "name='x'\n[analog.algorithms.c-ttv2.compound]\nfast_lr = 0.2\n"
+
+
+def test_an_axis_that_an_algorithm_s_own_table_overrides_is_refused(write):
+    axis = '[sweep.axes]\n"analog.compound.fast_lr" = [0.1, 1.0]\n'
+    with pytest.raises(ExperimentError, match=r"c-ttv2\.compound\.fast_lr of this experiment"):
+        load_experiment(write(OWN + axis))
+    load_experiment(write(OWN.replace("c-ttv2", "agad") + axis))
+    own = axis.replace("analog.compound", "analog.algorithms.c-ttv2.compound")
+    levels = [
+        trial.experiment.analog.values("compound")["fast_lr"]
+        for trial in trials_of(load_experiment(write(OWN + own)), sweep=True)
+        if trial.arm == "analog-tl"
+    ]
+    assert levels == [0.1, 1.0]
+
+
+def test_an_override_without_effect_is_refused(write):
+    with pytest.raises(ExperimentError, match=r"has no effect, as analog\.algorithms\.c-ttv2"):
+        load_experiment(write(OWN), ["analog.compound.fast_lr=0.1"])
+    own = "analog.algorithms.c-ttv2.compound.fast_lr=0.1"
+    assert load_experiment(write(OWN), [own]).analog.values("compound")["fast_lr"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["report", "pretrained", "trials"])
+def test_a_name_that_the_tool_uses_itself_is_refused(write, name):
+    with pytest.raises(ExperimentError, match=r"name: .* is the name of a folder of this tool"):
+        load_experiment(write(f"name = '{name}'"))
+
+
+def test_lr_is_the_learning_rate_of_the_kind():
+    assert load_experiment("desk/weight_programming", ["lr=0.5"]).programming.lr == 0.5
+    assert load_experiment("quickstart", ["lr=0.5"]).finetune.lr == 0.5
 
 
 def test_extends_in_a_circle_is_refused(write):

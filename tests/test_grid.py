@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analogtl.errors import ExperimentError, RunError
 from analogtl.experiment import Experiment
 from analogtl.experiment_file import load_experiment
-from analogtl.grid import LONGEST_ID, Trial, trials_of
+from analogtl.grid import LONGEST_ID, Trial, common_key, trials_of
 from analogtl.shipped import shipped_experiments
 
 
@@ -77,6 +77,19 @@ def test_a_trial_survives_as_data(name: str) -> None:
         again = Trial.from_data(json.loads(json.dumps(trial.as_data())))
         assert again == trial
         assert (again.id, again.key(), again.axes) == (trial.id, trial.key(), trial.axes)
+
+
+@pytest.mark.parametrize("name", shipped_experiments())
+def test_trials_of_an_experiment_have_all_but_axes_seed_and_rate_in_common(name: str) -> None:
+    one = load_experiment(name)
+    resolved = json.loads(json.dumps(one.resolved()))
+    for trial in trials_of(one, sweep=True)[:40]:
+        assert trial.common_key() == common_key(resolved, trial.arm, trial.axes)
+    if one.kind == "transfer-learning":
+        other = load_experiment(name, ["finetune.batch_size=3"])
+        assert common_key(other.resolved(), "analog-tl", ()) != common_key(
+            resolved, "analog-tl", ()
+        )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from analogtl import records
 from analogtl.experiment import Experiment, content_key
-from analogtl.experiment_file import with_settings
+from analogtl.experiment_file import load_experiment, with_settings
 from analogtl.grid import Trial, trials_of
 from analogtl.planning import Sample, estimate, finished_samples, makespan, memory_free, plan
 from analogtl.runs import RunDir, pretrain_settings
@@ -178,6 +179,20 @@ def test_this_machine_says_how_much_memory_is_left() -> None:
     else:
         assert free is not None
         assert 10**7 < free < 10**14
+
+
+@pytest.mark.slow
+def test_weight_programming_is_measured_as_such(run_dir: RunDir) -> None:
+    from analogtl.measuring import measure
+    from analogtl.stages import run_trial
+
+    settings = ["programming.epochs=40", "sweep.axes={}", "programming.vectors=200"]
+    [trial] = trials_of(load_experiment("desk/weight_programming", settings), sweep=False)[:1]
+    sample = measure(trial)
+    assert sample is not None
+    run_trial(trial, run_dir)
+    row = run_trial(replace(trial, seed=9), run_dir)
+    assert 0.1 < sample.seconds / row["wall_s"] < 10
 
 
 @pytest.mark.slow

@@ -15,7 +15,10 @@ from report_data import write_run
 
 from analogtl import html, records
 from analogtl.errors import ExperimentError, RunError
+from analogtl.experiment_file import load_experiment, with_settings
+from analogtl.grid import trials_of
 from analogtl.report import FORMATS, build_report
+from analogtl.runs import RunDir, trial_row
 
 WTN = {"wtn": [0, 5, 10, 15, 20, 25, 30]}
 ANALOG = ("digital-tl", "analog-tl")
@@ -155,6 +158,29 @@ def test_a_run_that_was_fine_tuned_and_swept_keeps_the_two_apart(tmp_path: Path)
     text = page(run / "report")
     assert "as in the file" in text  # a line of its own among the traces
     assert "90.0" not in text.split("Test error per epoch")[0].split("Test error against")[1]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_trials_of_an_earlier_form_of_the_experiment_are_left_out(
+    tmp_path: Path, known: bool
+) -> None:
+    now = load_experiment("quickstart", ["finetune.arms=analog-tl", "sweep.seeds=[0, 1]"])
+    run = RunDir(tmp_path, now.name)
+    before = with_settings(now, {"finetune.epochs": 1, "sweep.seeds": [1, 2, 3, 4, 5]})
+    for one, error in ((before, 50.0), (now, 5.0)):
+        trials = trials_of(one, sweep=False)
+        run.create(one, trials)
+        for trial in trials:
+            outcome = {"status": "done", "error_final": error, "error_transfer": 60.0}
+            run.write_trial(trial, {**trial_row(trial, 5, "fast"), **outcome}, [], [])
+    run.collect()
+    if not known:
+        (run.path / "experiment.resolved.json").unlink()
+    result = build_report([run.path], formats=["csv"])
+    outcomes = pd.read_csv(run.path / "report" / "outcomes.csv")
+    # What the experiment is tells which count; without it, the majority.
+    assert outcomes[["n", "error_final_mean"]].values.tolist() == [[2, 5.0] if known else [4, 50.0]]
+    assert any("other settings" in message for message in result.messages)
 
 
 def test_three_axes_give_a_heat_map_per_algorithm(tmp_path: Path) -> None:

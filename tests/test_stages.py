@@ -8,7 +8,7 @@ import torch
 from analogtl import records, stages
 from analogtl.errors import ExperimentError, RunError
 from analogtl.grid import trials_of
-from analogtl.runs import Options
+from analogtl.runs import Options, RunDir
 
 
 def result(steps):
@@ -154,6 +154,39 @@ def test_a_state_of_another_simulator_is_not_taken_up(tiny, run_dir, monkeypatch
     _, again = result(stages.finetune(trial, run_dir))
     assert not again["resumed"]
     assert again["error_final"] == whole["error_final"]
+
+
+def test_start_weights_of_a_process_that_died_are_not_taken_for_those_of_the_next(tiny, run_dir):
+    trial = trial_of(tiny(), "analog-tl")
+    result(stages.pretrain(trial.experiment, run_dir))
+    steps = iter(range(10_000))
+    with pytest.raises(stages.Stopped):
+        result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 7)))
+    resume = run_dir.trial_path(trial.id) / "resume"
+    for file in resume.glob("state*"):  # it died between the two
+        file.unlink()
+    assert list(resume.glob("start*"))
+    other = trial_of(tiny(analog={"device": {"w_max_dtod": 0.0, "w_min_dtod": 0.0}}), "analog-tl")
+    _, whole = result(stages.finetune(other, RunDir(run_dir.root, "other")))
+    more = iter(range(10_000))
+    with pytest.raises(stages.Stopped):
+        result(stages.finetune(other, run_dir, Options(stop=lambda: next(more) >= 7)))
+    _, resumed = result(stages.finetune(other, run_dir))
+    assert resumed["resumed"]
+    assert resumed["weights_changed"] == whole["weights_changed"]
+
+
+def test_the_limit_of_a_trial_is_none_of_the_pretraining(tiny, run_dir, monkeypatch):
+    asked = []
+    pretrain = stages.pretrain
+
+    def watched(experiment, run, options):
+        asked.append(options.max_trial_hours)
+        return pretrain(experiment, run, options)
+
+    monkeypatch.setattr(stages, "pretrain", watched)
+    stages.run_trial(trial_of(tiny(), "digital-tl"), run_dir, Options(max_trial_hours=5))
+    assert asked == [None]
 
 
 def test_a_stopped_trial_says_so_and_the_next_call_finishes(tiny, run_dir):

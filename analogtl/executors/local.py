@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from analogtl import records
 from analogtl.errors import RunError
 from analogtl.executors.base import RUN_TRIAL, THREADS, Job, Outcome
 from analogtl.runs import RunDir
@@ -203,8 +204,26 @@ class LocalPool:
         return [Outcome(worker.job.trial_id, None, reason, final=late)]
 
     def _late(self, worker: _Worker) -> bool:
-        spent = time.monotonic() - worker.since
-        return worker.job is not None and self._limit is not None and spent > self._limit
+        if worker.job is None or self._limit is None:
+            return False
+        if time.monotonic() - worker.since <= self._limit:
+            return False
+        # Pretraining, which all trials share, does not count.
+        progress = self._progress(worker)
+        began_at = progress.get("began_at")
+        if isinstance(began_at, int | float):
+            return time.time() - began_at > self._limit
+        return progress.get("stage") != "pretrain"
+
+    def _progress(self, worker: _Worker) -> dict[str, Any]:
+        """What a worker's trial has last said of itself."""
+        assert worker.job is not None
+        try:
+            said = records.read_json(self._run.trial_path(worker.job.trial_id) / "progress.json")
+        except RunError:
+            return {}
+        ours = isinstance(said, dict) and said.get("pid") == worker.process.pid
+        return said if ours else {}
 
     def _cause(self, code: int) -> str:
         if code >= 0:

@@ -115,7 +115,8 @@ class SlurmPool:
     def submit(self, job: Job) -> None:
         self._keys[job.trial_id] = job.data["trial"]["key"]
         self._deadline = job.data["options"]["deadline"]
-        earlier = self._earlier.get((job.trial_id, self._keys[job.trial_id]))
+        # Once: when that job is over and the trial comes back, it needs another one.
+        earlier = self._earlier.pop((job.trial_id, self._keys[job.trial_id]), None)
         if earlier is not None:
             self._jobs[job.trial_id] = earlier
         else:
@@ -166,7 +167,8 @@ class SlurmPool:
         later = [job for job in self._new if job.after is not None]
         self._new = []
         ids = self._hand_in(first)
-        makers = {ids[job.after] for job in later if job.after in ids}
+        # One that makes a model may be in the queue since an earlier call.
+        makers = {self._jobs[job.after].job_id for job in later if job.after in self._jobs}
         if makers:
             self._executor.update_parameters(
                 slurm_dependency=f"afterany:{':'.join(sorted(makers))}"
