@@ -225,6 +225,8 @@ def estimate(
     basis = ", ".join(sources) or "nothing like it has been run yet"
     if sources and not complete:
         basis += f"; nothing is known of {len(left) - len(seconds)} trials"
+    if total is not None and planned.pretrain == "run":
+        basis += "; the pretraining comes on top"
     disk = sum(_disk(trial) for trial in left)
     result = Estimate(
         trials=len(left),
