@@ -129,7 +129,9 @@ def test_times_scale_with_the_epochs_and_come_from_the_nearest_kind(run: RunDir)
     longer = with_settings(experiment, {"finetune.epochs": 30, "finetune.batch_size": 16})
     guess = estimate(plan(longer, run, sweep=False), run)
     assert list(guess.seconds_by_trial.values()) == [30, 300]
-    assert guess.basis == "trials with the same model in run neighbour"
+    assert guess.basis == (
+        "trials with the same model in run neighbour; the pretraining comes on top"
+    )
     other = with_settings(longer, {"model.architecture": "mlp_digits"})
     assert estimate(plan(other, run, sweep=False), run).seconds is None
 
