@@ -130,6 +130,7 @@ PARAMETERS_OF = {
 WHOLE = ("desired_bl", "n_reads_per_transfer", "max_input_size", "max_output_size", "max_bm_factor")
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
+FAST = ("c-ttv2", "ttv2", "agad")  # the algorithms that the fast engine runs
 GRANULAR = ("c-ttv2", "ttv2", "agad")  # the algorithms that have an auto_granularity
 
 
@@ -483,6 +484,13 @@ class Analog(Section):
         return raise_problems(problems, algorithms)
 
     @model_validator(mode="after")
+    def _engine_runs_it(self) -> Self:
+        if self.engine == "fast" and self.algorithm not in FAST:
+            reason = f"fast does not run {self.algorithm}; expected 'auto' or 'aihwkit'"
+            raise_problems([("engine", reason)], self)
+        return self
+
+    @model_validator(mode="after")
     def _one_granularity(self) -> Self:
         wanted = "granularity_per_token" in self.model_fields_set and self.granularity_per_token
         if wanted and "auto_granularity" in self.values("compound"):
@@ -571,9 +579,17 @@ class Sweep(Section):
     @classmethod
     def _flatten_axes(cls, data: Any) -> Any:
         # TOML reads an unquoted dotted key as nested tables; both spellings mean the same axis.
-        if isinstance(data, Mapping) and isinstance(data.get("axes"), Mapping):
-            return {**data, "axes": flatten(data["axes"])}
-        return data
+        if not isinstance(data, Mapping) or not isinstance(data.get("axes"), Mapping):
+            return data
+        axes = flatten(data["axes"])
+        # Here, as the schema's own words for a list of one of four types help nobody.
+        problems: list[Problem] = []
+        for name, levels in axes.items():
+            if not isinstance(levels, list | tuple):
+                problems.append((f"axes.{name}", f"expected a list of levels; got {levels!r}"))
+            elif wrong := [v for v in levels if not (is_number(v) or isinstance(v, bool | str))]:
+                problems.append((f"axes.{name}", f"expected numbers or names; got {wrong}"))
+        return raise_problems(problems, {**data, "axes": axes})
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -637,6 +653,9 @@ class Experiment(Section):
             elif "." not in name or name.split(".")[0] not in SWEPT_SECTIONS:
                 hint = did_you_mean(name, AXES)
                 problems.append((key, f"unknown axis {name!r}; {hint}"))
+            twins = [other for other in self.sweep.axes if key_of(other) == key_of(name)]
+            if name != twins[0]:
+                problems.append((key, f"sets the same as {twins[0]}: give one of the two"))
             own = self.taken_by(key_of(name))
             if own:
                 problems.append((key, f"{own} of this experiment comes first; sweep that"))

@@ -6,6 +6,7 @@ torch.
 
 from __future__ import annotations
 
+import copy
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,17 @@ from analogtl.shipped import shipped_experiments, shipped_folder
 
 LARGEST_FILE = 1_000_000  # bytes; an experiment is a page of text
 LONGEST_CHAIN = 10  # files that extend one another
+MOST_ROUNDS = 5  # of looking for further problems once those found are out of the way
+# Without these nothing can be said of the rest.
+DECIDING = {
+    "",
+    "name",
+    "kind",
+    "analog",
+    "analog.algorithm",
+    "analog.device",
+    "analog.device.preset",
+}
 
 
 class Source:
@@ -78,7 +90,7 @@ def validate(source: Source) -> Experiment:
     try:
         experiment = Experiment.model_validate(source.data)
     except ValidationError as error:
-        problems = _problems(error, source)
+        problems = _all_problems(error, source)
         raise ExperimentError(_titled(source.file, problems)) from None
     problems = []
     for key, place in source.origin.items():
@@ -140,15 +152,18 @@ def find_experiment(path: str | Path) -> Path:
     """
     file = Path(path)
     try:
-        if file.is_dir():
-            raise ExperimentError(f"{path}: expected an experiment file, found a folder")
+        if not str(path):
+            raise ExperimentError("expected an experiment file; got an empty name")
         if file.is_file():
             return file
+        is_folder = file.is_dir()
     except (OSError, ValueError):
         raise ExperimentError(f"{path!r}: not a usable file name") from None
     name = file.as_posix().removesuffix(".toml").removeprefix("experiments/")
-    if name in shipped_experiments():
+    if name in shipped_experiments():  # also where a folder has that name, as a run's may
         return shipped_folder() / f"{name}.toml"
+    if is_folder:
+        raise ExperimentError(f"{path}: expected an experiment file, found a folder")
     hint = did_you_mean(name, shipped_experiments())
     hint = hint if hint.startswith("did") else "`analogtl list experiments` shows the shipped ones"
     raise ExperimentError(f"{path}: no such file, and no shipped experiment of that name; {hint}")
@@ -338,8 +353,46 @@ def _titled(file: str, problems: list[str]) -> list[str]:
     return [f"{file}: {len(unique)} problems", *unique]
 
 
+def _all_problems(error: ValidationError, source: Source) -> list[str]:
+    """A line per problem, those among them that the schema sees only when others are gone."""
+    data = copy.deepcopy(source.data)
+    lines: dict[str, str] = {}
+    for _ in range(MOST_ROUNDS):
+        found = _found(error, source)
+        lines |= {where: line for where, line in found.items() if where not in lines}
+        keys = {where.partition(" ")[0] for where in found}
+        if keys & DECIDING or not all(_removed(data, key) for key in keys):
+            break
+        try:
+            Experiment.model_validate(data)
+            break
+        except ValidationError as next_error:
+            error = next_error
+    return list(lines.values())
+
+
+def _removed(data: dict[str, Any], key: str) -> bool:
+    """Whether a dotted key was there to be removed."""
+    *tables, last = key.split(".")
+    for number, table in enumerate(tables):
+        inner = data.get(table)
+        if not isinstance(inner, dict):
+            return False
+        rest = ".".join([*tables[number + 1 :], last])
+        data = inner
+        if rest in data:  # a key with dots in it
+            last = rest
+            break
+    return data.pop(last, None) is not None
+
+
 def _problems(error: ValidationError, source: Source) -> list[str]:
     """One line per problem; the branches of a union count as one."""
+    return list(_found(error, source).values())
+
+
+def _found(error: ValidationError, source: Source) -> dict[str, str]:
+    """The lines of `_problems`, by dotted key (and, after a blank, what tells them apart)."""
     lines: dict[str, str] = {}
     for details in error.errors():
         if details["type"] == "problems":
@@ -351,7 +404,7 @@ def _problems(error: ValidationError, source: Source) -> list[str]:
         key, section = _place_of(details["loc"])
         message = _message(details, key, section)
         lines.setdefault(key, f"{source.place(key)}: {key or 'the file'}: {message}")
-    return list(lines.values())
+    return lines
 
 
 def _place_of(location: Sequence[int | str]) -> tuple[str, Any]:
@@ -392,7 +445,8 @@ def _message(details: ErrorDetails, key: str, section: Any) -> str:
         name = str(details["loc"][-1])
         if section is Experiment and name in AXES:
             return f"unknown key; an axis belongs under [sweep.axes] ({name} = [...])"
-        hint = did_you_mean(name, getattr(section, "model_fields", ()))
+        known = [*getattr(section, "model_fields", ())]
+        hint = did_you_mean(name, [*known, "extends"] if section is Experiment else known)
         return f"unknown key; {hint}" if hint else "unknown key"
     if kind == "missing":
         return "missing; every experiment needs it"

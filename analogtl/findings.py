@@ -256,20 +256,23 @@ def _at_reference(
     for key, group in table.groupby(keys, dropna=False, sort=True):
         task = _task(key[1]) if len(key) > 1 else None
         axes = [a for a in axis_columns(group.columns) if group[a].notna().any()]
+        mildest: dict[str, object] = {}  # where that is not "none of it"
         for axis in (a for a in axes if a in AXES):
             level = pd.to_numeric(group[axis], errors="coerce")
             reference = reference_level(axis, level.dropna())
             group = group[level.isna() | (level == reference)]
+            if reference:
+                mildest[axis] = reference
         others = [a for a in axes if a not in AXES]
         settings = group[others].dropna(how="all").drop_duplicates() if others else None
         if settings is None or settings.empty:
-            yield (str(key[0]), task, ""), group
+            yield (str(key[0]), task, setting(mildest)), group
             continue
         for levels in settings.to_dict("records"):
             here = pd.Series(True, index=group.index)
             for name, value in levels.items():
                 here &= group[name].isna() | group[name].eq(value)
-            yield (str(key[0]), task, setting(_named(levels))), group[here]
+            yield (str(key[0]), task, setting({**mildest, **_named(levels)})), group[here]
 
 
 _ANALOG: Final = ("analog-tl", "analog-scratch", "frozen-array")
@@ -390,7 +393,7 @@ def _moved(shares: Sequence[float]) -> str:
         return ""
     if max(shares) == 0:
         return _NOT_MOVED
-    return f"{100 * np.mean(shares):.2g} % of the analog weights moved."
+    return f"{100 * np.mean(shares):.3g} % of the analog weights moved."
 
 
 def _points(n: float) -> str:

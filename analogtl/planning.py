@@ -76,7 +76,8 @@ def plan(experiment: Experiment, run: RunDir, *, sweep: bool) -> Plan:
             notes.append(f"{error}; {trial.id} will be run again")
             record = None
         if record is not None and record.get("key") != trial.key():
-            changed.add(trial.id)
+            if record.get("status") == "done":
+                changed.add(trial.id)
         elif record is not None and record.get("status") == "done":
             finished.add(trial.id)
         elif record is not None:

@@ -33,6 +33,7 @@ from analogtl.records import write_atomically
 from analogtl.summaries import Baseline, Series
 
 COLUMN_INCHES = 3.5  # one column of a two-column paper (IEEE: 3.5 in)
+LETTERS_ABREAST = 45  # of tick labels that fit below a figure of a column's width
 DPI = 200
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -181,7 +182,7 @@ def error_traces(
         ax.fill_between(x, low, high, color=look["color"], alpha=0.16, linewidth=0)
     ax.set(xlabel="epoch", ylabel=label)
     ax.margins(x=0.02)
-    ax.set_ylim(bottom=0)
+    _from_zero(ax)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     sns.despine(ax=ax)
     _legend_outside(fig, handles)
@@ -277,14 +278,28 @@ def error_vs_level(
         handles += _draw_marks(ax, mark, axis, named=len(shown) > 1)
     ax.set(xlabel=label_of(axis), ylabel=quantity_label(quantity, levels))
     if names:
-        ax.set_xticks(range(len(names)), names)
+        labels = [summaries.level_text(name) for name in names]
+        ax.set_xticks(range(len(names)), labels)
+        _slant_if_long(ax, labels)
         ax.margins(x=0.15)
     else:
         _ticks_at_levels(ax, sorted({float(x) for line in lines for x in line.x}))
-    ax.set_ylim(bottom=0)
+    _from_zero(ax)
     sns.despine(ax=ax)
     _legend_outside(fig, handles)
     return fig
+
+
+def _slant_if_long(ax: Any, labels: Sequence[str]) -> None:
+    """Labels of the x axis that would touch one another are written aslant."""
+    if max(map(len, labels), default=0) * len(labels) > LETTERS_ABREAST:
+        for label in ax.get_xticklabels():
+            label.set(rotation=25, ha="right", rotation_mode="anchor")
+
+
+def _from_zero(ax: Any) -> None:
+    """Let the y axis begin at 0, with room for the highest marker."""
+    ax.set_ylim(0, max(ax.get_ylim()[1], 1.06 * ax.dataLim.y1))
 
 
 _WHEN = {"error_final": "last epoch", "error_best": "best epoch", "error_transfer": "epoch 0"}
@@ -465,6 +480,7 @@ def layer_map(layers: pd.DataFrame, arm: str, axis: str, quantity: str) -> Figur
     ax.tick_params(axis="both", length=0)
     ax.tick_params(axis="y", labelsize=5.5 if count > 30 else 6, rotation=0)
     ax.tick_params(axis="x", rotation=0)
+    _slant_if_long(ax, [summaries.level_text(level) for level in grid.columns])
     return fig
 
 
@@ -509,6 +525,8 @@ def level_maps(
         )
         ax.set(xlabel="", ylabel="", title=name)
         ax.tick_params(axis="both", length=0, rotation=0)
+        abreast = [summaries.level_text(level) for level in grid.columns] * count
+        _slant_if_long(ax, abreast)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
     fig.supxlabel(label_of(x), fontsize=7)

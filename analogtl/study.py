@@ -104,7 +104,8 @@ def find_runs(where: Sequence[Path]) -> list[Path]:
     for place in where:
         if not place.is_dir():
             problems.append(
-                f"{place}: no such folder; expected a run directory or a folder of runs"
+                f"{place}: {'not a' if place.exists() else 'no such'} folder; expected a run "
+                "directory or a folder of runs"
             )
             continue
         files = [
@@ -186,8 +187,9 @@ def _of_one_experiment(
     are left out where the run holds others whose settings are the experiment's, or, if nothing
     tells, where others are in the majority. Returns also a line for each such group.
     """
-    if "settings" not in trials or trials["settings"].nunique() < 2:
+    if "settings" not in trials or not trials["settings"].notna().any():
         return trials, []
+    name = trials["experiment"].iloc[0]
     axes = records.axis_columns(trials.columns)
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     present = trials[axes].notna().to_numpy()
@@ -198,18 +200,24 @@ def _of_one_experiment(
     for (arm, along), places in groups.items():
         settings = trials["settings"].iloc[places]
         found = settings.value_counts()
-        if len(found) < 2:
-            continue
         try:
             now = common_key(experiment, arm, along)
         except (KeyError, TypeError):
             now = ""
+        if len(found) < 2:
+            if now and len(found) and now not in found:
+                of = f" along {', '.join(along)}" if along else ""
+                notes.append(
+                    f"{name}: all {len(places)} trials of {arm}{of} were run with other settings "
+                    "than the experiment has now; compare them with nothing else"
+                )
+            continue
         kept = now if now in found else found.index[0]
         other = settings[settings.ne(kept).fillna(False)]
         left_out += list(other.index)
         notes.append(
-            f"{trials['experiment'].iloc[0]}: {len(other)} trials of {arm} left out: they were run "
-            f"with other settings than the {len(places) - len(other)} that are shown"
+            f"{name}: {len(other)} trials of {arm} left out: they were run with other settings "
+            f"than the {len(places) - len(other)} that are shown"
         )
     return trials.drop(index=left_out), notes
 

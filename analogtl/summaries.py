@@ -83,10 +83,13 @@ def error_name(frame: pd.DataFrame) -> str:
 
 
 def level_text(level: object) -> str:
-    """A level as people write it: 5.0 is ``5``, 0.005 is ``0.005``, a name is itself."""
+    """A level as people write it: 5.0 is ``5``, 0.005 is ``0.005``, a name is itself.
+
+    Of a preset only what tells it from the others is left: ``ReRamArrayHfO2``.
+    """
     if isinstance(level, (int, float)) and not isinstance(level, bool):
         return f"{level:.6g}"
-    return str(level)
+    return str(level).removesuffix("PresetDevice") or str(level)
 
 
 def done(trials: pd.DataFrame) -> pd.DataFrame:

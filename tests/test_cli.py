@@ -192,6 +192,20 @@ def test_dry_run_prints_an_experiment_that_means_the_same(capsys, tmp_path):
         assert load_experiment(again).resolved() == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--param", "spv", "--values", "1,,2"), "--values 1,,2: a level is missing"),
+        (("--param", "spv", "--engine-option", "a=b"), "the engine local has none"),
+        (("--param", "spv", "--values", "nan"), "--param spv: sweep.axes.spv: expected numbers"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused(capsys, words, said):
+    result = call(capsys, "sweep", "quickstart", *words)
+    assert result.code == 2
+    assert said in result.err
+
+
 @pytest.mark.parametrize("name", ["desk/algorithms", "desk/weight_programming"])
 def test_dry_run_of_a_sweep_over_algorithms_can_be_run_itself(capsys, tmp_path, name):
     again = written(tmp_path, call(capsys, "sweep", name, "--dry-run").out, "again.toml")

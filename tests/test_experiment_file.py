@@ -144,6 +144,58 @@ def test_an_axis_that_an_algorithm_s_own_table_overrides_is_refused(write):
     assert levels == [0.1, 1.0]
 
 
+def test_every_problem_is_named_with_its_own_line_also_those_behind_others(write):
+    file = write(
+        "name = 'x'\nexteds = 'quickstart'\n[finetune]\nepochs = 'many'\n[analog.device]\n"
+        "w_max = 'big'\ndw_min_stdd = 3\n[sweep]\nseeds = [-1]\n[sweep.axes]\nspw = [1]\n"
+        "spv = [[1]]\nwtn = 5\n"
+    )
+    with pytest.raises(ExperimentError) as raised:
+        load_experiment(file)
+    title, *problems = raised.value.problems
+    assert title.endswith("8 problems")
+    wanted = {
+        2: "exteds: unknown key; did you mean 'extends'",
+        4: "finetune.epochs: expected a whole number; got 'many'",
+        6: "analog.device.w_max: expected a finite number; got 'big'",
+        7: "analog.device.dw_min_stdd: ReRamArrayHfO2PresetDevice",
+        9: "sweep.seeds: expected 0 or more; got -1",
+        11: "sweep.axes.spw: unknown axis 'spw'; did you mean 'spv'?",
+        12: "sweep.axes.spv: expected numbers or names; got [[1]]",
+        13: "sweep.axes.wtn: expected a list of levels; got 5",
+    }
+    for line, text in wanted.items():
+        assert any(problem.startswith(f"{file}:{line}: {text}") for problem in problems), text
+
+
+def test_what_follows_from_a_deciding_key_is_not_guessed(write):
+    with pytest.raises(ExperimentError) as raised:
+        load_experiment(
+            write("name='x'\n[analog]\nalgorithm='agadd'\n[analog.compound]\nbuffer_cap=3")
+        )
+    [problem] = raised.value.problems
+    assert "did you mean 'agad'" in problem
+
+
+def test_one_axis_under_two_names_is_refused(write):
+    file = write("name='x'\n[sweep.axes]\nwtn = [0, 1]\n'convert.weight_transfer_noise' = [0, 1]\n")
+    with pytest.raises(ExperimentError, match=r":4: .*sets the same as wtn: give one of the two"):
+        load_experiment(file)
+
+
+def test_the_fast_engine_is_refused_where_it_cannot_run(write):
+    with pytest.raises(ExperimentError, match="fast does not run mp"):
+        load_experiment("quickstart", ["analog.engine=fast", "analog.algorithm=mp"])
+
+
+def test_a_folder_that_has_the_name_of_a_shipped_experiment_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "quickstart").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_experiment("quickstart").name == "quickstart"
+    with pytest.raises(ExperimentError, match="found a folder"):
+        load_experiment(tmp_path)
+
+
 def test_an_override_without_effect_is_refused(write):
     with pytest.raises(ExperimentError, match=r"has no effect, as analog\.algorithms\.c-ttv2"):
         load_experiment(write(OWN), ["analog.compound.fast_lr=0.1"])

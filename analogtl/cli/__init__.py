@@ -205,6 +205,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.note("interrupted")
         return 130
+    except SystemExit as stop:
+        # click's answer to a closed pipe
+        closed = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        return 141 if closed else stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
         # Who read our output has seen enough. Python must not flush into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -96,7 +96,7 @@ def command(
     if not quiet:
         (where,) = output.paths([opened.run.path / "convert" / "layers.csv"])
         output.note(f"every number: {where}")
-        output.note(f"next: analogtl finetune {opened.name}".rstrip())
+        output.note(f"next: {common.again('finetune', opened.name, settings, runs, None)}")
 
 
 def _show(result: ConversionResult) -> None:

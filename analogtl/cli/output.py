@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GAP = 2  # characters between columns
 LONGEST_WORD = 40  # characters that a table does not break
+LONGEST_NAME = 24  # characters of a cell that is not broken into lines
 PIPED_WIDTH = 120  # columns of a table in a file or a pipe
 
 
@@ -153,10 +154,10 @@ def rows_table(
 
 
 def _longest_part(heading: str, cells: Iterable[str], number: bool) -> int:
-    """What of a column must not be broken: a number, or a word."""
+    """What of a column must not be broken: a number, a word, or a name of a few words."""
     parts = heading.split()
     for cell in cells:
-        parts += [cell] if number else cell.split()
+        parts += [cell] if number or len(cell) <= LONGEST_NAME else cell.split()
     return max(map(len, parts), default=1)
 
 

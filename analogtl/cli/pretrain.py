@@ -69,4 +69,4 @@ def command(
     (where,) = output.paths([checkpoint.path.parent])
     output.say(f"{how}: test error {checkpoint.error:.1f} %, in {where}")
     if not quiet:
-        output.note(f"next: analogtl finetune {opened.name}".rstrip())
+        output.note(f"next: {common.again('finetune', opened.name, settings, runs, None)}")

@@ -137,17 +137,18 @@ def _show_findings(table: Table) -> None:
     """What the runs say about the published findings, where they say anything."""
     frame = table.frame[table.frame["verdict"] != "not enough data"]
     rows = [
-        (verdict, f"{classes}", statement, f"{estimate:.1f} [{low:.1f}, {high:.1f}] {unit}")
-        for verdict, classes, statement, estimate, low, high, unit in zip(
+        (verdict, run, f"{classes}", statement, f"{estimate:.1f} [{low:.1f}, {high:.1f}] {unit}")
+        for verdict, run, classes, statement, estimate, low, high, unit in zip(
             *(frame[name] for name in FINDING), strict=True
         )
     ]
     if rows:
-        headings = ("verdict", "classes", "published finding", "estimate")
-        output.rows_table(headings, rows, title=table.title, right=(1,))
+        headings = ("verdict", "experiment", "classes", "published finding", "estimate")
+        output.rows_table(headings, rows, title=table.title, right=(2,))
         output.say("")
-    elif len(table):
-        output.note("published findings: not enough data yet for a verdict on any")
+    if open_ := len(table) - len(rows):
+        more = "more " if rows else ""
+        output.note(f"published findings: {open_} {more}without enough data for a verdict")
 
 
-FINDING = ("verdict", "n_classes", "statement", "estimate", "low", "high", "unit")
+FINDING = ("verdict", "experiment", "n_classes", "statement", "estimate", "low", "high", "unit")

@@ -107,6 +107,9 @@ def command(
     one = common.one_of("--failed", failed, complete.FAILED)
     common.one_of("--engine", engine, complete.ENGINES)
     more = _engine_options(engine_options or [])
+    if more and engine == "local":
+        name = next(iter(more))
+        raise ExperimentError(f"--engine-option {name}: the engine local has none; give --engine")
     axes = _axes(param or [], values or [])
     opened = common.open_experiment(
         exp, settings, runs, axes=axes or None, tell=not (quiet or as_json)
@@ -172,6 +175,9 @@ def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
     axes: dict[str, list[Any]] = {}
     for place, name in enumerate(params):
         if place < len(values):
+            if not all(map(str.strip, values[place].split(","))):
+                problems.append(f"--values {values[place]}: a level is missing between commas")
+                continue
             levels = parse_value(values[place], tuple[Any, ...])
             axes[name] = levels if isinstance(levels, list) else [levels]
         elif name in AXES:
