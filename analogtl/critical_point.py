@@ -360,7 +360,10 @@ class _Words:
             f"Costs less than {self.margin:g} points: "
             + (f"shown up to {certified:g}." if certified is not None else "shown at no level.")
         )
+        fewest = min((test.n_seeds for test in tests), default=self.sweep.n_seeds)
         seeds = count(self.sweep.n_seeds, "seed")
+        if fewest < self.sweep.n_seeds:
+            seeds += f", {fewest} of them at every level (compared are the seeds in common)"
         if self.sweep.n_missing:
             seeds += f", {count(self.sweep.n_missing, 'trial')} missing"
         if self.sweep.n_seeds < RECOMMENDED_SEEDS:

@@ -217,6 +217,7 @@ def convert(
     Yields:
         Rows of ``epochs.csv`` of the pretraining, if it has to run first.
     """
+    _check_layers(experiment)
     checkpoint = yield from pretrain(experiment, run, options)
     model = _load_pretrained(experiment, checkpoint)
     task = task_of(experiment, "pretrain")
@@ -661,6 +662,8 @@ def _start_model(
     if not trial.is_pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
         return fresh_model(trial.experiment, task)
+    if trial.is_analog:
+        _check_layers(trial.experiment)
     # The limit of a trial is no limit of the work that all trials share.
     steps = pretrain(trial.experiment, run, replace(options, max_trial_hours=None))
     while True:
@@ -679,6 +682,13 @@ def _start_model(
     model = _load_pretrained(trial.experiment, checkpoint)
     torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
     return replace_head(model, task.n_classes)
+
+
+def _check_layers(experiment: Experiment) -> None:
+    """Name a layer that does not exist before hours of pretraining, not after them."""
+    if experiment.convert.digital_layers:
+        model = fresh_model(experiment, task_of(experiment, "pretrain"))
+        transfer.digital_layers(model, experiment.convert.digital_layers)
 
 
 def example_of(task: Task) -> Tensor:

@@ -169,11 +169,19 @@ def read_run(path: Path, name: str) -> RunData:
     )
 
 
+_AGAIN = "the command that made the run writes it again, and trains nothing twice"
+
+
 def _trials(path: Path, name: str) -> pd.DataFrame:
-    trials = _read(path / "trials.csv", records.TRIAL_COLUMNS)
+    file = path / "trials.csv"
+    if not file.is_file() and any(path.glob("trials/*/trial.json")):
+        raise RunError(f"{file}: missing, although trials are recorded; {_AGAIN}")
+    trials = _read(file, records.TRIAL_COLUMNS)
     missing = {"trial", "arm", "seed", "status", QUANTITY} - set(trials.columns)
     if missing:
         raise RunError(f"{path / 'trials.csv'}: no column {', '.join(sorted(missing))}")
+    if trials["status"].isna().any():
+        raise RunError(f"{file}: damaged (a row without status); {_AGAIN}")
     # A name of its own in this report, also where two runs hold the same experiment.
     return trials.assign(experiment=name)
 

@@ -270,6 +270,20 @@ def test_a_torn_table_beside_the_trials_is_left_out_and_named(tmp_path: Path) ->
     assert "analog TL" in page(result.out)
 
 
+def test_a_table_that_is_cut_off_or_gone_is_named_with_what_brings_it_back(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", seeds=2, epochs=2)
+    table = (run / "trials.csv").read_text()
+    (run / "trials.csv").write_text(table[: table.rindex("done") - 12])
+    with pytest.raises(RunError, match="damaged .*writes it again"):
+        build_report([run])
+    (run / "trials.csv").unlink()
+    record = run / "trials" / "one" / "trial.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    with pytest.raises(RunError, match="missing, although trials are recorded"):
+        build_report([run])
+
+
 def test_torn_json_does_not_stop_a_report(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", arms=("digital-tl",), seeds=2, epochs=2)
     (run / "provenance.json").write_text('{"argv": ["analogtl", ')

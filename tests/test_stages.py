@@ -176,6 +176,15 @@ def test_start_weights_of_a_process_that_died_are_not_taken_for_those_of_the_nex
     assert resumed["weights_changed"] == whole["weights_changed"]
 
 
+def test_a_layer_that_does_not_exist_is_named_before_the_pretraining(tiny, run_dir, monkeypatch):
+    monkeypatch.setattr(stages, "pretrain", None)  # not called
+    experiment = tiny(convert={"digital_layers": ["nothere"]})
+    with pytest.raises(ExperimentError, match="'nothere' matches no layer"):
+        result(stages.convert(experiment, run_dir, seed=0))
+    with pytest.raises(ExperimentError, match="'nothere' matches no layer"):
+        result(stages.finetune(trial_of(experiment, "analog-tl"), run_dir))
+
+
 def test_the_limit_of_a_trial_is_none_of_the_pretraining(tiny, run_dir, monkeypatch):
     asked = []
     pretrain = stages.pretrain
