@@ -54,6 +54,21 @@ def experiment(tiny, folder: Path, **changes) -> None:
     (folder / "exp.toml").write_text(text)
 
 
+def test_a_wrong_experiment_leaves_nothing_behind(tmp_path):
+    wrong = ["--set", "model.architecture=mlp_digit", "--runs", str(tmp_path / "runs")]
+    for command in ("finetune", "pretrain"):
+        done = subprocess.run(
+            [sys.executable, "-m", "analogtl", command, "quickstart", *wrong],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "did you mean mlp_digits" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "runs").exists()
+
+
 def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path):
     """A study that is interrupted and then finished: the whole of the main job, for real."""
     experiment(tiny, tmp_path, finetune={"epochs": 20})

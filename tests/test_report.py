@@ -274,7 +274,7 @@ def test_a_table_that_is_cut_off_or_gone_is_named_with_what_brings_it_back(tmp_p
     run = write_run(tmp_path / "run", seeds=2, epochs=2)
     table = (run / "trials.csv").read_text()
     (run / "trials.csv").write_text(table[: table.rindex("done") - 12])
-    with pytest.raises(RunError, match="damaged .*writes it again"):
+    with pytest.raises(RunError, match=r"damaged .*writes it again"):
         build_report([run])
     (run / "trials.csv").unlink()
     record = run / "trials" / "one" / "trial.json"

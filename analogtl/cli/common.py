@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -79,6 +80,32 @@ class Opened:
     def text(self) -> str:
         """The experiment file as it is written."""
         return self.file.read_text(encoding="utf-8-sig")
+
+    @contextlib.contextmanager
+    def nothing_left_if_wrong(self) -> Iterator[None]:
+        """Remove the run directory that the block has made if the experiment turns out to be wrong.
+
+        Some mistakes show only once data and network are there. A directory that was there before,
+        or holds a finished trial, is kept, and so is a pretrained model.
+        """
+        run, root = self.run.path, self.run.root
+        new_run, new_root = not run.exists(), not root.exists()
+        try:
+            yield
+        except ExperimentError:
+            done = any(self._is_done(record.parent.name) for record in run.glob("trials/*/*.json"))
+            if new_run and not done:
+                shutil.rmtree(run, ignore_errors=True)
+            if new_root:
+                with contextlib.suppress(OSError):  # not empty: then it stays
+                    if {path.name for path in self.run.pretrained.iterdir()} <= {".locks"}:
+                        shutil.rmtree(self.run.pretrained)
+                    root.rmdir()
+            raise
+
+    def _is_done(self, trial: str) -> bool:
+        record = self.run.record(trial)
+        return record is not None and record.get("status") == "done"
 
     def prepare(self, trials: Sequence[Trial] | None) -> None:
         """Write what describes the run; None plans no trials and keeps those that are planned."""

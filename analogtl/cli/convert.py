@@ -69,10 +69,11 @@ def command(
     common.use_threads(threads)
     from analogtl.stages import convert
 
-    opened.prepare(None)
     # Only a pretraining has something to save when Ctrl-C comes.
     trained = opened.run.find_pretrained(opened.experiment) is not None
-    with contextlib.nullcontext(bool) if trained else common.stoppable() as stop:
+    stopping = contextlib.nullcontext(bool) if trained else common.stoppable()
+    with opened.nothing_left_if_wrong(), stopping as stop:
+        opened.prepare(None)
         options = common.run_options(checkpoint_minutes, None, None, False, stop)
         chosen = opened.experiment.sweep.seeds[0] if seed is None else seed
         steps = convert(opened.experiment, opened.run, seed=chosen, options=options)

@@ -49,8 +49,8 @@ def command(
     common.use_threads(threads)
     from analogtl.stages import pretrain
 
-    opened.prepare(None)
-    with common.stoppable() as stop:
+    with opened.nothing_left_if_wrong(), common.stoppable() as stop:
+        opened.prepare(None)
         options = common.run_options(checkpoint_minutes, None, None, False, stop)
         steps = pretrain(opened.experiment, opened.run, options)
         checkpoint = watch_pretraining(steps, opened, stop, quiet=quiet, as_json=as_json)

@@ -14,6 +14,7 @@ from analogtl.cli.board import Board
 from analogtl.cli.common import Opened
 
 if TYPE_CHECKING:
+    from analogtl.planning import Estimate, Plan
     from analogtl.runs import Options
 
 Failed = Literal["again", "skip", "only"]
@@ -42,48 +43,56 @@ def run_and_show(
         typer.Exit: With code 1 if a trial failed.
     """
     from analogtl import planning
-    from analogtl.cli.dryrun import early_word, measured
+    from analogtl.cli.dryrun import measured
     from analogtl.cli.live import watch
     from analogtl.executor import run_trials
 
     planned = planning.plan(opened.experiment, opened.run, sweep=sweep)
-    opened.prepare(planned.trials)
-    expected = planning.estimate(
-        planned, opened.run, jobs=jobs or 1, samples=measured(planned) if measure else ()
-    )
-    if not (quiet or as_json):
-        if planned.left and (sweep or planned.finished):
-            left = f"{len(planned.left)} of {len(planned.trials)} trials to run"
-            output.note(f"{left}: {early_word(expected, jobs or 1)}")
-        for line in (*planned.notes, *expected.warnings):
-            output.warn(line)
-        if planned.changed:
-            output.warn(
-                f"{len(planned.changed)} trials were finished with other settings: they run anew, "
-                f"and the earlier results go to {opened.run.path / 'replaced'}/; to keep both, "
-                "Ctrl-C and add --set name=ANOTHER"
-            )
-    board = Board(
-        opened.experiment.name,
-        planned.trials,
-        opened.run,
-        jobs=jobs or 1,
-        expected=expected.seconds_by_trial,
-    )
-    updates = run_trials(
-        opened.experiment,
-        planned.trials,
-        opened.run,
-        jobs=jobs,
-        engine=engine,
-        options=options,
-        failed=failed,
-        **(engine_options or {}),
-    )
-    watch(updates, board, command, quiet=quiet, as_json=as_json)
+    with opened.nothing_left_if_wrong():
+        opened.prepare(planned.trials)
+        expected = planning.estimate(
+            planned, opened.run, jobs=jobs or 1, samples=measured(planned) if measure else ()
+        )
+        if not (quiet or as_json):
+            _announce(opened, planned, expected, jobs=jobs or 1, sweep=sweep)
+        board = Board(
+            opened.experiment.name,
+            planned.trials,
+            opened.run,
+            jobs=jobs or 1,
+            expected=expected.seconds_by_trial,
+        )
+        updates = run_trials(
+            opened.experiment,
+            planned.trials,
+            opened.run,
+            jobs=jobs,
+            engine=engine,
+            options=options,
+            failed=failed,
+            **(engine_options or {}),
+        )
+        watch(updates, board, command, quiet=quiet, as_json=as_json)
     _sum_up(opened, board, command, quiet=quiet, as_json=as_json)
     if board.count("failed"):
         raise typer.Exit(1)
+
+
+def _announce(opened: Opened, planned: Plan, expected: Estimate, *, jobs: int, sweep: bool) -> None:
+    """The early word: what will run, how long it will take, and what will not fit."""
+    from analogtl.cli.dryrun import early_word
+
+    if planned.left and (sweep or planned.finished):
+        left = f"{len(planned.left)} of {len(planned.trials)} trials to run"
+        output.note(f"{left}: {early_word(expected, jobs)}")
+    for line in (*planned.notes, *expected.warnings):
+        output.warn(line)
+    if planned.changed:
+        output.warn(
+            f"{len(planned.changed)} trials were finished with other settings: they run anew, "
+            f"and the earlier results go to {opened.run.path / 'replaced'}/; to keep both, "
+            "Ctrl-C and add --set name=ANOTHER"
+        )
 
 
 def _sum_up(opened: Opened, board: Board, command: str, *, quiet: bool, as_json: bool) -> None:
