@@ -415,8 +415,8 @@ class Analog(Section):
     algorithm: Algorithm = "c-ttv2"
     """`c-ttv2`, `agad`, `ttv2`, `tt`, `sgd` or `mp` (`analogtl list algorithms`)."""
     engine: Literal["auto", "aihwkit", "fast"] = "auto"
-    """`aihwkit` (stock), `fast` (the same process, about ten times faster), or `auto`: fast where
-    it is exact."""
+    """`aihwkit` (stock), `fast` (the same process, about ten times faster; c-ttv2, ttv2 and agad
+    only), or `auto`: fast where it is exact."""
     granularity_per_token: NonNegative = 10.0
     """auto_granularity of each layer = this x the vectors that the layer sees per image, for the
     algorithms that have one. 0: off, [analog.compound] auto_granularity is what counts."""
@@ -571,7 +571,7 @@ class Sweep(Section):
     every level."""
     lr: tuple[PositiveNumber, ...] = ()
     """Learning rates to try at every level; the best one on validation data is kept. Empty:
-    [finetune] lr alone."""
+    [finetune] lr alone (weight programming: [programming] lr)."""
     axes: dict[Text, tuple[Level, ...]] = {}
     """Axis name or dotted key -> levels; see `analogtl list axes`."""
 
@@ -611,16 +611,18 @@ class Report(Section):
     """How the results are judged."""
 
     alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
-    """Significance level of the critical point's tests."""
+    """Significance level of the tests behind critical points and findings."""
     margin: PositiveNumber = 2.0
-    """Percentage points of test error that count as no harm for the certified level."""
+    """Percentage points of test error that count as no harm: for the certified level, and for the
+    findings of little effect."""
 
 
 class Experiment(Section):
     """One experiment file."""
 
     name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    """Name of the experiment and of its run directory: letters, digits, `.`, `_`, `-`."""
+    """Name of the experiment and of its run directory: letters, digits, `.`, `_`, `-`; not the name
+    of a folder of this tool (`report`, `trials`, `pretrained`, ...)."""
     description: Text = ""
     """One line about the experiment, shown in reports."""
     kind: Kind = "transfer-learning"

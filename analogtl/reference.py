@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from analogtl import catalog
 from analogtl.axes import AXES
-from analogtl.experiment import Analog, Experiment
+from analogtl.experiment import SWEPT_SECTIONS, Analog, Experiment
 
 INTRODUCTION = """\
 # Every key of an experiment file
@@ -218,8 +218,8 @@ def _values(values: Mapping[str, Any]) -> str:
 def _axes() -> Iterator[str]:
     yield "## Axes of a sweep\n"
     yield (
-        "A key of `[sweep.axes]`, or `analogtl sweep --param AXIS`. Any dotted key of `[model]`, "
-        "`[pretrain]`, `[convert]`, `[finetune]` or `[analog]` is an axis too.\n"
+        "A key of `[sweep.axes]`, or `analogtl sweep --param AXIS`. Any dotted key of "
+        f"{', '.join(f'`[{section}]`' for section in SWEPT_SECTIONS)} is an axis too.\n"
     )
     for axis in AXES.values():
         levels = ", ".join(f"{level:g}" for level in axis.levels)

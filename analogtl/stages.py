@@ -376,7 +376,7 @@ def run_trial(
                     progress.unlink(missing_ok=True)
                     return dict(stop.value)
                 if began_at is None and rows[-1]["stage"] != "pretrain":
-                    began_at = time.time()
+                    began_at, began = time.time(), time.perf_counter()
                 records.write_json(progress, _progress(trial, rows, began_at))
         except Stopped as error:
             return {**trial_row(trial), "status": "stopped", "message": str(error)}

@@ -107,7 +107,8 @@ TrialTimeout = Annotated[
         "--trial-timeout",
         metavar="H",
         min=0,
-        help="A trial that takes longer than this many hours fails.",
+        help="A trial that takes longer than this many hours fails; the pretraining, which trials "
+        "share, does not count.",
         show_default=False,
         rich_help_panel="Limits",
     ),

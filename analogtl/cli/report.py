@@ -88,8 +88,9 @@ def command(
 ) -> None:
     """Make tables, figures and one HTML page from finished (or half-finished) runs.
 
-    It reads the CSV files alone. Figures: test error per epoch for each arm, and test error against
-    the level of each axis, with the critical point marked.
+    It reads the CSV files and the JSON beside them, never a checkpoint. Figures: test error per
+    epoch for each arm, and test error against the level of each axis, with the critical point
+    marked.
     """
     where = run_dirs or [runs]
     if not run_dirs and not runs.is_dir():
