@@ -122,7 +122,7 @@ def with_settings(experiment: Experiment, settings: Mapping[str, Any]) -> Experi
         return Experiment.model_validate(data)
     except ValidationError as error:
         source = Source()
-        problems = [p.removeprefix(": ") for p in _problems(error, source)]
+        problems = [p.removeprefix(": ") for p in _found(error, source).values()]
         raise ExperimentError(problems) from None
 
 
@@ -386,13 +386,11 @@ def _removed(data: dict[str, Any], key: str) -> bool:
     return data.pop(last, None) is not None
 
 
-def _problems(error: ValidationError, source: Source) -> list[str]:
-    """One line per problem; the branches of a union count as one."""
-    return list(_found(error, source).values())
-
-
 def _found(error: ValidationError, source: Source) -> dict[str, str]:
-    """The lines of `_problems`, by dotted key (and, after a blank, what tells them apart)."""
+    """One line per problem, by dotted key (and, after a blank, what tells them apart).
+
+    The branches of a union count as one.
+    """
     lines: dict[str, str] = {}
     for details in error.errors():
         if details["type"] == "problems":

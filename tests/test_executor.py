@@ -207,18 +207,24 @@ def test_a_deadline_stops_and_the_next_call_goes_on(run: RunDir) -> None:
     ]
 
 
+def outcomes_of(pool: Any, run: RunDir, behaviour: str) -> list[Any]:
+    """What a pool says of one trial; nothing within half a minute is nothing."""
+    trial = fake.trials({"wtn": behaviour})[0]
+    pool.submit(Job.of(trial, run, Options(), fake.FUNCTION))
+    outcomes: list[Any] = []
+    end = time.monotonic() + 30
+    while not outcomes and time.monotonic() < end:
+        outcomes = pool.poll(0.1)
+    pool.close()
+    return outcomes
+
+
 def test_a_trial_that_hangs_is_killed(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     from analogtl.executors.local import LocalPool
 
     pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
     monkeypatch.setattr(pool, "_limit", 2.0)
-    trial = fake.trials({"wtn": "hang"})[0]
-    pool.submit(Job.of(trial, run, Options(), fake.FUNCTION))
-    outcomes: list[Any] = []
-    end = time.monotonic() + 20
-    while not outcomes and time.monotonic() < end:
-        outcomes = pool.poll(0.1)
-    pool.close()
+    outcomes = outcomes_of(pool, run, "hang")
     assert outcomes[0].row is None
     assert outcomes[0].final, "it would only hang again"
     assert "past its limit" in outcomes[0].reason
@@ -231,13 +237,7 @@ def test_pretraining_does_not_count_for_the_limit_of_a_trial(
 
     pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
     monkeypatch.setattr(pool, "_limit", 1.0)
-    trial = fake.trials({"wtn": "pretrains 3"})[0]
-    pool.submit(Job.of(trial, run, Options(), fake.FUNCTION))
-    outcomes: list[Any] = []
-    end = time.monotonic() + 30
-    while not outcomes and time.monotonic() < end:
-        outcomes = pool.poll(0.1)
-    pool.close()
+    outcomes = outcomes_of(pool, run, "pretrains 3")
     assert outcomes[0].row["status"] == "done"
 
 

@@ -23,7 +23,7 @@ LANES = WIDTH * BLOCKS
 POOL_BITS = 14
 PIECE = 128  # slots that take consecutive numbers of the pool
 POOL_SIZE = (1 << POOL_BITS) + PIECE * LANES
-MULTIPLIER, INCREMENT = (6364136223846793005, 1442695040888963407)  # of the generator of positions
+MULTIPLIER, INCREMENT = 6364136223846793005, 1442695040888963407  # of the generator of positions
 
 _F32, _I64, _I32, _I16, _I1 = ir.FloatType(), *(ir.IntType(n) for n in (64, 32, 16, 1))
 _VF, _VI, _VB = (ir.VectorType(t, WIDTH) for t in (_F32, _I32, _I1))
@@ -134,7 +134,7 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
 
             def pulse(entry: Any, gain: Any, carried: list[Any]) -> list[Any]:
                 weights, seen = carried[:BLOCKS], carried[BLOCKS:]
-                slot, turn = (b.load(b.gep(slot_p, [entry])), b.load(b.gep(turn_p, [entry])))
+                slot, turn = b.load(b.gep(slot_p, [entry])), b.load(b.gep(turn_p, [entry]))
                 word = b.gep(bit_p, [b.add(first, b.mul(slot, _int(2 * BLOCKS)))])
                 new, new_seen = [], []
                 for q in range(BLOCKS):
