@@ -93,7 +93,8 @@ class Opened:
         try:
             yield
         except ExperimentError:
-            done = any(self._is_done(record.parent.name) for record in run.glob("trials/*/*.json"))
+            recorded = run.glob("trials/*/trial.json")
+            done = any(self._is_done(record.parent.name) for record in recorded)
             if new_run and not done:
                 shutil.rmtree(run, ignore_errors=True)
             if new_root:
