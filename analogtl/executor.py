@@ -27,6 +27,7 @@ from analogtl.executors.base import RUN_TRIAL, Job, Outcome, Pool, load
 from analogtl.experiment import Experiment, content_key, did_you_mean
 from analogtl.grid import Trial
 from analogtl.runs import Options, RunDir
+from analogtl.wording import counted
 
 Kind = Literal["pretrain", "started", "epoch", "done", "failed", "skipped", "stopped", "message"]
 Failed = Literal["again", "skip", "only"]
@@ -200,15 +201,13 @@ class _Sweep:
                 yield from self._submit(pool)
             if over and not self._running:
                 left = len(self._todo) + len(self._elsewhere)
-                yield Update(
-                    "message", text=f"time is up: {left} trials left; the same command goes on"
-                )
+                said = f"time is up: {counted(left, 'trial')} left; the same command goes on"
+                yield Update("message", text=said)
                 return
             if self._elsewhere and not self._running and not told_waiting:
                 told_waiting = True
-                yield Update(
-                    "message", text=f"waiting for {len(self._elsewhere)} trials of another process"
-                )
+                others = counted(len(self._elsewhere), "trial")
+                yield Update("message", text=f"waiting for {others} of another process")
             outcomes = pool.poll(POLL) if self._running else self._wait()
             while pool.notes:
                 yield Update("message", text=pool.notes.pop(0))

@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from analogtl import catalog
 from analogtl.axes import AXES, key_of
+from analogtl.class_names import class_problems
 from analogtl.records import RESERVED
 
 T = TypeVar("T")
@@ -306,6 +307,11 @@ class Training(Section):
         if isinstance(values, tuple) and len(set(values)) < len(values):
             raise_problems([("", f"expected each entry once; got {list(values)}")], values)
         return values
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        found = class_problems(self.dataset, self.classes)
+        return raise_problems([("classes", problem) for problem in found], self)
 
 
 class Pretrain(Training):

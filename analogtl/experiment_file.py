@@ -21,6 +21,7 @@ from analogtl.axes import AXES, key_of
 from analogtl.errors import ExperimentError
 from analogtl.experiment import Experiment, did_you_mean
 from analogtl.shipped import shipped_experiments, shipped_folder
+from analogtl.wording import counted
 
 LARGEST_FILE = 1_000_000  # bytes; an experiment is a page of text
 LONGEST_CHAIN = 10  # files that extend one another
@@ -452,6 +453,10 @@ def _message(details: ErrorDetails, key: str, section: Any) -> str:
         return (
             f"expected a number of classes (2 or more) or a list of names or numbers; got {shown}"
         )
+    if kind == "too_short":
+        return (
+            f"expected at least {counted(context['min_length'], 'entry', 'entries')}; got {shown}"
+        )
     if kind == "literal_error":
         listed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
         hint = did_you_mean(value, listed.split(", ")) if isinstance(value, str) else ""
@@ -470,7 +475,6 @@ def _message(details: ErrorDetails, key: str, section: Any) -> str:
         "dict_type": "a table",
         "model_type": "a section",
         "model_attributes_type": "a section",
-        "too_short": "at least {min_length} entries",
         "greater_than": "more than {gt}",
         "greater_than_equal": "{ge} or more",
         "less_than": "less than {lt}",

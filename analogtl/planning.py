@@ -20,6 +20,7 @@ from analogtl.errors import RunError
 from analogtl.experiment import Experiment, content_key, flatten
 from analogtl.grid import Trial, trials_of
 from analogtl.runs import RunDir
+from analogtl.wording import counted
 
 LOOKED_AT = 400  # records of other runs that an estimate reads at most: it must stay quick
 ROW_BYTES = 230  # of one line of epochs.csv, measured
@@ -225,7 +226,7 @@ def estimate(
     total = makespan([seconds[t.id] for t in left], jobs) if complete else None
     basis = ", ".join(sources) or "nothing like it has been run yet"
     if sources and not complete:
-        basis += f"; nothing is known of {len(left) - len(seconds)} trials"
+        basis += f"; nothing is known of {counted(len(left) - len(seconds), 'trial')}"
     if total is not None and planned.pretrain == "run":
         basis += "; the pretraining comes on top"
     disk = sum(_disk(trial) for trial in left)

@@ -145,11 +145,15 @@ def show_run(run: RunDir) -> RunDetails:
 
 
 def diff_runs(a: RunDir, b: RunDir) -> list[Difference]:
-    """What differs between two runs in resolved settings, versions and machine."""
+    """What differs between two runs in resolved settings, versions and machine.
+
+    Raises:
+        RunError: If a run's settings or provenance are not to be read.
+    """
     known = []
     for run in (a, b):
-        provenance = _json(run, "provenance.json")
-        facts = _flat(run, "experiment.resolved.json")
+        provenance = _table(run, "provenance.json")
+        facts = flatten(_table(run, "experiment.resolved.json"))
         for key in ("commit", "versions", "hardware"):
             facts.update(flatten({key: provenance.get(key)}))
         known.append(facts)
@@ -342,11 +346,20 @@ def _size(path: Path) -> int:
 
 
 def _json(run: RunDir, *parts: str) -> dict[str, Any]:
+    """A JSON table of a run; empty if it cannot be read."""
     try:
-        content = records.read_json(run.inside(*parts))
+        return _table(run, *parts)
     except RunError:
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def _table(run: RunDir, *parts: str) -> dict[str, Any]:
+    """A JSON table of a run."""
+    path = run.inside(*parts)
+    content = records.read_json(path)
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: expected a JSON table")
+    return content
 
 
 def _flat(run: RunDir, name: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from analogtl.plots import Marks
 from analogtl.selection import Selection, select_learning_rate
 from analogtl.svg import Chart
 from analogtl.tables import Table
+from analogtl.wording import counted
 
 MAX_LINES = 10  # more lines than this make a figure that nobody can read
 QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
@@ -216,7 +217,7 @@ def _of_one_experiment(
             if now and len(found) and now not in found:
                 of = f" along {', '.join(along)}" if along else ""
                 notes.append(
-                    f"{name}: all {len(places)} trials of {arm}{of} were run with other settings "
+                    f"{name}: {arm}{of}: {counted(len(places), 'trial')}, run with other settings "
                     "than the experiment has now; compare them with nothing else"
                 )
             continue
@@ -224,8 +225,8 @@ def _of_one_experiment(
         other = settings[settings.ne(kept).fillna(False)]
         left_out += list(other.index)
         notes.append(
-            f"{name}: {len(other)} trials of {arm} left out: they were run with other settings "
-            f"than the {len(places) - len(other)} that are shown"
+            f"{name}: {arm}: {counted(len(other), 'trial')} left out, run with other settings than "
+            f"the {len(places) - len(other)} shown"
         )
     return trials.drop(index=left_out), notes
 

@@ -400,12 +400,19 @@ def critical_points_table(points: pd.DataFrame, *, experiment: str = "") -> Tabl
         Column("margin", "margin", "points", kind="level", essential=False),
         Column("n_seeds", "seeds", kind="count"),
     ]
-    note = (
-        "Critical: harshest level not shown to be worse than none. Elbow: where a flat-then-linear "
-        "fit bends, with its interval. Certified: harshest level up to which all are shown to cost "
-        "less than the margin." + (f" Curves without enough data: {untold}." if untold else "")
-    )
     kept = _kept(frame, columns)
+    explained = {
+        "critical": "Critical: harshest level not shown to be worse than none.",
+        "elbow": "Elbow: where a flat-then-linear fit bends, with its interval.",
+        "certified": "Certified: harshest level up to which all are shown to cost less than the "
+        "margin.",
+    }
+    sentences = [
+        text for name, text in explained.items() if name in {column.key for column in kept}
+    ]
+    if untold:
+        sentences.append(f"Curves without enough data: {untold}.")
+    note = " ".join(sentences)
     return Table("critical_points", "Critical points", frame, kept, note, experiment, whole=points)
 
 

@@ -302,6 +302,8 @@ def test_param_takes_the_place_of_the_axes_in_the_file(capsys, tmp_path, fake):
     result = call(capsys, "sweep", "--param", "lr", "--values", "0.3", "--json")
     assert result.code == 0
     assert all("lr=0.3" in r["trial"] for r in result.records if r["event"] == "started")
+    told = call(capsys, "sweep", "--param", "lr", "--values", "0.3")
+    assert "--param lr takes the place of sweep.lr" in told.err
 
 
 def test_a_sweep_ends_with_a_table_of_levels(capsys, tmp_path, fake):
@@ -366,7 +368,7 @@ def test_other_settings_in_the_same_run_are_announced(capsys, tmp_path, fake):
     written(tmp_path, SMALL)
     call(capsys, "finetune")
     result = call(capsys, "finetune", "--set", "finetune.epochs=7")
-    assert "4 trials were finished with other settings" in result.err
+    assert "4 trials finished with other settings" in result.err
 
 
 def test_a_run_directory_that_cannot_be_written_is_one_line(capsys, tmp_path, fake):
@@ -430,7 +432,8 @@ def test_validate_checks_every_file_and_reports_all(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["presets", "models", "datasets", "algorithms", "arms", "axes", "experiments"]
+    "kind",
+    ["presets", "models", "datasets", "classes", "algorithms", "arms", "axes", "experiments"],
 )
 def test_list(capsys, kind):
     assert kind in call(capsys, "list").out
@@ -635,13 +638,13 @@ def test_threads_are_one_unless_asked_for(monkeypatch):
     assert environment == dict.fromkeys(THREAD_VARIABLES, "3")
 
 
-def test_a_wrong_class_gets_the_right_suggestion(capsys, tmp_path, tiny):
-    file = tiny_file(tiny, tmp_path, pretrain={"dataset": "cifar100", "classes": ["bear", "bever"]})
+def test_a_class_that_a_copy_lacks_is_a_mistake_of_the_experiment(capsys, tmp_path, tiny):
+    file = tiny_file(tiny, tmp_path, pretrain={"dataset": "cifar100", "classes": ["bear", "bed"]})
     write_folder(cifar100_files(), tmp_path / "data" / "cifar-100-python")
     result = call(capsys, "pretrain", file, "--quiet", "--set", f"data.root={tmp_path / 'data'}")
     assert result.code == 2
     assert len(result.problems) == 1
-    assert "did you mean beaver" in result.err
+    assert "bed is not in this copy" in result.err
 
 
 def test_json_survives_odd_values(capsys):

@@ -200,7 +200,7 @@ def test_a_deadline_stops_and_the_next_call_goes_on(run: RunDir) -> None:
     options = Options(deadline=time.time() + 3)
     updates = list(start(run, {"wtn=0": "steps 3000"}, jobs=1, options=options))
     assert kinds(updates) == ["started", "stopped", "message"]
-    assert "1 trials left" in updates[-1].text
+    assert "1 trial left" in updates[-1].text
     assert kinds(start(run, {"wtn=0": "steps 3000"}, trials=fake.trials()[1:])) == [
         "started",
         "done",

@@ -77,7 +77,7 @@ def test_every_problem_is_reported_at_once_with_its_line(write):
         ("name = 'x'\n[finetune]\nlr = nan", "finite"),
         ("name = 'x'\n[finetune]\nepochs = true", "whole number"),
         ("name = 'x'\n[sweep]\nseeds = [1, 1]", "each value once"),
-        ("name = 'x'\n[sweep]\nseeds = []", "at least 1 entries"),
+        ("name = 'x'\n[sweep]\nseeds = []", "at least 1 entry;"),
         ("name = 'x'\n[sweep.axes]\nwtnn = [1]", "did you mean 'wtn'?"),
         ("name = 'x'\n[sweep.axes]\nwtn = []", "at least one level"),
         ("name = 'x'\n[sweep.axes]\nwtn = [-5]", "wtn = -5"),
@@ -96,6 +96,40 @@ def test_bad_files_get_one_clear_line(write, text, said):
     lines = problems(write(text))
     assert any(said in line for line in lines), lines
     assert all("\n" not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes", "said"),
+    [
+        ("cifar100", ["baer", "cattle"], "no class 'baer'; did you mean beaver or bear?"),
+        ("cifar100", ["superclass:peple", 1], "did you mean people"),
+        ("cifar100", ["superclass:bear", 1], "no class 'superclass:bear'"),
+        ("cifar10", ["cat", "xyz"], "no class 'xyz'; `analogtl list classes` shows them"),
+        ("cifar10", [3, 10], "10 is no label of cifar10: they are 0 to 9"),
+        ("digits", ["3", -1], "-1 is no label"),
+        ("cifar10", 11, "cifar10 has 10 classes; got 11"),
+    ],
+)
+def test_a_class_that_does_not_exist_is_found_without_the_data(write, dataset, classes, said):
+    file = write(f"name='x'\n[finetune]\ndataset = '{dataset}'\n\nclasses = {classes}")
+    (line,) = problems(file)
+    assert line.startswith(f"{file}:5: finetune.classes: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes"),
+    [
+        ("cifar100", ["bear", "superclass:people", "trees", 99]),
+        ("cifar100", "vehicles_1"),
+        ("cifar100", 100),
+        ("digits", ["0", 9]),
+        ("image_folder", ["whatever", 1234]),  # judged by the folder alone
+    ],
+)
+def test_classes_that_exist_are_accepted(write, dataset, classes):
+    text = repr(classes) if isinstance(classes, str) else str(classes)
+    load_experiment(write(f"name='x'\n[finetune]\ndataset='{dataset}'\nclasses={text}"))
 
 
 def test_an_axis_that_the_device_does_not_have_names_those_that_do(write):
@@ -228,6 +262,7 @@ def test_overrides_are_typed_by_the_schema(write):
         [
             "finetune.epochs=3",
             "finetune.arms=digital-tl,analog-tl",
+            "finetune.dataset=cifar100",
             "finetune.classes=bear,cattle",
             "pretrain.classes=2",
             "name=12",

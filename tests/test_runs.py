@@ -283,7 +283,8 @@ def test_no_code_of_a_run_directory_is_run(run: RunDir, tmp_path: Path) -> None:
     (run.path / "plan.json.pkl").write_bytes(bomb)
     run_index.list_runs(run.root)
     run_index.show_run(run)
-    run_index.diff_runs(run, run)
+    with pytest.raises(RunError, match="not a readable JSON file"):
+        run_index.diff_runs(run, run)
     run_index.removable(run.root, everything=True)
     run.collect()
     assert not (tmp_path / "exploded").exists()

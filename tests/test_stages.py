@@ -284,10 +284,11 @@ def test_denormals_are_flushed():
 def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir):
     from analogtl.executor import run_trials
 
-    experiment = tiny(finetune={"classes": ["zero", "eleven"]}, sweep={"seeds": [0, 1, 2]})
+    gone = {"data": {"root": "gone"}, "finetune": {"dataset": "image_folder"}}
+    experiment = tiny(**gone, sweep={"seeds": [0, 1, 2]})
     trials = trials_of(experiment, sweep=False)
     run_dir.create(experiment, trials)
     kinds: list[str] = []
-    with pytest.raises(ExperimentError, match="eleven"):
+    with pytest.raises(ExperimentError, match="gone is not a folder"):
         kinds.extend(update.kind for update in run_trials(experiment, trials, run_dir))
     assert kinds.count("failed") == 2

@@ -157,8 +157,9 @@ def open_experiment(
         sweep = source.data.setdefault("sweep", {})
         if isinstance(sweep, dict):
             sweep["axes"] = axes
-            if any(key_of(axis) == "finetune.lr" for axis in axes):
-                sweep.pop("lr", None)
+            is_lr = any(key_of(axis) == "finetune.lr" for axis in axes)
+            if is_lr and sweep.pop("lr", None) and tell:
+                output.note("--param lr takes the place of sweep.lr: each rate is a level")
         for axis in axes:
             source.origin[f"sweep.axes.{axis}"] = f"--param {axis}"
     experiment = validate(source)

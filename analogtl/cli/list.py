@@ -52,6 +52,16 @@ def _datasets() -> Iterator[Row]:
         yield {"data set": name, "what it is": text}
 
 
+def _classes() -> Iterator[Row]:
+    from analogtl.class_names import CLASS_NAMES, SUPERCLASSES
+
+    group_of = {name: group for group, names in SUPERCLASSES.items() for name in names.split()}
+    for dataset, names in CLASS_NAMES.items():
+        for label, name in enumerate(names):
+            superclass = group_of[name] if dataset == "cifar100" else ""
+            yield {"class": name, "label": label, "data set": dataset, "superclass": superclass}
+
+
 def _algorithms() -> Iterator[Row]:
     from analogtl import catalog
 
@@ -107,6 +117,7 @@ KINDS = {
     "presets": Kind("device presets", _presets, "analogtl show PRESET draws one"),
     "models": Kind("networks", _models, "[model] architecture"),
     "datasets": Kind("data sets", _datasets, "[pretrain] dataset, [finetune] dataset"),
+    "classes": Kind("classes of the data sets", _classes, "[pretrain] classes, [finetune] classes"),
     "algorithms": Kind("training algorithms", _algorithms, "[analog] algorithm"),
     "arms": Kind("what is compared", _arms, "[finetune] arms"),
     "axes": Kind("what can be swept", _axes, "analogtl sweep --param AXIS, or [sweep.axes]"),
@@ -119,14 +130,14 @@ def command(
         str | None,
         typer.Argument(
             metavar="KIND",
-            help="presets, models, datasets, algorithms, arms, axes or experiments.",
+            help="presets, models, datasets, classes, algorithms, arms, axes or experiments.",
             autocompletion=complete.kinds,
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what an experiment can be made of: presets, models, data sets, algorithms, arms, axes.
+    """List what an experiment can be made of: devices, networks, data, algorithms, arms, axes.
 
     Without KIND it says what there is to list.
     """

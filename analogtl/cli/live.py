@@ -11,6 +11,7 @@ from analogtl.cli import output, textplot
 from analogtl.cli.board import Board, TrialState
 from analogtl.cli.common import Interrupted, Opened, announced
 from analogtl.errors import RunError
+from analogtl.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +104,7 @@ class PlainView(_OnStandardError):
             self._skipped += 1
             return
         if self._skipped:
-            output.say(f"{self._skipped} trials were finished earlier")
+            output.say(f"{counted(self._skipped, 'trial')} finished earlier")
             self._skipped = 0
         if update.kind == "message":
             output.say(f"{update.trial}: {update.text}" if update.trial else update.text)

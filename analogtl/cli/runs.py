@@ -10,6 +10,7 @@ import typer
 
 from analogtl.cli import complete, output
 from analogtl.cli.options import Json, Runs
+from analogtl.wording import counted
 
 if TYPE_CHECKING:
     from analogtl.run_index import RunState
@@ -119,7 +120,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
     for name, why in state.failed.items():
         output.problem(f"failed: {name}: {why}")
     if state.missing:
-        output.note(f"{len(state.missing)} trials are missing: the same command goes on")
+        output.note(f"{counted(len(state.missing), 'trial')} missing: the same command goes on")
 
 
 def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:

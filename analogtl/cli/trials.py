@@ -12,6 +12,7 @@ import typer
 from analogtl.cli import output
 from analogtl.cli.board import Board
 from analogtl.cli.common import Opened
+from analogtl.wording import counted
 
 if TYPE_CHECKING:
     from analogtl.planning import Estimate, Plan
@@ -89,8 +90,8 @@ def _announce(opened: Opened, planned: Plan, expected: Estimate, *, jobs: int, s
         output.warn(line)
     if planned.changed:
         output.warn(
-            f"{len(planned.changed)} trials were finished with other settings: they run anew, "
-            f"and the earlier results go to {opened.run.path / 'replaced'}/; to keep both, "
+            f"{counted(len(planned.changed), 'trial')} finished with other settings, to be run "
+            f"anew; the earlier results go to {opened.run.path / 'replaced'}/; to keep both, "
             "Ctrl-C and add --set name=ANOTHER"
         )
 
@@ -124,7 +125,7 @@ def _sum_up(opened: Opened, board: Board, command: str, *, quiet: bool, as_json:
     (where,) = output.paths([opened.run.path])
     waiting = board.count("waiting", "stopped")
     if waiting:
-        output.note(f"{waiting} trials are left; go on with: {command}")
+        output.note(f"{counted(waiting, 'trial')} left; go on with: {command}")
     if failures:
         output.note(f"retry what failed with: {command} --failed only")
     if board.done:

@@ -9,6 +9,7 @@ import typer
 from analogtl.cli import complete, output
 from analogtl.cli.options import Json, Quiet, Settings
 from analogtl.errors import ExperimentError
+from analogtl.wording import counted
 
 EXAMPLES = (
     ("analogtl validate exp.toml", "every problem of a file at once, each with its line"),
@@ -55,7 +56,7 @@ def command(
         if as_json:
             output.emit({"file": file, "ok": True, "name": experiment.name, "trials": trials})
         elif not quiet:
-            output.say(f"{file}: ok: {experiment.name}, {trials} trials"
+            output.say(f"{file}: ok: {experiment.name}, {counted(trials, 'trial')}"
                        + (" in its sweep" if swept else ""))  # fmt: skip
     if wrong:
         raise typer.Exit(2)
