@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+
+from analogtl.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +31,8 @@ class Blocks:
     errors_SL: Floats  # NaN where missing
     reference: float
     notes: list[str]
+    unsure: tuple[float, ...] = ()  # levels where trials failed, or too few have finished
+    failing: tuple[float, ...] = ()  # those of them that are left out because trials failed there
 
     @classmethod
     def of(
@@ -60,6 +64,7 @@ class Blocks:
         columns = {float(level): place for place, level in enumerate(distinct[order])}
         rows = {name: place for place, name in enumerate(dict.fromkeys(seed_N))}
         table_SL = np.full((len(rows), len(columns)), np.nan)
+        failed_L = np.zeros(len(columns), dtype=int)
         seen: set[tuple[int, int]] = set()
         for level, name, error in zip(level_N, seed_N, error_N, strict=True):
             cell = (rows[name], columns[float(level)])
@@ -67,10 +72,13 @@ class Blocks:
                 raise ValueError(f"seed {name} has more than one error at level {level:g}")
             seen.add(cell)
             table_SL[cell] = error if np.isfinite(error) else np.nan
-        return cls._usable(distinct[order], table_SL, float(reference))
+            failed_L[cell[1]] += not np.isfinite(error)
+        return cls._usable(distinct[order], table_SL, float(reference), failed_L)
 
     @classmethod
-    def _usable(cls, levels: Floats, table_SL: Floats, reference: float) -> Blocks:
+    def _usable(
+        cls, levels: Floats, table_SL: Floats, reference: float, failed_L: NDArray[np.int_]
+    ) -> Blocks:
         """Leave out seeds without the reference, and levels that share too few seeds with it."""
         notes = []
         if not len(levels) or levels[0] != reference:
@@ -79,17 +87,26 @@ class Blocks:
         here_S = np.isfinite(table_SL[:, 0])
         unpaired = int((~here_S & np.isfinite(table_SL).any(axis=1)).sum())
         if unpaired:
-            notes.append(f"Left out: {count(unpaired, 'seed')} not finished at {reference:g}.")
+            notes.append(f"Left out: {counted(unpaired, 'seed')} not finished at {reference:g}.")
         table_SL = table_SL[here_S]
         paired_L = np.isfinite(table_SL).sum(axis=0)
         keep_L = paired_L >= min(MIN_SEEDS, max(1, len(table_SL)))
-        if not keep_L.all():
-            few = ", ".join(
-                f"{level:g} ({count(int(n), 'seed')})"
-                for level, n in zip(levels[~keep_L], paired_L[~keep_L], strict=True)
-            )
-            notes.append(f"Left out: too few finished trials at level {few}.")
-        return cls(levels[keep_L], table_SL[:, keep_L], reference, notes)
+        for place in np.flatnonzero(~keep_L | (failed_L > 0)):
+            level = f"{levels[place]:g}"
+            lost = f", {counted(int(failed_L[place]), 'trial')} failed" if failed_L[place] else ""
+            if keep_L[place]:
+                notes.append(f"At {level}{lost}: what they would have said is not known.")
+            else:
+                seeds = counted(int(paired_L[place]), "seed")
+                notes.append(f"Left out: level {level} ({seeds} finished{lost}).")
+        return cls(
+            levels[keep_L],
+            table_SL[:, keep_L],
+            reference,
+            notes,
+            unsure=tuple(levels[~keep_L | (failed_L > 0)]),
+            failing=tuple(levels[~keep_L & (failed_L > 0)]),
+        )
 
     @property
     def n_seeds(self) -> int:
@@ -101,8 +118,14 @@ class Blocks:
 
     def up_to(self, n_levels: int) -> Blocks:
         """The sweep's first levels."""
-        return Blocks(
-            self.levels[:n_levels], self.errors_SL[:, :n_levels], self.reference, self.notes
+        return replace(self, levels=self.levels[:n_levels], errors_SL=self.errors_SL[:, :n_levels])
+
+    def without(self, place: int) -> Blocks:
+        """The sweep's other levels."""
+        return replace(
+            self,
+            levels=np.delete(self.levels, place),
+            errors_SL=np.delete(self.errors_SL, place, axis=1),
         )
 
 
@@ -118,9 +141,14 @@ class Additive:
     """Least squares of seed + level, complete or with gaps."""
 
     effect_L: Floats  # against the first level, whose own effect is 0
-    covariance_LL: Floats  # in units of the residual variance
+    weights_LSL: Floats  # of each trial in each effect
     sum_of_squares: float
     df: int
+
+    @property
+    def variance(self) -> float:
+        """Residual variance of one trial."""
+        return self.sum_of_squares / self.df
 
     @classmethod
     def fit(cls, sweep: Blocks) -> Additive:
@@ -132,16 +160,58 @@ class Additive:
         shape = (n_levels - 1, *present_SL.shape)
         design = centred(np.broadcast_to(indicators, shape), present_SL).reshape(n_levels - 1, -1).T
         response = centred(sweep.errors_SL, present_SL).ravel()
-        inverse = np.linalg.inv(design.T @ design)
-        effect = inverse @ (design.T @ response)
+        weights = np.linalg.inv(design.T @ design) @ design.T
+        effect = weights @ response
         residual = response - design @ effect
-        covariance = np.zeros((n_levels, n_levels))
-        covariance[1:, 1:] = inverse
         df = int(present_SL.sum()) - len(present_SL) - (n_levels - 1)
-        return cls(np.concatenate([[0.0], effect]), covariance, float(residual @ residual), df)
+        return cls(
+            np.concatenate([[0.0], effect]),
+            np.concatenate([np.zeros((1, *present_SL.shape)), weights.reshape(shape)]),
+            float(residual @ residual),
+            df,
+        )
 
 
-def p_above(difference: float, se: float, df: int) -> float:
+@dataclass(frozen=True)
+class Excess:
+    """The error at one level above that at the reference, within seeds.
+
+    The level under test has a variance of its own, next to one that the other levels share
+    (Welch; degrees of freedom by Satterthwaite): training is often noisier where it is worse.
+    """
+
+    value: float
+    se: float
+    df: float
+
+    @classmethod
+    def at(cls, sweep: Blocks, place: int) -> Excess:
+        """Of the level at a place of a sweep; its other levels say how noisy a trial is."""
+        whole = Additive.fit(sweep)
+        value = float(whole.effect_L[place])
+        error_S = sweep.errors_SL[:, place]
+        here_S = np.isfinite(error_S)
+        n = int(here_S.sum())
+        others = sweep.without(place)
+        if len(others.levels) < 2:  # a plain paired test
+            paired = (error_S - others.errors_SL[:, 0])[here_S]
+            return cls(value, float(paired.std(ddof=1) / np.sqrt(n)), n - 1)
+        fit = Additive.fit(others)
+        offset_S = np.nanmean(others.errors_SL - fit.effect_L, axis=1)
+        n_others_S = np.isfinite(others.errors_SL).sum(axis=1)
+        spread = float((error_S - offset_S)[here_S].var(ddof=1))
+        own = max(0.0, spread - fit.variance * float((1 / n_others_S[here_S]).mean()))
+        squares_L = (whole.weights_LSL[place] ** 2).sum(axis=0)
+        shared_part = fit.variance * float(np.delete(squares_L, place).sum())
+        own_part = own * float(squares_L[place])
+        total = shared_part + own_part
+        if total <= 0:
+            return cls(value, 0.0, fit.df)
+        df = total**2 / (shared_part**2 / fit.df + own_part**2 / (n - 1))
+        return cls(value, float(np.sqrt(total)), max(1.0, df))
+
+
+def p_above(difference: float, se: float, df: float) -> float:
     """One-sided p value of a difference above 0; noise-free data decide by its sign."""
     if se < _ROUNDING:
         return 0.0 if difference > _ROUNDING else 1.0
@@ -151,8 +221,3 @@ def p_above(difference: float, se: float, df: int) -> float:
 def p_text(p_value: float) -> str:
     """``p = 0.03``."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-
-
-def count(n: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -6,12 +6,16 @@ asked of ``f``, and how:
 
 - *Is it worse at level x than at zero?* A one-sided t test on the within-seed excess, from the
   highest level down, stopping at the first level that is not worse. In this fixed order every test
-  may use the full alpha: the chance that any level no worse than zero is called worse is at most
-  alpha, without a correction and whatever the shape of the curve (Maurer, Hothorn, Lehmacher 1995).
-- *How noisy is a trial?* The residual standard deviation of seed + level, pooled over the levels up
-  to the one tested (the first three at least). Pooling is what gives 3 to 5 seeds their power. The
-  levels above are left out because they have a spread of their own: noisier training there would
-  hide the elbow, and networks stuck at exactly 50 % would feign one.
+  may use the full alpha: the chance that any level no worse than zero is called worse is alpha at
+  most, without a correction and whatever the shape of the curve (Maurer, Hothorn, Lehmacher 1995),
+  as far as each test keeps its alpha; the table below has what was simulated.
+- *How noisy is a trial?* The residual standard deviation of seed + level, pooled over the levels
+  below the one tested (the first two others at least), and a variance of its own for the level
+  tested, as in Welch's test with Satterthwaite's degrees of freedom. Pooling is what gives 3 to 5
+  seeds their power; the variance of its own keeps a level where training is merely noisier from
+  being called worse (one spread for all would do that in 14 % of flat sweeps whose last level is
+  three times as noisy). The levels above are left out: noisier training there would hide the elbow,
+  and networks stuck at exactly 50 % would feign one.
 - *Where does it bend?* A hinge, flat and then linear, fitted by least squares. Whether there is a
   hinge at all is a sup-F test; its null distribution is that of the levels permuted within each
   seed, exact for any noise and any offset as long as the curve is flat. Only if it passes is the
@@ -21,7 +25,8 @@ asked of ``f``, and how:
   of simulated sweeps where 95 % are asked for; this one in 88 to 98 %. It supposes that the curve
   does bend at one point; a smooth upward curve gets an elbow later than where it leaves the flat.
 - *Up to where is it certainly harmless?* The largest level up to which every level is shown to cost
-  less than a margin, by one-sided tests from the lowest level up (same alpha, fixed order).
+  less than a margin, by one-sided tests from the lowest level up (same alpha, fixed order). It ends
+  below a level at which trials failed: they are not missing by chance.
 
 A level that is "not worse" is one that was not shown to be worse; with few seeds that is easily
 said. So the result carries the excess that would have been found with a probability of 80 %, and
@@ -35,11 +40,12 @@ module to these):
 =======================================  =======  =======
 share of simulated sweeps                3 seeds  5 seeds
 =======================================  =======  =======
-flat curve: some critical point claimed  <= 5 %   <= 5 %
+flat curve: some critical point claimed  <= 6 %   <= 6 %
+same, last level three times as noisy    <= 7.5%  <= 7.5%
 elbow: claimed below the true one        <= 5 %   <= 5 %
-elbow: exact level, rise 5 points        52 %     73 %
-elbow: exact level, rise 7.5 points      80 %     92 %
-elbow: within one level, rise 5 points   96 %     98 %
+elbow: exact level, rise 5 points        42 %     69 %
+elbow: exact level, rise 7.5 points      73 %     91 %
+elbow: within one level, rise 5 points   93 %     99 %
 flat curve: hinge reported               <= 5 %   <= 5 %
 hinge interval covers the true elbow     >= 90 %  >= 90 %
 certified a level that costs the margin  <= 5 %   <= 5 %
@@ -61,9 +67,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analogtl import hinge as hinge_fit
-from analogtl.blocks import MIN_SEEDS, Additive, Blocks, count, p_above, p_text
+from analogtl.blocks import MIN_SEEDS, Additive, Blocks, Excess, p_above, p_text
 from analogtl.curves import Curve, curves
 from analogtl.hinge import Hinge, Scale
+from analogtl.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +143,8 @@ class CriticalPoint:
         n_missing: Trials without a finite error among these seeds and the levels tested.
         levels: One `LevelTest` per level tested, mildest first.
         hinge: The hinge fit; None with fewer than four levels.
+        unsure: Levels where trials failed or too few finished; nothing is certified from there on.
+        failing: Those that were left out because trials failed there.
         notes: What to keep in mind, a sentence each.
         sentence: All of it in plain words.
     """
@@ -155,6 +164,8 @@ class CriticalPoint:
     n_missing: int = 0
     levels: tuple[LevelTest, ...] = ()
     hinge: Hinge | None = None
+    unsure: tuple[float, ...] = ()
+    failing: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -163,7 +174,9 @@ class CriticalPoint:
         if self.verdict is Verdict.CRITICAL:
             return f"critical point at {self.critical:g}"
         if self.verdict is Verdict.NONE:
-            return f"no critical point up to {self.max_level:g}"
+            failing = ", ".join(f"{level:g}" for level in self.failing)
+            failing = f"; trials fail at {failing}" if failing else ""
+            return f"no critical point up to {self.max_level:g}{failing}"
         return str(self.verdict)
 
 
@@ -179,6 +192,7 @@ def critical_point(
     n_permutations: int = 1999,
     n_bootstrap: int = 1999,
     seed: int = 0,
+    error: str = "test error",
 ) -> CriticalPoint:
     """Find the critical point of one sweep; the module's docstring says how.
 
@@ -194,6 +208,7 @@ def critical_point(
         n_permutations: Draws of the sup-F test's null distribution; 0 leaves the hinge out.
         n_bootstrap: Draws of the elbow's interval; 0 leaves the interval out.
         seed: Of these draws.
+        error: What the errors are called in the sentence.
 
     Raises:
         ValueError: The three do not have one length; a level is not finite (or zero on a reciprocal
@@ -207,7 +222,7 @@ def critical_point(
     sweep = Blocks.of(levels, seeds, errors, reference)
     if scale == "reciprocal" and 0.0 in sweep.levels:
         raise ValueError("level 0 has no place on a reciprocal scale")
-    say = _Words(sweep, alpha, margin)
+    say = _Words(sweep, alpha, margin, error)
     if sweep.n_seeds < MIN_SEEDS or len(sweep.levels) < 2:
         return CriticalPoint(
             verdict=Verdict.NO_DATA,
@@ -217,6 +232,8 @@ def critical_point(
             n_seeds=sweep.n_seeds,
             sentence=say.no_data(),
             n_missing=sweep.n_missing,
+            unsure=sweep.unsure,
+            failing=sweep.failing,
             notes=tuple(sweep.notes),
         )
     tests, detectable, sd = _test_levels(sweep, alpha, margin)
@@ -227,8 +244,9 @@ def critical_point(
         critical = tests[n_fine - 1].level if n_fine else sweep.reference
         first_worse = tests[n_fine].level
     certified = None
+    doubt = min((abs(x - sweep.reference) for x in sweep.unsure), default=float("inf"))
     for test in tests:
-        if not test.p_harmless < alpha:
+        if not test.p_harmless < alpha or abs(test.level - sweep.reference) >= doubt:
             break
         certified = test.level
     hinge = None
@@ -251,6 +269,8 @@ def critical_point(
         n_missing=sweep.n_missing,
         levels=tuple(tests),
         hinge=hinge,
+        unsure=sweep.unsure,
+        failing=sweep.failing,
         notes=tuple(sweep.notes),
     )
 
@@ -262,14 +282,14 @@ def _test_levels(
     n_levels = len(sweep.levels)
     paired_L = np.isfinite(sweep.errors_SL).sum(axis=0)
     found = []
-    detectable = sd = float("nan")
+    detectable = float("nan")
     for place in range(1, n_levels):
-        fit = Additive.fit(sweep.up_to(max(place + 1, min(_MIN_LEVELS_POOLED, n_levels))))
-        excess = float(fit.effect_L[place])
-        sd = float(np.sqrt(fit.sum_of_squares / fit.df))
-        se = sd * float(np.sqrt(fit.covariance_LL[place, place]))
-        t = float(special.stdtrit(fit.df, 1 - alpha))
-        detectable = (t + float(special.stdtrit(fit.df, _POWER))) * se
+        found_here = Excess.at(
+            sweep.up_to(max(place + 1, min(_MIN_LEVELS_POOLED, n_levels))), place
+        )
+        excess, se, df = found_here.value, found_here.se, found_here.df
+        t = float(special.stdtrit(df, 1 - alpha))
+        detectable = (t + float(special.stdtrit(df, _POWER))) * se
         found.append(
             LevelTest(
                 level=float(sweep.levels[place]),
@@ -278,8 +298,8 @@ def _test_levels(
                 excess=excess,
                 lower=excess - t * se,
                 upper=excess + t * se,
-                p_worse=p_above(excess, se, fit.df),
-                p_harmless=p_above(margin - excess, se, fit.df),
+                p_worse=p_above(excess, se, df),
+                p_harmless=p_above(margin - excess, se, df),
                 shown_worse=False,
             )
         )
@@ -288,7 +308,7 @@ def _test_levels(
         if not found[place].p_worse < alpha:
             break
         found[place] = replace(found[place], shown_worse=True)
-    return found, detectable, sd
+    return found, detectable, float(np.sqrt(Additive.fit(sweep).variance))
 
 
 @dataclass(frozen=True)
@@ -298,13 +318,14 @@ class _Words:
     sweep: Blocks
     alpha: float
     margin: float
+    error: str
 
     def no_data(self) -> str:
         n_seeds, levels = self.sweep.n_seeds, self.sweep.levels
         have = (
-            f"{count(n_seeds, 'seed')} finished at {self.sweep.reference:g}"
+            f"{counted(n_seeds, 'seed')} finished at {self.sweep.reference:g}"
             if n_seeds < MIN_SEEDS
-            else f"{count(max(0, len(levels) - 1), 'level')} to compare with it"
+            else f"{counted(max(0, len(levels) - 1), 'level')} to compare with it"
         )
         need = (
             f"at least {MIN_SEEDS} seeds, each at {self.sweep.reference:g} and at a further level"
@@ -324,7 +345,7 @@ class _Words:
         top = tests[-1]
         if critical is None:
             parts = [
-                f"No critical point up to {top.level:g}: the test error there is not shown to be "
+                f"No critical point up to {top.level:g}: the {self.error} there is not shown to be "
                 f"worse than at {zero} ({_points(top.excess)}, {p_text(top.p_worse)}). "
                 f"A rise of {detectable:.1f} points would have been found with a probability of "
                 f"{100 * _POWER:.0f} %."
@@ -336,7 +357,7 @@ class _Words:
         else:
             first = next(t for t in tests if t.level == first_worse)
             worse = (
-                f"from {first_worse:g} on the test error is worse than at {zero} "
+                f"from {first_worse:g} on the {self.error} is worse than at {zero} "
                 f"({_points(first.excess)} at {first_worse:g}, {p_text(first.p_worse)})"
             )
             if critical == self.sweep.reference:
@@ -361,11 +382,11 @@ class _Words:
             + (f"shown up to {certified:g}." if certified is not None else "shown at no level.")
         )
         fewest = min((test.n_seeds for test in tests), default=self.sweep.n_seeds)
-        seeds = count(self.sweep.n_seeds, "seed")
+        seeds = counted(self.sweep.n_seeds, "seed")
         if fewest < self.sweep.n_seeds:
             seeds += f", {fewest} of them at every level (compared are the seeds in common)"
         if self.sweep.n_missing:
-            seeds += f", {count(self.sweep.n_missing, 'trial')} missing"
+            seeds += f", {counted(self.sweep.n_missing, 'trial')} missing"
         if self.sweep.n_seeds < RECOMMENDED_SEEDS:
             seeds += f"; {RECOMMENDED_SEEDS} or more are recommended"
         parts.append(f"{seeds[0].upper()}{seeds[1:]}.")
@@ -395,6 +416,7 @@ def critical_point_of(
         margin=margin,
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
+        error=curve.error,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from analogtl.axes import AXES
+from analogtl.catalog import PROGRAMMING
 from analogtl.records import axis_columns
 from analogtl.selection import select_learning_rate
 
@@ -49,6 +50,11 @@ class Curve:
     seeds: tuple[str, ...]
     errors: tuple[float, ...]
     weights_changed: tuple[float, ...]
+
+    @property
+    def error(self) -> str:
+        """What its errors are of: test images, or programmed weights."""
+        return "programming error" if self.arm == PROGRAMMING else "test error"
 
     @property
     def scale(self) -> Literal["linear", "reciprocal"]:

@@ -81,7 +81,7 @@ def at_least(rate: float, hits: int, n: int) -> bool:
 def test_flat_curves_seldom_get_a_critical_point(n_seeds: int) -> None:
     n = 500
     found = [quick(y) for y in sweep(n, n_seeds, elbow_at(99, 0))]
-    assert at_most(0.05, sum(f.verdict is Verdict.CRITICAL for f in found), n)
+    assert at_most(0.06, sum(f.verdict is Verdict.CRITICAL for f in found), n)
     assert all(f.critical is None and f.max_level == 30 for f in found if f.first_worse is None)
 
 
@@ -89,12 +89,12 @@ def test_flat_curves_seldom_get_a_critical_point(n_seeds: int) -> None:
     ("elbow", "slope", "n_seeds", "exact", "near"),
     [
         # slope x 5 is the rise at the first level past the elbow, in points
-        (15, 1.0, 3, 0.45, 0.95),
-        (15, 1.0, 5, 0.68, 0.97),
-        (10, 1.5, 3, 0.75, 0.95),
-        (10, 1.5, 5, 0.90, 0.97),
-        (5, 1.0, 3, 0.43, 0.90),
-        (5, 1.0, 5, 0.67, 0.95),
+        (15, 1.0, 3, 0.40, 0.90),
+        (15, 1.0, 5, 0.66, 0.97),
+        (10, 1.5, 3, 0.69, 0.95),
+        (10, 1.5, 5, 0.88, 0.97),
+        (5, 1.0, 3, 0.37, 0.88),
+        (5, 1.0, 5, 0.63, 0.95),
     ],
 )
 def test_planted_elbows_are_found(
@@ -107,6 +107,17 @@ def test_planted_elbows_are_found(
     assert at_most(0.05, sum(p < truth for p in place), n)  # called worse where it is not
     assert at_least(exact, sum(p == truth for p in place), n)
     assert at_least(near, sum(abs(p - truth) <= 1 for p in place), n)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_noise_that_grows_along_a_flat_curve_is_no_critical_point(n_seeds: int) -> None:
+    n = 500
+    rng = np.random.default_rng(4)
+    for sd_L in (np.where(LEVELS == 30, 9.0, 3.0), np.linspace(3, 9, len(LEVELS))):
+        noise = rng.normal(0, sd_L, (n, n_seeds, len(LEVELS)))
+        found = [quick(y) for y in 17 + rng.normal(0, 2, (n, n_seeds, 1)) + noise]
+        # With one spread for all levels the first would be 14 %.
+        assert at_most(0.075, sum(f.verdict is Verdict.CRITICAL for f in found), n)
 
 
 def chord_elbow(errors_SL: np.ndarray) -> float:
@@ -146,8 +157,7 @@ def test_noisy_high_levels_do_not_hide_the_elbow(n_seeds: int) -> None:
     n = 300
     found = [quick(y) for y in sweep(n, n_seeds, elbow_at(5, 2.0), sd_per_point=0.25)]
     assert at_most(0.05, sum(f.critical in (0, 2) for f in found), n)
-    # With the sd of all levels pooled the rate would be 45 % and 73 %.
-    assert at_least(0.78, sum(f.critical == 5 for f in found), n)
+    assert at_least({3: 0.57, 5: 0.85}[n_seeds], sum(f.critical == 5 for f in found), n)
 
 
 def test_networks_stuck_at_chance_do_not_feign_an_elbow() -> None:
@@ -248,15 +258,22 @@ def test_draws_are_reproducible() -> None:
 # --- exact numbers, recomputed --------------------------------------------------------------------
 
 
-def test_p_values_are_those_of_a_two_way_analysis_of_variance() -> None:
+def two_way_residual(errors_SL: np.ndarray) -> np.ndarray:
+    return errors_SL - errors_SL.mean(1, keepdims=True) - errors_SL.mean(0) + errors_SL.mean()
+
+
+def test_p_values_are_those_of_welch_on_a_two_way_analysis_of_variance() -> None:
     errors = simulate(np.random.default_rng(5), 4, elbow_at(10, 1.0))
     found = quick(errors)
     for place, test in enumerate(found.levels, start=1):
-        n_pooled = max(place + 1, 3)
-        part = errors[:, :n_pooled]
-        residual = part - part.mean(1, keepdims=True) - part.mean(0) + part.mean()
-        df = (4 - 1) * (n_pooled - 1)
-        se = math.sqrt((residual**2).sum() / df * 2 / 4)
+        others = np.delete(errors[:, : max(place + 1, 3)], place, axis=1)
+        n_others = others.shape[1]
+        df_others = (4 - 1) * (n_others - 1)
+        shared = (two_way_residual(others) ** 2).sum() / df_others
+        own = (errors[:, place] - others.mean(1)).var(ddof=1) - shared / n_others
+        own = max(0.0, own)
+        se = math.sqrt((shared + own) / 4)
+        df = max(1, (shared + own) ** 2 / (shared**2 / df_others + own**2 / (4 - 1)))
         excess = errors[:, place].mean() - errors[:, 0].mean()
         assert test.excess == pytest.approx(excess)
         assert test.p_worse == pytest.approx(stats.t.sf(excess / se, df))
@@ -264,7 +281,16 @@ def test_p_values_are_those_of_a_two_way_analysis_of_variance() -> None:
         assert test.lower == pytest.approx(excess - stats.t.ppf(0.95, df) * se)
         assert test.upper == pytest.approx(excess + stats.t.ppf(0.95, df) * se)
         assert test.mean == pytest.approx(errors[:, place].mean())
-    assert found.residual_sd == pytest.approx(math.sqrt((residual**2).sum() / df))
+    assert found.residual_sd == pytest.approx(
+        math.sqrt((two_way_residual(errors) ** 2).sum() / (3 * 6))
+    )
+
+
+def test_two_levels_are_a_paired_t_test() -> None:
+    errors = simulate(np.random.default_rng(5), 5, elbow_at(0, 1.0))[:, [0, 3]]
+    (test,) = quick_levels(errors, LEVELS[[0, 3]]).levels
+    paired = stats.ttest_rel(errors[:, 1], errors[:, 0], alternative="greater")
+    assert test.p_worse == pytest.approx(paired.pvalue)
 
 
 def test_seed_offsets_cancel() -> None:
@@ -340,7 +366,7 @@ def test_levels_with_too_few_seeds_are_left_out_and_named() -> None:
     errors[2:, -1] = np.nan
     found = quick(errors)
     assert found.max_level == 20
-    assert "30 (2 seeds)" in found.sentence
+    assert "Left out: level 30 (2 seeds finished" in found.sentence
 
 
 def test_no_zero_level_finished_is_not_enough() -> None:
@@ -513,8 +539,26 @@ def test_failed_trials_count_as_missing_and_failed_levels_are_named() -> None:
     trials.loc[failed, ["error_final", "error_validation"]] = np.nan
     row = critical_points(trials, n_permutations=0).iloc[0]
     assert (row["critical"], row["max_level"], row["n_missing"]) == (10, 20, 1)
-    assert "30 (0 seeds)" in row["sentence"]
+    assert "level 30 (0 seeds finished, 5 trials failed)" in row["sentence"]
+    assert "At 5, 1 trial failed" in row["sentence"]
     assert row["n_trials"] == 29
+    # What failed is not shown to be harmless: nothing is certified from 5 on.
+    assert math.isnan(row["certified"]) or row["certified"] < 5
+
+
+def test_levels_at_which_training_fails_are_not_passed_over_in_silence() -> None:
+    trials = trials_table(simulate(np.random.default_rng(1), 5, elbow_at(99, 0)))
+    failed = trials["wtn"].ge(20) & trials["seed"].ge(2)
+    trials.loc[failed, "status"] = "failed"
+    trials.loc[failed, ["error_final", "error_validation"]] = np.nan
+    row = critical_points(trials, n_permutations=0).iloc[0]
+    assert row["headline"] == "no critical point up to 15; trials fail at 20, 30"
+
+
+def test_programming_errors_are_called_so() -> None:
+    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))
+    row = critical_points(trials_table(errors, arm="weight-programming"), n_permutations=0).iloc[0]
+    assert "from 15 on the programming error is worse than at 0" in row["sentence"]
 
 
 def test_a_partial_sweep_and_an_empty_one() -> None:
@@ -572,8 +616,8 @@ def test_two_copies_of_a_run_are_one() -> None:
 def test_rates_stated_in_the_module(n_seeds: int) -> None:
     n = 2000
     found = [quick(y) for y in sweep(n, n_seeds, elbow_at(99, 0), seed=10)]
-    assert at_most(0.05, sum(f.verdict is Verdict.CRITICAL for f in found), n)
-    for slope, rates in ((1.0, {3: 0.52, 5: 0.73}), (1.5, {3: 0.80, 5: 0.92})):
+    assert at_most(0.06, sum(f.verdict is Verdict.CRITICAL for f in found), n)
+    for slope, rates in ((1.0, {3: 0.42, 5: 0.69}), (1.5, {3: 0.73, 5: 0.91})):
         exact = below = near = 0
         for elbow in (5, 10, 15):
             truth = int(np.searchsorted(LEVELS, elbow))
@@ -585,7 +629,7 @@ def test_rates_stated_in_the_module(n_seeds: int) -> None:
                 near += abs(place - truth) <= 1
         assert exact / (3 * n) == pytest.approx(rates[n_seeds], abs=0.03)
         assert at_most(0.05, below, 3 * n)
-        assert at_least(0.95, near, 3 * n)
+        assert at_least(0.92, near, 3 * n)
     covered = bent = 0
     for elbow in (5, 10, 15):
         for found_point in hinges(400, n_seeds, elbow_at(elbow, 1.0)):
