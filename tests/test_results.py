@@ -1,0 +1,349 @@
+"""The README's results are those of the CSV files in experiments/results, to the last digit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
+import pandas as pd
+import pytest
+from pages import README, ROOT
+
+from analogtl import read_epochs, read_trials
+from analogtl.axes import AXES
+from analogtl.blocks import p_text
+from analogtl.critical_point import CriticalPoint, critical_point_of
+from analogtl.curves import curves
+from analogtl.findings import evaluate
+from analogtl.report import build_report
+from analogtl.selection import select_learning_rate
+from analogtl.study import slug
+
+RESULTS = ROOT / "experiments" / "results"
+RUNS = sorted(file.parent.name for file in RESULTS.glob("*/trials.csv"))
+TEXT = README.read_text(encoding="utf-8")
+
+Rows = list[list[str]]
+
+# --- the README -----------------------------------------------------------------------------------
+
+
+def results(text: str) -> str:
+    """What stands between the markers."""
+    return text.partition("<!-- results:begin -->")[2].partition("<!-- results:end -->")[0]
+
+
+def table(text: str, after: str) -> Rows:
+    """The cells of the first table at or after some words of the results, without its rule."""
+    before, found, rest = results(text).partition(after)
+    assert found, f"{after!r} is not in the results"
+    lines = (before.rpartition("\n")[2] + found + rest).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.lstrip().startswith("|"))
+    rows = []
+    for line in lines[start:]:
+        if not line.lstrip().startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+    assert all(set(cell) <= set("-: ") for cell in rows[1])
+    return [rows[0], *rows[2:]]
+
+
+def prose(text: str) -> str:
+    """The results' words with single spaces."""
+    return " ".join(results(text).split())
+
+
+# --- the CSV files --------------------------------------------------------------------------------
+
+
+@cache
+def chosen(run: str) -> pd.DataFrame:
+    """The trials of a run, each level at the learning rate with the lowest validation error."""
+    return select_learning_rate(read_trials(RESULTS / run)).rows
+
+
+def where(table: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows with these values."""
+    for column, value in values.items():
+        table = table[table[column] == value]
+    return table
+
+
+def mean_sd(values: pd.Series[float]) -> str:
+    """``17.9 ± 0.9``, with the sample's standard deviation; a single value has none."""
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+
+
+def percent(share: float) -> str:
+    """A share as ``19`` or, below 1, ``0.15``; nothing where there are no cells."""
+    if pd.isna(share):
+        return ""
+    return f"{100 * share:.0f}" if share >= 0.01 else f"{100 * share:.2g}"
+
+
+ARMS = {
+    "digital-tl": "digital TL",
+    "analog-tl": "analog TL",
+    "digital-scratch": "digital from scratch",
+    "analog-scratch": "analog from scratch",
+    "frozen-array": "frozen arrays (control)",
+}
+
+
+def arms(*runs: str) -> Rows:
+    """One row per arm that ran: error after the last epoch of each run, cells that moved."""
+    rows = []
+    for arm, words in ARMS.items():
+        mine = [where(chosen(run), arm=arm) for run in runs]
+        if all(trials.empty for trials in mine):
+            continue
+        moved = [percent(trials["weights_changed"].mean()) for trials in mine]
+        errors = [mean_sd(trials["error_final"]) for trials in mine]
+        rows.append([words, *errors, "; ".join(dict.fromkeys(moved))])
+    return rows
+
+
+def levels(axis: str, runs: dict[str, str]) -> Rows:
+    """The levels of an axis, and one row per run: error of analog TL after the last epoch."""
+    rows = []
+    for words, run in runs.items():
+        by_level = where(chosen(run), arm="analog-tl").groupby(axis)["error_final"]
+        rows.append([words, *(mean_sd(errors) for _, errors in by_level)])
+    return [[f"{level:g}" for level, _ in by_level], *rows]
+
+
+ALGORITHMS = {
+    "c-ttv2": "c-TTv2",
+    "mp": "mixed precision",
+    "agad": "AGAD",
+    "ttv2": "TTv2",
+    "tt": "Tiki-Taka",
+    "sgd": "pulsed SGD",
+}
+
+
+def algorithms(run: str) -> Rows:
+    """One row per algorithm, at the learning rate kept."""
+    rows = []
+    for algorithm, words in ALGORITHMS.items():
+        trials = where(chosen(run), algorithm=algorithm)
+        (rate,) = trials["lr"].unique()
+        rows.append(
+            [
+                words,
+                f"{rate:g}",
+                mean_sd(trials["error_final"]),
+                mean_sd(trials["error_best"]),
+                percent(trials["weights_changed"].mean()),
+                f"{trials['wall_s'].mean():.0f} s",
+            ]
+        )
+    return rows
+
+
+@cache
+def points(metric: str = "error_final") -> dict[str, CriticalPoint]:
+    """The critical point of each desk run that varies an axis."""
+    trials = pd.concat([read_trials(RESULTS / run) for run in RUNS if run.startswith("desk_fig")])
+    return {
+        curve.experiment: critical_point_of(curve)
+        for curve in curves(trials, metric=metric)
+        if curve.arm == "analog-tl"
+    }
+
+
+@cache
+def answers(metric: str = "error_final") -> pd.DataFrame:
+    """What the desk runs say about the findings, by finding, experiment and task."""
+    trials = pd.concat([read_trials(RESULTS / run) for run in RUNS if run.startswith("desk_fig")])
+    found = evaluate(trials, metric=metric)
+    return found.set_index(["finding", "experiment", "n_classes"]).sort_index()
+
+
+FINDINGS = {
+    "analog TL beats analog from scratch": ("analog-tl-beats-analog-scratch", "desk_fig2"),
+    "analog TL beats digital from scratch": ("analog-tl-beats-digital-scratch", "desk_fig2"),
+    "digital TL ahead by about 2 points": ("digital-tl-ahead", "desk_fig2"),
+    "critical weight transfer noise 15 %; 10 %": ("wtn-critical-{}-class", "desk_fig3_wtn"),
+    "spv has little effect; hurts beyond 10 %": (
+        {2: "spv-little-effect-2-class", 5: "spv-critical-5-class"},
+        "desk_fig4_spv",
+    ),
+    "dw_min_dtod has little effect": ("dw-min-dtod-little-effect", "desk_fig5_dw_min_dtod"),
+    "(control) analog TL beats frozen arrays": ("arrays-learn", "desk_fig2"),
+}
+
+
+def answer_in_words(finding: str, run: str, task: int) -> str:
+    """``holds: 9.4 [5.3, 13.5]``."""
+    if run not in RUNS:
+        return "not run"
+    answer = answers().loc[(finding, run, task)]
+    verdict = str(answer["verdict"]).replace("not enough data", "open")
+    interval = f"[{answer['low']:.1f}, {answer['high']:.1f}]"
+    if run not in points():
+        return f"{verdict}: {answer['estimate']:.1f} {interval}"
+    point = points()[run]
+    if "critical" in finding:
+        bend = f"bend {point.hinge.low:.0f} to {point.hinge.high:.0f} %"
+        return f"{verdict}: level {point.critical:g} %, {bend}"
+    worst = max(point.levels, key=lambda test: test.excess)
+    axis = re.sub(r"desk_fig\d_|_\dclass", "", run)
+    unit = " %" if AXES[axis].unit == "%" else ""
+    return f"{verdict}: {answer['estimate']:+.1f} {interval} at {worst.level:g}{unit}"
+
+
+def findings() -> Rows:
+    """One row per finding, one column per task."""
+    rows = []
+    for words, (finding, folder) in FINDINGS.items():
+        row = [words]
+        for task in (2, 5):
+            name = finding[task] if isinstance(finding, dict) else finding.format(task)
+            row.append(answer_in_words(name, f"{folder}_{task}class", task))
+        rows.append(row)
+    return rows
+
+
+def critical_levels() -> Rows:
+    """Published, after the last epoch and at the best one."""
+    runs = [f"desk_{name}_{task}class" for name in ("fig3_wtn", "fig4_spv") for task in (2, 5)]
+    return [
+        ["published", "15", "10", "little effect", "10"],
+        *(
+            [words, *(f"{points(metric)[run].critical:g}" for run in runs)]
+            for words, metric in (("last epoch", "error_final"), ("best epoch", "error_best"))
+        ),
+    ]
+
+
+# Words at or before a table, and the rows it must have. A table of the arms of other runs is one
+# more line: ("**Full size", partial(arms, "full_size_fig2_2class")).
+TABLES: list[tuple[str, Callable[[], Rows]]] = [
+    ("**Fig. 2,", partial(arms, "desk_fig2_2class", "desk_fig2_5class")),
+    (
+        "**Fig. 3,",
+        partial(
+            levels,
+            "wtn",
+            {"2 classes, %": "desk_fig3_wtn_2class", "5 classes, %": "desk_fig3_wtn_5class"},
+        ),
+    ),
+    (
+        "**Fig. 4,",
+        partial(
+            levels,
+            "spv",
+            {"2 classes, %": "desk_fig4_spv_2class", "5 classes, %": "desk_fig4_spv_5class"},
+        ),
+    ),
+    (
+        "**Fig. 5,",
+        partial(levels, "dw_min_dtod", {"analog TL, %": "desk_fig5_dw_min_dtod_2class"}),
+    ),
+    ("**Algorithms**", partial(algorithms, "desk_algorithms")),
+    ("| published finding", findings),
+    ("| critical level", critical_levels),
+]
+
+
+@pytest.mark.parametrize(("after", "expected"), TABLES, ids=[after for after, _ in TABLES])
+def test_a_table_of_the_readme_is_what_the_csv_files_say(after, expected):
+    header, *rows = table(TEXT, after)
+    rows = [[cell.replace(" points [", " [") for cell in row] for row in rows]
+    wanted = expected()
+    if len(wanted[0]) < len(header):  # levels, which are the header's
+        assert header[1:] == wanted.pop(0)
+    assert rows == wanted
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS if re.match(r"desk_fig[345]", run)])
+def test_a_critical_point_is_told_as_it_is_found(run):
+    point = points()[run]
+    shown = point.levels[-1]
+    if point.critical is not None:
+        shown = next(test for test in point.levels if test.level == point.first_worse)
+        assert f"from {shown.level:g} % on" in prose(TEXT)
+    else:
+        assert f"No critical point up to {point.max_level:g} " in prose(TEXT)
+        assert f"only a rise of {point.detectable:.0f} points" in prose(TEXT)
+    rise = rf"\+{shown.excess:.1f} points(?: there)?, {re.escape(p_text(shown.p_worse))}\b"
+    assert re.search(rise, prose(TEXT)), rise
+
+
+def leads(run: str, ahead: str, behind: str, metric: str = "error_final") -> pd.Series[float]:
+    """By how many points one arm is below another, for each seed."""
+    by_arm = chosen(run).pivot(index="seed", columns="arm", values=metric)
+    return by_arm[behind] - by_arm[ahead]
+
+
+@cache
+def course(run: str, arm: str, split: str, column: str) -> dict[int, float]:
+    """The mean over seeds after each epoch of fine-tuning."""
+    mine = where(read_epochs(RESULTS / run), stage="finetune", arm=arm, split=split)
+    return mine.groupby("epoch")[column].mean().to_dict()
+
+
+def test_the_lead_of_digital_transfer_learning_by_the_best_epoch():
+    two, five = (
+        leads(f"desk_fig2_{n}class", "digital-tl", "analog-tl", "error_best").mean() for n in (2, 5)
+    )
+    words = f"ahead by {two:.1f} points with 2 classes and by {five:.1f} with 5"
+    assert words in prose(TEXT)
+
+
+def test_why_digital_transfer_learning_leads_with_five_classes():
+    analog = course("desk_fig2_5class", "analog-tl", "test", "error")
+    digital = course("desk_fig2_5class", "digital-tl", "test", "error")
+    moved = course("desk_fig2_5class", "analog-tl", "test", "weights_changed")
+    loss = course("desk_fig2_5class", "analog-tl", "train", "loss")
+    assert f"at {analog[2]:.1f} % after 2 epochs and at {analog[10]:.1f} % after 10" in prose(TEXT)
+    assert f"falls from {digital[2]:.1f} to {digital[10]:.1f} %" in prose(TEXT)
+    assert f"goes from {percent(moved[2])} to {percent(moved[10])} %" in prose(TEXT)
+    assert min(analog, key=analog.__getitem__) in (0, 1, 2)
+    assert loss[10] > 1.1 * loss[2]
+
+
+def test_the_lead_over_frozen_arrays_in_standard_errors():
+    lead = [leads(f"desk_fig2_{n}class", "analog-tl", "frozen-array") for n in (2, 5)]
+    two, five = (one.mean() / one.sem() for one in lead)
+    words = f"{two:.1f} standard errors (paired) with 2 classes, {five:.1f} with 5"
+    assert words in prose(TEXT)
+
+
+def test_the_gap_between_the_better_and_the_worse_algorithms():
+    errors = chosen("desk_algorithms").pivot(
+        index="seed", columns="algorithm", values="error_final"
+    )
+    better, worse = list(ALGORITHMS)[:3], list(ALGORITHMS)[3:]
+    gap = (errors[worse].min(axis=1) - errors[better].max(axis=1)).min()
+    assert f"by {gap:.1f} points at the closest" in prose(TEXT)
+
+
+def seeds_at(run: str, axis: str, level: float, seeds: Sequence[int]) -> str:
+    """``22, 15.5 and 19``: errors after the last epoch."""
+    errors = where(chosen(run), arm="analog-tl", **{axis: level}).set_index("seed")
+    *first, last = (f"{errors.loc[seed, 'error_final']:g}" for seed in seeds)
+    return f"{', '.join(first)} and {last}"
+
+
+def test_the_same_seeds_with_two_versions():
+    one = seeds_at("desk_fig3_wtn_2class", "wtn", 0, (0, 1, 2))
+    other = seeds_at("desk_fig5_dw_min_dtod_2class", "dw_min_dtod", 0.7125, (0, 1, 2))
+    words = f"seeds 0, 1, 2 ended at {one} % with one version, at {other} % with another"
+    assert words in prose(TEXT)
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_report_has_a_table_and_a_figure_of_every_run(tmp_path):
+    build_report([RESULTS], out=tmp_path, formats=["csv", "svg", "html"])
+    for run in RUNS:
+        folder = tmp_path / slug(run)
+        assert len(pd.read_csv(folder / "outcomes.csv")) > 0, run
+        assert list(folder.glob("*.svg")), run
+    assert set(pd.read_csv(tmp_path / "findings.csv")["experiment"].dropna()) <= set(RUNS)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
