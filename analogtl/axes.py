@@ -50,6 +50,11 @@ class Axis:
         """Meaning and unit, as on a figure's axis."""
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
+    @property
+    def levels_text(self) -> str:
+        """The levels taken when none are given; a star marks those that the source's text names."""
+        return ", ".join(f"{x:g}*" if x in self.published else f"{x:g}" for x in self.levels)
+
     def origin(self, level: float) -> str:
         """Where a level comes from: "published", "the device's own" or "this tool's choice"."""
         if level in self.published:

@@ -667,6 +667,9 @@ class Experiment(Section):
             own = self.taken_by(key_of(name))
             if own:
                 problems.append((key, f"{own} of this experiment comes first; sweep that"))
+            passes = (self.analog.values("forward"), self.analog.values("backward"))
+            if name in ("out_noise", "io_bits") and all(p.get("is_perfect") for p in passes):
+                problems.append((key, "has no effect: forward and backward pass are is_perfect"))
             section = key_of(name).split(".")[0]
             if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:
                 problems.append((key, f"sets [{section}], which {self.kind} does not use"))

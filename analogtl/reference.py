@@ -161,15 +161,18 @@ def _toml(value: Any) -> str:
 def axes_table() -> str:
     """The axes as a Markdown table: the part of the README between its markers ``axes``."""
     lines = [
-        "| axis | what is varied | key that a level sets | default levels | source |",
-        "|---|---|---|---|---|",
+        "| axis | what is varied | key that a level sets | in aihwkit | default levels | source |",
+        "|---|---|---|---|---|---|",
     ]
     for axis in AXES.values():
         # Bold: named in the source's text. The other levels of the papers are in figures only.
         levels = ", ".join(
             f"**{level:g}**" if level in axis.published else f"{level:g}" for level in axis.levels
         )
-        cells = (f"`{axis.name}`", axis.label, f"`{axis.key}`", levels, axis.source)
+        cells = (
+            *(f"`{axis.name}`", axis.label, f"`{axis.key}`", axis.sets.replace("*", "\\*")),
+            *(levels, axis.source),
+        )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

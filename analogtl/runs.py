@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -386,7 +387,9 @@ def usage() -> dict[str, Any]:
 
 def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> dict[str, Any]:
     """What the row of ``trials.csv`` says before there is any result."""
-    installed = versions()
+    installed, commit = versions(), _commit()
+    if commit:  # a run directory may have seen several states of a checkout
+        installed["analogtl"] += f"+{commit}"
     return {
         "experiment": trial.experiment.name,
         "trial": trial.id,
@@ -443,6 +446,7 @@ def provenance(argv: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
+@cache
 def _commit() -> str | None:
     """The commit of a source checkout of analogtl, None for an installed package."""
     here = Path(__file__).resolve().parent.parent

@@ -22,10 +22,12 @@ from analogtl.analog import transfer
 from analogtl.analog.algorithm import build_rpu_config
 from analogtl.axes import AXES, analog_only, key_of, label_of
 from analogtl.catalog import catalog, device_parameters
+from analogtl.cli.sweep import SECTIONS
 from analogtl.errors import ExperimentError
 from analogtl.experiment import Experiment
 from analogtl.experiment_file import with_settings
 from analogtl.grid import trials_of
+from analogtl.reference import axes_table
 from analogtl.training import build_optimizer
 
 ALARM = 1e-5
@@ -363,6 +365,22 @@ def test_every_level_says_where_it_comes_from():
     assert origins == {"published", "the device's own", "this tool's choice"}
     assert AXES["wtn"].origin(15) == AXES["spv"].origin(5) == "published"
     assert AXES["wtn"].origin(30) == "this tool's choice"
+
+
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
+def test_help_and_readme_say_what_an_axis_sets_its_unit_levels_and_source(axis):
+    (entries,) = SECTIONS.values()
+    (text,) = [f"{typed} {meaning}" for typed, meaning in entries if typed.split()[0] == axis.name]
+    (row,) = [line for line in axes_table().splitlines() if line.startswith(f"| `{axis.name}` ")]
+    readme = row.replace("\\", "").replace("**", "")
+    for said in (axis.label, axis.sets, axis.source):
+        assert said in text
+        assert said in readme
+    assert axis.key in readme
+    assert axis.levels_text in text
+    for level in axis.published:
+        assert f"{level:g}*" in text
+        assert f"**{level:g}**" in row
 
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXES)

@@ -79,6 +79,11 @@ def test_every_problem_is_reported_at_once_with_its_line(write):
         ("name = 'x'\n[sweep]\nseeds = [1, 1]", "each value once"),
         ("name = 'x'\n[sweep]\nseeds = []", "at least 1 entry;"),
         ("name = 'x'\n[sweep.axes]\nwtnn = [1]", "did you mean 'wtn'?"),
+        (
+            "name='x'\n[analog]\nforward.is_perfect=true\nbackward.is_perfect=true\n"
+            "[sweep.axes]\nout_noise=[0, 1]",
+            "sweep.axes.out_noise: has no effect",
+        ),
         ("name = 'x'\n[sweep.axes]\nwtn = []", "at least one level"),
         ("name = 'x'\n[sweep.axes]\nwtn = [-5]", "wtn = -5"),
         ("name = 'x'\n[sweep.axes]\nanalog.device.foo = [1]", "no parameter 'foo'"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -40,26 +40,29 @@ UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings 
 Example = tuple[str, str]  # a command, and what it does
 
 
-def _print_examples(examples: Sequence[Example]) -> None:
+def _print_section(title: str, entries: Sequence[Example]) -> None:
     from rich.text import Text
 
-    if not examples:
+    if not entries:
         return
     out = output.console()
-    out.print(Text(" Examples", style="bold"))
-    for command, meaning in examples:
-        out.print(Text(f"   {command}", style="cyan"), soft_wrap=True)
+    out.print(Text(f" {title}", style="bold"))
+    for typed, meaning in entries:
+        out.print(Text(f"   {typed}", style="cyan"), soft_wrap=True)
         out.print(Text(f"       {meaning}", style="dim"), soft_wrap=True)
 
 
 class _Command(TyperCommand):
-    """A command whose help ends with examples."""
+    """A command whose help ends with examples, after sections of its own."""
 
     examples: Sequence[Example] = ()
+    sections: Mapping[str, Sequence[Example]] = {}
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        _print_examples(self.examples)
+        for title, entries in self.sections.items():
+            _print_section(title, entries)
+        _print_section("Examples", self.examples)
 
 
 class _Group(TyperGroup):
@@ -69,7 +72,7 @@ class _Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        _print_examples(self.examples)
+        _print_section("Examples", self.examples)
 
 
 def _help(function: Callable[..., Any]) -> str:
@@ -79,8 +82,8 @@ def _help(function: Callable[..., Any]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def _with(kind: Any, examples: Sequence[Example]) -> Any:
-    return type(kind.__name__, (kind,), {"examples": tuple(examples)})
+def _with(kind: Any, examples: Sequence[Example], **more: Any) -> Any:
+    return type(kind.__name__, (kind,), {"examples": tuple(examples), **more})
 
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -133,7 +136,7 @@ app.callback(invoke_without_command=True)(_root)
 def _add(name: str, module: Any, panel: str) -> None:
     app.command(
         name,
-        cls=_with(_Command, module.EXAMPLES),
+        cls=_with(_Command, module.EXAMPLES, sections=getattr(module, "SECTIONS", {})),
         help=_help(module.command),
         rich_help_panel=panel,
         context_settings=SETTINGS,

@@ -83,7 +83,7 @@ def _axes() -> Iterator[Row]:
         yield {
             "axis": axis.name,
             "meaning": axis.label,
-            "levels": ", ".join(f"{level:g}" for level in axis.levels),
+            "levels": axis.levels_text,
             "what a level sets": axis.sets,
             "source": axis.source,
         }
@@ -120,7 +120,11 @@ KINDS = {
     "classes": Kind("classes of the data sets", _classes, "[pretrain] classes, [finetune] classes"),
     "algorithms": Kind("training algorithms", _algorithms, "[analog] algorithm"),
     "arms": Kind("what is compared", _arms, "[finetune] arms"),
-    "axes": Kind("what can be swept", _axes, "analogtl sweep --param AXIS, or [sweep.axes]"),
+    "axes": Kind(
+        "what can be swept",
+        _axes,
+        "* named in the source's text; analogtl sweep --param AXIS, or [sweep.axes]",
+    ),
     "experiments": Kind("shipped experiments", _experiments, "analogtl finetune NAME"),
 }
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from analogtl.axes import AXES
 from analogtl.cli import common, complete, output
 from analogtl.cli.options import (
     CheckpointMinutes,
@@ -27,7 +28,7 @@ from analogtl.cli.options import (
 from analogtl.errors import ExperimentError
 
 EXAMPLES = (
-    ("analogtl sweep --param spv", "exp.toml or the quickstart, at the axis's published levels"),
+    ("analogtl sweep --param spv", "exp.toml or the quickstart, at the axis's default levels"),
     ("analogtl sweep exp.toml --param wtn --values 0,5,10,20 --jobs 4", "levels of your own"),
     ("analogtl sweep exp.toml", "the axes and learning rates of [sweep] in the file"),
     (
@@ -35,8 +36,17 @@ EXAMPLES = (
         "any key can be an axis",
     ),
     ("analogtl sweep exp.toml --failed only", "only what failed before"),
-    ("analogtl list axes", "the axes: meaning, unit, levels, what each sets in aihwkit"),
+    ("analogtl list axes", "the axes as a table"),
 )
+SECTIONS = {
+    "Axes, what a level sets in aihwkit, and default levels (* named in the source's text)": [
+        (
+            f"{axis.name:<16} {axis.label}",
+            f"{axis.sets}\n       {axis.levels_text}; {axis.source}",
+        )
+        for axis in AXES.values()
+    ]
+}
 
 
 def command(
@@ -157,7 +167,7 @@ def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         ExperimentError: If levels are missing, or there are more of them than axes.
     """
-    from analogtl.axes import AXES, key_of
+    from analogtl.axes import key_of
     from analogtl.experiment_file import parse_value
 
     problems = []
