@@ -127,9 +127,10 @@ def test_agad_does_not_care_about_the_reference():
 
 def test_sgd_is_far_worse_even_at_its_best_learning_rate():
     assert programmed("sgd", 0.0, epochs=5) > 13
-    # The published error comes without a learning rate; at 0.05 it is above 25 % here, too.
-    large = {"programming.lr": 0.05, "programming.batch_size": 10, "programming.vectors": 1000}
-    assert programmed("sgd", 0.0, epochs=5, **large) > 20
+    # The published error, above 25 %, comes without a learning rate; 0.07 gives it here, too:
+    # 32.1 with a standard deviation of 1.3 over runs, so that 25 is five of them away.
+    large = {"programming.lr": 0.07, "programming.batch_size": 10, "programming.vectors": 1000}
+    assert programmed("sgd", 0.0, epochs=5, **large) > 25
 
 
 @pytest.mark.slow
@@ -211,7 +212,7 @@ def test_a_trial_leaves_the_same_tables_as_every_other(run):
     assert tested["error"].iloc[0] == pytest.approx(trials["error_transfer"].iloc[0])
     assert list(epochs[epochs["split"] == "train"]["n_samples"]) == [200] * 3
     assert trials["error_validation"].iloc[0] == pytest.approx(
-        epochs[epochs["split"] == "validation"]["error"].iloc[1:].min()
+        epochs[epochs["split"] == "validation"]["error"].iloc[-1]
     )
     assert list(layers["shape"]) == ["8x8"]
     assert layers["weights_changed"].iloc[0] > 0
