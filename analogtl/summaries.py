@@ -29,7 +29,8 @@ ARM_LABELS = {
     "frozen-array": "frozen arrays (control)",
     PROGRAMMING: "weight programming",
 }
-_COUNTS, _SUMMARIES = ("n", "position"), ("_mean", "_sd")  # columns that a summary adds
+# Columns that a summary adds.
+_ADDED, _SUMMARIES = ("n", "position", "stage", "layers", "cells"), ("_mean", "_sd")
 
 
 def axis_columns(frame: pd.DataFrame) -> list[str]:
@@ -37,7 +38,7 @@ def axis_columns(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in records.axis_columns(str(column) for column in frame.columns)
-        if "." in name or not (name in _COUNTS or name.endswith(_SUMMARIES))
+        if "." in name or not (name in _ADDED or name.endswith(_SUMMARIES))
     ]
 
 
@@ -201,6 +202,42 @@ def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     ]
     first = rows.groupby(by, dropna=False, sort=True, observed=True)[facts].first().reset_index()
     return numbers.merge(in_arm_order(first), on=by, how="left")
+
+
+def stage_of(layer: str) -> str:
+    """The part of the network that a layer is in: ``stages.2``, ``blocks.5``, ``head``."""
+    first, *rest = layer.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
+
+
+def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """How much of each part of the network moved, all its layers taken together, over seeds.
+
+    Args:
+        layers: The rows of ``layers.csv``, in the network's order within each trial.
+        trials: The trials to average over.
+
+    Returns:
+        Columns arm, the swept axes, position, stage, layers and cells (how many of each), n, then
+        mean and sd of weights_changed (share of the cells).
+    """
+    axes = swept_axes(trials)
+    rows = layers.merge(trials[["trial", "arm", *axes]], on="trial", suffixes=("_layer", ""))
+    rows["stage"] = rows["layer"].astype(str).map(stage_of)
+    order = {name: place for place, name in enumerate(dict.fromkeys(rows["stage"]))}
+    rows["position"] = rows["stage"].map(order)
+    sides = rows["shape"].astype(str).str.extract(r"^(\d+)x(\d+)$").astype(float)
+    rows["cells"] = sides[0] * sides[1]
+    rows["moved"] = rows["cells"] * rows["weights_changed"].astype(float)
+    by = ["arm", *axes, "position", "stage"]
+    whole = rows.groupby(["trial", *by], dropna=False, sort=False, observed=True)
+    parts = whole.agg(
+        layers=("layer", "size"),
+        cells=("cells", "sum"),
+        moved=("moved", lambda moved: moved.sum(skipna=False)),
+    ).reset_index()
+    parts["weights_changed"] = parts["moved"] / parts["cells"]
+    return spread(parts, [*by, "layers", "cells"], ["weights_changed"])
 
 
 @dataclass(frozen=True)

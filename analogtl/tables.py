@@ -466,6 +466,21 @@ def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
     return Table("layer_summary", "Layers", layers, _kept(layers, columns), note, experiment)
 
 
+def stages_table(stages: pd.DataFrame, *, experiment: str = "") -> Table:
+    """What moved in each part of the network, from `summaries.stages`."""
+    columns = [
+        Column("stage", "stage"),
+        Column("arm", "arm", kind="arm"),
+        *_axes(summaries.axis_columns(stages)),
+        Column("layers", "layers", kind="count"),
+        Column("cells", "cells", kind="count"),
+        Column("n", "n", kind="count"),
+        Column("weights_changed", "cells changed", "%", "mean", digits=3, scale=100),
+    ]
+    note = f"{SPREAD_NOTE} All layers of a stage taken together."
+    return Table("stage_summary", "Stages", stages, _kept(stages, columns), note, experiment)
+
+
 def trials_table(trials: pd.DataFrame) -> Table:
     """Every trial with its outcome, by arm, level, learning rate and seed."""
     axes = summaries.axis_columns(trials)

@@ -44,6 +44,7 @@ def test_every_format_is_written_where_it_is_expected(sweep: Path, tmp_path: Pat
     names = {path.name for path in result.paths}
     assert {"report.html", "report.md", "outcomes.csv", "outcomes.tex"} <= names
     assert {"critical_points.csv", "findings.csv", "layer_summary.csv"} <= names
+    assert "stage_summary.csv" in names
     for stem in ("error-wtn", "traces-analog-tl", "moved-analog-tl"):
         assert {f"{stem}.png", f"{stem}.svg", f"{stem}.pdf"} <= names
     assert result.messages == []

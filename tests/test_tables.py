@@ -85,6 +85,35 @@ def test_layers_keep_the_order_of_the_network(sweep: Path, trials: pd.DataFrame)
     assert head["n"].item() == 4
 
 
+def test_stages_weigh_layers_by_their_cells() -> None:
+    assert [summaries.stage_of(name) for name in ("stages.3.0.linear", "head", "patch.proj")] == [
+        *("stages.3", "head", "patch")
+    ]
+    trials = pd.DataFrame({"trial": ["a", "b", "c"], "arm": ["analog-tl"] * 2 + ["frozen-array"]})
+    moved = {"a": (0.5, 0.0, 1.0), "b": (0.1, 0.0, 0.5), "c": (0.0, 0.0, 0.0)}
+    rows = pd.DataFrame(
+        [
+            {"trial": trial, "layer": layer, "shape": shape, "weights_changed": share}
+            for trial, shares in moved.items()
+            for layer, shape, share in zip(
+                ("s.0.x", "s.0.y", "head"), ("2x5", "6x5", "2x2"), shares, strict=True
+            )
+        ]
+    )
+    found = summaries.stages(rows, trials).set_index(["arm", "stage"])
+    first = found.loc[("analog-tl", "s.0")]
+    assert (first["layers"], first["cells"], first["n"]) == (2, 40, 2)
+    assert first["weights_changed_mean"] == pytest.approx((5 / 40 + 1 / 40) / 2)
+    assert first["weights_changed_sd"] == pytest.approx(np.std([5 / 40, 1 / 40], ddof=1))
+    assert found.loc[("analog-tl", "head"), "weights_changed_mean"] == pytest.approx(0.75)
+    assert found.loc["frozen-array", "weights_changed_mean"].eq(0).all()
+    table = tables.stages_table(found.reset_index())
+    assert [row[0].text for row in table.rows()][:2] == ["s.0", "head"]
+    assert [c.header for c in table.columns] == [
+        *("stage", "arm", "layers", "cells", "n", "cells changed")
+    ]
+
+
 def test_one_seed_has_no_spread(trials: pd.DataFrame) -> None:
     levels = summaries.levels(trials[trials["seed"] == 0])
     assert levels["error_final_sd"].isna().all()
