@@ -16,9 +16,11 @@ from analogtl.blocks import p_text
 from analogtl.critical_point import CriticalPoint, critical_point_of
 from analogtl.curves import curves
 from analogtl.findings import evaluate
+from analogtl.records import read_layers
 from analogtl.report import build_report
 from analogtl.selection import select_learning_rate
 from analogtl.study import slug
+from analogtl.summaries import stages
 
 RESULTS = ROOT / "experiments" / "results"
 RUNS = sorted(file.parent.name for file in RESULTS.glob("*/trials.csv"))
@@ -218,8 +220,50 @@ def critical_levels() -> Rows:
     ]
 
 
-# Words at or before a table, and the rows it must have. A table of the arms of other runs is one
-# more line: ("**Full size", partial(arms, "full_size_fig2_2class")).
+FULL_SIZE = {"50 per token": "full_size_fig2_2class", "Table I": "full_size_fig2_2class_table1"}
+
+
+def full_size() -> Rows:
+    """One row per arm and granularity: errors and cells that moved."""
+    rows = []
+    for arm, words in ARMS.items():
+        for granularity, run in FULL_SIZE.items():
+            trials = where(chosen(run), arm=arm)
+            if trials.empty:
+                continue
+            name = f"{words}, {granularity}" if arm in ("analog-tl", "analog-scratch") else words
+            errors = [
+                mean_sd(trials[column])
+                for column in ("error_transfer", "error_final", "error_best")
+            ]
+            moved = trials["weights_changed"].mean()
+            rows.append([name, str(len(trials)), *errors, significant(moved)])
+    return rows
+
+
+def significant(share: float) -> str:
+    """A share in percent in two digits; nothing where there are no cells."""
+    return "" if pd.isna(share) else f"{float(f'{100 * share:.2g}'):.10g}"
+
+
+def stages_moved() -> Rows:
+    """One row per stage: share of its cells that moved, per granularity and arm."""
+    columns = []
+    for arm in ("analog-tl", "analog-scratch"):
+        for run in FULL_SIZE.values():
+            trials = where(chosen(run), arm=arm)
+            moved = stages(read_layers(RESULTS / run), trials).set_index("stage")
+            columns.append(moved["weights_changed_mean"])
+    return [
+        [
+            f"stage {int(name[-1]) + 1}" if name[-1].isdigit() else name,
+            *(significant(column[name]) for column in columns),
+        ]
+        for name in columns[0].index
+    ]
+
+
+# Words at or before a table, and the rows it must have.
 TABLES: list[tuple[str, Callable[[], Rows]]] = [
     ("**Fig. 2,", partial(arms, "desk_fig2_2class", "desk_fig2_5class")),
     (
@@ -245,6 +289,8 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
     ("**Algorithms**", partial(algorithms, "desk_algorithms")),
     ("| published finding", findings),
     ("| critical level", critical_levels),
+    ("**Full size", full_size),
+    ("| cells moved", stages_moved),
 ]
 
 
