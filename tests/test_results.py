@@ -290,7 +290,7 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
     ("| published finding", findings),
     ("| critical level", critical_levels),
     ("**Full size", full_size),
-    ("| cells moved", stages_moved),
+    ("| cells moved, % | analog TL,", stages_moved),
 ]
 
 
