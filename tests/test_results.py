@@ -177,6 +177,11 @@ FINDINGS = {
 }
 
 
+def axis_of(run: str) -> str:
+    """The axis that a run of Figs. 3 to 5 varies."""
+    return re.sub(r"desk_fig\d_|_\dclass", "", run)
+
+
 def answer_in_words(finding: str, run: str, task: int) -> str:
     """``holds: 9.4 [5.3, 13.5]``."""
     if run not in RUNS:
@@ -191,8 +196,7 @@ def answer_in_words(finding: str, run: str, task: int) -> str:
         bend = f"bend {point.hinge.low:.0f} to {point.hinge.high:.0f} %"
         return f"{verdict}: level {point.critical:g} %, {bend}"
     worst = max(point.levels, key=lambda test: test.excess)
-    axis = re.sub(r"desk_fig\d_|_\dclass", "", run)
-    unit = " %" if AXES[axis].unit == "%" else ""
+    unit = " %" if AXES[axis_of(run)].unit == "%" else ""
     return f"{verdict}: {answer['estimate']:+.1f} {interval} at {worst.level:g}{unit}"
 
 
@@ -310,7 +314,8 @@ def test_a_critical_point_is_told_as_it_is_found(run):
     shown = point.levels[-1]
     if point.critical is not None:
         shown = next(test for test in point.levels if test.level == point.first_worse)
-        assert f"from {shown.level:g} % on" in prose(TEXT)
+        unit = " %" if AXES[axis_of(run)].unit == "%" else ""
+        assert f"from {shown.level:g}{unit} on" in prose(TEXT)
     else:
         assert f"No critical point up to {point.max_level:g} " in prose(TEXT)
         assert f"only a rise of {point.detectable:.0f} points" in prose(TEXT)
