@@ -53,7 +53,11 @@ class Axis:
     @property
     def levels_text(self) -> str:
         """The levels taken when none are given; a star marks those that the source's text names."""
-        return ", ".join(f"{x:g}*" if x in self.published else f"{x:g}" for x in self.levels)
+        return self.marked_levels("{:g}*")
+
+    def marked_levels(self, mark: str) -> str:
+        """The levels taken when none are given, those of the source's text in this format."""
+        return ", ".join((mark if x in self.published else "{:g}").format(x) for x in self.levels)
 
     def origin(self, level: float) -> str:
         """Where a level comes from: "published", "the device's own" or "this tool's choice"."""

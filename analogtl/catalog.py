@@ -8,6 +8,7 @@ the file again after an aihwkit release: ``python -m analogtl.catalog``.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -53,6 +54,11 @@ ARMS = {
 
 PROGRAMMING = "weight-programming"  # the one arm of experiments of that kind
 ANALOG_ARMS = ("analog-tl", "analog-scratch", "frozen-array", PROGRAMMING)
+
+
+def error_name(arms: Collection[str]) -> str:
+    """What the error of trials of these arms is: of test images, or of programmed weights."""
+    return "programming error" if set(arms) == {PROGRAMMING} else "test error"
 
 
 @cache

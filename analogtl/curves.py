@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from analogtl.axes import AXES
-from analogtl.catalog import PROGRAMMING
+from analogtl.catalog import error_name
 from analogtl.records import axis_columns
 from analogtl.selection import select_learning_rate
 
@@ -54,7 +54,7 @@ class Curve:
     @property
     def error(self) -> str:
         """What its errors are of: test images, or programmed weights."""
-        return "programming error" if self.arm == PROGRAMMING else "test error"
+        return error_name([self.arm])
 
     @property
     def scale(self) -> Literal["linear", "reciprocal"]:

@@ -651,6 +651,8 @@ class Experiment(Section):
             problems.append(("name", f"{self.name!r} is the name of a folder of this tool"))
         owner = self.analog.device.preset
         known = catalog.device_parameters(owner)
+        passes = (self.analog.values("forward"), self.analog.values("backward"))
+        perfect = all(values.get("is_perfect") for values in passes)
         for name in self.sweep.axes:
             key = f"sweep.axes.{name}"
             if name in AXES:
@@ -667,8 +669,7 @@ class Experiment(Section):
             own = self.taken_by(key_of(name))
             if own:
                 problems.append((key, f"{own} of this experiment comes first; sweep that"))
-            passes = (self.analog.values("forward"), self.analog.values("backward"))
-            if name in ("out_noise", "io_bits") and all(p.get("is_perfect") for p in passes):
+            if name in ("out_noise", "io_bits") and perfect:
                 problems.append((key, "has no effect: forward and backward pass are is_perfect"))
             section = key_of(name).split(".")[0]
             if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:

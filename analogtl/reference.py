@@ -166,9 +166,7 @@ def axes_table() -> str:
     ]
     for axis in AXES.values():
         # Bold: named in the source's text. The other levels of the papers are in figures only.
-        levels = ", ".join(
-            f"**{level:g}**" if level in axis.published else f"{level:g}" for level in axis.levels
-        )
+        levels = axis.marked_levels("**{:g}**")
         cells = (
             *(f"`{axis.name}`", axis.label, f"`{axis.key}`", axis.sets.replace("*", "\\*")),
             *(levels, axis.source),

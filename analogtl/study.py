@@ -465,10 +465,9 @@ _LAYER_TITLES = {
 def _add_layers(section: Section) -> None:
     run = section.run
     rows, axes = summaries.layers(run.layers, run.chosen.rows), run.axes
-    if rows["layer"].nunique() > 1:
-        parts = summaries.stages(run.layers, run.chosen.rows)
-        if parts["weights_changed_mean"].notna().any() and (parts["layers"] > 1).any():
-            section.more_tables.append(tables.stages_table(parts, experiment=run.name))
+    parts = summaries.stages(run.layers, run.chosen.rows)
+    if parts["weights_changed_mean"].notna().any() and (parts["layers"] > 1).any():
+        section.more_tables.append(tables.stages_table(parts, experiment=run.name))
     section.more_tables.append(tables.layers_table(rows, experiment=run.name))
     if rows["layer"].nunique() < 2:
         return  # one array is no network: its numbers are in the other figures

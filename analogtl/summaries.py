@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from analogtl import records
+from analogtl import catalog, records
 from analogtl.axes import AXES
 from analogtl.catalog import PROGRAMMING
 
@@ -79,8 +79,7 @@ def sorted_levels(column: pd.Series) -> list[Any]:
 
 def error_name(frame: pd.DataFrame) -> str:
     """What the error of these trials is: of test images, or of programmed weights."""
-    programming = set(frame["arm"].unique()) == {PROGRAMMING}
-    return "programming error" if programming else "test error"
+    return catalog.error_name(frame["arm"].unique())
 
 
 def level_text(level: object) -> str:
@@ -189,10 +188,8 @@ def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         tiles, tokens_per_image, granularity, fast_lr, transfer_lr, n, then mean and sd of
         relative_error, share_clipped and weights_changed.
     """
-    axes = swept_axes(trials)
-    rows = layers.merge(trials[["trial", "arm", *axes]], on="trial", suffixes=("_layer", ""))
-    order = {name: place for place, name in enumerate(dict.fromkeys(layers["layer"]))}
-    rows["position"] = rows["layer"].map(order)
+    rows, axes = _with_arms(layers, trials)
+    rows["position"] = _places(rows["layer"])
     by = ["arm", *axes, "position", "layer"]
     numbers = spread(rows, by, ("relative_error", "share_clipped", "weights_changed"))
     facts = [
@@ -221,11 +218,9 @@ def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         Columns arm, the swept axes, position, stage, layers and cells (how many of each), n, then
         mean and sd of weights_changed (share of the cells).
     """
-    axes = swept_axes(trials)
-    rows = layers.merge(trials[["trial", "arm", *axes]], on="trial", suffixes=("_layer", ""))
+    rows, axes = _with_arms(layers, trials)
     rows["stage"] = rows["layer"].astype(str).map(stage_of)
-    order = {name: place for place, name in enumerate(dict.fromkeys(rows["stage"]))}
-    rows["position"] = rows["stage"].map(order)
+    rows["position"] = _places(rows["stage"])
     sides = rows["shape"].astype(str).str.extract(r"^(\d+)x(\d+)$").astype(float)
     rows["cells"] = sides[0] * sides[1]
     rows["moved"] = rows["cells"] * rows["weights_changed"].astype(float)
@@ -238,6 +233,19 @@ def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
     parts["weights_changed"] = parts["moved"] / parts["cells"]
     return spread(parts, [*by, "layers", "cells"], ["weights_changed"])
+
+
+def _with_arms(layers: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The layers of the trials, each with its arm and levels; and the swept axes."""
+    axes = swept_axes(trials)
+    rows = layers.merge(trials[["trial", "arm", *axes]], on="trial", suffixes=("_layer", ""))
+    return rows, axes
+
+
+def _places(names: pd.Series) -> pd.Series:
+    """The place of each name in the order in which they first appear."""
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return names.map(order)
 
 
 @dataclass(frozen=True)

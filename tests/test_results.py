@@ -20,7 +20,7 @@ from analogtl.records import read_layers
 from analogtl.report import build_report
 from analogtl.selection import select_learning_rate
 from analogtl.study import slug
-from analogtl.summaries import stages
+from analogtl.summaries import ARM_LABELS, ARM_ORDER, stages
 
 RESULTS = ROOT / "experiments" / "results"
 RUNS = sorted(file.parent.name for file in RESULTS.glob("*/trials.csv"))
@@ -84,13 +84,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.01 else f"{100 * share:.2g}"
 
 
-ARMS = {
-    "digital-tl": "digital TL",
-    "analog-tl": "analog TL",
-    "digital-scratch": "digital from scratch",
-    "analog-scratch": "analog from scratch",
-    "frozen-array": "frozen arrays (control)",
-}
+ARMS = {arm: ARM_LABELS[arm] for arm in ARM_ORDER}
 
 
 def arms(*runs: str) -> Rows:
@@ -145,12 +139,17 @@ def algorithms(run: str) -> Rows:
 
 
 @cache
+def figures() -> pd.DataFrame:
+    """The trials of the paper's figures at desk scale."""
+    return pd.concat([read_trials(RESULTS / run) for run in RUNS if run.startswith("desk_fig")])
+
+
+@cache
 def points(metric: str = "error_final") -> dict[str, CriticalPoint]:
     """The critical point of each desk run that varies an axis."""
-    trials = pd.concat([read_trials(RESULTS / run) for run in RUNS if run.startswith("desk_fig")])
     return {
         curve.experiment: critical_point_of(curve)
-        for curve in curves(trials, metric=metric)
+        for curve in curves(figures(), metric=metric)
         if curve.arm == "analog-tl"
     }
 
@@ -158,8 +157,7 @@ def points(metric: str = "error_final") -> dict[str, CriticalPoint]:
 @cache
 def answers(metric: str = "error_final") -> pd.DataFrame:
     """What the desk runs say about the findings, by finding, experiment and task."""
-    trials = pd.concat([read_trials(RESULTS / run) for run in RUNS if run.startswith("desk_fig")])
-    found = evaluate(trials, metric=metric)
+    found = evaluate(figures(), metric=metric)
     return found.set_index(["finding", "experiment", "n_classes"]).sort_index()
 
 
