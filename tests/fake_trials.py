@@ -2,7 +2,8 @@
 
 The description is a JSON object: trial name (or a part of it) -> behaviour. A behaviour is a word
 and, after a space, a number: ``sleep 0.2``, ``fail``, ``segfault``, ``sigkill``, ``bug``, ``hang``,
-``once`` (dies at its first attempt), ``steps 50`` (that many steps of 20 ms, stoppable),
+``once`` (dies at its first attempt), ``steps 50`` (that many steps of 20 ms, stoppable), ``held``
+(its first attempt takes steps until it is stopped or killed, or `release` lets it end),
 ``pretrains 3`` (says so for that many seconds).
 """
 
@@ -22,6 +23,7 @@ from analogtl.grid import Trial, trials_of
 from analogtl.runs import Options, RunDir, trial_row
 
 FUNCTION = "fake_trials:run_trial"
+LONGEST_HOLD = 15_000  # steps: five minutes, in case a test ends before it lets its trials end
 
 
 def experiment(behaviour: Mapping[str, str] | None = None, **sweep: Any) -> Experiment:
@@ -82,6 +84,11 @@ def attempts(run: RunDir, trial_id: str) -> list[int]:
     return [int(line) for line in file.read_text().split()] if file.is_file() else []
 
 
+def release(run: RunDir) -> None:
+    """Let the trials of a run that are held end."""
+    (run.path / "released").touch()
+
+
 def _error(trial: Trial) -> float:
     return 10.0 + float(trial.axes.get("wtn", 0)) / 2 + trial.seed
 
@@ -114,6 +121,8 @@ def _behave(trial: Trial, run: RunDir, options: Options) -> None:
             time.sleep(float(number))
         elif word == "steps":
             _steps(trial, run, options, int(number))
+        elif word == "held" and len(attempts(run, trial.id)) == 1:
+            _steps(trial, run, options, LONGEST_HOLD)
 
 
 def _steps(trial: Trial, run: RunDir, options: Options, steps: int) -> None:
@@ -121,6 +130,8 @@ def _steps(trial: Trial, run: RunDir, options: Options, steps: int) -> None:
     for step in range(steps):
         if options.over():
             raise InterruptedError
+        if (run.path / "released").exists():
+            break
         time.sleep(0.02)
         if step % 10 == 0:
             content = {"trial": trial.id, "stage": "finetune", "epoch": step // 10, "error": 10.0}

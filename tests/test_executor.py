@@ -242,7 +242,7 @@ def test_pretraining_does_not_count_for_the_limit_of_a_trial(
 
 
 def test_progress_of_a_running_trial_is_told(run: RunDir) -> None:
-    updates = list(start(run, {"wtn=0": "steps 60"}))
+    updates = list(start(run, {"wtn=0": "steps 150"}))
     epochs = [u.row["epoch"] for u in updates if u.kind == "epoch"]
     assert epochs == sorted(epochs)
     assert len(epochs) >= 3

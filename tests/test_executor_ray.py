@@ -50,7 +50,7 @@ def start(run: RunDir, behaviour: dict[str, str], **given: Any) -> Iterator[Upda
 def test_a_cluster_runs_trials_side_by_side_and_survives_the_loss_of_a_node(
     run: RunDir, cluster: Any
 ) -> None:
-    behaviour = {"arm": "steps 150"}
+    behaviour = {"arm": "held"}
     seeds = [0, 1, 2, 3]
     updates = start(run, behaviour, seeds=seeds, address=cluster.address)
     seen: list[Update] = []
@@ -59,6 +59,7 @@ def test_a_cluster_runs_trials_side_by_side_and_survives_the_loss_of_a_node(
         side_by_side = {u.trial for u in seen if u.kind == "epoch"}
         if len(cluster.trial_nodes) == 2 and len(side_by_side) == 4:
             cluster.remove_node(cluster.trial_nodes.pop(), allow_graceful=False)
+            fake.release(run)
     done = [u.trial for u in seen if u.kind == "done"]
     trials = fake.trials(behaviour, seeds=seeds)
     assert sorted(done) == sorted(trial.id for trial in trials)
