@@ -59,6 +59,7 @@ def test_a_cluster_runs_trials_side_by_side_and_survives_the_loss_of_a_node(
         side_by_side = {u.trial for u in seen if u.kind == "epoch"}
         if len(cluster.trial_nodes) == 2 and len(side_by_side) == 4:
             cluster.remove_node(cluster.trial_nodes.pop(), allow_graceful=False)
+        if update.kind == "message":  # the loss was noticed
             fake.release(run)
     done = [u.trial for u in seen if u.kind == "done"]
     trials = fake.trials(behaviour, seeds=seeds)
