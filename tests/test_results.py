@@ -9,6 +9,7 @@ from functools import cache, partial
 import pandas as pd
 import pytest
 from pages import README, ROOT
+from scipy.stats import ttest_rel
 
 from analogtl import read_epochs, read_trials
 from analogtl.axes import AXES
@@ -361,10 +362,26 @@ def test_the_lead_over_frozen_arrays_in_standard_errors():
     assert words in prose(TEXT)
 
 
+@cache
+def by_algorithm(column: str = "error_final") -> pd.DataFrame:
+    """A column of the trials kept: seed x algorithm."""
+    return chosen("desk_algorithms").pivot(index="seed", columns="algorithm", values=column)
+
+
+def test_c_ttv2_against_agad():
+    behind = by_algorithm()["agad"] - by_algorithm()["c-ttv2"]
+    p = ttest_rel(by_algorithm()["agad"], by_algorithm()["c-ttv2"]).pvalue
+    assert f"is {behind.mean():.1f} points lower with c-TTv2" in prose(TEXT)
+    assert f"(paired t test, {p_text(p)})" in prose(TEXT)
+    assert sum(behind < 0) == 1
+    assert f"ahead with one seed and {behind.max():.0f} points behind" in prose(TEXT)
+    best, moved = by_algorithm("error_best").mean(), by_algorithm("weights_changed").mean()
+    assert f"only {best['agad'] - best['c-ttv2']:.0f} points above c-TTv2's" in prose(TEXT)
+    assert round(moved["agad"] / moved["c-ttv2"]) == 4
+
+
 def test_the_gap_between_the_better_and_the_worse_algorithms():
-    errors = chosen("desk_algorithms").pivot(
-        index="seed", columns="algorithm", values="error_final"
-    )
+    errors = by_algorithm()
     better, worse = list(ALGORITHMS)[:3], list(ALGORITHMS)[3:]
     gap = (errors[worse].min(axis=1) - errors[better].max(axis=1)).min()
     assert f"by {gap:.1f} points at the closest" in prose(TEXT)
