@@ -16,6 +16,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import joblib
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ from analogtl.summaries import Baseline, Series
 COLUMN_INCHES = 3.5  # one column of a two-column paper (IEEE: 3.5 in)
 LETTERS_ABREAST = 45  # of tick labels that fit below a figure of a column's width
 DPI = 200
+FIGURES_PER_PROCESS = 12  # at the least: a process takes as long to start as to draw that many
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
@@ -559,6 +561,24 @@ def shorten(name: str, width: int = 28) -> str:
         return name
     tail = width * 2 // 3
     return f"{name[: width - tail - 1]}…{name[-tail:]}"
+
+
+def save_all(
+    figures: Sequence[tuple[Callable[[], Figure], Path]], formats: Sequence[str]
+) -> list[list[Path]]:
+    """`save` of many figures, given as what draws them; on all cores if there are enough of them.
+
+    Each drawing function must be picklable. One after the other or side by side, the files are the
+    same.
+    """
+    processes = min(joblib.cpu_count(), len(figures) // FIGURES_PER_PROCESS)
+    jobs = (joblib.delayed(_draw_and_save)(draw, stem, formats) for draw, stem in figures)
+    paths: list[list[Path]] = joblib.Parallel(n_jobs=max(1, processes), max_nbytes=None)(jobs)
+    return paths
+
+
+def _draw_and_save(draw: Callable[[], Figure], stem: Path, formats: Sequence[str]) -> list[Path]:
+    return save(draw(), stem, formats)
 
 
 def save(figure: Figure, stem: Path, formats: Iterable[str]) -> list[Path]:

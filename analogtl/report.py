@@ -113,9 +113,12 @@ def build_report(
     findings = _findings(runs, margin, alpha)
     shared = _shared_tables(sections, findings)
     written = _Writer(target, kinds)
-    for section in sections:
-        folder = Path() if len(sections) == 1 else Path(study.slug(section.run.name))
-        written.section(section, folder)
+    folders = [
+        Path() if len(sections) == 1 else Path(study.slug(section.run.name)) for section in sections
+    ]
+    for section, folder in zip(sections, folders, strict=True):
+        written.tables([*section.tables, *section.more_tables], folder)
+    written.figures_of(sections, folders)
     written.tables(shared, Path())
     if "markdown" in kinds:
         written.text(Path("report.md"), _markdown(sections, shared, messages, written))
@@ -247,15 +250,18 @@ class _Writer:
                 if kind in self.kinds and fits:
                     self.text(folder / f"{table.name}.{suffix}", write(table))
 
-    def section(self, section: Section, folder: Path) -> None:
-        """Tables and figures of one run."""
-        self.tables([*section.tables, *section.more_tables], folder)
+    def figures_of(self, sections: Sequence[Section], folders: Sequence[Path]) -> None:
+        """The figures of all runs."""
         if not self.figure_kinds:
             return
-        for stem, draw in section.figures.items():
-            saved = plots.save(draw(), self.target / folder / stem, self.figure_kinds)
+        names, figures = [], []
+        for section, folder in zip(sections, folders, strict=True):
+            for stem, draw in section.figures.items():
+                names.append(section.run.name)
+                figures.append((draw, self.target / folder / stem))
+        for name, saved in zip(names, plots.save_all(figures, self.figure_kinds), strict=True):
             self.paths += saved
-            self.figures.setdefault(section.run.name, []).append(saved[0])
+            self.figures.setdefault(name, []).append(saved[0])
 
 
 def _markdown(

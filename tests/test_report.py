@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import pytest
 from report_data import write_run
@@ -138,6 +139,25 @@ def test_a_report_is_the_same_every_time(sweep: Path, tmp_path: Path) -> None:
     other = build_report([sweep], tmp_path / "other", formats=["html", "csv", "svg"])
     for a, b in zip(one.paths, other.paths, strict=True):
         assert a.read_bytes() == b.read_bytes()
+
+
+def test_many_figures_are_drawn_by_several_processes(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = build_report([sweep], tmp_path / "one", formats=["svg", "png"])
+    monkeypatch.setattr("analogtl.plots.FIGURES_PER_PROCESS", 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    try:
+        other = build_report([sweep], tmp_path / "other", formats=["svg", "png"])
+        for a, b in zip(one.paths, other.paths, strict=True):
+            assert a.relative_to(one.out) == b.relative_to(other.out)
+            assert a.read_bytes() == b.read_bytes()
+        other.paths[0].unlink()
+        other.paths[0].mkdir()  # in the way of a file
+        with pytest.raises(RunError, match=other.paths[0].name):
+            build_report([sweep], tmp_path / "other", formats=["svg", "png"])
+    finally:
+        joblib.externals.loky.get_reusable_executor().shutdown()
 
 
 def test_a_run_that_was_fine_tuned_and_swept_keeps_the_two_apart(tmp_path: Path) -> None:
