@@ -110,6 +110,20 @@ def levels(axis: str, runs: dict[str, str]) -> Rows:
     return [[f"{level:g}" for level, _ in by_level], *rows]
 
 
+def granularities(run: str) -> Rows:
+    """One row per granularity: errors of analog TL, digital TL's lead, cells that moved."""
+    digital = where(chosen(run), arm="digital-tl").set_index("seed")["error_final"]
+    rows = []
+    for level, trials in where(chosen(run), arm="analog-tl").groupby(
+        "analog.granularity_per_token"
+    ):
+        errors = [mean_sd(trials[column]) for column in ("error_final", "error_best")]
+        lead = trials.set_index("seed")["error_final"] - digital
+        moved = percent(trials["weights_changed"].mean())
+        rows.append([f"{level:g}", *errors, mean_sd(lead), moved])
+    return rows
+
+
 ALGORITHMS = {
     "c-ttv2": "c-TTv2",
     "mp": "mixed precision",
@@ -223,6 +237,16 @@ def critical_levels() -> Rows:
     ]
 
 
+def programming(states: int) -> Rows:
+    """The reference variations, and one row per algorithm: error of the programmed weights."""
+    trials = where(read_trials(RESULTS / "desk_weight_programming"), n_states=states)
+    rows = []
+    for algorithm in ("sgd", "ttv2", "c-ttv2", "agad"):
+        by_level = where(trials, algorithm=algorithm).groupby("spv")["error_final"]
+        rows.append([ALGORITHMS[algorithm], *(mean_sd(errors) for _, errors in by_level)])
+    return [[f"{level:g}" for level, _ in by_level], *rows]
+
+
 FULL_SIZE = {"50 per token": "full_size_fig2_2class", "Table I": "full_size_fig2_2class_table1"}
 
 
@@ -278,7 +302,15 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
         ),
     ),
     (
-        "**Fig. 4,",
+        "**Fig. 4, symmetry point skew",
+        partial(
+            levels,
+            "sps",
+            {"5 classes, %": "desk_fig4_sps_5class"},
+        ),
+    ),
+    (
+        "**Fig. 4, symmetry point var",
         partial(
             levels,
             "spv",
@@ -286,9 +318,14 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
         ),
     ),
     (
-        "**Fig. 5,",
-        partial(levels, "dw_min_dtod", {"analog TL, %": "desk_fig5_dw_min_dtod_2class"}),
+        "**Fig. 5, mean pulse",
+        partial(
+            levels,
+            "dw_min_dtod",
+            {"analog TL, %": "desk_fig5_dw_min_dtod_2class"},
+        ),
     ),
+    ("**Granularity", partial(granularities, "desk_granularity_5class")),
     ("**Algorithms**", partial(algorithms, "desk_algorithms")),
     ("| published finding", findings),
     ("| critical level", critical_levels),
@@ -318,7 +355,8 @@ def test_a_critical_point_is_told_as_it_is_found(run):
     else:
         assert f"No critical point up to {point.max_level:g} " in prose(TEXT)
         assert f"only a rise of {point.detectable:.0f} points" in prose(TEXT)
-    rise = rf"\+{shown.excess:.1f} points(?: there)?, {re.escape(p_text(shown.p_worse))}\b"
+    excess = re.escape(f"{shown.excess:+.1f}")
+    rise = rf"{excess} points(?: there)?, {re.escape(p_text(shown.p_worse))}\b"
     assert re.search(rise, prose(TEXT)), rise
 
 
@@ -353,6 +391,28 @@ def test_why_digital_transfer_learning_leads_with_five_classes():
     assert f"goes from {percent(moved[2])} to {percent(moved[10])} %" in prose(TEXT)
     assert min(analog, key=analog.__getitem__) in (0, 1, 2)
     assert loss[10] > 1.1 * loss[2]
+
+
+def test_the_lead_of_digital_transfer_learning_holds_at_other_granularities():
+    trials = read_trials(RESULTS / "desk_granularity_5class")
+    column = "analog.granularity_per_token"
+    verdicts = {}
+    for level in (10, 20, 50):
+        mine = trials[trials[column].isna() | (trials[column] == level)].drop(columns=column)
+        found = evaluate(mine).set_index(["finding", "n_classes"])
+        answer = found.loc[("digital-tl-ahead", 5)]
+        verdicts[level] = answer["verdict"]
+        if level > 10:
+            words = (
+                f"{answer['estimate']:.1f} points [{answer['low']:.1f}, {answer['high']:.1f}], "
+                f"{p_text(answer['p_holds'])}"
+            )
+            assert words in prose(TEXT)
+    assert verdicts == {10: "does not hold", 20: "holds", 50: "holds"}
+    validation = trials.groupby(column)["error_validation"].mean().sort_values()
+    first, second = validation.index[:2]
+    words = f"{validation[first]:.1f} % against {validation[second]:.1f} % at {second:g}"
+    assert f"At {first:g}, which validation data would choose ({words})" in prose(TEXT)
 
 
 def test_the_lead_over_frozen_arrays_in_standard_errors():
