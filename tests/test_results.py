@@ -306,7 +306,7 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
         partial(
             levels,
             "sps",
-            {"5 classes, %": "desk_fig4_sps_5class"},
+            {"2 classes, %": "desk_fig4_sps_2class", "5 classes, %": "desk_fig4_sps_5class"},
         ),
     ),
     (
