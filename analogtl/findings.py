@@ -270,6 +270,9 @@ def _at_reference(
         if settings is None or settings.empty:
             yield (str(key[0]), task, setting(mildest)), group
             continue
+        numeric = [name for name in others if pd.api.types.is_numeric_dtype(settings[name])]
+        if numeric:
+            settings = settings.sort_values(numeric, kind="stable")
         for levels in settings.to_dict("records"):
             here = pd.Series(True, index=group.index)
             for name, value in levels.items():

@@ -10,6 +10,7 @@ import pytest
 import tomli
 from command_line import FakeTrials, call, written
 from fake_cifar import cifar100_files, write_folder
+from report_data import write_run
 
 from analogtl import executor, records
 from analogtl.axes import AXES
@@ -502,6 +503,16 @@ def test_report_prints_tables_and_where_the_page_is(capsys, tmp_path, fake):
     result = call(capsys, "report", "--format", "htlm")
     assert result.code == 2
     assert "html" in result.err
+
+
+def test_a_finding_is_told_with_the_setting_that_it_is_about(capsys, tmp_path):
+    axes = {"analog.granularity_per_token": [5, 200]}
+    write_run(tmp_path / "runs" / "granularity", axes=axes, elbow=20, slope=0.2, epochs=2)
+    result = call(capsys, "report", "runs/granularity", "--format", "csv")
+    _, _, said = result.out.partition("Published findings")
+    said = "".join(said.split())
+    assert "granularity_per_token=5" in said
+    assert "granularity_per_token=200" in said
 
 
 def test_show_prints_numbers_and_draws(capsys, tmp_path):

@@ -287,9 +287,10 @@ def test_other_settings_are_judged_one_by_one() -> None:
     digital = rows[~rows["arm"].isin(ANALOG)]
     moved = rows[rows["arm"].isin(ANALOG)].assign(**{key: 160})
     frozen = moved.assign(**{key: 10000, "weights_changed": 0.0})
-    table = quick(pd.concat([digital, moved, frozen]))
+    table = quick(pd.concat([digital, frozen, moved]))
     learn = table[table["finding"].eq("arrays-learn")].set_index("at")["verdict"]
     assert learn.to_dict() == {f"{key}=160": "holds", f"{key}=10000": "does not hold"}
+    assert list(learn.index) == [f"{key}=160", f"{key}=10000"], "in the order of the levels"
     ahead = table[table["finding"].eq("digital-tl-ahead") & table["n_classes"].eq(2)]
     assert len(ahead) == 2  # the digital arm, without a level, belongs to both
 

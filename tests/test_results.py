@@ -396,19 +396,18 @@ def test_why_digital_transfer_learning_leads_with_five_classes():
 def test_the_lead_of_digital_transfer_learning_holds_at_other_granularities():
     trials = read_trials(RESULTS / "desk_granularity_5class")
     column = "analog.granularity_per_token"
-    verdicts = {}
-    for level in (10, 20, 50):
-        mine = trials[trials[column].isna() | (trials[column] == level)].drop(columns=column)
-        found = evaluate(mine).set_index(["finding", "n_classes"])
-        answer = found.loc[("digital-tl-ahead", 5)]
-        verdicts[level] = answer["verdict"]
-        if level > 10:
-            words = (
-                f"{answer['estimate']:.1f} points [{answer['low']:.1f}, {answer['high']:.1f}], "
-                f"{p_text(answer['p_holds'])}"
-            )
-            assert words in prose(TEXT)
-    assert verdicts == {10: "does not hold", 20: "holds", 50: "holds"}
+    found = evaluate(trials).query("finding == 'digital-tl-ahead' and n_classes == 5")
+    by_level = found.set_index("at").rename(lambda at: at.partition("=")[2])
+    verdicts = by_level["verdict"].to_dict()
+    refuted = "does not hold"
+    assert verdicts == {"10": refuted, "20": "holds", "50": "holds", "200": refuted}
+    for level in ("20", "50"):
+        answer = by_level.loc[level]
+        words = (
+            f"{answer['estimate']:.1f} points [{answer['low']:.1f}, {answer['high']:.1f}], "
+            f"{p_text(answer['p_holds'])}"
+        )
+        assert words in prose(TEXT)
     validation = trials.groupby(column)["error_validation"].mean().sort_values()
     first, second = validation.index[:2]
     words = f"{validation[first]:.1f} % against {validation[second]:.1f} % at {second:g}"

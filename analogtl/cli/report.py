@@ -138,8 +138,14 @@ def _show_findings(table: Table) -> None:
     """What the runs say about the published findings, where they say anything."""
     frame = table.frame[table.frame["verdict"] != "not enough data"]
     rows = [
-        (verdict, run, f"{classes}", statement, f"{estimate:.1f} [{low:.1f}, {high:.1f}] {unit}")
-        for verdict, run, classes, statement, estimate, low, high, unit in zip(
+        (
+            verdict,
+            f"{run} at {at}" if at else run,
+            f"{classes}",
+            statement,
+            f"{estimate:.1f} [{low:.1f}, {high:.1f}] {unit}",
+        )
+        for verdict, run, at, classes, statement, estimate, low, high, unit in zip(
             *(frame[name] for name in FINDING), strict=True
         )
     ]
@@ -152,4 +158,6 @@ def _show_findings(table: Table) -> None:
         output.note(f"published findings: {open_} {more}without enough data for a verdict")
 
 
-FINDING = ("verdict", "experiment", "n_classes", "statement", "estimate", "low", "high", "unit")
+FINDING = (
+    "verdict", "experiment", "at", "n_classes", "statement", "estimate", "low", "high", "unit",
+)  # fmt: skip
