@@ -30,6 +30,7 @@ TRIALS = {
     "desk/fig5_dw_min_dtod_2class": (1 + 4) * 5,
     "desk/fig5_dw_min_dtod_5class": (1 + 4) * 5,
     "desk/algorithms": 6 * 2 * 5,
+    "desk/granularity_2class": (1 + 4) * 5,
     "desk/granularity_5class": (1 + 4) * 5,
     "desk/weight_programming": 4 * 3 * 5 * 3,
     "desk/weight_programming_lr": 6 * 3,
