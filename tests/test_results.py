@@ -386,11 +386,12 @@ def test_why_digital_transfer_learning_leads_with_five_classes():
     digital = course("desk_fig2_5class", "digital-tl", "test", "error")
     moved = course("desk_fig2_5class", "analog-tl", "test", "weights_changed")
     loss = course("desk_fig2_5class", "analog-tl", "train", "loss")
-    assert f"at {analog[2]:.1f} % after 2 epochs and at {analog[10]:.1f} % after 10" in prose(TEXT)
-    assert f"falls from {digital[2]:.1f} to {digital[10]:.1f} %" in prose(TEXT)
-    assert f"goes from {percent(moved[2])} to {percent(moved[10])} %" in prose(TEXT)
-    assert min(analog, key=analog.__getitem__) in (0, 1, 2)
-    assert loss[10] > 1.1 * loss[2]
+    best = min(analog, key=analog.__getitem__)
+    words = f"at {analog[best]:.1f} % after {best} epochs and at {analog[10]:.1f} % after 10"
+    assert words in prose(TEXT)
+    assert f"goes on from {digital[best]:.1f} to {digital[10]:.1f} %" in prose(TEXT)
+    assert f"goes from {percent(moved[best])} to {percent(moved[10])} %" in prose(TEXT)
+    assert loss[10] > 1.1 * loss[best]
 
 
 def test_the_lead_of_digital_transfer_learning_holds_at_other_granularities():
