@@ -185,6 +185,7 @@ FINDINGS = {
         {2: "spv-little-effect-2-class", 5: "spv-critical-5-class"},
         "desk_fig4_spv",
     ),
+    "dw_min_std has little effect": ("dw-min-std-little-effect", "desk_fig5_dw_min_std"),
     "dw_min_dtod has little effect": ("dw-min-dtod-little-effect", "desk_fig5_dw_min_dtod"),
     "(control) analog TL beats frozen arrays": ("arrays-learn", "desk_fig2"),
 }
@@ -318,6 +319,10 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
         ),
     ),
     (
+        "**Fig. 5, pulse update noise",
+        partial(levels, "dw_min_std", {"analog TL, %": "desk_fig5_dw_min_std_2class"}),
+    ),
+    (
         "**Fig. 5, mean pulse",
         partial(
             levels,
@@ -379,6 +384,18 @@ def test_the_lead_of_digital_transfer_learning_by_the_best_epoch():
     )
     words = f"ahead by {two:.1f} points with 2 classes and by {five:.1f} with 5"
     assert words in prose(TEXT)
+
+
+def test_the_bump_after_eight_epochs():
+    epochs = where(read_epochs(RESULTS / "desk_fig2_2class"), stage="finetune", split="test")
+    analog = where(epochs, arm="analog-tl")
+    eighth, last = (where(analog, epoch=epoch)["error"] for epoch in (8, 10))
+    assert f"analog TL is at {mean_sd(eighth)} % with 2 classes" in prose(TEXT)
+    assert f"two epochs later it is at {mean_sd(last)} %" in prose(TEXT)
+    for name, level in (("sps", 0), ("dw_min_std", 0.2174), ("dw_min_dtod", 0.7125)):
+        (run,) = (run for run in RUNS if re.fullmatch(rf"desk_fig\d_{name}_2class", run))
+        same = where(chosen(run), arm="analog-tl", **{name: level})["error_final"]
+        assert sorted(same) == sorted(eighth)
 
 
 def test_why_digital_transfer_learning_leads_with_five_classes():
