@@ -110,18 +110,15 @@ def levels(axis: str, runs: dict[str, str]) -> Rows:
     return [[f"{level:g}" for level, _ in by_level], *rows]
 
 
-def granularities(run: str) -> Rows:
-    """One row per granularity: errors of analog TL, digital TL's lead, cells that moved."""
-    digital = where(chosen(run), arm="digital-tl").set_index("seed")["error_final"]
-    rows = []
-    for level, trials in where(chosen(run), arm="analog-tl").groupby(
-        "analog.granularity_per_token"
-    ):
-        errors = [mean_sd(trials[column]) for column in ("error_final", "error_best")]
-        lead = trials.set_index("seed")["error_final"] - digital
-        moved = percent(trials["weights_changed"].mean())
-        rows.append([f"{level:g}", *errors, mean_sd(lead), moved])
-    return rows
+def granularities(*runs: str) -> Rows:
+    """One row per granularity: error of analog TL and cells that moved, of each run."""
+    by_level: dict[str, list[str]] = {}
+    for run in runs:
+        levels = where(chosen(run), arm="analog-tl").groupby("analog.granularity_per_token")
+        for level, trials in levels:
+            cells = [mean_sd(trials["error_final"]), percent(trials["weights_changed"].mean())]
+            by_level.setdefault(f"{level:g}", []).extend(cells)
+    return [[level, *cells] for level, cells in by_level.items()]
 
 
 ALGORITHMS = {
@@ -330,7 +327,7 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
             {"analog TL, %": "desk_fig5_dw_min_dtod_2class"},
         ),
     ),
-    ("**Granularity", partial(granularities, "desk_granularity_5class")),
+    ("**Granularity", partial(granularities, "desk_granularity_2class", "desk_granularity_5class")),
     ("**Algorithms**", partial(algorithms, "desk_algorithms")),
     ("| published finding", findings),
     ("| critical level", critical_levels),
