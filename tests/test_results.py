@@ -475,6 +475,12 @@ def test_the_same_seeds_with_two_versions():
     assert words in prose(TEXT)
 
 
+def test_the_example_of_the_critical_point_is_a_result():
+    page = (ROOT / "analogtl" / "explain" / "critical-point.md").read_text(encoding="utf-8")
+    quoted = " ".join(line[2:] for line in page.splitlines() if line.startswith("> "))
+    assert quoted == points()["desk_fig4_spv_5class"].sentence
+
+
 # --- the report -----------------------------------------------------------------------------------
 
 
