@@ -329,6 +329,7 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
     ),
     ("**Granularity", partial(granularities, "desk_granularity_2class", "desk_granularity_5class")),
     ("**Algorithms**", partial(algorithms, "desk_algorithms")),
+    ("**Weight programming", partial(programming, 20)),
     ("| published finding", findings),
     ("| critical level", critical_levels),
     ("**Full size", full_size),
@@ -452,6 +453,11 @@ def test_c_ttv2_against_agad():
     best, moved = by_algorithm("error_best").mean(), by_algorithm("weights_changed").mean()
     assert f"only {best['agad'] - best['c-ttv2']:.0f} points above c-TTv2's" in prose(TEXT)
     assert round(moved["agad"] / moved["c-ttv2"]) == 4
+
+
+def test_weight_programming_beyond_the_published_variation():
+    (row,) = (row for row in programming(50) if row[0] == ALGORITHMS["c-ttv2"])
+    assert f"with 50 states it is at {row[-1].partition(' ')[0]} % beyond, spv 50" in prose(TEXT)
 
 
 def test_the_gap_between_the_better_and_the_worse_algorithms():
