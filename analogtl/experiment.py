@@ -651,8 +651,6 @@ class Experiment(Section):
             problems.append(("name", f"{self.name!r} is the name of a folder of this tool"))
         owner = self.analog.device.preset
         known = catalog.device_parameters(owner)
-        passes = (self.analog.values("forward"), self.analog.values("backward"))
-        perfect = all(values.get("is_perfect") for values in passes)
         for name in self.sweep.axes:
             key = f"sweep.axes.{name}"
             if name in AXES:
@@ -669,7 +667,9 @@ class Experiment(Section):
             own = self.taken_by(key_of(name))
             if own:
                 problems.append((key, f"{own} of this experiment comes first; sweep that"))
-            if name in ("out_noise", "io_bits") and perfect:
+            if name in ("out_noise", "io_bits") and all(
+                self.analog.values(each).get("is_perfect") for each in ("forward", "backward")
+            ):
                 problems.append((key, "has no effect: forward and backward pass are is_perfect"))
             section = key_of(name).split(".")[0]
             if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:

@@ -113,12 +113,13 @@ def build_report(
     findings = _findings(runs, margin, alpha)
     shared = _shared_tables(sections, findings)
     written = _Writer(target, kinds)
-    folders = [
-        Path() if len(sections) == 1 else Path(study.slug(section.run.name)) for section in sections
+    placed = [
+        (section, Path() if len(sections) == 1 else Path(study.slug(section.run.name)))
+        for section in sections
     ]
-    for section, folder in zip(sections, folders, strict=True):
+    for section, folder in placed:
         written.tables([*section.tables, *section.more_tables], folder)
-    written.figures_of(sections, folders)
+    written.figures_of(placed)
     written.tables(shared, Path())
     if "markdown" in kinds:
         written.text(Path("report.md"), _markdown(sections, shared, messages, written))
@@ -250,15 +251,16 @@ class _Writer:
                 if kind in self.kinds and fits:
                     self.text(folder / f"{table.name}.{suffix}", write(table))
 
-    def figures_of(self, sections: Sequence[Section], folders: Sequence[Path]) -> None:
-        """The figures of all runs."""
+    def figures_of(self, placed: Sequence[tuple[Section, Path]]) -> None:
+        """The figures of all runs, each run's in its folder."""
         if not self.figure_kinds:
             return
-        names, figures = [], []
-        for section, folder in zip(sections, folders, strict=True):
-            for stem, draw in section.figures.items():
-                names.append(section.run.name)
-                figures.append((draw, self.target / folder / stem))
+        figures = [
+            (draw, self.target / folder / stem)
+            for section, folder in placed
+            for stem, draw in section.figures.items()
+        ]
+        names = [section.run.name for section, _ in placed for _ in section.figures]
         for name, saved in zip(names, plots.save_all(figures, self.figure_kinds), strict=True):
             self.paths += saved
             self.figures.setdefault(name, []).append(saved[0])

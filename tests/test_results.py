@@ -101,24 +101,33 @@ def arms(*runs: str) -> Rows:
     return rows
 
 
+def analog_tl(run: str) -> pd.DataFrame:
+    """The trials of analog TL that are kept."""
+    return where(chosen(run), arm="analog-tl")
+
+
+def by_level(axis: str, tables: dict[str, pd.DataFrame]) -> Rows:
+    """The levels of an axis, and one row per table: error after the last epoch."""
+    rows = []
+    for words, trials in tables.items():
+        errors_at = trials.groupby(axis)["error_final"]
+        rows.append([words, *(mean_sd(errors) for _, errors in errors_at)])
+    return [[f"{level:g}" for level, _ in errors_at], *rows]
+
+
 def levels(axis: str, runs: dict[str, str]) -> Rows:
     """The levels of an axis, and one row per run: error of analog TL after the last epoch."""
-    rows = []
-    for words, run in runs.items():
-        by_level = where(chosen(run), arm="analog-tl").groupby(axis)["error_final"]
-        rows.append([words, *(mean_sd(errors) for _, errors in by_level)])
-    return [[f"{level:g}" for level, _ in by_level], *rows]
+    return by_level(axis, {words: analog_tl(run) for words, run in runs.items()})
 
 
 def granularities(*runs: str) -> Rows:
     """One row per granularity: error of analog TL and cells that moved, of each run."""
-    by_level: dict[str, list[str]] = {}
+    rows: dict[str, list[str]] = {}
     for run in runs:
-        levels = where(chosen(run), arm="analog-tl").groupby("analog.granularity_per_token")
-        for level, trials in levels:
+        for level, trials in analog_tl(run).groupby("analog.granularity_per_token"):
             cells = [mean_sd(trials["error_final"]), percent(trials["weights_changed"].mean())]
-            by_level.setdefault(f"{level:g}", []).extend(cells)
-    return [[level, *cells] for level, cells in by_level.items()]
+            rows.setdefault(f"{level:g}", []).extend(cells)
+    return [[level, *cells] for level, cells in rows.items()]
 
 
 ALGORITHMS = {
@@ -193,6 +202,11 @@ def axis_of(run: str) -> str:
     return re.sub(r"desk_fig\d_|_\dclass", "", run)
 
 
+def level_in_words(run: str, level: float) -> str:
+    """``20 %`` or ``0.3``: a level of the axis that a run varies."""
+    return f"{level:g}" + (" %" if AXES[axis_of(run)].unit == "%" else "")
+
+
 def answer_in_words(finding: str, run: str, task: int) -> str:
     """``holds: 9.4 [5.3, 13.5]``."""
     if run not in RUNS:
@@ -209,8 +223,7 @@ def answer_in_words(finding: str, run: str, task: int) -> str:
         bend = f"bend {point.hinge.low:.0f} to {point.hinge.high:.0f} %"
         return f"{verdict}: level {point.critical:g} %, {bend}"
     worst = max(point.levels, key=lambda test: test.excess)
-    unit = " %" if AXES[axis_of(run)].unit == "%" else ""
-    return f"{verdict}: {answer['estimate']:+.1f} {interval} at {worst.level:g}{unit}"
+    return f"{verdict}: {answer['estimate']:+.1f} {interval} at {level_in_words(run, worst.level)}"
 
 
 def findings() -> Rows:
@@ -245,11 +258,8 @@ def critical_levels() -> Rows:
 def programming(states: int) -> Rows:
     """The reference variations, and one row per algorithm: error of the programmed weights."""
     trials = where(read_trials(RESULTS / "desk_weight_programming"), n_states=states)
-    rows = []
-    for algorithm in ("sgd", "ttv2", "c-ttv2", "agad"):
-        by_level = where(trials, algorithm=algorithm).groupby("spv")["error_final"]
-        rows.append([ALGORITHMS[algorithm], *(mean_sd(errors) for _, errors in by_level)])
-    return [[f"{level:g}" for level, _ in by_level], *rows]
+    names = ("sgd", "ttv2", "c-ttv2", "agad")
+    return by_level("spv", {ALGORITHMS[name]: where(trials, algorithm=name) for name in names})
 
 
 FULL_SIZE = {"50 per token": "full_size_fig2_2class", "Table I": "full_size_fig2_2class_table1"}
@@ -328,11 +338,7 @@ TABLES: list[tuple[str, Callable[[], Rows]]] = [
     ),
     (
         "**Fig. 5, mean pulse",
-        partial(
-            levels,
-            "dw_min_dtod",
-            {"analog TL, %": "desk_fig5_dw_min_dtod_2class"},
-        ),
+        partial(levels, "dw_min_dtod", {"analog TL, %": "desk_fig5_dw_min_dtod_2class"}),
     ),
     ("**Granularity", partial(granularities, "desk_granularity_2class", "desk_granularity_5class")),
     ("**Algorithms**", partial(algorithms, "desk_algorithms")),
@@ -360,8 +366,7 @@ def test_a_critical_point_is_told_as_it_is_found(run):
     shown = point.levels[-1]
     if point.critical is not None:
         shown = next(test for test in point.levels if test.level == point.first_worse)
-        unit = " %" if AXES[axis_of(run)].unit == "%" else ""
-        assert f"from {shown.level:g}{unit} on" in prose(TEXT)
+        assert f"from {level_in_words(run, shown.level)} on" in prose(TEXT)
     else:
         assert f"No critical point up to {point.max_level:g} " in prose(TEXT)
         assert f"only a rise of {point.detectable:.0f} points" in prose(TEXT)
@@ -399,13 +404,12 @@ def test_the_bump_after_eight_epochs():
     assert f"two epochs later it is at {mean_sd(last)} %" in prose(TEXT)
     for name, level in (("wtn", 0), ("sps", 0), ("dw_min_std", 0.2174), ("dw_min_dtod", 0.7125)):
         (run,) = (run for run in RUNS if re.fullmatch(rf"desk_fig\d_{name}_2class", run))
-        same = where(chosen(run), arm="analog-tl", **{name: level})["error_final"]
+        same = where(analog_tl(run), **{name: level})["error_final"]
         assert sorted(same) == sorted(eighth)
 
 
 def test_weight_transfer_noise_by_the_best_epoch():
-    trials = where(chosen("desk_fig3_wtn_2class"), arm="analog-tl")
-    best = trials.groupby("wtn")["error_best"].mean()
+    best = analog_tl("desk_fig3_wtn_2class").groupby("wtn")["error_best"].mean()
     words = f"By the best epoch the error rises from {best[0]:.1f} to {best[30]:.1f} %"
     assert words in prose(TEXT)
 
