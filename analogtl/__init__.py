@@ -8,15 +8,15 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load_experiment", "read_epochs", "read_trials", "run"]
 
 if TYPE_CHECKING:
-    from analogtl.experiment_file import load_experiment
-    from analogtl.records import read_epochs, read_trials
-    from analogtl.stages import run
+    from analogtl.config.load import load_experiment
+    from analogtl.study.columns import read_epochs, read_trials
+    from analogtl.training.stages import run
 
 _HOME = {
-    "load_experiment": "analogtl.experiment_file",
-    "read_epochs": "analogtl.records",
-    "read_trials": "analogtl.records",
-    "run": "analogtl.stages",
+    "load_experiment": "analogtl.config.load",
+    "read_epochs": "analogtl.study.columns",
+    "read_trials": "analogtl.study.columns",
+    "run": "analogtl.training.stages",
 }
 
 

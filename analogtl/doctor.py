@@ -214,7 +214,7 @@ def _threads() -> Check:
 
 
 def _memory() -> Iterator[Check]:
-    from analogtl.planning import memory_free
+    from analogtl.scheduling.plan import memory_free
 
     free = memory_free()
     if free is None:
@@ -227,7 +227,7 @@ def _memory() -> Iterator[Check]:
 
 
 def _data() -> Iterator[Check]:
-    from analogtl import sources
+    from analogtl.tasks import sources
 
     yield Check("digits", "ok", "bundled with scikit-learn")
     for name in ("cifar10", "cifar100"):
@@ -287,8 +287,8 @@ def _run_probe() -> None:
     )
     from aihwkit.simulator.rpu_base import cuda
 
-    from analogtl.analog.algorithm import build_rpu_config
-    from analogtl.experiment import Analog
+    from analogtl.config.schema import Analog
+    from analogtl.crossbar.rpu_config import build_rpu_config
 
     _tell(aihwkit_cuda=bool(cuda.is_compiled()))
     from aihwkit.nn import AnalogLinear

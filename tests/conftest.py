@@ -7,14 +7,14 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 # Figures without a display, wherever a library decides.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import sys
+from pathlib import Path
+from typing import Any
 
-import pytest  # noqa: E402
+import pytest
 
-from analogtl.experiment import Experiment  # noqa: E402
-from analogtl.runs import RunDir  # noqa: E402
+from analogtl.config.schema import Experiment
+from analogtl.study.run_dir import RunDir
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -18,8 +18,13 @@ def test_every_package_of_the_source_is_listed_for_the_wheel():
 
 
 def test_every_other_file_of_the_package_is_shipped():
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]["analogtl"]
-    shipped = {f for pattern in patterns for f in (ROOT / "analogtl").glob(pattern)}
+    shipped = {
+        file
+        for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items()
+        if package != "analogtl.experiments"
+        for pattern in patterns
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
     found = {
         file
         for file in (ROOT / "analogtl").rglob("*")

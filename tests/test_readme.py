@@ -14,7 +14,7 @@ from pages import EXPLAIN, README, ROOT, blocks, code, is_key, keys, links, pars
 from analogtl import load_experiment
 from analogtl.cli import app
 from analogtl.cli.explain import titles
-from analogtl.experiment import Experiment
+from analogtl.config.schema import Experiment
 
 BASH = blocks(README, "bash")
 TEXT = README.read_text(encoding="utf-8")

@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analogtl import records
-from analogtl.axes import AXES
-from analogtl.catalog import PROGRAMMING
+from analogtl.config.catalog import PROGRAMMING
 from analogtl.errors import AnalogtlError
+from analogtl.study import columns as records
+from analogtl.vocabulary import AXES
 
 if TYPE_CHECKING:
-    from analogtl.executor import Update
-    from analogtl.grid import Trial
-    from analogtl.runs import RunDir
+    from analogtl.scheduling.sweep import Update
+    from analogtl.study.run_dir import RunDir
+    from analogtl.study.trial import Trial
 
 ARM_NAMES = {
     "digital-tl": "digital TL",
@@ -77,7 +77,7 @@ class TrialState:
 
 
 class Board:
-    """All trials of one call, kept up to date by the updates of `analogtl.executor.run_trials`."""
+    """All trials of one call, kept up to date by the updates of `run_trials`."""
 
     def __init__(
         self,

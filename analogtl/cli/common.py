@@ -18,9 +18,9 @@ from analogtl.cli import output
 from analogtl.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from analogtl.experiment import Experiment
-    from analogtl.grid import Trial
-    from analogtl.runs import Options, RunDir
+    from analogtl.config.schema import Experiment
+    from analogtl.study.run_dir import Options, RunDir
+    from analogtl.study.trial import Trial
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_FILE = "exp.toml"
@@ -139,9 +139,9 @@ def open_experiment(
     Raises:
         ExperimentError: With one line per problem.
     """
-    from analogtl.axes import key_of
-    from analogtl.experiment_file import find_experiment, read_source, validate
-    from analogtl.runs import RunDir
+    from analogtl.config.load import find_experiment, read_source, validate
+    from analogtl.study.run_dir import RunDir
+    from analogtl.vocabulary import key_of
 
     name = exp or ""
     if exp is None:
@@ -184,7 +184,7 @@ def run_options(
     """
     import time
 
-    from analogtl.runs import Options
+    from analogtl.study.run_dir import Options
 
     return Options(
         checkpoint_minutes=checkpoint_minutes,

@@ -18,7 +18,7 @@ def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> Offers:
 
 def experiments(incomplete: str) -> Offers:
     """Shipped experiments, and the experiment files below what has been typed so far."""
-    from analogtl.shipped import shipped_experiments
+    from analogtl.config.shipped import shipped_experiments
 
     shipped = ((name, "shipped with analogtl") for name in shipped_experiments())
     return [*_files(incomplete), *_starting(incomplete, shipped)]
@@ -48,7 +48,7 @@ def _files(incomplete: str) -> Iterator[tuple[str, str]]:
 
 def axes(incomplete: str) -> Offers:
     """Sweep axes, and dotted keys once a dot is typed."""
-    from analogtl.axes import AXES
+    from analogtl.vocabulary import AXES
 
     named = _starting(incomplete, ((axis.name, axis.label) for axis in AXES.values()))
     return named or _keys(incomplete)
@@ -69,7 +69,7 @@ def _keys(incomplete: str) -> Offers:
 
 def _aihwkit_keys(incomplete: str) -> Iterator[tuple[str, str]]:
     """aihwkit's parameters, once the section is typed: they are many."""
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     section, _, _ = incomplete.rpartition(".")
     if section in ("analog.device", "analog.slow_device"):
@@ -87,7 +87,7 @@ def _aihwkit_keys(incomplete: str) -> Iterator[tuple[str, str]]:
 
 def presets(incomplete: str) -> Offers:
     """Device presets, and aihwkit's plain device classes once something of one is typed."""
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     offers = [(name, catalog.device_class(name)) for name in catalog.presets()]
     return _starting(incomplete, offers) or _starting(
@@ -97,14 +97,14 @@ def presets(incomplete: str) -> Offers:
 
 def models(incomplete: str) -> Offers:
     """analogtl's own models; any timm name works too."""
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     return _starting(incomplete, catalog.MODELS.items())
 
 
 def algorithms(incomplete: str) -> Offers:
     """Training algorithms."""
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     return _starting(incomplete, ((name, text) for name, (_, text) in catalog.ALGORITHMS.items()))
 
@@ -142,7 +142,7 @@ def kinds(incomplete: str) -> Offers:
 
 def tasks(incomplete: str) -> Offers:
     """What `analogtl init` offers."""
-    from analogtl.starter import TASKS
+    from analogtl.config.starter import TASKS
 
     return _starting(incomplete, ((name, task.title) for name, task in TASKS.items()))
 

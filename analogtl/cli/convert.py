@@ -21,7 +21,7 @@ from analogtl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from analogtl.stages import ConversionResult
+    from analogtl.training.stages import ConversionResult
 
 EXAMPLES = (
     ("analogtl convert quickstart", "what programming costs the small digits network"),
@@ -67,7 +67,7 @@ def command(
     from analogtl.cli.live import watch_pretraining
 
     common.use_threads(threads)
-    from analogtl.stages import convert
+    from analogtl.training.stages import convert
 
     # Only a pretraining has something to save when Ctrl-C comes.
     trained = opened.run.find_pretrained(opened.experiment) is not None

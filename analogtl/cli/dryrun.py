@@ -9,8 +9,8 @@ from analogtl.cli import output, toml_text
 from analogtl.cli.common import Opened
 
 if TYPE_CHECKING:
-    from analogtl.experiment import Experiment
-    from analogtl.planning import Estimate, Plan, Sample
+    from analogtl.config.schema import Experiment
+    from analogtl.scheduling.plan import Estimate, Plan, Sample
 
 
 def show_stage(opened: Opened, *, convert: bool = False, as_json: bool = False) -> None:
@@ -36,7 +36,7 @@ def show_trials(
     as_json: bool = False,
 ) -> None:
     """What `finetune` or `sweep` would do, and how long it would take."""
-    from analogtl import planning
+    from analogtl.scheduling import plan as planning
 
     planned = planning.plan(opened.experiment, opened.run, sweep=sweep)
     samples = measured(planned) if measure else []
@@ -63,7 +63,7 @@ def show_trials(
 
 def measured(planned: Plan) -> list[Sample]:
     """Time a few steps of one trial of each arm that is left."""
-    from analogtl.measuring import measure
+    from analogtl.scheduling.measuring import measure
 
     samples = []
     for arm in dict.fromkeys(trial.arm for trial in planned.left):
@@ -153,7 +153,7 @@ def _algorithm_varies(experiment: Experiment) -> bool:
 
 def _runnable(experiment: Experiment) -> dict[str, Any]:
     """The resolved experiment without what it does not use or what would contradict itself."""
-    from analogtl.experiment import PROGRAMMING_SECTIONS, SWEPT_SECTIONS
+    from analogtl.config.schema import PROGRAMMING_SECTIONS, SWEPT_SECTIONS
 
     programs = experiment.kind == "weight-programming"
     unused = set(SWEPT_SECTIONS) - set(PROGRAMMING_SECTIONS) if programs else {"programming"}

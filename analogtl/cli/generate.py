@@ -8,7 +8,7 @@ from pathlib import Path
 import analogtl
 from analogtl.cli.reference import commands_markdown
 from analogtl.cli.scripts import scripts
-from analogtl.reference import axes_table, keys_markdown
+from analogtl.config.reference import axes_table, keys_markdown
 
 
 def generated() -> Mapping[Path, str]:

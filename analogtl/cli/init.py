@@ -80,7 +80,8 @@ def command(
         raise ExperimentError(
             f"{file}: exists already; --force overwrites it, or name another file"
         )
-    from analogtl import catalog, records, starter
+    from analogtl.config import catalog, starter
+    from analogtl.study import columns as records
 
     asks = not yes and sys.stdin.isatty() and sys.stdout.isatty()
     if asks:

@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 
 
 def _presets() -> Iterator[Row]:
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     for name in catalog.presets():
         values = catalog.device_parameters(name)
@@ -38,7 +38,7 @@ def _presets() -> Iterator[Row]:
 
 
 def _models() -> Iterator[Row]:
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     for name, text in catalog.MODELS.items():
         yield {"model": name, "what it is": text}
@@ -46,14 +46,14 @@ def _models() -> Iterator[Row]:
 
 
 def _datasets() -> Iterator[Row]:
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     for name, text in catalog.DATASETS.items():
         yield {"data set": name, "what it is": text}
 
 
 def _classes() -> Iterator[Row]:
-    from analogtl.class_names import CLASS_NAMES, SUPERCLASSES
+    from analogtl.config.class_names import CLASS_NAMES, SUPERCLASSES
 
     group_of = {name: group for group, names in SUPERCLASSES.items() for name in names.split()}
     for dataset, names in CLASS_NAMES.items():
@@ -63,21 +63,21 @@ def _classes() -> Iterator[Row]:
 
 
 def _algorithms() -> Iterator[Row]:
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     for name, (compound, text) in catalog.ALGORITHMS.items():
         yield {"algorithm": name, "what it is": text, "aihwkit compound": compound or ""}
 
 
 def _arms() -> Iterator[Row]:
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     for name, text in catalog.ARMS.items():
         yield {"arm": name, "what it is": text}
 
 
 def _axes() -> Iterator[Row]:
-    from analogtl.axes import AXES
+    from analogtl.vocabulary import AXES
 
     for axis in AXES.values():
         yield {
@@ -90,7 +90,7 @@ def _axes() -> Iterator[Row]:
 
 
 def _experiments() -> Iterator[Row]:
-    from analogtl.shipped import shipped_experiments, shipped_folder
+    from analogtl.config.shipped import shipped_experiments, shipped_folder
 
     for name in shipped_experiments():
         text = (shipped_folder() / f"{name}.toml").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from analogtl.executor import Update
+    from analogtl.scheduling.sweep import Update
 
 REFRESH = 1.0  # frames per second: enough to see, little for a slow connection
 LINE_EVERY = 10.0  # seconds between plain lines about the same trial

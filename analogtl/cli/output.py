@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analogtl.tables import Table
+    from analogtl.report.tables import Table
 
 GAP = 2  # characters between columns
 LONGEST_WORD = 40  # characters that a table does not break

@@ -47,7 +47,7 @@ def command(
     from analogtl.cli.live import watch_pretraining
 
     common.use_threads(threads)
-    from analogtl.stages import pretrain
+    from analogtl.training.stages import pretrain
 
     with opened.nothing_left_if_wrong(), common.stoppable() as stop:
         opened.prepare(None)

@@ -12,7 +12,7 @@ from analogtl.cli.options import Json, Quiet, Runs
 from analogtl.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from analogtl.tables import Table
+    from analogtl.report.tables import Table
 
 EXAMPLES = (
     ("analogtl report", "every run below runs/, together"),
@@ -98,7 +98,7 @@ def command(
             f"{runs}: no runs there yet; `analogtl finetune` makes the first, `--runs DIR` looks "
             "elsewhere"
         )
-    from analogtl.report import DEFAULT_FORMATS, build_report
+    from analogtl.report.build import DEFAULT_FORMATS, build_report
 
     result = build_report(
         where, out, formats=formats or DEFAULT_FORMATS, margin=margin, alpha=alpha

@@ -13,7 +13,7 @@ from analogtl.cli.options import Json, Runs
 from analogtl.wording import counted
 
 if TYPE_CHECKING:
-    from analogtl.run_index import RunState
+    from analogtl.study.index import RunState
 
 EXAMPLES = (
     ("analogtl runs", "every run and where it stands"),
@@ -50,7 +50,7 @@ def command(ctx: typer.Context, runs: Runs = Path("runs"), as_json: Json = False
 
 def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """List every run below --runs: state, trials done and failed, time, size."""
-    from analogtl.run_index import list_runs
+    from analogtl.study.index import list_runs
 
     states = list_runs(runs)
     if as_json:
@@ -80,7 +80,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
     """Show one run: where it stands, its trials, what failed and why, what it was run with."""
     import shlex
 
-    from analogtl.run_index import open_run, show_run
+    from analogtl.study.index import open_run, show_run
 
     details = show_run(open_run(run, runs))
     state = details.state
@@ -125,7 +125,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
 
 def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Show what differs between two runs: resolved settings, versions, machine."""
-    from analogtl.run_index import diff_runs, open_run
+    from analogtl.study.index import diff_runs, open_run
 
     first, second = open_run(a, runs), open_run(b, runs)
     differences = diff_runs(first, second)
@@ -168,7 +168,7 @@ def clean(
     """
     import sys
 
-    from analogtl.run_index import open_run, removable, remove
+    from analogtl.study.index import open_run, removable, remove
 
     only = [open_run(name, runs) for name in run] if run else None
     things = removable(runs, only, everything=everything)

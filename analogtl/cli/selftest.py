@@ -51,7 +51,7 @@ def command(
     if repetitions is not None and repetitions < FEWEST:
         raise ExperimentError(f"--repetitions {repetitions}: expected {FEWEST} or more")
     use_threads(None)
-    from analogtl.analog import equivalence
+    from analogtl.fastsim import equivalence
 
     began = time.monotonic()
     with _busy("training small tiles on both engines ..."):

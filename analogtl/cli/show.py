@@ -13,7 +13,7 @@ from analogtl.cli.options import Json, Settings
 from analogtl.errors import ExperimentError, RunError
 
 if TYPE_CHECKING:
-    from analogtl.device_view import DeviceView
+    from analogtl.crossbar.pulse_response import DeviceView
 
 EXAMPLES = (
     ("analogtl show ReRamArrayHfO2PresetDevice", "the paper's device"),
@@ -59,7 +59,7 @@ def command(
     The numbers are measured on a real tile of 400 devices. The plot gives some of them pulses, up
     and then down, and marks where each passes its symmetry point.
     """  # fmt: skip
-    from analogtl.experiment_file import Source, apply_override, validate
+    from analogtl.config.load import Source, apply_override, validate
 
     if out is not None and out.suffix not in SUFFIXES:
         raise ExperimentError(f"--out {out}: expected a file that ends in {', '.join(SUFFIXES)}")
@@ -77,7 +77,7 @@ def command(
     analog = validate(source).analog
 
     use_threads(None)
-    from analogtl.device_view import view_device
+    from analogtl.crossbar.pulse_response import view_device
 
     view = view_device(analog.array_device, analog.nonidealities, seed=seed)
     if out is not None:
@@ -105,7 +105,7 @@ def _preset(name: str) -> str:
     """
     from difflib import get_close_matches
 
-    from analogtl import catalog
+    from analogtl.config import catalog
 
     known = [*catalog.presets(), *catalog.devices()]
     if name in known:
@@ -129,7 +129,7 @@ def _facts(view: DeviceView) -> None:
 
 
 def _draw(view: DeviceView, out: Path) -> None:
-    from analogtl.device_view import device_figure
+    from analogtl.crossbar.pulse_response import device_figure
 
     try:
         device_figure(view).savefig(out)
@@ -163,7 +163,7 @@ def _chart(view: DeviceView) -> None:
 
 def _crossing(view: DeviceView, device: int) -> list[tuple[float, float]]:
     """Where the ramps of a shown device pass its symmetry point."""
-    from analogtl.device_view import passes
+    from analogtl.crossbar.pulse_response import passes
 
     point = float(view.symmetry_points[device])
     return [(x, point) for x in passes(view.pulses, view.weights[:, device], view.turn, point)]

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from analogtl.axes import AXES
 from analogtl.cli import common, complete, output
 from analogtl.cli.options import (
     CheckpointMinutes,
@@ -26,6 +25,7 @@ from analogtl.cli.options import (
     TrialTimeout,
 )
 from analogtl.errors import ExperimentError
+from analogtl.vocabulary import AXES
 
 EXAMPLES = (
     ("analogtl sweep --param spv", "exp.toml or the quickstart, at the axis's default levels"),
@@ -167,8 +167,8 @@ def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         ExperimentError: If levels are missing, or there are more of them than axes.
     """
-    from analogtl.axes import key_of
-    from analogtl.experiment_file import parse_value
+    from analogtl.config.load import parse_value
+    from analogtl.vocabulary import key_of
 
     problems = []
     if len(values) > len(params):
@@ -202,7 +202,7 @@ def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _engine_options(options: Sequence[str]) -> dict[str, Any]:
-    from analogtl.experiment_file import parse_value
+    from analogtl.config.load import parse_value
 
     parsed = {}
     for option in options:

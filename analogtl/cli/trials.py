@@ -15,8 +15,8 @@ from analogtl.cli.common import Opened
 from analogtl.wording import counted
 
 if TYPE_CHECKING:
-    from analogtl.planning import Estimate, Plan
-    from analogtl.runs import Options
+    from analogtl.scheduling.plan import Estimate, Plan
+    from analogtl.study.run_dir import Options
 
 Failed = Literal["again", "skip", "only"]
 # Left out, in this order, until the table fits the terminal.
@@ -43,10 +43,10 @@ def run_and_show(
     Raises:
         typer.Exit: With code 1 if a trial failed.
     """
-    from analogtl import planning
     from analogtl.cli.dryrun import measured
     from analogtl.cli.live import watch
-    from analogtl.executor import run_trials
+    from analogtl.scheduling import plan as planning
+    from analogtl.scheduling.sweep import run_trials
 
     planned = planning.plan(opened.experiment, opened.run, sweep=sweep)
     with opened.nothing_left_if_wrong():
@@ -140,8 +140,10 @@ def _mismatch(message: str) -> bool:
 
 def _results(opened: Opened, board: Board) -> None:
     """Mean and spread of the test error per arm and level, at the learning rate kept."""
-    from analogtl import records, summaries, tables
-    from analogtl.selection import select_learning_rate
+    from analogtl.analysis import summaries
+    from analogtl.analysis.select_lr import select_learning_rate
+    from analogtl.report import tables
+    from analogtl.study import columns as records
 
     frame = records.read_trials(opened.run.path)
     frame = frame[frame["trial"].isin(list(board.trials))]

@@ -36,8 +36,8 @@ def command(
     Every problem is a line: file, line number, key, what is wrong, what was expected. Exit code 2
     if there is any.
     """
-    from analogtl.experiment_file import load_experiment
-    from analogtl.grid import trials_of
+    from analogtl.config.load import load_experiment
+    from analogtl.study.trial import trials_of
 
     wrong = False
     for file in files or ["exp.toml"]:

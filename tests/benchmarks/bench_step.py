@@ -19,15 +19,15 @@ import time
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
+import torch
+import torch.nn.functional as F
 
-from analogtl.analog.transfer import to_analog  # noqa: E402
-from analogtl.data import batches, load_task  # noqa: E402
-from analogtl.errors import ExperimentError  # noqa: E402
-from analogtl.experiment import Analog, Convert, Finetune  # noqa: E402
-from analogtl.models import build_model  # noqa: E402
-from analogtl.training import build_optimizer  # noqa: E402
+from analogtl.config.schema import Analog, Convert, Finetune
+from analogtl.crossbar.convert import to_analog
+from analogtl.errors import ExperimentError
+from analogtl.models.build import build_model
+from analogtl.tasks.images import batches, load_task
+from analogtl.training.loop import build_optimizer
 
 MAPPED = {"weight_scaling_omega": 0.6}
 UNMAPPED = {"weight_scaling_omega": 0.0}

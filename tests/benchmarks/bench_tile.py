@@ -18,11 +18,11 @@ import time
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-import torch  # noqa: E402
+import torch
 
-from analogtl.analog.algorithm import build_rpu_config  # noqa: E402
-from analogtl.analog.fast import fast_rpu_config  # noqa: E402
-from analogtl.experiment import Analog  # noqa: E402
+from analogtl.config.schema import Analog
+from analogtl.crossbar.rpu_config import build_rpu_config
+from analogtl.fastsim import fast_rpu_config
 
 SHAPES = (  # inputs, outputs, vectors of a batch
     (96, 288, 2048),

@@ -93,8 +93,8 @@ from aihwkit.simulator.configs.configs import (
 from aihwkit.simulator.parameters import IOParameters
 from aihwkit.simulator.rpu_base import tiles
 from aihwkit.simulator.tiles.analog import AnalogTile
-from analogtl.analog.fast import FastTile, fast_rpu_config
-from analogtl.analog.fast.tile import FastSimulatorTile
+from analogtl.fastsim import FastTile, fast_rpu_config
+from analogtl.fastsim.tile import FastSimulatorTile
 
 FAST = os.environ["ENGINE"] == "fast"
 

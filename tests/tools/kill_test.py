@@ -275,7 +275,7 @@ def _workers(parent: int) -> list[int]:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == parent and b"analogtl.worker" in command:
+        if int(fields[1]) == parent and b"analogtl.scheduling.worker" in command:
             found.append(int(folder.name))
     return found
 

@@ -21,16 +21,16 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 import fake_trials as fake
 
-from analogtl.executor import run_trials
-from analogtl.experiment import Experiment
-from analogtl.experiment_file import load_experiment
-from analogtl.grid import trials_of
-from analogtl.runs import RunDir, trial_row, usage
+from analogtl.config.load import load_experiment
+from analogtl.config.schema import Experiment
+from analogtl.scheduling.sweep import run_trials
+from analogtl.study.run_dir import RunDir, trial_row, usage
+from analogtl.study.trial import trials_of
 
 EXPERIMENT = """
 name = "many"

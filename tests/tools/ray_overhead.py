@@ -17,14 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 import fake_trials as fake
 
-from analogtl.executor import run_trials
-from analogtl.grid import Trial
-from analogtl.runs import Options, RunDir
+from analogtl.scheduling.sweep import run_trials
+from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.trial import Trial
 
 WORKERS = 4
 
@@ -32,7 +32,7 @@ WORKERS = 4
 def wait(trial: Trial, run: RunDir, options: Options) -> dict[str, Any]:
     """The trial."""
     began = time.time()
-    import analogtl.stages  # noqa: F401
+    import analogtl.training.stages  # noqa: F401
 
     imported = time.time()
     row = fake.run_trial(trial, run, options)

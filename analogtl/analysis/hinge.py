@@ -1,0 +1,205 @@
+"""The hinge of a sweep: flat, then linear; whether there is one, and where it bends."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from analogtl.analysis.seed_blocks import Additive, Blocks, Floats, centred
+
+Scale = Literal["linear", "reciprocal"]
+
+MIN_LEVELS: Final = 4
+"""Height, elbow and slope are fitted, and one level must be left to contradict them."""
+
+_STEPS_PER_GAP: Final = 20  # candidate elbows between two levels
+_ROUNDING: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """The flat-then-linear fit.
+
+    Attributes:
+        p_value: Of the sup-F test against a flat line.
+        elbow: Where the line bends, in the axis' unit; None if the test did not pass or no straight
+            line fits the levels past any elbow.
+        low, high: Bootstrap interval of the elbow at 1 - alpha, two-sided. The elbow is sought up
+            to the last level but one of the fit; past it an elbow cannot be told from a slope, so
+            that an interval which reaches it extends to the last.
+        height: Mean error before the elbow, percent.
+        slope: Points of test error per unit of the axis past the elbow (per unit of 1 / level on a
+            reciprocal scale).
+        fitted_to: Harshest level that the fit uses; levels past it did not fit a straight line.
+    """
+
+    p_value: float
+    elbow: float | None = None
+    low: float | None = None
+    high: float | None = None
+    height: float | None = None
+    slope: float | None = None
+    fitted_to: float | None = None
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Candidate elbows of a sweep and the hinge shapes that belong to them.
+
+    C candidates; shape max(0, u - c) at each seed and level, centred within seeds.
+    """
+
+    elbows_C: Floats  # on the scale of the fit, 0 at the reference
+    shape_SLC: Floats
+    norm_C: Floats
+
+    @classmethod
+    def of(cls, u_L: Floats, present_SL: NDArray[np.bool_]) -> _Grid:
+        # Between the last two levels an elbow and a slope cannot be told apart: stop before.
+        inner = u_L[:-1]
+        gaps = [
+            np.linspace(low, high, _STEPS_PER_GAP, endpoint=False)
+            for low, high in itertools.pairwise(inner)
+        ]
+        elbows_C = np.concatenate([*gaps, inner[-1:]])
+        hinge_CL = np.maximum(0.0, u_L[None, :] - elbows_C[:, None])
+        shape_CSL = centred(
+            np.broadcast_to(hinge_CL[:, None, :], (len(elbows_C), *present_SL.shape)), present_SL
+        )
+        shape_SLC = np.moveaxis(shape_CSL, 0, -1)
+        return cls(elbows_C, shape_SLC, (shape_SLC**2).sum(axis=(0, 1)))
+
+    def best(self, within: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
+        """Best candidate for errors [..., S, L] centred within seeds.
+
+        Returns:
+            Its index, its slope and the sum of squares it explains [...]. Only a rising line
+            counts: a falling one explains nothing.
+        """
+        flat = within.reshape(*within.shape[:-2], -1)
+        slope = (flat @ self.shape_SLC.reshape(-1, len(self.elbows_C))) / self.norm_C
+        gain = np.maximum(slope, 0.0) ** 2 * self.norm_C
+        index = gain.argmax(axis=-1)
+        pick = np.expand_dims(index, -1)
+        return (
+            index,
+            np.maximum(np.take_along_axis(slope, pick, -1)[..., 0], 0.0),
+            np.take_along_axis(gain, pick, -1)[..., 0],
+        )
+
+
+def fit_hinge(
+    sweep: Blocks,
+    scale: Scale,
+    alpha: float,
+    n_permutations: int,
+    n_bootstrap: int,
+    rng: np.random.Generator,
+) -> Hinge:
+    """The hinge of a sweep with its sup-F test and its elbow's bootstrap interval.
+
+    Args:
+        sweep: At least `MIN_LEVELS` levels; none of them zero on the reciprocal scale.
+        scale: Scale on which the line past the elbow is straight.
+        alpha: Level of the sup-F and the lack-of-fit test; 1 - alpha of the interval.
+        n_permutations: Draws of the sup-F test's null distribution.
+        n_bootstrap: Draws of the interval; 0 leaves it out.
+        rng: Source of both.
+    """
+    scaled_L = _to_scale(sweep.levels, scale)
+    u_L = np.abs(scaled_L - scaled_L[0])
+    p_value = _sup_f_p_value(sweep, u_L, n_permutations, rng)
+    if not p_value < alpha:
+        return Hinge(p_value)
+    fit = None
+    n_levels = len(u_L)
+    while fit is None and n_levels >= MIN_LEVELS:
+        fit = _one_hinge(sweep.up_to(n_levels), u_L[:n_levels], alpha, n_bootstrap, rng)
+        n_levels -= 1
+    if fit is None:
+        return Hinge(p_value)
+    toward = float(np.sign(scaled_L[-1] - scaled_L[0]))
+    ends = sorted(_to_scale(scaled_L[0] + toward * np.array(fit.interval), scale).tolist())
+    return Hinge(
+        p_value=p_value,
+        elbow=float(_to_scale(scaled_L[0] + toward * np.array([fit.elbow]), scale)[0]),
+        low=ends[0] if ends else None,
+        high=ends[1] if ends else None,
+        height=fit.height,
+        slope=fit.slope,
+        fitted_to=float(sweep.levels[n_levels]),
+    )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A hinge on the scale of the fit, where the reference is 0 and harm is positive."""
+
+    elbow: float
+    interval: tuple[float, ...]  # low, high; empty without a bootstrap
+    height: float
+    slope: float
+
+
+def _to_scale(levels: Floats, scale: Scale) -> Floats:
+    """Levels to the scale of the fit; on either scale its own inverse."""
+    return levels if scale == "linear" else 1.0 / levels
+
+
+def _sup_f_p_value(
+    sweep: Blocks, u_L: Floats, n_permutations: int, rng: np.random.Generator
+) -> float:
+    """P value of the best hinge against a flat line, one-sided (rising).
+
+    Permuting within seeds leaves the flat line's sum of squares as it is, so that the F statistic
+    orders the permutations as the explained sum of squares does.
+    """
+    present_SL = np.isfinite(sweep.errors_SL)
+    grid = _Grid.of(u_L, present_SL)
+    within_SL = centred(sweep.errors_SL, present_SL)
+    observed = grid.best(within_SL)[2]
+    permuted = np.broadcast_to(within_SL, (n_permutations, *within_SL.shape)).copy()
+    for row, present_L in enumerate(present_SL):
+        permuted[:, row, present_L] = rng.permuted(permuted[:, row, present_L], axis=-1)
+    # Equal up to rounding is "at least as extreme".
+    as_extreme = grid.best(permuted)[2] >= observed * (1 - 1e-9)
+    return float((1 + as_extreme.sum()) / (1 + n_permutations))
+
+
+def _one_hinge(
+    sweep: Blocks, u_L: Floats, alpha: float, n_bootstrap: int, rng: np.random.Generator
+) -> _Fit | None:
+    """The hinge through these levels; None if the levels past its elbow do not lie on a line."""
+    present_SL = np.isfinite(sweep.errors_SL)
+    grid = _Grid.of(u_L, present_SL)
+    within_SL = centred(sweep.errors_SL, present_SL)
+    index, slope, gain = grid.best(within_SL)
+    if not slope > 0:
+        return None
+    # Lack of fit: what free level means explain beyond the hinge, against the noise about them.
+    free = Additive.fit(sweep)
+    df = len(u_L) - 3
+    misfit = (float((within_SL**2).sum() - gain) - free.sum_of_squares) / df
+    noise = free.sum_of_squares / free.df
+    if misfit > _ROUNDING and (
+        noise < _ROUNDING or float(special.fdtrc(df, free.df, misfit / noise)) < alpha
+    ):
+        return None
+    elbow = float(grid.elbows_C[index])
+    height = float(np.nanmean(sweep.errors_SL - slope * np.maximum(0.0, u_L - elbow)))
+    interval: tuple[float, ...] = ()
+    if n_bootstrap:
+        fitted_SL = slope * grid.shape_SLC[..., index]
+        residuals = (within_SL - fitted_SL)[present_SL]
+        # Least squares makes residuals too small: seed offsets, elbow and slope were fitted.
+        residuals *= np.sqrt(len(residuals) / (len(residuals) - sweep.n_seeds - 2))
+        drawn = fitted_SL + rng.choice(residuals, (n_bootstrap, *fitted_SL.shape))
+        elbows = grid.elbows_C[grid.best(centred(drawn, present_SL))[0]]
+        low, high = np.quantile(elbows, [alpha / 2, 1 - alpha / 2])
+        interval = (float(low), float(high if high < grid.elbows_C[-1] else u_L[-1]))
+    return _Fit(elbow, interval, height, float(slope))

@@ -1,0 +1,197 @@
+"""Which trials count: the best learning rate at each level, chosen on validation error alone.
+
+The paper varies the learning rate at every level and keeps the best model (arXiv 2505.11067,
+section III). Choosing on the test error would make every level look better than it is, and the
+level with the most learning rates best of all; here the test error plays no part.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from analogtl.study.columns import axis_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHOSEN: Final = "chosen"
+ONLY_ONE: Final = "only one learning rate"
+NO_VALIDATION: Final = "no validation error: the middle learning rate, not the best"
+NOTHING_SHARED: Final = "no seed in common: the learning rate with most seeds, not the best"
+ALL_FAILED: Final = "every trial failed"
+
+_DIGITS: Final = 10  # lr 0.1 + 0.2 and 0.3 are one learning rate
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The trials that count, and how their learning rate was chosen.
+
+    Attributes:
+        rows: The finished trials at the learning rate kept, with the columns and the index of the
+            table they come from.
+        failed: The trials that failed at it, likewise.
+        choices: One row per experiment x arm x algorithm x n_classes x level of every axis, with
+            `lr` (kept), `lrs` (all that were tried, separated by spaces), `n_lrs`,
+            `n_seeds_compared` (seeds that all candidates share), `error_validation` (mean over
+            those seeds at the learning rate kept, percent), `n_done` and `n_failed` (trials at the
+            learning rate kept), `how` (one of the words in this module).
+    """
+
+    rows: pd.DataFrame
+    failed: pd.DataFrame
+    choices: pd.DataFrame
+
+
+def finished(trials: pd.DataFrame) -> pd.Series[bool]:
+    """Which trials are done; all of them where the table has no `status`."""
+    import pandas as pd
+
+    if "status" not in trials:
+        return pd.Series(True, index=trials.index)
+    return trials["status"].eq("done").fillna(False).astype(bool)
+
+
+def select_learning_rate(trials: pd.DataFrame) -> Selection:
+    """Keep, per experiment x arm x level, the learning rate of the lowest mean validation error.
+
+    The rule, in order:
+
+    1. A learning rate that failed on seeds where another one finished is out (all but those with
+       the fewest such seeds): a mean over the seeds that happened to survive would favour the
+       learning rate that diverges on the hard ones.
+    2. A learning rate that has finished fewer than half the seeds of the furthest one waits: it
+       would reduce the comparison to the few seeds it has.
+    3. The rest are compared on the seeds that all of them have finished, so that no learning rate
+       wins through an easy seed. Equal means: the smaller learning rate.
+
+    Args:
+        trials: Rows of trials.csv, of any number of experiments; at least the columns `experiment`,
+            `arm`, `seed` and `lr`.
+
+    Returns:
+        The rows kept and the choices. The same learning rate is kept for every seed of a level, so
+        seeds stay paired.
+    """
+    import pandas as pd
+
+    trials = _with_classes(trials)
+    keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in trials]
+    keys += axis_columns(trials.columns)
+    lr = pd.to_numeric(trials["lr"], errors="coerce")
+    validation = (
+        pd.to_numeric(trials["error_validation"], errors="coerce").tolist()
+        if "error_validation" in trials
+        else [math.nan] * len(trials)
+    )
+    # Plain Python per level: a study has thousands of small ones.
+    runs = [
+        _Run(place, seed, 0.0 if math.isnan(rate) else float(f"{rate:.{_DIGITS}g}"), done, error)
+        for place, (seed, rate, done, error) in enumerate(
+            zip(trials["seed"], lr, finished(trials), validation, strict=True)
+        )
+    ]
+    level_of = trials.groupby(keys, dropna=False, sort=False).ngroup() if runs else ()
+    levels: dict[int, list[_Run]] = {}
+    for run, level in zip(runs, level_of, strict=True):
+        levels.setdefault(level, []).append(run)
+    key_values = {key: trials[key].tolist() for key in keys}
+    kept, failed, choices = [], [], []
+    for level_runs in levels.values():
+        best, choice = _choose(level_runs)
+        mine = [run for run in level_runs if run.lr == best]
+        kept += [run.place for run in mine if run.done]
+        failed += [run.place for run in mine if not run.done]
+        n_done = sum(run.done for run in mine)
+        where = {key: key_values[key][level_runs[0].place] for key in keys}
+        choices.append(where | choice | {"n_done": n_done, "n_failed": len(mine) - n_done})
+    return Selection(
+        rows=trials.iloc[sorted(kept)],
+        failed=trials.iloc[sorted(failed)],
+        choices=pd.DataFrame(choices, columns=[*keys, *_CHOICE_COLUMNS]),
+    )
+
+
+def _with_classes(trials: pd.DataFrame) -> pd.DataFrame:
+    """The table with `n_classes` also where a trial failed before it could tell.
+
+    It is that of the finished trials of the level, or else of the experiment, if these agree; so
+    that a failure counts against its own level and is not taken for one of its own.
+    """
+    import pandas as pd
+
+    if "n_classes" not in trials or not trials["n_classes"].isna().any():
+        return trials
+    known = pd.to_numeric(trials["n_classes"], errors="coerce").astype("float64")
+    for by in (["experiment", *axis_columns(trials.columns)], ["experiment"]):
+        by = [key for key in by if key in trials]
+        if not by or not known.isna().any():
+            continue
+        groups = known.groupby([trials[key] for key in by], dropna=False)
+        low, high = groups.transform("min"), groups.transform("max")
+        known = known.fillna(low.where(low == high))
+    return trials.assign(n_classes=known.astype("Int64"))
+
+
+_CHOICE_COLUMNS: Final = (
+    "lr", "lrs", "n_lrs", "n_seeds_compared", "error_validation", "n_done", "n_failed", "how",
+)  # fmt: skip
+
+
+class _Run(NamedTuple):
+    """What the choice needs to know of one trial."""
+
+    place: int
+    seed: object
+    lr: float
+    done: bool
+    error: float  # validation, percent; NaN if unknown
+
+
+def _choose(runs: list[_Run]) -> tuple[float, dict[str, Any]]:
+    """The learning rate of one level of one arm, and how it was chosen."""
+    rates = sorted({run.lr for run in runs})
+    seeds = {rate: {run.seed for run in runs if run.done and run.lr == rate} for rate in rates}
+    candidates = [rate for rate in rates if seeds[rate]]
+    best, how = rates[0], ONLY_ONE if len(rates) == 1 else ALL_FAILED
+    shared: set[object] = set()
+    error = math.nan
+    if candidates:
+        anyone = set.union(*seeds.values())
+        tried = {rate: {run.seed for run in runs if run.lr == rate} for rate in rates}
+        lost = {rate: len(tried[rate] & anyone - seeds[rate]) for rate in rates}
+        fewest = min(lost[rate] for rate in candidates)
+        candidates = [rate for rate in candidates if lost[rate] == fewest]
+        most = max(len(seeds[rate]) for rate in candidates)
+        candidates = [rate for rate in candidates if 2 * len(seeds[rate]) >= most]
+        shared = set.intersection(*(seeds[rate] for rate in candidates))
+        errors = {rate: _mean_error(runs, rate, shared) for rate in candidates}
+        if len(rates) > 1:
+            how = CHOSEN
+        if len(candidates) == 1:
+            best = candidates[0]
+        elif not shared:
+            best = max(candidates, key=lambda rate: (len(seeds[rate]), -rate))
+            how = NOTHING_SHARED
+        elif any(math.isnan(value) for value in errors.values()):
+            best = candidates[(len(candidates) - 1) // 2]
+            how = NO_VALIDATION
+        else:
+            best = min(candidates, key=lambda rate: (errors[rate], rate))
+        error = errors[best]
+    return best, {
+        "lr": best or None,
+        "lrs": " ".join(f"{rate:g}" for rate in rates),
+        "n_lrs": len(rates),
+        "n_seeds_compared": len(shared),
+        "error_validation": error,
+        "how": how,
+    }
+
+
+def _mean_error(runs: list[_Run], lr: float, seeds: set[object]) -> float:
+    """Mean validation error at one learning rate; NaN without trials or if any lacks it."""
+    errors = [run.error for run in runs if run.done and run.lr == lr and run.seed in seeds]
+    return sum(errors) / len(errors) if errors else math.nan

@@ -1,0 +1,326 @@
+"""Runs in numbers: means and spreads over seeds, per arm, level, epoch and layer.
+
+The tables, the figures and the HTML report all draw what these functions return, so they cannot
+disagree. Each takes the tidy frames of one experiment (see `analogtl.study.columns`) and returns
+a tidy frame; a quantity ``q`` becomes ``q_mean`` and ``q_sd`` (the sample standard deviation over
+seeds, empty for one seed), and ``n`` counts the trials behind it. Errors are in percent, shares in
+0..1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analogtl.config import catalog
+from analogtl.config.catalog import PROGRAMMING
+from analogtl.study import columns as records
+from analogtl.vocabulary import AXES
+
+# In this order on every table and figure: the rivals first, the controls last.
+ARM_ORDER = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
+ARM_LABELS = {
+    "digital-tl": "digital TL",
+    "analog-tl": "analog TL",
+    "digital-scratch": "digital from scratch",
+    "analog-scratch": "analog from scratch",
+    "frozen-array": "frozen arrays (control)",
+    PROGRAMMING: "weight programming",
+}
+# Columns that a summary adds.
+_ADDED, _SUMMARIES = ("n", "position", "stage", "layers", "cells"), ("_mean", "_sd")
+
+
+def axis_columns(frame: pd.DataFrame) -> list[str]:
+    """The sweep axes of a tidy frame or a summary: every column that is not a fixed one."""
+    return [
+        name
+        for name in records.axis_columns(str(column) for column in frame.columns)
+        if "." in name or not (name in _ADDED or name.endswith(_SUMMARIES))
+    ]
+
+
+def swept_axes(trials: pd.DataFrame) -> list[str]:
+    """The axes along which these trials differ: at least two levels, empty cells aside."""
+    return [axis for axis in axis_columns(trials) if trials[axis].nunique() > 1]
+
+
+def is_numeric(column: pd.Series) -> bool:
+    """Whether the levels are numbers (an axis may also hold names, such as algorithms)."""
+    return bool(pd.api.types.is_numeric_dtype(column)) and not bool(
+        pd.api.types.is_bool_dtype(column)
+    )
+
+
+def arm_label(arm: str) -> str:
+    """What the arm is called on figures and tables."""
+    return ARM_LABELS.get(arm, arm)
+
+
+def arms_of(frame: pd.DataFrame) -> list[str]:
+    """The arms of a frame, in their fixed order; unknown ones follow by name."""
+    present = {str(arm) for arm in frame["arm"].dropna().unique()}
+    known = [arm for arm in ARM_ORDER if arm in present]
+    return known + sorted(present.difference(known))
+
+
+def is_empty(value: object) -> bool:
+    """Whether a cell holds nothing: None, NA or nan."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def sorted_levels(column: pd.Series) -> list[Any]:
+    """The levels of an axis, without empty cells: numbers ascending, names as they come."""
+    present = list(column.dropna().drop_duplicates())
+    return sorted(present) if is_numeric(column) else present
+
+
+def error_name(frame: pd.DataFrame) -> str:
+    """What the error of these trials is: of test images, or of programmed weights."""
+    return catalog.error_name(frame["arm"].unique())
+
+
+def level_text(level: object) -> str:
+    """A level as people write it: 5.0 is ``5``, 0.005 is ``0.005``, a name is itself.
+
+    Of a preset only what tells it from the others is left: ``ReRamArrayHfO2``.
+    """
+    if isinstance(level, (int, float)) and not isinstance(level, bool):
+        return f"{level:.6g}"
+    return str(level).removesuffix("PresetDevice") or str(level)
+
+
+def done(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that finished."""
+    return trials[trials["status"] == "done"]
+
+
+def spread(frame: pd.DataFrame, by: Sequence[str], quantities: Iterable[str]) -> pd.DataFrame:
+    """Mean, sample standard deviation and count of each quantity within each group.
+
+    Empty cells in ``by`` form a group of their own (a digital arm has no level); empty quantities
+    are left out of the mean, and a quantity that is empty throughout stays empty.
+    """
+    quantities = [q for q in quantities if q in frame.columns]
+    groups = frame.groupby(list(by), dropna=False, sort=True, observed=True)
+    parts: list[pd.Series] = [groups.size().rename("n")]
+    for quantity in quantities:
+        parts.append(groups[quantity].mean().rename(f"{quantity}_mean"))
+        parts.append(groups[quantity].std(ddof=1).rename(f"{quantity}_sd"))
+    return in_arm_order(pd.concat(parts, axis=1).reset_index())
+
+
+def in_arm_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows by arm in the fixed order; within an arm as they were."""
+    if "arm" not in frame.columns:
+        return frame
+    rank = {arm: number for number, arm in enumerate(arms_of(frame))}
+    order = frame["arm"].map(lambda arm: rank.get(str(arm), len(rank)))
+    return frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+
+
+def setting_text(levels: dict[str, object]) -> str:
+    """Levels in words, ``wtn = 5 %, spv = 10 %``; axes that do not apply are left out."""
+    return ", ".join(
+        f"{axis.rpartition('.')[2]} = {with_unit(axis, level)}"
+        for axis, level in levels.items()
+        if not is_empty(level)
+    )
+
+
+def with_unit(axis: str, level: object) -> str:
+    """A level with the unit of its axis: ``15 %``."""
+    unit = AXES[axis].unit if axis in AXES else ""
+    return f"{level_text(level)} {unit}".strip()
+
+
+OUTCOMES = ("error_transfer", "error_final", "error_best", "weights_changed", "wall_s")
+
+
+def levels(trials: pd.DataFrame) -> pd.DataFrame:
+    """Outcomes per arm and setting, over seeds.
+
+    Args:
+        trials: Finished trials, one learning rate per arm and setting.
+
+    Returns:
+        Columns arm, the swept axes, lr, n, then mean and sd of each of `OUTCOMES`.
+    """
+    return spread(trials, ["arm", *swept_axes(trials), "lr"], OUTCOMES)
+
+
+def traces(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Test error and share of changed cells at each fine-tuning epoch, over seeds.
+
+    Args:
+        epochs: The rows of ``epochs.csv``; other stages and splits are left out.
+        trials: The trials to average over; an epoch that only some of them reached is averaged
+            over those, and ``n`` says how many.
+
+    Returns:
+        Columns arm, the axes swept by ``trials``, epoch, n, error_mean, error_sd,
+        weights_changed_mean, weights_changed_sd.
+    """
+    axes = swept_axes(trials)
+    wanted = epochs[
+        (epochs["stage"] == "finetune")
+        & (epochs["split"] == "test")
+        & epochs["trial"].isin(trials["trial"])
+    ]
+    # The levels come from the trials: they alone say which axes the sweep varied.
+    rows = wanted[["trial", "epoch", "error", "weights_changed"]].merge(
+        trials[["trial", "arm", *axes]], on="trial"
+    )
+    return spread(rows, ["arm", *axes, "epoch"], ("error", "weights_changed"))
+
+
+def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """What was programmed into each layer and how much of it moved, over seeds.
+
+    Args:
+        layers: The rows of ``layers.csv``, in the network's order within each trial.
+        trials: The trials to average over.
+
+    Returns:
+        Columns arm, the swept axes, position (the layer's place in the network), layer, shape,
+        tiles, tokens_per_image, granularity, fast_lr, transfer_lr, n, then mean and sd of
+        relative_error, share_clipped and weights_changed.
+    """
+    rows, axes = _with_arms(layers, trials)
+    rows["position"] = _places(rows["layer"])
+    by = ["arm", *axes, "position", "layer"]
+    numbers = spread(rows, by, ("relative_error", "share_clipped", "weights_changed"))
+    facts = [
+        name
+        for name in ("shape", "tiles", "tokens_per_image", "granularity", "fast_lr", "transfer_lr")
+        if name in rows.columns
+    ]
+    first = rows.groupby(by, dropna=False, sort=True, observed=True)[facts].first().reset_index()
+    return numbers.merge(in_arm_order(first), on=by, how="left")
+
+
+def stage_of(layer: str) -> str:
+    """The part of the network that a layer is in: ``stages.2``, ``blocks.5``, ``head``."""
+    first, *rest = layer.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
+
+
+def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """How much of each part of the network moved, all its layers taken together, over seeds.
+
+    Args:
+        layers: The rows of ``layers.csv``, in the network's order within each trial.
+        trials: The trials to average over.
+
+    Returns:
+        Columns arm, the swept axes, position, stage, layers and cells (how many of each), n, then
+        mean and sd of weights_changed (share of the cells).
+    """
+    rows, axes = _with_arms(layers, trials)
+    rows["stage"] = rows["layer"].astype(str).map(stage_of)
+    rows["position"] = _places(rows["stage"])
+    sides = rows["shape"].astype(str).str.extract(r"^(\d+)x(\d+)$").astype(float)
+    rows["cells"] = sides[0] * sides[1]
+    rows["moved"] = rows["cells"] * rows["weights_changed"].astype(float)
+    by = ["arm", *axes, "position", "stage"]
+    whole = rows.groupby(["trial", *by], dropna=False, sort=False, observed=True)
+    parts = whole.agg(
+        layers=("layer", "size"),
+        cells=("cells", "sum"),
+        moved=("moved", lambda moved: moved.sum(skipna=False)),
+    ).reset_index()
+    parts["weights_changed"] = parts["moved"] / parts["cells"]
+    return spread(parts, [*by, "layers", "cells"], ["weights_changed"])
+
+
+def _with_arms(layers: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The layers of the trials, each with its arm and levels; and the swept axes."""
+    axes = swept_axes(trials)
+    rows = layers.merge(trials[["trial", "arm", *axes]], on="trial", suffixes=("_layer", ""))
+    return rows, axes
+
+
+def _places(names: pd.Series) -> pd.Series:
+    """The place of each name in the order in which they first appear."""
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return names.map(order)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a figure: a quantity over x for one arm and setting.
+
+    Attributes:
+        arm: The arm; it decides the line's colour, dash and marker.
+        setting: The levels that tell it from the arm's other lines; "" for its only one.
+        x: Where the points are, ascending: numbers or names.
+        mean, sd: The quantity's mean and sample standard deviation over seeds (nan: one seed).
+        n: Trials behind each point.
+    """
+
+    arm: str
+    setting: str
+    x: tuple[float | str, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    n: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """Arm and setting, as in a legend."""
+        return arm_label(self.arm) + (f", {self.setting}" if self.setting else "")
+
+
+AS_IN_FILE = "as in the file"  # the setting of a trial that was run without a level
+
+
+def series(summary: pd.DataFrame, x: str, quantity: str, axes: Sequence[str]) -> list[Series]:
+    """The lines of a figure, from a summary: one per arm and combination of ``axes``.
+
+    Rows without a value of ``x`` or of the quantity are left out, and so are lines without rows. An
+    arm that was run at levels and also without one has a line `AS_IN_FILE`.
+    """
+    rows = summary[summary[x].notna() & summary[f"{quantity}_mean"].notna()]
+    swept = set(summary.loc[summary[list(axes)].notna().any(axis=1), "arm"])
+    lines = []
+    for key, group in rows.groupby(["arm", *axes], dropna=False, sort=True, observed=True):
+        ordered = group.sort_values(x) if is_numeric(group[x]) else group
+        lines.append(
+            Series(
+                arm=str(key[0]),
+                setting=setting_text(dict(zip(axes, key[1:], strict=True)))
+                or (AS_IN_FILE if key[0] in swept else ""),
+                x=tuple(ordered[x].tolist()),
+                mean=tuple(ordered[f"{quantity}_mean"].tolist()),
+                sd=tuple(ordered[f"{quantity}_sd"].tolist()),
+                n=tuple(ordered["n"].tolist()),
+            )
+        )
+    place = {arm: number for number, arm in enumerate(arms_of(summary))}
+    return sorted(lines, key=lambda line: place[line.arm])
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An arm that has no level on the axis, such as the digital one: a horizontal line."""
+
+    arm: str
+    mean: float
+    sd: float
+    n: int
+
+
+def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Baseline]:
+    """The arms of a sweep that the axis does not touch: those without any level on it."""
+    swept = levels.loc[levels[axis].notna(), "arm"]
+    rows = levels[~levels["arm"].isin(swept) & levels[f"{quantity}_mean"].notna()]
+    return [
+        Baseline(str(arm), float(mean), float(sd), int(n))
+        for arm, mean, sd, n in zip(
+            rows["arm"], rows[f"{quantity}_mean"], rows[f"{quantity}_sd"], rows["n"], strict=True
+        )
+    ]

@@ -1,0 +1,738 @@
+"""The experiment: a frozen, validated description of everything that a run depends on.
+
+Every field's docstring says what it means, in which unit, and what it sets in aihwkit; the key
+reference of the documentation is made from them. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from analogtl.config import catalog
+from analogtl.config.class_names import class_problems
+from analogtl.study.columns import RESERVED
+from analogtl.vocabulary import AXES, key_of
+
+T = TypeVar("T")
+
+Bool = Annotated[bool, Field(strict=True)]
+Int = Annotated[int, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+PositiveInt = Annotated[Int, Field(ge=1, le=10**9)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Seed = Annotated[Int, Field(ge=0, le=2**31 - 1)]
+# Which classes: how many (the first ones by label order), or which by name or label number.
+Classes = (
+    Annotated[Int, Field(ge=2)]
+    | Text
+    | Annotated[tuple[Int | Text, ...], Field(min_length=2)]
+    | None
+)
+Augmentation = Literal["crop", "flip"]
+Schedule = Literal["constant", "cosine", "onecycle"]
+Arm = Literal["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
+Kind = Literal["transfer-learning", "weight-programming"]
+Algorithm = Literal["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]
+Level = Bool | Int | Number | Text
+
+# What the desk measurements train with; a key in the file takes the place of its default here.
+COMPOUND_DEFAULTS: dict[str, dict[str, Any]] = {
+    "c-ttv2": {
+        "transfer_every": 1.0,
+        "units_in_mbatch": False,
+        "fast_lr": 0.1,
+        "auto_scale": True,
+        "auto_momentum": 0.99,
+        "in_chop_prob": 0.1,
+        "forget_buffer": True,
+        "momentum": 0.0,
+    },
+    "ttv2": {
+        "transfer_every": 1.0,
+        "units_in_mbatch": False,
+        "fast_lr": 0.1,
+        "auto_scale": True,
+        "auto_momentum": 0.99,
+        "in_chop_prob": 0.0,
+        "forget_buffer": True,
+        "momentum": 0.0,
+    },
+    "agad": {
+        "transfer_every": 1.0,
+        "units_in_mbatch": False,
+        "fast_lr": 0.1,
+        "auto_scale": True,
+        "auto_momentum": 0.99,
+        "in_chop_prob": 0.1,
+        "in_chop_random": False,
+        "forget_buffer": True,
+        "momentum": 0.0,
+    },
+    # One transfer a mini-batch, as in build_config: one after each vector writes the noise of
+    # coarse devices into the weights (digits: 78 % error instead of 49 %; 60 % with frozen arrays).
+    "tt": {"transfer_every": 1.0, "units_in_mbatch": True, "fast_lr": 0.1},
+    "sgd": {},
+    "mp": {},
+}
+_RAW_READ = {"noise_management": "None", "bound_management": "None"}
+_TTV2_SECTIONS: dict[str, dict[str, Any]] = {
+    "update": {"desired_bl": 5},
+    "transfer_forward": _RAW_READ,
+    "transfer_update": {
+        "desired_bl": 1,
+        "update_bl_management": False,
+        "update_management": False,
+    },
+}
+# What aihwkit's own build_config sets for each algorithm beside the compound.
+SECTION_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "c-ttv2": _TTV2_SECTIONS,
+    "ttv2": _TTV2_SECTIONS,
+    "agad": {"update": {"desired_bl": 5}, "transfer_update": {"desired_bl": 1}},
+    "tt": {"transfer_forward": _RAW_READ},
+    "sgd": {},
+    "mp": {},
+}
+SECTIONS = (
+    "compound",
+    "forward",
+    "backward",
+    "update",
+    "transfer_forward",
+    "transfer_update",
+    "mapping",
+)
+# Where the catalog has the parameters of a section, and the aihwkit class they belong to.
+PARAMETERS_OF = {
+    "forward": ("io", "IOParameters"),
+    "backward": ("io", "IOParameters"),
+    "update": ("update", "UpdateParameters"),
+    "transfer_forward": ("io", "IOParameters"),
+    "transfer_update": ("update", "UpdateParameters"),
+    "mapping": ("mapping", "MappingParameter"),
+}
+WHOLE = ("desired_bl", "n_reads_per_transfer", "max_input_size", "max_output_size", "max_bm_factor")
+SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
+PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
+FAST = ("c-ttv2", "ttv2", "agad")  # the algorithms that the fast engine runs
+GRANULAR = ("c-ttv2", "ttv2", "agad")  # the algorithms that have an auto_granularity
+
+
+Problem = tuple[str, str]  # dotted key below the section, and what is wrong
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint at the end of a problem: the nearest known word, or what there is."""
+    known = list(known)
+    if not known:
+        return ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(known)}" if len(known) <= 20 else ""
+
+
+def raise_problems(problems: list[Problem], value: T) -> T:
+    """Raise all problems of one section as a single validation error, or return the value."""
+    if problems:
+        raise PydanticCustomError("problems", "several problems", {"problems": problems})
+    return value
+
+
+def check_parameters(
+    values: Mapping[str, Any], known: Mapping[str, Any], owner: str
+) -> list[Problem]:
+    """Check names and types of aihwkit parameters against their defaults.
+
+    Args:
+        values: Parameter -> value, as in the file.
+        known: Parameter -> default, as in the catalog.
+        owner: The aihwkit class that has these parameters.
+    """
+    problems: list[Problem] = []
+    for name, value in values.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            problems.append(
+                (name, f"{owner} has no parameter {name!r}" + (f"; {hint}" if hint else ""))
+            )
+            continue
+        default = known[name]
+        if isinstance(default, dict):
+            if value not in default["enum"]:
+                problems.append(
+                    (name, f"expected one of {', '.join(default['enum'])}; got {value!r}")
+                )
+        elif isinstance(default, bool):
+            if not isinstance(value, bool):
+                problems.append((name, f"expected true or false; got {value!r}"))
+        elif isinstance(default, list):
+            if not isinstance(value, list | tuple) or not all(map(is_number, value)):
+                problems.append((name, f"expected a list of numbers; got {value!r}"))
+        elif not is_number(value):
+            problems.append((name, f"expected a finite number; got {value!r}"))
+        elif isinstance(default, int) and name in WHOLE and value != int(value):
+            problems.append((name, f"expected a whole number; got {value!r}"))
+        elif value < 0 and name.endswith(("_std", "_dtod", "_prob", "_noise", "_lr", "_every")):
+            problems.append((name, f"expected zero or more; got {value!r}"))
+        elif value > 1 and name.endswith("_prob"):
+            problems.append((name, f"expected a probability from 0 to 1; got {value!r}"))
+        elif value <= 0 and name in ("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound"):
+            problems.append((name, f"expected a number above zero; got {value!r}"))
+    return problems
+
+
+def check_table(
+    section: str, values: Mapping[str, Any], algorithm: str | None, preset: str | None
+) -> list[Problem]:
+    """Check one table of [analog] against the aihwkit class that it sets parameters of.
+
+    Args:
+        section: One of SECTIONS, "device" or "slow_device".
+        values: Parameter -> value, as in the file.
+        algorithm: The algorithm whose compound it is; for "compound".
+        preset: The device preset; for "device" and "slow_device".
+    """
+    if section == "compound":
+        compound = catalog.ALGORITHMS[str(algorithm)][0]
+        owner = compound or f"algorithm {algorithm!r} (it has no compound)"
+        return check_parameters(values, catalog.compound_parameters(str(algorithm)), owner)
+    if section in PARAMETERS_OF:
+        kind, owner = PARAMETERS_OF[section]
+        return check_parameters(values, catalog.catalog()[kind], owner)
+    owner = f"{preset} ({catalog.device_class(str(preset))})"
+    return check_parameters(values, catalog.device_parameters(str(preset)), owner)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite int or float (a bool is not)."""
+    try:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        return False
+
+
+class Section(BaseModel):
+    """A section of the file: unknown keys are errors, values cannot change later."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class Model(Section):
+    """The network."""
+
+    architecture: Text = "swin_digits"
+    """`swin_cifar_tiny` (the paper's), `swin_cifar_desk`, `swin_digits`, `mlp_digits`, or any timm
+    model name."""
+    kwargs: dict[Text, Any] = {}
+    """Further arguments for the model's constructor, e.g. `{ depths = [2, 2] }`."""
+
+
+class Data(Section):
+    """Where the images are."""
+
+    root: Text | None = None
+    """Folder with the data sets; else the environment variable `ANALOGTL_DATA`, else the user's
+    cache folder. For `image_folder`: the folder of class folders. Relative to the file."""
+    download: Bool = True
+    """Download a missing CIFAR archive from its official address (its checksum is verified)."""
+    image_size: Annotated[Int, Field(ge=4, le=1024)] | None = None
+    """Resize images to this many pixels a side; `image_folder` needs it (default 32)."""
+
+
+class Training(Section):
+    """What pretraining and fine-tuning have in common."""
+
+    dataset: Text
+    """`cifar10`, `cifar100`, `digits` or `image_folder`."""
+    classes: Classes = None
+    """How many classes (the first ones by label order), or which: a list of names or label
+    numbers; a superclass name for CIFAR-100. All if absent."""
+    samples_per_class: PositiveInt | None = None
+    """Keep at most this many training images of each class."""
+    test_samples_per_class: PositiveInt | None = None
+    """Keep at most this many test images of each class."""
+    epochs: Annotated[Int, Field(ge=0, le=100_000)]
+    """Passes over the training images."""
+    batch_size: PositiveInt = 8
+    """Images per step."""
+    lr: PositiveNumber = 0.01
+    """Learning rate."""
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Momentum of digital SGD."""
+    weight_decay: NonNegative = 0.0
+    """Weight decay of the digital optimizer."""
+    schedule: Schedule = "constant"
+    """Learning rate over the epochs: `constant`, `cosine` (to zero) or `onecycle` (warm-up over
+    the first 30 % of the steps, then to zero)."""
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the target probability spread over all classes."""
+    augment: tuple[Augmentation, ...] = ()
+    """Random changes of the training images: `crop` (shift by up to 12.5 % of the side), `flip`
+    (left and right)."""
+    validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the training images of each class that is held out as validation data."""
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        if name not in catalog.DATASETS:
+            hint = did_you_mean(name, catalog.DATASETS)
+            raise_problems([("", f"unknown data set {name!r}; {hint}")], name)
+        return name
+
+    @field_validator("classes", "augment", "arms", check_fields=False)
+    @classmethod
+    def _distinct(cls, values: Any) -> Any:
+        if isinstance(values, tuple) and len(set(values)) < len(values):
+            raise_problems([("", f"expected each entry once; got {list(values)}")], values)
+        return values
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        found = class_problems(self.dataset, self.classes)
+        return raise_problems([("classes", problem) for problem in found], self)
+
+
+class Pretrain(Training):
+    """The digital pretraining on the source task."""
+
+    dataset: Text = "digits"
+    epochs: Annotated[Int, Field(ge=0, le=100_000)] = 20
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """The digital optimizer."""
+    seed: Seed = 0
+    """Seed of the initial weights and the order of the images."""
+
+
+class Convert(Section):
+    """How the pretrained weights get onto the arrays."""
+
+    weight_transfer_noise: NonNegative = 0.0
+    """Weight transfer noise p in percent, added once, before fine-tuning:
+    w_analog = w_digital + p/100 * N(0, 1) * scale (paper, eq. 1, Fig. 3)."""
+    relative_to: Literal["absmax", "std", "absolute"] = "absmax"
+    """Scale of the weight transfer noise: the layer's largest |w|, the standard deviation of its
+    weights, or 1."""
+    digital_layers: tuple[Text, ...] = ()
+    """Layers that stay digital: names or shell patterns, e.g. `["head", "*.mlp.*"]`."""
+
+
+class Finetune(Training):
+    """The target task and the arms that are compared on it."""
+
+    dataset: Text = "digits"
+    epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("digital-tl", "analog-tl")
+    """`digital-tl`, `analog-tl`, `digital-scratch`, `analog-scratch`, `frozen-array`."""
+    validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+
+
+class Device(BaseModel):
+    """The resistive device; every parameter of the aihwkit device can be set here by its name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    preset: Text = "ReRamArrayHfO2PresetDevice"
+    """aihwkit preset device (`analogtl list presets`) or pulsed device class."""
+    apply_write_noise_on_set: Bool = False
+    """Whether programming a weight adds write noise. aihwkit's default is true, which destroys a
+    pretrained network on the ReRAM array presets; hence off unless asked."""
+
+    @model_validator(mode="after")
+    def _known_parameters(self) -> Self:
+        known_devices = catalog.presets() + catalog.devices()
+        if self.preset not in known_devices:
+            hint = did_you_mean(self.preset, known_devices) or "see `analogtl list presets`"
+            message = f"unknown device preset {self.preset!r}; {hint}"
+            return raise_problems([("preset", message)], self)
+        owner = f"{self.preset} ({catalog.device_class(self.preset)})"
+        known = catalog.device_parameters(self.preset)
+        return raise_problems(check_parameters(self.parameters, known, owner), self)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The device parameters that the file sets, by aihwkit's names."""
+        return dict(self.model_extra or {})
+
+
+class Nonidealities(Section):
+    """Non-idealities in the paper's terms; each stands for the aihwkit parameters named."""
+
+    symmetry_point_skew: Annotated[Number, Field(gt=-100, lt=100)] = 0.0
+    """Symmetry point skew in percent: w_max = (1 - p/100) x the preset's (paper, Fig. 4)."""
+    symmetry_point_skew_bound: Literal["upper", "lower", "both"] = "upper"
+    """Which bound the skew moves: w_max, w_min, or both in the same direction."""
+    symmetry_point_variability: NonNegative | None = None
+    """Symmetry point variability in percent: reference_std = 2 p/100 (paper, Fig. 4)."""
+    n_states: Annotated[Number, Field(gt=1)] | None = None
+    """Number of states: dw_min = (w_max - w_min) / n_states, which is 2 / n_states for bounds of
+    1 and -1."""
+    out_noise: NonNegative | None = None
+    """Output noise: out_noise of the forward and the backward pass."""
+    io_bits: Annotated[Number, Field(ge=2, le=24)] | None = None
+    """I/O resolution in bits: inp_res = out_res = 1 / (2^bits - 2), forward and backward."""
+
+
+class AlgorithmSettings(Section):
+    """What differs for one algorithm: it takes the place of the same key of [analog] there."""
+
+    device: dict[Text, Any] = {}
+    """Parameters of the device."""
+    slow_device: dict[Text, Any] = {}
+    """Parameters of the slow array's device."""
+    compound: dict[Text, Any] = {}
+    """Parameters of the algorithm's aihwkit compound."""
+    forward: dict[Text, Any] = {}
+    """Forward pass: parameters of aihwkit's IOParameters."""
+    backward: dict[Text, Any] = {}
+    """Backward pass: parameters of aihwkit's IOParameters."""
+    update: dict[Text, Any] = {}
+    """Parallel update: parameters of aihwkit's UpdateParameters."""
+    transfer_forward: dict[Text, Any] = {}
+    """Reads of the fast array: parameters of aihwkit's IOParameters."""
+    transfer_update: dict[Text, Any] = {}
+    """Pulses of a transfer: parameters of aihwkit's UpdateParameters."""
+
+
+class Analog(Section):
+    """The arrays and the algorithm that trains them."""
+
+    algorithm: Algorithm = "c-ttv2"
+    """`c-ttv2`, `agad`, `ttv2`, `tt`, `sgd` or `mp` (`analogtl list algorithms`)."""
+    engine: Literal["auto", "aihwkit", "fast"] = "auto"
+    """`aihwkit` (stock), `fast` (the same process, about ten times faster; c-ttv2, ttv2 and agad
+    only), or `auto`: fast where it is exact."""
+    granularity_per_token: NonNegative = 10.0
+    """auto_granularity of each layer = this x the vectors that the layer sees per image, for the
+    algorithms that have one. 0: off, [analog.compound] auto_granularity is what counts."""
+    device: Device = Device()
+    slow_device: dict[Text, Any] = {}
+    """Parameters in which the device of the slow array, which holds the weights, differs from
+    [analog.device]; they also come after the non-idealities. Algorithms with one array (sgd, mp)
+    have no slow one."""
+    compound: dict[Text, Any] = {}
+    """Parameters of the algorithm's aihwkit compound, e.g. ChoppedTransferCompound for c-ttv2:
+    fast_lr, transfer_every, auto_granularity, in_chop_prob, ..."""
+    forward: dict[Text, Any] = {}
+    """Forward pass: parameters of aihwkit's IOParameters."""
+    backward: dict[Text, Any] = {}
+    """Backward pass: parameters of aihwkit's IOParameters."""
+    update: dict[Text, Any] = {}
+    """Parallel update of the fast array (sgd: of the weights): parameters of aihwkit's
+    UpdateParameters. desired_bl is 5 unless set (tt, sgd, mp: 31)."""
+    transfer_forward: dict[Text, Any] = {}
+    """Reads of the fast array: parameters of aihwkit's IOParameters. Noise and bound management
+    are off unless set (agad: on)."""
+    transfer_update: dict[Text, Any] = {}
+    """Pulses of a transfer: parameters of aihwkit's UpdateParameters. desired_bl is 1 unless set
+    (tt: 31)."""
+    mapping: dict[Text, Any] = {}
+    """How weights map to arrays: parameters of aihwkit's MappingParameter (weight_scaling_omega
+    0.6 unless set)."""
+    nonidealities: Nonidealities = Nonidealities()
+    algorithms: dict[Algorithm, AlgorithmSettings] = {}
+    """What differs for one algorithm, e.g. `[analog.algorithms.agad.compound]`: it takes effect
+    where that algorithm runs, so that one file can compare several."""
+
+    # Each table is checked on its own, so that one problem does not hide those of the others.
+    @field_validator(*SECTIONS)
+    @classmethod
+    def _table(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        section = str(info.field_name)
+        algorithm = info.data.get("algorithm")
+        if section == "compound" and algorithm is None:  # a problem of its own, reported there
+            return values
+        return raise_problems(check_table(section, values, algorithm, None), values)
+
+    @field_validator("slow_device")
+    @classmethod
+    def _slow_device(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "device" not in info.data:  # a problem of its own, reported there
+            return values
+        return raise_problems(
+            check_table("slow_device", values, None, info.data["device"].preset), values
+        )
+
+    @field_validator("algorithms")
+    @classmethod
+    def _algorithms(
+        cls, algorithms: dict[Algorithm, AlgorithmSettings], info: ValidationInfo
+    ) -> dict[Algorithm, AlgorithmSettings]:
+        problems: list[Problem] = []
+        preset = info.data["device"].preset if "device" in info.data else None
+        for algorithm, own in algorithms.items():
+            for section in own.model_fields_set:
+                if section.endswith("device") and preset is None:
+                    continue
+                found = check_table(section, getattr(own, section), algorithm, preset)
+                problems += [(f"{algorithm}.{section}.{key}", problem) for key, problem in found]
+        return raise_problems(problems, algorithms)
+
+    @model_validator(mode="after")
+    def _engine_runs_it(self) -> Self:
+        if self.engine == "fast" and self.algorithm not in FAST:
+            reason = f"fast does not run {self.algorithm}; expected 'auto' or 'aihwkit'"
+            raise_problems([("engine", reason)], self)
+        return self
+
+    @model_validator(mode="after")
+    def _one_granularity(self) -> Self:
+        wanted = "granularity_per_token" in self.model_fields_set and self.granularity_per_token
+        if wanted and "auto_granularity" in self.values("compound"):
+            reason = "takes the place of compound.auto_granularity: give one of the two"
+            raise_problems([("granularity_per_token", reason)], self)
+        return self
+
+    @property
+    def _own(self) -> AlgorithmSettings:
+        return self.algorithms.get(self.algorithm, AlgorithmSettings())
+
+    @property
+    def array_device(self) -> Device:
+        """The device of all arrays, as it is for the algorithm; see `slow_device`."""
+        return Device(**{**self.device.model_dump(), **self._own.device})
+
+    def values(self, section: str) -> dict[str, Any]:
+        """Parameters of one aihwkit section: the file's over analogtl's defaults.
+
+        Args:
+            section: One of SECTIONS, or "slow_device".
+        """
+        if section == "compound":
+            defaults = COMPOUND_DEFAULTS[self.algorithm]
+        elif section == "mapping":
+            defaults = {"weight_scaling_omega": 0.6}
+        else:
+            defaults = SECTION_DEFAULTS[self.algorithm].get(section, {})
+        return {**defaults, **getattr(self, section), **getattr(self._own, section, {})}
+
+    @property
+    def granularity(self) -> float | None:
+        """granularity_per_token where it is in force, else None."""
+        in_force = self.algorithm in GRANULAR and "auto_granularity" not in self.values("compound")
+        return (self.granularity_per_token or None) if in_force else None
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that counts for the algorithm, defaults filled in, as JSON-able values."""
+        data: dict[str, Any] = self.model_dump(mode="json")
+        del data["algorithms"]
+        for section in (*SECTIONS, "slow_device"):
+            data[section] = self.values(section)
+        data["device"] = self.array_device.model_dump(mode="json")
+        return data
+
+
+class Programming(Section):
+    """Weight programming: one array is trained until it holds a target matrix (Rasch et al. 2024,
+    Nat. Commun. 15, 7133, Fig. 4). Used where kind = "weight-programming"."""
+
+    size: Annotated[Int, Field(ge=1, le=512)] = 20
+    """Rows and columns of the matrix."""
+    target_std: Annotated[Number, Field(gt=0, le=1)] = 0.3
+    """Standard deviation of the target weights, drawn from N(0, target_std) and clipped to
+    target_max, in weight units."""
+    target_max: Annotated[Number, Field(gt=0)] = 1.0
+    """Largest size of a target weight, in weight units."""
+    inputs: Literal["normal", "uniform"] = "normal"
+    """Distribution of the inputs: N(0, 1), or uniform from -1 to 1."""
+    vectors: PositiveInt = 1000
+    """Input vectors per epoch."""
+    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
+    """Epochs; the programming error is measured after each."""
+    batch_size: PositiveInt = 10
+    """Vectors that see the same weights before they are updated."""
+    lr: PositiveNumber = 0.1
+    """Learning rate, per vector."""
+    seed: Seed = 0
+    """Seed of the target and the inputs: the same for every trial, as [sweep] seeds draw only the
+    devices."""
+
+
+class Sweep(Section):
+    """The trials: every combination of axes, learning rates and seeds, for every arm."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    """Seeds of the replicates; `finetune` runs them too. The same seeds draw the same devices at
+    every level."""
+    lr: tuple[PositiveNumber, ...] = ()
+    """Learning rates to try at every level; the best one on validation data is kept. Empty:
+    [finetune] lr alone (weight programming: [programming] lr)."""
+    axes: dict[Text, tuple[Level, ...]] = {}
+    """Axis name or dotted key -> levels; see `analogtl list axes`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten_axes(cls, data: Any) -> Any:
+        # TOML reads an unquoted dotted key as nested tables; both spellings mean the same axis.
+        if not isinstance(data, Mapping) or not isinstance(data.get("axes"), Mapping):
+            return data
+        axes = flatten(data["axes"])
+        # Here, as the schema's own words for a list of one of four types help nobody.
+        problems: list[Problem] = []
+        for name, levels in axes.items():
+            if not isinstance(levels, list | tuple):
+                problems.append((f"axes.{name}", f"expected a list of levels; got {levels!r}"))
+            elif wrong := [v for v in levels if not (is_number(v) or isinstance(v, bool | str))]:
+                problems.append((f"axes.{name}", f"expected numbers or names; got {wrong}"))
+        return raise_problems(problems, {**data, "axes": axes})
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        problems: list[Problem] = []
+        axes = {f"axes.{name}": levels for name, levels in self.axes.items()}
+        for key, values in (("seeds", self.seeds), ("lr", self.lr), *axes.items()):
+            if len(set(values)) < len(values):
+                problems.append((key, f"expected each value once; got {list(values)}"))
+            if key in axes and key.removeprefix("axes.") in AXES:
+                wrong = [v for v in values if not is_number(v)]
+                if wrong:
+                    problems.append((key, f"expected numbers; got {wrong}"))
+            if not values and key in axes:
+                problems.append((key, "expected at least one level; got none"))
+        return raise_problems(problems, self)
+
+
+class Report(Section):
+    """How the results are judged."""
+
+    alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
+    """Significance level of the tests behind critical points and findings."""
+    margin: PositiveNumber = 2.0
+    """Percentage points of test error that count as no harm: for the certified level, and for the
+    findings of little effect."""
+
+
+class Experiment(Section):
+    """One experiment file."""
+
+    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    """Name of the experiment and of its run directory: letters, digits, `.`, `_`, `-`; not the name
+    of a folder of this tool (`report`, `trials`, `pretrained`, ...)."""
+    description: Text = ""
+    """One line about the experiment, shown in reports."""
+    kind: Kind = "transfer-learning"
+    """`transfer-learning`, or `weight-programming`: how well one array can be programmed with a
+    matrix by training; it uses [programming], [analog] and [sweep] only."""
+    model: Model = Model()
+    data: Data = Data()
+    pretrain: Pretrain = Pretrain()
+    convert: Convert = Convert()
+    finetune: Finetune = Finetune()
+    analog: Analog = Analog()
+    programming: Programming = Programming()
+    sweep: Sweep = Sweep()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> Self:
+        problems: list[Problem] = []
+        if self.name in RESERVED:
+            problems.append(("name", f"{self.name!r} is the name of a folder of this tool"))
+        owner = self.analog.device.preset
+        known = catalog.device_parameters(owner)
+        for name in self.sweep.axes:
+            key = f"sweep.axes.{name}"
+            if name in AXES:
+                missing = [p for p in AXES[name].device_parameters if p not in known]
+                if missing:
+                    have = ", ".join(catalog.presets_with(missing[0]))
+                    problems.append((key, f"{owner} has no {missing[0]}; presets that do: {have}"))
+            elif "." not in name or name.split(".")[0] not in SWEPT_SECTIONS:
+                hint = did_you_mean(name, AXES)
+                problems.append((key, f"unknown axis {name!r}; {hint}"))
+            twins = [other for other in self.sweep.axes if key_of(other) == key_of(name)]
+            if name != twins[0]:
+                problems.append((key, f"sets the same as {twins[0]}: give one of the two"))
+            own = self.taken_by(key_of(name))
+            if own:
+                problems.append((key, f"{own} of this experiment comes first; sweep that"))
+            if name in ("out_noise", "io_bits") and all(
+                self.analog.values(each).get("is_perfect") for each in ("forward", "backward")
+            ):
+                problems.append((key, "has no effect: forward and backward pass are is_perfect"))
+            section = key_of(name).split(".")[0]
+            if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:
+                problems.append((key, f"sets [{section}], which {self.kind} does not use"))
+        if self.sweep.lr and {"lr", self.lr_key} & set(self.sweep.axes):
+            problems.append(
+                ("sweep.lr", "the learning rate is an axis already: give one of the two")
+            )
+        if self.analog.nonidealities.symmetry_point_variability is not None and (
+            "reference_std" not in known
+        ):
+            have = ", ".join(catalog.presets_with("reference_std"))
+            key = "analog.nonidealities.symmetry_point_variability"
+            problems.append((key, f"{owner} has no reference_std; presets that do: {have}"))
+        if len(self.sweep.lr) > 1 and not self.finetune.validation_fraction:
+            key = "finetune.validation_fraction"
+            problems.append((key, "expected more than 0: sweep.lr is chosen on validation data"))
+        return raise_problems(problems, self)
+
+    def taken_by(self, key: str) -> str | None:
+        """The key of an algorithm's own table that makes this dotted key ineffective, or None."""
+        algorithms = {self.analog.algorithm, *self.sweep.axes.get("analog.algorithm", ())}
+        for algorithm, own in self.analog.algorithms.items():
+            for section in own.model_fields_set if algorithm in algorithms else ():
+                for name in getattr(own, section):
+                    if key == f"analog.{section}.{name}":
+                        return f"analog.algorithms.{algorithm}.{section}.{name}"
+        return None
+
+    @property
+    def lr_key(self) -> str:
+        """The dotted key of the learning rate that [sweep] lr sets."""
+        return "programming.lr" if self.kind == "weight-programming" else "finetune.lr"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that are run."""
+        if self.kind == "weight-programming":
+            return (catalog.PROGRAMMING,)
+        return self.finetune.arms
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything, defaults filled in, as JSON-able values."""
+        return {**self.model_dump(mode="json"), "analog": self.analog.resolved()}
+
+    def as_written(self) -> dict[str, Any]:
+        """Only what the file and the overrides set, as JSON-able values."""
+        data: dict[str, Any] = self.model_dump(mode="json", exclude_unset=True)
+        return data
+
+
+def content_key(*parts: Any) -> str:
+    """A short hash of JSON-able parts: equal content, equal key."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

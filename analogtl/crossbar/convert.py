@@ -1,0 +1,325 @@
+"""Digital -> analog: conversion, weight transfer noise, and a report of what was achieved.
+
+Shape suffixes: O output rows, I input columns of a weight matrix.
+"""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from aihwkit.nn.conversion import convert_to_analog
+from aihwkit.nn.modules.base import AnalogLayerBase
+from aihwkit.simulator.tiles.array import TileModuleArray
+from aihwkit.simulator.tiles.base import SimulatorTileWrapper
+from torch import Tensor, nn
+
+from analogtl.config.schema import Analog, Convert
+from analogtl.crossbar.rpu_config import RPUConfig, build_rpu_config
+from analogtl.errors import ExperimentError
+from analogtl.fastsim import fast_rpu_config, not_covered
+from analogtl.models.build import digital_only
+
+CONVERTIBLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model and what the conversion achieved.
+
+    Attributes:
+        model: The analog model.
+        layers: One row per analog layer, in the columns of ``layers.csv`` (without those that
+            name the trial).
+        engine: "fast", "aihwkit", or "mixed".
+        notes: Layers that stay digital or that the fast engine does not cover, with the reason.
+    """
+
+    model: nn.Module
+    layers: list[dict[str, Any]]
+    engine: str
+    notes: list[str]
+
+
+def to_analog(
+    model: nn.Module, analog: Analog, convert: Convert, *, seed: int, example: Tensor
+) -> Conversion:
+    """Program a digital model onto arrays.
+
+    Every layer gets a construction seed of its own, derived from the seed and its name, and so
+    does every tile of a split layer: equal shapes must not mean equal devices. Weight transfer
+    noise is added once to the weights that are programmed (arXiv 2505.11067, eq. 1), in every
+    tile's own units after mapping, so that devices clip what exceeds their bounds.
+
+    Args:
+        model: The digital model; it is left as it is.
+        analog: Algorithm, device, mapping, engine.
+        convert: Weight transfer noise and layers that stay digital.
+        seed: Seed of the replicate.
+        example: One batch of images (B, C, H, W), to count the vectors that each layer sees.
+
+    Raises:
+        ExperimentError: If a pattern matches no layer, nothing is left to convert, or
+            engine = "fast" does not cover a layer.
+    """
+    digital = digital_layers(model, convert.digital_layers)
+    refused = digital_only(model, tuple(example.shape[1:]))
+    digital |= set(refused)
+    tokens = tokens_per_image(model, example)
+    weights = {
+        name: module.weight.detach().reshape(module.weight.shape[0], -1).clone()
+        for name, module in model.named_modules()
+        if type(module) in CONVERTIBLE and name not in digital
+    }
+    if not weights:
+        raise ExperimentError("convert.digital_layers: every layer would stay digital")
+    notes = [f"{name} stays digital: {reason}" for name, reason in refused.items()]
+    engines: dict[str, str] = {}
+
+    def layer_config(name: str, module: nn.Module, unused: RPUConfig) -> RPUConfig:
+        if type(module) not in CONVERTIBLE:  # aihwkit also asks for containers, which have no tiles
+            return unused
+        config = build_rpu_config(
+            analog,
+            tokens_per_image=tokens.get(name, 1),
+            construction_seed=derived_seed(seed, "devices", name),
+        )
+        reason = not_covered(config) if analog.engine != "aihwkit" else "stock engine chosen"
+        if reason and analog.engine == "fast":
+            raise ExperimentError(f"analog.engine = 'fast': layer {name}: {reason}")
+        if reason and analog.engine == "auto":
+            notes.append(f"{name}: {reason}")
+        engines[name] = "aihwkit" if reason else "fast"
+        config.tile_array_class = _seeded_array(config, seed, name, fast=not reason)
+        if reason:
+            return config
+        fast = fast_rpu_config(config, seed=derived_seed(seed, "streams", name))
+        fast.tile_array_class = config.tile_array_class
+        return fast
+
+    torch.manual_seed(derived_seed(seed, "conversion"))
+    converted = convert_to_analog(
+        copy.deepcopy(model),
+        build_rpu_config(analog),
+        specific_rpu_config_fun=layer_config,
+        exclude_modules=sorted(digital),
+        inplace=True,
+    )
+    modules = dict(converted.named_modules())
+    layers = []
+    for name, weight_OI in weights.items():
+        generator = torch.Generator().manual_seed(derived_seed(seed, "weight transfer noise", name))
+        layer = modules[name]
+        achieved = _program(layer, weight_OI, convert, generator, analog)
+        config = next(iter(analog_tiles(layer))).rpu_config
+        layers.append(
+            {
+                "layer": name,
+                "shape": "x".join(map(str, weight_OI.shape)),
+                **achieved,
+                **_resolved(config),
+                "tokens_per_image": tokens.get(name, 1),
+                "engine": engines[name],
+            }
+        )
+    kinds = set(engines.values())
+    return Conversion(converted, layers, kinds.pop() if len(kinds) == 1 else "mixed", notes)
+
+
+def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
+    """Names of the layers that stay digital.
+
+    Raises:
+        ExperimentError: If a pattern matches no layer.
+    """
+    names = [name for name, module in model.named_modules() if type(module) in CONVERTIBLE]
+    chosen: set[str] = set()
+    problems = []
+    for pattern in patterns:
+        matching = set(fnmatch.filter(names, pattern))
+        if not matching:
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            problems.append(
+                f"convert.digital_layers: {pattern!r} matches no layer; layers: {shown}"
+            )
+        chosen |= matching
+    if problems:
+        raise ExperimentError(problems)
+    return chosen
+
+
+def tokens_per_image(model: nn.Module, example: Tensor) -> dict[str, int]:
+    """How many input vectors each layer sees per image: layer name -> vectors.
+
+    Args:
+        model: The digital model.
+        example: A batch of images (B, C, H, W).
+    """
+    counts: dict[str, int] = {}
+    handles = []
+
+    def counter(name: str) -> Callable[..., None]:
+        def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            features = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
+            vectors = output.numel() // features
+            counts[name] = counts.get(name, 0) + max(1, vectors // example.shape[0])
+
+        return count
+
+    for name, module in model.named_modules():
+        if type(module) in CONVERTIBLE:
+            handles.append(module.register_forward_hook(counter(name)))
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(example)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return counts
+
+
+def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
+    """Analog layers by name: those that own tiles themselves."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, AnalogLayerBase) and hasattr(module, "analog_module")
+    }
+
+
+def analog_tiles(module: nn.Module) -> Iterator[SimulatorTileWrapper]:
+    """All tiles in a module, in a fixed order."""
+    for part in module.modules():
+        if isinstance(part, SimulatorTileWrapper):
+            yield part
+
+
+def programmed_weights(model: nn.Module) -> dict[str, list[Tensor]]:
+    """A copy of the weights on the arrays: layer name -> one tensor (O, I) per tile."""
+    return {
+        name: [tile.tile.get_weights().clone() for tile in analog_tiles(layer)]
+        for name, layer in analog_layers(model).items()
+    }
+
+
+def share_changed(
+    before: dict[str, list[Tensor]], after: dict[str, list[Tensor]]
+) -> tuple[float, dict[str, float]]:
+    """Share (0 to 1) of analog cells that differ: over all, and by layer."""
+    changed: dict[str, int] = {}
+    cells: dict[str, int] = {}
+    for name, tiles in before.items():
+        pairs = list(zip(tiles, after[name], strict=True))
+        changed[name] = sum(int((a != b).sum()) for a, b in pairs)
+        cells[name] = sum(a.numel() for a, _ in pairs)
+    by_layer = {name: changed[name] / cells[name] for name in before}
+    return sum(changed.values()) / max(1, sum(cells.values())), by_layer
+
+
+def derived_seed(seed: int, *what: str) -> int:
+    """A seed of its own for one purpose: never 0, which aihwkit takes for "random"."""
+    text = "/".join((str(seed), *what))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % (2**31 - 2) + 1
+
+
+# -- inside ----------------------------------------------------------------------------------------
+
+
+def _seeded_array(config: RPUConfig, seed: int, name: str, *, fast: bool) -> type[TileModuleArray]:
+    """An array of tiles in which every tile has its own devices and streams."""
+
+    class SeededTileArray(TileModuleArray):
+        def __init__(self, out_size: int, in_size: int, rpu_config: Any, *args: Any, **kw: Any):
+            real = rpu_config.tile_class
+            numbers = itertools.count()
+
+            def tile(out: int, inp: int, _config: Any, **kwargs: Any) -> SimulatorTileWrapper:
+                number = str(next(numbers))
+                own = copy.deepcopy(config)
+                device = own.device
+                target = device.device if hasattr(device, "device") else device
+                target.construction_seed = derived_seed(seed, "devices", name, number)
+                if fast:
+                    own = fast_rpu_config(own, seed=derived_seed(seed, "streams", name, number))
+                return real(out, inp, own, **kwargs)
+
+            splitting = copy.copy(rpu_config)
+            splitting.tile_class = tile
+            super().__init__(out_size, in_size, splitting, *args, **kw)
+
+    return SeededTileArray
+
+
+def _tile_slices(layer: nn.Module) -> Iterator[tuple[SimulatorTileWrapper, slice, slice]]:
+    """Each tile of a layer with its rows and columns in the layer's weight matrix."""
+    inner = layer.analog_module
+    if not isinstance(inner, TileModuleArray):
+        yield inner, slice(0, inner.out_size), slice(0, inner.in_size)
+        return
+    column = 0
+    for in_size, row_of_tiles in zip(inner.in_sizes, inner.array, strict=True):
+        row = 0
+        for out_size, tile in zip(inner.out_sizes, row_of_tiles, strict=True):
+            yield tile, slice(row, row + out_size), slice(column, column + in_size)
+            row += out_size
+        column += in_size
+
+
+def _program(
+    layer: nn.Module,
+    weight_OI: Tensor,
+    convert: Convert,
+    generator: torch.Generator,
+    analog: Analog,
+) -> dict[str, Any]:
+    """Add the weight transfer noise to a converted layer and compare with the digital weights."""
+    scale = {
+        "absmax": float(weight_OI.abs().max()),
+        "std": float(weight_OI.std()) if weight_OI.numel() > 1 else 0.0,
+        "absolute": 1.0,
+    }[convert.relative_to]
+    sigma = convert.weight_transfer_noise / 100 * scale
+    noise_OI = torch.randn(weight_OI.shape, generator=generator) * sigma
+    error = power = 0.0
+    clipped = tiles = 0
+    for tile, rows, columns in _tile_slices(layer):
+        tiles += 1
+        scales = tile.get_scales()
+        alpha = torch.ones(1) if scales is None else scales.detach().cpu()
+        alpha = alpha.view(-1, 1)
+        target = weight_OI[rows, columns] / alpha
+        on_tile = tile.tile.get_weights().clone()
+        if sigma:
+            target = target + noise_OI[rows, columns] / alpha
+            on_tile[:, : target.shape[1]] = target
+            tile.tile.set_weights(on_tile)
+            on_tile = tile.tile.get_weights()
+        written = on_tile[:, : target.shape[1]]
+        clipped += int(((written - target).abs() > 1e-5).sum())
+        error += float(((written * alpha - weight_OI[rows, columns]) ** 2).sum())
+        power += float((weight_OI[rows, columns] ** 2).sum())
+    # With write noise on set nearly every cell is off its target: clipping cannot be told apart.
+    noisy = analog.device.apply_write_noise_on_set
+    return {
+        "tiles": tiles,
+        "relative_error": (error / power) ** 0.5 if power else 0.0,
+        "share_clipped": None if noisy else clipped / weight_OI.numel(),
+    }
+
+
+def _resolved(config: RPUConfig) -> dict[str, Any]:
+    """The learning rates and the granularity that a layer ended up with."""
+    device = config.device
+    return {
+        "fast_lr": getattr(device, "fast_lr", None),
+        "transfer_lr": getattr(device, "transfer_lr", None),
+        "granularity": getattr(device, "auto_granularity", None),
+    }

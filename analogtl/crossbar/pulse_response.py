@@ -1,0 +1,387 @@
+"""A device as its users think of it: states, step, bounds, symmetry point, noise, pulse response.
+
+Everything "measured" is read off a real aihwkit tile, by giving it pulses and reading its weights;
+so it holds for the device that an experiment would train on, whatever its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from aihwkit.simulator.configs import SingleRPUConfig, UpdateParameters
+from aihwkit.simulator.tiles import AnalogTile
+from numpy.typing import NDArray
+
+from analogtl.config.catalog import device_class
+from analogtl.config.schema import Device, Nonidealities
+from analogtl.crossbar.device import build_device
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+NOISE_PARAMETERS = ("dw_min_std", "dw_min_std_add", "dw_min_std_slope", "write_noise_std")
+LONGEST_RAMP = 20_000  # pulses; a device of 10,000 states goes from bound to bound
+RAMP_POINTS = 200  # weights kept per ramp
+GRID = 41  # weights between the bounds at which the steps are measured
+REPEATS = 30  # pulses from the same weight, for the noise
+COLORS = ("#0B5FA5", "#C2410C", "#2E7D32", "#6B4FA0", "#5F6773")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One property of a device.
+
+    Attributes:
+        name: What it is, in words.
+        parameter: The aihwkit parameters behind it, "" if it follows from several.
+        nominal: The value that is set, None where nothing sets it.
+        measured: What the devices of the tile have (median), None where nothing is measured.
+        spread: Half the range of the central 68 % of the devices, None where there is none.
+        unit: Unit, "" for a plain number.
+        note: What the number means for training.
+    """
+
+    name: str
+    parameter: str
+    nominal: float | None
+    measured: float | None = None
+    spread: float | None = None
+    unit: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """What `view_device` found; S of the devices are shown with P points of their ramps.
+
+    Attributes:
+        preset: Preset or device class, as asked for.
+        device_class: The aihwkit device class behind it.
+        n_devices: Devices that were measured.
+        facts: Its properties.
+        pulses: Pulses given so far at each point of the ramps, up and then down (P,).
+        turn: The pulse at which the ramp turns from up to down.
+        weights: Weight of the shown devices at each point, as the network reads them (P, S).
+        symmetry_points: Where an up and a down step are equal for each of them, NaN without such a
+            point (S,).
+        grid: Weights at which the steps were measured, median over the devices (G,).
+        up, down: Step of an up and of a down pulse there, both positive, median (G,).
+    """
+
+    preset: str
+    device_class: str
+    n_devices: int
+    facts: tuple[Fact, ...]
+    pulses: Array
+    turn: float
+    weights: Array
+    symmetry_points: Array
+    grid: Array
+    up: Array
+    down: Array
+
+
+def view_device(
+    device: Device,
+    nonidealities: Nonidealities | None = None,
+    *,
+    n_devices: int = 400,
+    n_shown: int = 5,
+    seed: int = 1,
+) -> DeviceView:
+    """Build a tile of one device and give it pulses.
+
+    Args:
+        device: Preset and parameters, as in ``[analog.device]``.
+        nonidealities: As in ``[analog.nonidealities]``.
+        n_devices: Devices that are drawn and measured (N).
+        n_shown: Devices whose ramps are kept (S).
+        seed: Seed of the device draw; the pulses' noise is drawn anew each time.
+
+    Raises:
+        ExperimentError: If the installed aihwkit lacks a parameter.
+    """
+    built = build_device(device, nonidealities or Nonidealities())
+    quiet = deepcopy(built)
+    for name in NOISE_PARAMETERS:
+        if hasattr(quiet, name):
+            setattr(quiet, name, 0.0)
+
+    measured = _measure(_Pulsed(quiet, n_devices, seed))
+    update_noise, write_noise = _noise(_Pulsed(built, n_devices, seed), measured)
+    shown = _Pulsed(built, n_shown, seed)
+    ramp = shown.ramp
+    pulses, weights = _ramps(shown)
+    return DeviceView(
+        preset=device.preset,
+        device_class=device_class(device.preset),
+        n_devices=n_devices,
+        facts=tuple(_facts(built, measured, update_noise, write_noise)),
+        pulses=pulses,
+        turn=float(ramp),
+        weights=weights,
+        symmetry_points=_measure(_Pulsed(quiet, n_shown, seed)).points,
+        grid=np.median(measured.grid, axis=1),
+        up=np.median(measured.up, axis=1),
+        down=np.median(measured.down, axis=1),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Bounds and steps of N devices, at G weights between the bounds."""
+
+    lower: Array  # (N,)
+    upper: Array  # (N,)
+    grid: Array  # (G, N)
+    up: Array  # (G, N)
+    down: Array  # (G, N)
+
+    @property
+    def points(self) -> Array:
+        """Symmetry points: where ``up - down`` changes from positive to negative (N,)."""
+        difference = self.up - self.down
+        points = np.full(difference.shape[1], np.nan)
+        falls = (difference[:-1] > 0) & (difference[1:] <= 0)
+        for device in np.flatnonzero(falls.any(axis=0)):
+            i = int(np.argmax(falls[:, device]))
+            above, below = difference[i, device], difference[i + 1, device]
+            near, far = self.grid[i, device], self.grid[i + 1, device]
+            points[device] = near + above / (above - below) * (far - near)
+        return points
+
+    @property
+    def step(self) -> Array:
+        """Size of a step at each device's own place (N,)."""
+        steps = (self.up + self.down) / 2
+        places = enumerate(self.places)
+        return np.array([np.interp(w, self.grid[:, i], steps[:, i]) for i, w in places])
+
+    @property
+    def places(self) -> Array:
+        """The symmetry points, or midway between the bounds for a device without one (N,)."""
+        points = self.points
+        return np.where(np.isnan(points), (self.lower + self.upper) / 2, points)
+
+
+def _facts(
+    device: Any, measured: _Measured, update_noise: float, write_noise: float
+) -> Iterator[Fact]:
+    moves = measured.step > 0
+    step = measured.step[moves]
+    span = (measured.upper - measured.lower)[moves]
+    typical, spread = _middle(step)
+    nominal = None if device.dw_min is None else (device.w_max - device.w_min) / device.dw_min
+    yield Fact(
+        "number of states",
+        "(w_max - w_min) / dw_min",
+        nominal,
+        *_middle(span / step),
+        note="steps from bound to bound",
+    )
+    yield Fact(
+        "step of one pulse",
+        "dw_min",
+        device.dw_min,
+        typical,
+        spread,
+        note="the smallest change of a weight, at the symmetry point",
+    )
+    yield Fact(
+        "its spread over devices",
+        "dw_min_dtod",
+        device.dw_min_dtod,
+        spread / typical,
+        unit="x step",
+        note="half the central 68 % of the devices / median",
+    )
+    yield Fact(
+        "update noise",
+        "dw_min_std",
+        getattr(device, "dw_min_std", None),
+        update_noise,
+        unit="x step",
+        note="from pulse to pulse of one device",
+    )
+    yield Fact("upper bound", "w_max", device.w_max, *_middle(measured.upper))
+    yield Fact("lower bound", "w_min", device.w_min, *_middle(measured.lower))
+    points = measured.points[~np.isnan(measured.points)]
+    if 2 * len(points) > len(measured.points):
+        note = "up and down steps are equal there: random pulses drive a weight to it"
+        yield Fact("symmetry point", "", None, *_middle(points), note=note)
+    else:
+        note = "none: up and down steps do not cross between the bounds"
+        yield Fact("symmetry point", "", None, note=note)
+    if getattr(device, "write_noise_std", 0.0) > 0:
+        on_set = getattr(device, "apply_write_noise_on_set", False)
+        yield Fact(
+            "write noise",
+            "write_noise_std x dw_min",
+            device.write_noise_std * device.dw_min,
+            write_noise,
+            note="of the weight as read, after a pulse" + (" and programming" if on_set else ""),
+        )
+    if getattr(device, "reference_std", 0.0) > 0:
+        note = "spread of the reference devices, and so of the symmetry points"
+        yield Fact("reference spread", "reference_std", device.reference_std, note=note)
+    if getattr(device, "lifetime", 0.0) > 0:
+        note = "weights decay by 1 / lifetime a mini-batch"
+        yield Fact("lifetime", "lifetime", device.lifetime, unit="batches", note=note)
+    if device.corrupt_devices_prob > 0:
+        yield Fact("stuck devices", "corrupt_devices_prob", device.corrupt_devices_prob)
+
+
+def _middle(values: Array) -> tuple[float, float]:
+    """Median and half the central 68 %: a few devices with extreme steps do not decide it."""
+    low, middle, high = np.percentile(values, (16, 50, 84))
+    return float(middle), float(high - low) / 2
+
+
+class _Pulsed:
+    """A tile of n devices in one column; each pulse reaches every device."""
+
+    def __init__(self, device: Any, n: int, seed: int) -> None:
+        device = deepcopy(device)
+        device.construction_seed = seed
+        update = UpdateParameters(desired_bl=1, update_bl_management=False, update_management=False)
+        self.n = n
+        self.tile = AnalogTile(n, 1, SingleRPUConfig(device=device, update=update)).tile
+        step = device.dw_min
+        if step is None:  # aihwkit derives it from other parameters
+            step = float(self.hidden("dwmin_up").mean())
+        # With x = d = 1 and trains of one, a learning rate of dw_min gives a pulse for certain.
+        self.tile.set_learning_rate(step)
+        span = float((self.hidden("max_bound") - self.hidden("min_bound")).mean())
+        # Pulses that take a device from one bound (nearly) to the other.
+        self.ramp = int(np.clip(np.ceil(2 * span / step), 20, LONGEST_RAMP))
+
+    def hidden(self, name: str) -> Array:
+        """A parameter of each device (N,), by aihwkit's name of it."""
+        place = self.tile.get_hidden_parameter_names().index(name)
+        values = self.tile.get_hidden_parameters()[place]
+        return _array(values)
+
+    @property
+    def has_write_noise(self) -> bool:
+        """Whether the weight that is read differs from the one that is kept."""
+        return "persistent_weights" in self.tile.get_hidden_parameter_names()
+
+    def pulse(self, sign: int, number: int = 1) -> None:
+        x = torch.ones(number, 1)
+        d = torch.full((number, self.n), float(-sign))
+        self.tile.update(x, d, False)
+
+    def saturate(self, sign: int) -> None:
+        self.pulse(sign, min(3 * self.ramp, LONGEST_RAMP))
+
+    def weights(self) -> Array:
+        return _array(self.tile.get_weights())
+
+    def set(self, weights: Array) -> None:
+        self.tile.set_weights(torch.tensor(weights, dtype=torch.float32).reshape(-1, 1))
+
+
+def _array(values: torch.Tensor) -> Array:
+    flat: Array = values.numpy().astype(float).ravel()  # a copy: aihwkit may reuse its memory
+    return flat
+
+
+def _measure(tile: _Pulsed) -> _Measured:
+    """Bounds, and the size of an up and of a down step at a grid of weights between them."""
+    tile.saturate(+1)
+    upper = tile.weights()
+    tile.saturate(-1)
+    lower = tile.weights()
+    grid, up, down = [], [], []
+    # Not at the bounds: there every step is cut off.
+    for share in np.linspace(0.05, 0.95, GRID):
+        tile.set(lower + share * (upper - lower))
+        start = tile.weights()
+        tile.pulse(+1)
+        up.append(tile.weights() - start)
+        tile.set(start)
+        tile.pulse(-1)
+        down.append(start - tile.weights())
+        grid.append(start)
+    return _Measured(lower, upper, np.array(grid), np.array(up), np.array(down))
+
+
+def _noise(tile: _Pulsed, measured: _Measured) -> tuple[float, float]:
+    """Noise of one pulse (relative to the step) and of the weight read after it (weight units)."""
+    start, step = measured.places, measured.step
+    read, kept = [], []
+    for _ in range(REPEATS):
+        tile.set(start)
+        tile.pulse(+1)
+        read.append(tile.weights())
+        kept.append(tile.hidden("persistent_weights") if tile.has_write_noise else read[-1])
+    moves = step > 0
+    relative = np.std(kept, axis=0, ddof=1)[moves] / step[moves]
+    return float(np.median(relative)), float(np.std(np.array(read) - np.array(kept)))
+
+
+def _ramps(tile: _Pulsed) -> tuple[Array, Array]:
+    """From the lower bound up, then down again: pulses (P,) and weights (P, S)."""
+    tile.saturate(-1)
+    points = min(tile.ramp, RAMP_POINTS) + 1
+    marks = np.linspace(0, tile.ramp, points).round().astype(int)
+    pulses, weights = [0], [tile.weights()]
+    for sign in (+1, -1):
+        for number in np.diff(marks):
+            tile.pulse(sign, int(number))
+            pulses.append(pulses[-1] + int(number))
+            weights.append(tile.weights())
+    return np.array(pulses, dtype=float), np.array(weights)
+
+
+def device_figure(view: DeviceView) -> Figure:
+    """The pulse response of some devices, and the typical step of all at each weight.
+
+    Left: up and down ramps; a dot marks where each device passes its symmetry point. Right: the
+    sizes of up and down steps, which cross at the symmetry point.
+    """
+    from analogtl.report import figures as plots
+
+    with plots.paper_style():
+        figure = plots.new_figure(height=2.4, width=7.0)
+        ramps, steps = figure.subplots(1, 2, width_ratios=(3, 2))
+        ramps.axvline(view.turn, color="#999999", linewidth=0.6, linestyle=":")
+        for number, point in enumerate(view.symmetry_points):
+            color = COLORS[number % len(COLORS)]
+            weights = view.weights[:, number]
+            ramps.plot(view.pulses, weights, color=color, linewidth=0.9)
+            for crossing in passes(view.pulses, weights, view.turn, point):
+                ramps.plot(
+                    crossing, point, "o", color=color, markersize=4.5, markeredgecolor="black"
+                )
+        ramps.set_xlabel("pulse (up, then down)")
+        ramps.set_ylabel("weight")
+        ramps.set_title(f"{len(view.symmetry_points)} devices; dots: symmetry points")
+        steps.plot(view.grid, view.up, color="#0B5FA5", label="up")
+        steps.plot(view.grid, view.down, color="#C2410C", linestyle="--", label="down")
+        steps.set_xlabel("weight")
+        steps.set_ylabel("step of one pulse")
+        steps.set_ylim(bottom=0)
+        steps.legend()
+        steps.set_title(f"median of {view.n_devices} devices")
+        figure.suptitle(f"{view.preset} ({view.device_class})", fontsize=8)
+    return figure
+
+
+def passes(pulses: Array, weights: Array, turn: float, point: float) -> Iterator[float]:
+    """The pulse at which each ramp first passes a weight, between the points of the ramp."""
+    if np.isnan(point):
+        return
+    up, down = pulses <= turn, pulses >= turn
+    for ramp, beyond in ((up, weights >= point), (down, weights <= point)):
+        i = int(np.argmax(ramp & beyond))
+        if (ramp & beyond).any() and i > 0 and ramp[i - 1]:
+            share = (point - weights[i - 1]) / (weights[i] - weights[i - 1])
+            yield float(pulses[i - 1] + share * (pulses[i] - pulses[i - 1]))

@@ -1,1 +1,0 @@
-"""Where trials run: `local`, `ray`, `slurm`. What they have in common is in `base`."""

@@ -1,0 +1,25 @@
+"""The fast engine: the same stochastic process as aihwkit's c-TTv2, many times faster.
+
+The fast array of the compound is hidden, so that a column of it matters only when it is read;
+between two reads the engine keeps the pulse trains as bits and applies them, in their order, when
+the column is read. Nothing is approximated. Every random number comes from the seed, so that a run
+repeats bit for bit.
+"""
+
+from __future__ import annotations
+
+from analogtl.fastsim.compiled import compilation_needed
+from analogtl.fastsim.config import FastRPUConfig, fast_rpu_config, not_covered
+from analogtl.fastsim.tile import STATE_FORMAT, FastTile, load_tile_state, tile_state, weights_copy
+
+__all__ = [
+    "STATE_FORMAT",
+    "FastRPUConfig",
+    "FastTile",
+    "compilation_needed",
+    "fast_rpu_config",
+    "load_tile_state",
+    "not_covered",
+    "tile_state",
+    "weights_copy",
+]

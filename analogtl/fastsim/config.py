@@ -1,0 +1,367 @@
+"""Which configurations the fast engine runs exactly, and their numbers as it takes them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from aihwkit.simulator.configs.compounds import (
+    BufferedTransferCompound,
+    ChoppedTransferCompound,
+    DynamicTransferCompound,
+)
+from aihwkit.simulator.configs.configs import UnitCellRPUConfig
+from aihwkit.simulator.configs.devices import (
+    SoftBoundsDevice,
+    SoftBoundsPmaxDevice,
+    SoftBoundsReferenceDevice,
+)
+from aihwkit.simulator.parameters.enums import (
+    AnalogMVType,
+    BoundManagementType,
+    NoiseManagementType,
+    PulseType,
+    RPUDataType,
+    WeightNoiseType,
+)
+
+from analogtl.errors import ExperimentError
+from analogtl.fastsim import periphery as fast_io
+from analogtl.fastsim.kernels import Spec
+
+_NOISE_MANAGEMENT = {
+    NoiseManagementType.NONE: fast_io.NONE,
+    NoiseManagementType.ABS_MAX: fast_io.ABS_MAX,
+    NoiseManagementType.MAX: fast_io.MAX,
+    NoiseManagementType.CONSTANT: fast_io.CONSTANT,
+}
+_PULSED = (PulseType.STOCHASTIC_COMPRESSED, PulseType.STOCHASTIC)
+# Non-idealities of a matrix product that only the stock engine computes; each is off at 0.
+_STOCK_ONLY_IO = (
+    "inp_asymmetry",
+    "out_asymmetry",
+    "out_noise_std",
+    "ir_drop",
+    "out_nonlinearity",
+    "v_offset_std",
+    "r_series",
+    "w_read_asymmetry_dtod",
+)
+
+
+class TileCount:
+    """Numbers the tiles made from one configuration; copies of the configuration share it."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def next(self) -> int:
+        self.made += 1
+        return self.made - 1
+
+    def __deepcopy__(self, memo: Any) -> TileCount:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TileCount)
+
+    __hash__ = object.__hash__
+
+
+def _default_tile_class() -> type:
+    from analogtl.fastsim.tile import FastTile
+
+    return FastTile
+
+
+@dataclass
+class FastRPUConfig(UnitCellRPUConfig):
+    """A unit-cell configuration whose tiles run on the fast engine; made by ``fast_rpu_config``."""
+
+    tile_class: type = field(default_factory=_default_tile_class)
+    """Tile class that corresponds to this configuration."""
+
+    seed: int = 0
+    """Seed of every random stream of the tiles, together with the number of the tile."""
+
+    tile_count: TileCount = field(default_factory=TileCount, compare=False, repr=False)
+    """Numbers the tiles, so that each has streams of its own."""
+
+
+def not_covered(rpu_config: Any) -> str | None:
+    """Why the fast engine cannot run ``rpu_config`` exactly, as one line; ``None`` if it can."""
+    reason = _first_reason(rpu_config)
+    if reason is None:
+        return None
+    return f'the fast engine does not cover {reason}; engine = "aihwkit" does'
+
+
+def fast_rpu_config(rpu_config: Any, *, seed: int) -> FastRPUConfig:
+    """The configuration of fast tiles that run the same process as ``rpu_config``.
+
+    Args:
+        rpu_config: A stock configuration; it is copied, not changed. seed: Seed of all random
+        streams. Tiles made from one configuration are numbered in the order
+            in which they are made and never share a stream.
+
+    Raises:
+        ExperimentError: if ``not_covered`` names a reason.
+    """
+    problem = not_covered(rpu_config)
+    if problem is not None:
+        raise ExperimentError(problem)
+    own = {f.name for f in fields(UnitCellRPUConfig)} - {"tile_class"}
+    values = {f.name: getattr(rpu_config, f.name) for f in fields(rpu_config) if f.name in own}
+    return FastRPUConfig(**deepcopy(values), seed=int(seed))
+
+
+def _first_reason(rpu_config: Any) -> str | None:
+    compound = getattr(rpu_config, "device", None)
+    if isinstance(rpu_config, FastRPUConfig):
+        pass
+    elif not isinstance(rpu_config, UnitCellRPUConfig):
+        return f"{type(rpu_config).__name__}, only compounds of two devices"
+    if type(compound) not in (
+        ChoppedTransferCompound,
+        DynamicTransferCompound,
+        BufferedTransferCompound,
+    ):
+        return f"{type(compound).__name__}"
+    if rpu_config.runtime.data_type is not RPUDataType.FLOAT:
+        return f"data_type {rpu_config.runtime.data_type.value}"
+    return (
+        _compound_reason(compound)
+        or _device_reason(compound.unit_cell_devices[0])
+        or _device_reason(compound.unit_cell_devices[1])
+        or _update_reason(rpu_config.update, "update")
+        or _update_reason(compound.transfer_update, "transfer_update")
+        or _io_reason(rpu_config.forward, "forward")
+        or _io_reason(rpu_config.backward, "backward")
+        or _io_reason(compound.transfer_forward, "transfer_forward")
+    )
+
+
+def _compound_reason(c: Any) -> str | None:
+    if len(c.unit_cell_devices) != 2:
+        return f"{len(c.unit_cell_devices)} unit_cell_devices, only two"
+    if c.gamma != 0.0 or (len(c.gamma_vec) and list(c.gamma_vec) != [0.0, 1.0]):
+        return "gamma other than 0"
+    required = {
+        "transfer_every_vec": [],
+        "transfer_lr_vec": [],
+        "no_self_transfer": True,
+        "n_reads_per_transfer": 1,
+        "transfer_columns": True,
+        "with_reset_prob": 0.0,
+        "random_selection": False,
+    }
+    if c.transfer_every < 0.0:
+        return f"transfer_every = {c.transfer_every}"
+    for name, value in required.items():
+        if getattr(c, name) != value:
+            return f"{name} = {getattr(c, name)}"
+    update = c.transfer_update
+    if update.res > 0.0 or update.sto_round:
+        return "a resolution of transfer_update (res, sto_round)"
+    if update.desired_bl < 1:
+        return f"transfer_update.desired_bl = {update.desired_bl}"
+    if isinstance(c, DynamicTransferCompound) and c.in_chop_prob <= 0.0:
+        return "in_chop_prob = 0 in DynamicTransferCompound"
+    if c.transfer_forward.inp_noise > 0.0:
+        return "transfer_forward.inp_noise"
+    return None
+
+
+def _device_reason(device: Any) -> str | None:
+    name = type(device).__name__
+    if not isinstance(device, (SoftBoundsDevice, SoftBoundsReferenceDevice)):
+        return f"device class {name}, only soft-bounds devices"
+    device = plain_device(device)
+    for key in ("lifetime", "diffusion"):
+        if getattr(device, key) > 0.0:
+            return f"{key} of {name}"
+    if device.drift.nu > 0.0 or device.drift.nu_std > 0.0 or device.drift.nu_dtod > 0.0:
+        return f"drift of {name}"
+    if device.count_pulses:
+        return f"count_pulses of {name}"
+    if getattr(device, "reverse_up", False) or getattr(device, "reverse_down", False):
+        return f"reverse_up or reverse_down of {name}"
+    if device.w_min > 0.0 or device.w_max < 0.0:
+        return f"bounds of {name} that do not include 0"
+    return None
+
+
+def _update_reason(update: Any, name: str) -> str | None:
+    if update.pulse_type not in _PULSED:
+        return f"{name}.pulse_type {update.pulse_type.value}"
+    if update.d_sparsity:
+        return f"{name}.d_sparsity"
+    if update.desired_bl > 1000:
+        return f"{name}.desired_bl above 1000"
+    return None
+
+
+def _io_reason(io: Any, name: str) -> str | None:
+    if io.is_perfect or io.mv_type is AnalogMVType.IDEAL:
+        return None
+    if io.mv_type is not AnalogMVType.ONE_PASS:
+        return f"{name}.mv_type {io.mv_type.value}"
+    for key in _STOCK_ONLY_IO:
+        if getattr(io, key) != 0.0:
+            return f"{name}.{key}"
+    if io.w_noise_type is not WeightNoiseType.NONE and io.w_noise > 0.0:
+        return f"{name}.w_noise"
+    if io.inp_sto_round or io.out_sto_round:
+        return f"stochastic rounding of {name}"
+    if name == "transfer_forward":  # aihwkit itself turns both managements off there
+        return None
+    if io.noise_management not in _NOISE_MANAGEMENT:
+        return f"{name}.noise_management {io.noise_management.value}"
+    if name == "forward":
+        if io.bound_management not in (BoundManagementType.NONE, BoundManagementType.ITERATIVE):
+            return f"{name}.bound_management {io.bound_management.value}"
+        if not io.bm_test_negative_bound:
+            return f"{name}.bm_test_negative_bound = false"
+    return None
+
+
+def _f(value: float) -> np.float32:
+    return np.float32(value)
+
+
+def _step_of(res: float, bound: float) -> np.float32:
+    """A resolution (a step, or a number of steps) as an absolute step; 0 for none."""
+    r = max(_f(res), _f(0.0))
+    if r > 1.0:
+        r = _f(1.0) / r
+    return _f(r * _f(_f(2.0) * _f(bound)))
+
+
+def io_numbers(io: Any, *, forward: bool) -> fast_io.IO:
+    """One direction's periphery as numbers."""
+    perfect = io.is_perfect or io.mv_type is AnalogMVType.IDEAL
+    no_management = io.noise_management is NoiseManagementType.NONE
+    inf = np.float32(np.inf)
+    return fast_io.IO(
+        is_perfect=perfect,
+        noise_management=_NOISE_MANAGEMENT.get(io.noise_management, fast_io.NONE),
+        nm_thres=_f(0.0 if no_management else io.nm_thres),
+        bound_management=forward and io.bound_management is BoundManagementType.ITERATIVE,
+        inp_bound=_f(io.inp_bound) if io.inp_bound > 0.0 else inf,
+        inp_res=_step_of(io.inp_res, io.inp_bound),
+        inp_noise=_f(io.inp_noise),
+        out_bound=_f(io.out_bound) if io.out_bound > 0.0 else inf,
+        out_noise=_f(io.out_noise),
+        out_res=_step_of(io.out_res, io.out_bound),
+        out_scale=_f(io.out_scale),
+        max_bm_factor=int(io.max_bm_factor),
+        max_bm_res=_f(io.max_bm_res),
+    )
+
+
+def _own_write_noise(device: Any, dw_min: np.float32) -> np.float32:
+    return _f(_f(device.write_noise_std) * dw_min) if device.write_noise_std > 0.0 else _f(0.0)
+
+
+def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
+    """The update's numbers for a tile of ``in_size`` columns with these ``dw_min``."""
+    c, up = rpu_config.device, rpu_config.update
+    a, s = (plain_device(device) for device in c.unit_cell_devices)
+    chopped = isinstance(c, ChoppedTransferCompound)
+    dynamic = isinstance(c, DynamicTransferCompound)
+    g_fast, g_slow = _f(dw_min[0]), _f(dw_min[1])
+    g_mean = _f(_f(g_fast + g_slow) / _f(2.0))
+    every = _f(c.transfer_every)
+    if chopped:
+        buffer = _f(c.buffer_granularity) if c.buffer_granularity > 0.0 else _f(1.0)
+        if c.auto_granularity > 0.0 and every > 0.0:  # without transfers it has no meaning
+            period = _f(_f(in_size) * every)
+            buffer = _f(buffer * _f(_f(g_fast * _f(c.auto_granularity)) / period))
+        else:
+            buffer = _f(buffer * g_fast)
+        threshold = _f(1.0)
+    else:
+        buffer, threshold = _f(1.0), _f(_f(c.thres_scale) * g_slow)
+    read, write = c.transfer_forward, c.transfer_update
+    perfect = read.is_perfect or read.mv_type is AnalogMVType.IDEAL
+    inp_res = _step_of(read.inp_res, read.inp_bound)
+    read_input = _f(1.0)
+    if not perfect:
+        if inp_res > 0.0:
+            read_input = _f(np.rint(_f(_f(1.0) / inp_res)) * inp_res)
+        if read.inp_bound > 0.0:
+            read_input = min(read_input, _f(read.inp_bound))
+    return Spec(
+        desired_bl=int(up.desired_bl),
+        fixed_bl=bool(up.fixed_bl),
+        update_management=bool(up.update_management or up.update_bl_management),
+        update_bl_management=bool(up.update_bl_management),
+        um_grad_scale=_f(up.um_grad_scale),
+        res=_f(max(up.res, 0.0)),
+        sto_round=bool(up.sto_round),
+        granularity=g_mean,
+        fast_granularity=g_fast,
+        slow_granularity=g_slow,
+        auto_scale=bool(chopped and c.auto_scale),
+        auto_momentum=_f(c.auto_momentum if chopped else 0.0),
+        fast_lr=_f(c.fast_lr),
+        scale_fast_lr=bool(getattr(c, "scale_fast_lr", False)),
+        fast_dw_min_std=_f(a.dw_min_std),
+        fast_mult_noise=bool(a.mult_noise),
+        fast_write_noise=_own_write_noise(a, g_fast),
+        slow_dw_min_std=_f(s.dw_min_std),
+        slow_mult_noise=bool(s.mult_noise),
+        slow_write_noise=_own_write_noise(s, g_slow),
+        transfer_every=every,
+        units_in_mbatch=bool(c.units_in_mbatch),
+        transfer_lr=_f(c.transfer_lr),
+        scale_transfer_lr=bool(c.scale_transfer_lr),
+        read_input=read_input,
+        read_noise=_f(0.0 if perfect else read.out_noise),
+        read_res=_f(0.0) if perfect else _step_of(read.out_res, read.out_bound),
+        read_bound=_f(read.out_bound if read.out_bound > 0.0 and not perfect else np.inf),
+        read_scale=_f(read.out_scale),
+        buffer_granularity=buffer,
+        threshold=threshold,
+        correct_gradient_magnitudes=bool(chopped and c.correct_gradient_magnitudes),
+        no_buffer=bool(chopped and not dynamic and c.no_buffer),
+        forget_buffer=bool(c.forget_buffer),
+        momentum=_f(c.momentum),
+        in_chop_prob=_f(c.in_chop_prob if chopped else 0.0),
+        in_chop_random=bool(chopped and c.in_chop_random),
+        out_chop_prob=_f(c.out_chop_prob if chopped else 0.0),
+        step=_f(c.step),
+        transfer_bl=int(write.desired_bl),
+        transfer_fixed_bl=bool(write.fixed_bl),
+        transfer_um=bool(write.update_management or write.update_bl_management),
+        transfer_ublm=bool(write.update_bl_management),
+        transfer_grad_scale=_f(write.um_grad_scale),
+        dynamic=dynamic,
+        tail_weightening=_f(c.tail_weightening if dynamic else 1.0),
+        buffer_cap=_f(c.buffer_cap if dynamic else 0.0),
+        correct_accumulation=bool(dynamic and c.experimental_correct_accumulation),
+    )
+
+
+def device_numbers(device: Any) -> tuple[tuple[np.float32, ...], bool]:
+    """A device's parameters as ``draw_device`` takes them, and whether it has a reference."""
+    is_reference = isinstance(device, SoftBoundsReferenceDevice)
+    names = (
+        "w_max", "w_max_dtod", "w_min", "w_min_dtod", "dw_min", "dw_min_dtod", "up_down",
+        "up_down_dtod", "corrupt_devices_prob", "corrupt_devices_range", "reset", "reset_dtod",
+        "slope_up_dtod", "slope_down_dtod", "reference_mean", "reference_std",
+    )  # fmt: skip
+    return tuple(_f(getattr(device, n, 0.0)) for n in names), is_reference
+
+
+def plain_device(device: Any) -> Any:
+    """The device that aihwkit simulates for ``device``, derived numbers filled in."""
+    if isinstance(device, SoftBoundsPmaxDevice):
+        bindings = device.as_bindings(RPUDataType.FLOAT)
+        copy = deepcopy(device)
+        for name in ("w_max", "w_min", "dw_min", "up_down"):
+            setattr(copy, name, getattr(bindings, name))
+        return copy
+    return device

@@ -1,0 +1,180 @@
+"""What the executors share: a job as frozen data, its outcome, and the function all of them call.
+
+Nothing here imports torch before a job runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from analogtl.errors import AnalogtlError
+from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.trial import Trial
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RUN_TRIAL = "analogtl.training.stages:run_trial"
+# One thread per trial: trials are the parallel unit, and aihwkit carries an OpenBLAS of its own.
+# The libraries read these when they are loaded, so they must be set before torch is imported.
+THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to run, as JSON-able data: what happens to the experiment file later is no matter.
+
+    Attributes:
+        trial_id: Name of the trial.
+        data: What `execute` needs.
+        after: Trial that makes the pretrained model which this one needs, if any.
+    """
+
+    trial_id: str
+    data: dict[str, Any]
+    after: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        trial: Trial,
+        run: RunDir,
+        options: Options,
+        function: str = RUN_TRIAL,
+        after: str | None = None,
+    ) -> Job:
+        """The job of running a trial.
+
+        Args:
+            trial: The trial.
+            run: Its run directory; every process must see it under this path.
+            options: Limits and checkpoints.
+            function: ``module:name`` of the function to call.
+            after: Trial that makes the pretrained model which this one needs, if any.
+        """
+        data = {
+            "trial": trial.as_data(),
+            "root": str(run.root.resolve()),
+            "name": run.name,
+            "options": options.as_data(),
+            "function": function,
+        }
+        return cls(trial.id, data, after)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        trial_id: Name of the trial.
+        row: What `execute` returned; None if its process died.
+        reason: Why the process died.
+        final: Whether another attempt is pointless.
+    """
+
+    trial_id: str
+    row: dict[str, Any] | None
+    reason: str = ""
+    final: bool = False
+
+
+class Pool(Protocol):
+    """A place that runs jobs.
+
+    Attributes:
+        starts_at_once: Whether a submitted job starts running at once (or waits in a queue).
+        takes_all: Whether it wants all jobs at once and keeps their order itself; a job then names
+            the trial that it has to come `after`.
+        notes: What the user should read; whoever shows it empties the list.
+    """
+
+    starts_at_once: bool
+    takes_all: bool
+    notes: list[str]
+
+    def warm(self) -> None:
+        """Get ready for jobs, as far as that can go on in the background."""
+
+    def free(self) -> int:
+        """How many more jobs to hand over now."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job."""
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """The jobs that ended since the last call; waits up to `timeout` seconds for one.
+
+        Raises:
+            RunError: If jobs cannot run at all.
+        """
+
+    def close(self) -> None:
+        """Stop what runs, after a checkpoint, and clean up."""
+
+
+def execute(data: Mapping[str, Any], stop: Callable[[], bool] | None = None) -> dict[str, Any]:
+    """Run one job in this process: what every executor ends in.
+
+    Args:
+        data: The job's data. With a ``stop_file`` in it, the job stops once that file exists.
+        stop: Asked after every training step; when true, the trial is saved and stopped.
+
+    Returns:
+        The row of ``trials.csv``. A failure is a row as well, never an exception.
+    """
+    row = {"trial": "", "status": "failed"}
+    try:
+        trial = Trial.from_data(data["trial"])
+        row["trial"] = trial.id
+        if stop is None:
+            stop = _StopFile(data.get("stop_file"))
+        options = Options(**data["options"], stop=stop)
+        run = RunDir(Path(data["root"]), str(data["name"]))
+        return dict(load(data["function"])(trial, run, options))
+    except Exception as error:  # even a bug must fail this trial only
+        traceback.print_exc(file=sys.stderr)
+        text = " ".join(str(error).split())
+        if not isinstance(error, AnalogtlError):
+            text = f"{type(error).__name__}: {text}"
+        return {**row, "message": text[:500]}
+
+
+class _StopFile:
+    """Whether a file exists; asked often, looks once a second."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path, self._looked, self._there = path, 0.0, False
+
+    def __call__(self) -> bool:
+        if self._path and not self._there and time.monotonic() - self._looked > 1:
+            self._looked = time.monotonic()
+            self._there = os.path.exists(self._path)
+        return self._there
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The function or class that ``module:name`` stands for."""
+    module, _, attribute = name.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), attribute)
+    return found
+
+
+def single_threaded() -> None:
+    """Make this process use one thread; call it before torch is imported."""
+    os.environ.update(THREADS)

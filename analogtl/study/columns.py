@@ -1,0 +1,361 @@
+"""The tidy CSV files: their columns, and reading and writing them without ever leaving half a file.
+
+This module is the one place that knows the columns. pandas is imported only by the readers.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import errno
+import hashlib
+import io
+import itertools
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from analogtl.errors import ExperimentError, RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EPOCH_COLUMNS = (
+    "experiment",
+    "trial",
+    "seed",
+    "arm",
+    "stage",
+    "epoch",
+    "split",
+    "loss",
+    "accuracy",
+    "error",
+    "lr",
+    "n_samples",
+    "wall_s",
+    "weights_changed",
+    "resumed",
+)
+TRIAL_COLUMNS = (
+    "experiment",
+    "trial",
+    "seed",
+    "arm",
+    "lr",
+    "algorithm",
+    "engine",
+    "n_classes",
+    "status",
+    "error_transfer",
+    "error_final",
+    "error_best",
+    "epoch_best",
+    "error_validation",
+    "weights_changed",
+    "wall_s",
+    "resumed",
+    "settings",
+    "analogtl",
+    "aihwkit",
+    "torch",
+    "message",
+)
+LAYER_COLUMNS = (
+    "experiment",
+    "trial",
+    "seed",
+    "layer",
+    "shape",
+    "tiles",
+    "relative_error",
+    "share_clipped",
+    "fast_lr",
+    "transfer_lr",
+    "granularity",
+    "tokens_per_image",
+    "engine",
+    "weights_changed",
+)
+TEXT = {
+    "experiment",
+    "trial",
+    "arm",
+    "stage",
+    "split",
+    "algorithm",
+    "engine",
+    "status",
+    "settings",
+    "analogtl",
+    "aihwkit",
+    "torch",
+    "message",
+    "layer",
+    "shape",
+}
+
+# Folders of a run directory, or beside them, that hold no run of their own.
+RESERVED = {"trials", "pretrain", "pretrained", "report", "replaced", "damaged"}
+
+LARGEST_JSON = 100_000_000  # bytes; a trial's record has thousands
+
+Row = Mapping[str, Any]
+
+
+def axis_columns(columns: Iterable[str]) -> list[str]:
+    """The columns of a table that are sweep axes: those that no table has by itself."""
+    known = {*EPOCH_COLUMNS, *TRIAL_COLUMNS, *LAYER_COLUMNS}
+    return [column for column in columns if column not in known]
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` when the block ends well.
+
+    At any moment, also after a crash, either the old or the new content is there, whole.
+
+    Raises:
+        RunError: If it cannot be written (disk full, read-only, ...).
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that at any moment either the old or the new content is there, whole.
+
+    Raises:
+        RunError: If it cannot be written (disk full, read-only, ...).
+    """
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically."""
+    write_atomically(path, json.dumps(data, indent=1) + "\n")
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file atomically. A missing or None value is an empty cell."""
+    write_atomically(path, to_csv(columns, rows))
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """Rows as CSV text with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(column)) for column in columns])
+    return text.getvalue()
+
+
+def write_joined(path: Path, base: Sequence[str], files: Sequence[Path]) -> None:
+    """Write several CSV files as one, atomically, a line at a time: memory stays flat.
+
+    Args:
+        path: The file to write.
+        base: Columns that come first, in this order; every further column of a file follows.
+        files: The files. One that is not there (any more) counts as empty.
+
+    Raises:
+        RunError: If one is not a readable CSV file, or the result cannot be written.
+    """
+    columns = dict.fromkeys(base)
+    for file in files:
+        for header in itertools.islice(_lines(file), 1):
+            columns.update(dict.fromkeys(header))
+    with atomic_file(path) as target:
+        writer = csv.writer(codecs.getwriter("utf-8")(target), lineterminator="\n")
+        writer.writerow(columns)
+        for file in files:
+            lines = _lines(file)
+            header = next(lines, [])
+            if header == list(columns):
+                writer.writerows(lines)
+                continue
+            places = {name: place for place, name in enumerate(header)}
+            order = [places.get(name) for name in columns]
+            for line in lines:
+                writer.writerow("" if place is None else line[place] for place in order)
+
+
+def columns_of(base: Sequence[str], rows: Iterable[Row]) -> list[str]:
+    """The base columns, then every further key of the rows in the order of appearance."""
+    columns = dict.fromkeys(base)
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+    return list(columns)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return str(value).replace("\r\n", "\n").replace("\r", "\n")  # csv does not quote a lone \r
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: If it cannot be read, or is no file: a pipe or a device would never end.
+    """
+    _check_regular(path)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_regular(path: Path) -> int:
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return about.st_size
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        RunError: If it is not there, not whole, or too large to be one of ours.
+    """
+    try:
+        if _check_regular(path) > LARGEST_JSON:
+            raise RunError(f"{path}: too large for a file of a run")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not a readable JSON file: {error}") from None
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file as text cells.
+
+    Raises:
+        RunError: If it is not there or a line has a wrong number of cells.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: not a readable CSV file: no such file")
+    lines = _lines(path)
+    header = next(lines, None)
+    if header is None:
+        raise RunError(f"{path}: empty")
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    """The lines of a CSV file, header first, each with as many cells; none if it is missing."""
+    try:
+        _check_regular(path)
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            header = next(reader, None)
+            if header is None:
+                return
+            yield header
+            for number, line in enumerate(reader, 2):
+                if len(line) != len(header):
+                    raise RunError(f"{path}:{number}: {len(line)} cells, expected {len(header)}")
+                yield line
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path}: not a readable CSV file: {error}") from None
+
+
+def read_trials(*where: str | Path) -> pd.DataFrame:
+    """All trials of one or more runs, one row each.
+
+    Args:
+        where: Run directories, folders of them, or ``trials.csv`` files.
+
+    Raises:
+        ExperimentError: If there is none.
+    """
+    return _read_tables("trials.csv", where)
+
+
+def read_epochs(*where: str | Path) -> pd.DataFrame:
+    """All epochs of one or more runs: one row per trial, stage, epoch and split."""
+    return _read_tables("epochs.csv", where)
+
+
+def read_layers(*where: str | Path) -> pd.DataFrame:
+    """All analog layers of one or more runs: one row per trial and layer."""
+    return _read_tables("layers.csv", where)
+
+
+def find_tables(name: str, where: str | Path) -> list[Path]:
+    """The files of one name for a run directory, a folder of runs, or the file itself."""
+    path = Path(where)
+    if path.is_file():
+        return [path] if path.name == name else []
+    if (path / name).is_file():
+        return [path / name]
+    return sorted(
+        file for file in path.rglob(name) if not RESERVED & set(file.relative_to(path).parts[:-1])
+    )
+
+
+def _read_tables(name: str, where: Sequence[str | Path]) -> pd.DataFrame:
+    import pandas as pd
+
+    files = [file for place in where for file in find_tables(name, place)]
+    if not files:
+        places = ", ".join(str(place) for place in where)
+        raise ExperimentError(f"{places}: no {name} found; `analogtl finetune` or `sweep` write it")
+    return pd.concat([read_table(file) for file in files], ignore_index=True)
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """One CSV file with the right types: text, numbers, booleans; empty cells are missing.
+
+    Raises:
+        RunError: If the file is not a readable table.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(
+            file,
+            dtype=dict.fromkeys(TEXT, "string"),
+            true_values=["true"],
+            false_values=["false"],
+            na_values=[""],
+            keep_default_na=False,
+        )
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise RunError(f"{file}: not a readable table: {error}") from None
+    for column in TEXT & set(table.columns):
+        table[column] = table[column].astype(object).where(table[column].notna(), None)
+    return table

@@ -1,0 +1,245 @@
+"""From an experiment to its trials: arms x levels x learning rates x seeds, in a useful order."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from analogtl.config.catalog import ANALOG_ARMS, PROGRAMMING
+from analogtl.config.load import with_settings
+from analogtl.config.schema import (
+    PROGRAMMING_SECTIONS,
+    Experiment,
+    Finetune,
+    Level,
+    Programming,
+    content_key,
+    flatten,
+)
+from analogtl.errors import ExperimentError, RunError
+from analogtl.vocabulary import analog_only, key_of
+
+LONGEST_ID = 180  # characters of a trial's name
+MOST_TRIALS = 20_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm at one level, one learning rate and one seed.
+
+    Attributes:
+        experiment: The experiment with the level and the learning rate applied.
+        arm: One of the arms of `analogtl.config.catalog.ARMS`.
+        axes: Axis name -> level; empty for a digital arm in a sweep of analog axes.
+        lr: Learning rate.
+        seed: Seed of the replicate: initial weights, order of the images, device draw.
+    """
+
+    experiment: Experiment
+    arm: str
+    axes: dict[str, Level] = field(hash=False)
+    lr: float
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Name of the trial and of its directory, e.g. ``arm=analog-tl,wtn=5,lr=0.01,seed=0``."""
+        parts = {"arm": self.arm, **self.axes, "lr": self.lr, "seed": self.seed}
+        name = ",".join(f"{_safe(name)}={_shown(value)}" for name, value in parts.items())
+        if len(name) > LONGEST_ID:  # a file system takes 255 bytes
+            name = f"{name[: LONGEST_ID - 17]}~{content_key(parts)}"
+        return name
+
+    @property
+    def is_analog(self) -> bool:
+        """Whether the trial runs on arrays."""
+        return self.arm in ANALOG_ARMS
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the trial starts from the pretrained model."""
+        return _is_pretrained(self.arm)
+
+    @property
+    def section(self) -> Finetune | Programming:
+        """The section with the trial's epochs, batch size and learning rate."""
+        experiment = self.experiment
+        return experiment.programming if self.arm == PROGRAMMING else experiment.finetune
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that the outcome of the trial depends on, as JSON-able values."""
+        kept = _settings_of(self.experiment.resolved(), self.arm)
+        return {**kept, "arm": self.arm, "lr": self.lr, "seed": self.seed}
+
+    def common_key(self) -> str:
+        """A hash of the settings that it shares with the other trials of its arm; see there."""
+        return common_key(self.experiment.resolved(), self.arm, self.axes)
+
+    def key(self) -> str:
+        """A hash of `settings`: a finished trial with the same key is not run again."""
+        return content_key(self.settings())
+
+    def as_data(self) -> dict[str, Any]:
+        """The trial as JSON-able data, frozen: what a queue or another machine runs later."""
+        return {
+            "experiment": self.experiment.as_written(),
+            "arm": self.arm,
+            "axes": dict(self.axes),
+            "lr": self.lr,
+            "seed": self.seed,
+            "key": self.key(),
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Trial:
+        """The trial that `as_data` described.
+
+        Raises:
+            RunError: If the data is not a trial, or not the same trial for this version.
+        """
+        try:
+            trial = cls(
+                experiment=Experiment.model_validate(data["experiment"]),
+                arm=str(data["arm"]),
+                axes=dict(data["axes"]),
+                lr=float(data["lr"]),
+                seed=int(data["seed"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"not a trial that this version of analogtl can run: {error}") from None
+        if trial.key() != data.get("key"):
+            raise RunError(
+                f"{trial.id}: the installed analogtl gives this trial other settings than it was "
+                "submitted with; submit it again"
+            )
+        return trial
+
+
+def _is_pretrained(arm: str) -> bool:
+    return arm != PROGRAMMING and not arm.endswith("-scratch")
+
+
+def _settings_of(whole: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """What the outcome of an arm depends on, of a resolved experiment."""
+    if arm == PROGRAMMING:
+        return {key: whole[key] for key in PROGRAMMING_SECTIONS}
+    kept = {key: whole[key] for key in ("model", "finetune")}
+    kept["finetune"] = {k: v for k, v in kept["finetune"].items() if k != "arms"}
+    if _is_pretrained(arm):
+        kept["pretrain"] = whole["pretrain"]
+    if arm in ANALOG_ARMS:
+        kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
+    kept["data"] = {k: v for k, v in whole["data"].items() if k == "image_size"}
+    if "image_folder" in (whole["finetune"]["dataset"], whole["pretrain"]["dataset"]):
+        kept["data"]["root"] = whole["data"]["root"]
+    return kept
+
+
+def common_key(whole: Mapping[str, Any], arm: str, axes: Iterable[str]) -> str:
+    """A hash of what trials of one arm along the same axes have in common.
+
+    That is everything but seed, learning rate and the axes' own keys, so that trials with different
+    hashes belong to different experiments.
+
+    Args:
+        whole: A resolved experiment, as `Experiment.resolved` gives it.
+        arm: The arm.
+        axes: Names of the axes.
+
+    Raises:
+        KeyError: If it is not a resolved experiment.
+    """
+    varied = {"finetune.lr", "programming.lr", *(key_of(axis) for axis in axes)}
+    if "analog.algorithm" in varied:  # most settings of [analog] follow from it
+        varied.add("analog")
+    flat = {
+        key: value
+        for key, value in flatten(_settings_of(whole, arm)).items()
+        if not any(key == one or key.startswith(f"{one}.") for one in varied)
+    }
+    return content_key(flat)
+
+
+def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
+    """All trials of an experiment, ordered so that a part of them is already useful.
+
+    All levels come at the first seed before any at the second; a digital arm, which no analog
+    axis touches, runs once per seed and not once per level.
+
+    Args:
+        experiment: The experiment.
+        sweep: Whether its axes and learning rates are swept (`analogtl sweep`) or it is run as
+            written (`analogtl finetune`).
+
+    Raises:
+        ExperimentError: If there are more than anybody can run, or levels that do not go together.
+    """
+    swept = experiment.sweep
+    count = len(swept.seeds) * len(experiment.arms)
+    if sweep:
+        count *= math.prod(map(len, swept.axes.values())) * max(1, len(swept.lr))
+    if count > MOST_TRIALS:
+        raise ExperimentError(
+            f"sweep: {count:,} trials; expected at most {MOST_TRIALS:,}: take fewer levels or axes"
+        )
+    points: Iterable[tuple[dict[str, Level], float | None]] = [({}, None)]
+    if sweep:
+        points = _points(experiment)
+    # The seeds share what does not depend on them: a level's settings are validated once.
+    at_one_seed = [
+        _trial(experiment, arm, axes, lr, swept.seeds[0])
+        for axes, lr in points
+        for arm in experiment.arms
+    ]
+    trials: dict[str, Trial] = {}
+    for seed in swept.seeds:
+        for one in at_one_seed:
+            trial = replace(one, seed=seed)
+            trials.setdefault(trial.id, trial)
+    return list(trials.values())
+
+
+def _points(experiment: Experiment) -> Iterator[tuple[dict[str, Level], float | None]]:
+    axes = experiment.sweep.axes
+    rates: tuple[float | None, ...] = experiment.sweep.lr or (None,)
+    for rate in rates:
+        for levels in itertools.product(*axes.values()):
+            yield dict(zip(axes, levels, strict=True)), rate
+
+
+def _trial(
+    experiment: Experiment, arm: str, axes: dict[str, Level], lr: float | None, seed: int
+) -> Trial:
+    if arm not in ANALOG_ARMS:
+        axes = {name: level for name, level in axes.items() if not analog_only(name)}
+    settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
+    if lr is not None:
+        settings[experiment.lr_key] = lr
+    if settings:
+        experiment = with_settings(experiment, settings)
+    # `lr` is a column of every table: as an axis it goes by its dotted key.
+    axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
+    rate = experiment.programming.lr if arm == PROGRAMMING else experiment.finetune.lr
+    return Trial(experiment, arm, axes, rate, seed)
+
+
+def _shown(value: Level) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:.10g}"
+        return short if float(short) == value else repr(value)
+    return _safe(str(value))
+
+
+def _safe(text: str) -> str:
+    """Text as a part of a directory's name: it can neither leave the folder nor clash."""
+    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", text)[:60]
+    if safe != text:  # two different texts must not share a directory
+        safe += "~" + hashlib.sha256(text.encode(errors="replace")).hexdigest()[:6]
+    return safe

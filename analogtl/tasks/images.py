@@ -1,0 +1,440 @@
+"""Tasks to learn: images of chosen classes, split, and served in batches.
+
+Images stay uint8 in memory and become floats batch by batch. Everything random is a pure function
+of (seed, epoch, batch), so training can resume at any batch and see what it would have seen.
+
+Shape suffixes: B images of a batch, C channels, H and W rows and columns of pixels.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from analogtl.errors import ExperimentError
+from analogtl.tasks.sources import (
+    CIFAR,
+    Images,
+    Labels,
+    Source,
+    read_cifar,
+    read_digits,
+    read_image_folder,
+)
+
+__all__ = ["AUGMENTATIONS", "Split", "Task", "batches", "count_batches", "load_task"]
+
+DATASETS = (*CIFAR, "digits", "image_folder")
+AUGMENTATIONS = ("crop", "flip")
+
+_FOLDER_IMAGE_SIZE = 32  # what the package's own models for colour images expect
+
+# Purposes of random numbers: each its own stream, so that no two are ever the same numbers.
+_LIMIT_TRAIN, _LIMIT_TEST, _VALIDATION, _ORDER, _AUGMENT = range(5)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W) uint8 and labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt and how well it was.
+
+    Attributes:
+        train, validation, test: The splits; ``validation`` may be empty.
+        class_names: Name of each label, 0 to n_classes - 1.
+        mean, std: Of the training images per channel, on a scale where white is 1.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes."""
+        return len(self.class_names)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of an image."""
+        return self.train.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of an image, in pixels."""
+        return self.train.images.shape[2]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all images, labels and class names: equal for equal content only."""
+        digest = hashlib.blake2b(repr(self.class_names).encode(), digest_size=16)
+        for split in (self.train, self.validation, self.test):
+            digest.update(repr(tuple(split.images.shape)).encode())
+            for tensor in (split.images, split.labels):
+                digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def load_task(
+    dataset: str,
+    *,
+    root: Path | None = None,
+    classes: int | str | Sequence[int | str] | None = None,
+    samples_per_class: int | None = None,
+    test_samples_per_class: int | None = None,
+    validation_fraction: float = 0.0,
+    seed: int = 0,
+    image_size: int | None = None,
+    download: bool = True,
+    base_dir: Path | None = None,
+) -> Task:
+    """Read a data set and make a task of it.
+
+    Args:
+        dataset: ``cifar10``, ``cifar100``, ``digits`` or ``image_folder``.
+        root: Folder that holds the data; for ``image_folder`` the folder of images. Else
+            ``$ANALOGTL_DATA``, else the user's cache folder. Relative to ``base_dir``.
+        classes: All if None; a count (the first ones by label order); or which: names, label
+            numbers, superclasses (``superclass:vehicles_1`` or just its name). Labels are
+            renumbered from 0 in the order given. Of a reduced data set, those present count.
+        samples_per_class: At most so many training images per class, chosen by ``seed``;
+            validation data is carved out of these.
+        test_samples_per_class: At most so many test images per class, the same for every seed.
+        validation_fraction: Share of each class's training images held out, chosen by ``seed``;
+            one image at least unless 0. A folder that has both ``val/`` and ``test/`` brings its
+            own validation data, and this is ignored.
+        seed: Of the choices above.
+        image_size: Resize to so many pixels squared; as they are if None (32 for folders).
+        download: Whether CIFAR may be fetched if absent.
+        base_dir: What a relative ``root`` is relative to; the current folder if None.
+
+    Raises:
+        ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
+    """
+    _check_numbers(samples_per_class, test_samples_per_class, validation_fraction, image_size)
+    try:
+        source = _read(dataset, root, image_size, download, base_dir)
+    except OSError as error:  # no permission, a name too long, a device that fails
+        reason = f"cannot read {error.filename}: {error.strerror}"
+        raise ExperimentError(f"data set {dataset}: {reason}") from error
+    chosen = _choose_classes(dataset, source, classes)
+
+    train = _select(source.train, chosen)
+    test = _select(source.test, chosen)
+    if len(np.unique(test[1])) < len(chosen):
+        absent = [source.class_names[c] for i, c in enumerate(chosen) if i not in test[1]]
+        raise ExperimentError(f"data set {dataset}: no test images of {', '.join(absent)}")
+    if samples_per_class is not None:
+        train = _take(train, _pick(train[1], samples_per_class, seed, _LIMIT_TRAIN))
+    if test_samples_per_class is not None:
+        test = _take(test, _pick(test[1], test_samples_per_class, 0, _LIMIT_TEST))
+    if source.validation is not None:
+        validation = _select(source.validation, chosen)
+    else:
+        train, validation = _carve(dataset, train, validation_fraction, seed)
+
+    learnt = _to_split(train, image_size)
+    mean, std = _statistics(learnt.images)
+    return Task(
+        train=learnt,
+        validation=_to_split(validation, image_size),
+        test=_to_split(test, image_size),
+        class_names=tuple(source.class_names[c] for c in chosen),
+        mean=mean,
+        std=std,
+    )
+
+
+def _check_numbers(
+    samples: int | None, test_samples: int | None, fraction: float, image_size: int | None
+) -> None:
+    counts = {
+        "samples_per_class": samples,
+        "test_samples_per_class": test_samples,
+        "image_size": image_size,
+    }
+    problems = [
+        f"{name}: {value} given, a whole number from 1 was expected"
+        for name, value in counts.items()
+        if value is not None and value < 1
+    ]
+    if not 0 <= fraction < 1:
+        problems.append(
+            f"validation_fraction: {fraction} given, a number from 0 to below 1 was expected"
+        )
+    if problems:
+        raise ExperimentError(problems)
+
+
+def _read(
+    dataset: str, root: Path | None, image_size: int | None, download: bool, base_dir: Path | None
+) -> Source:
+    if root is not None:
+        root = (base_dir or Path()) / Path(root).expanduser()
+    if dataset in CIFAR:
+        return read_cifar(dataset, root, download)
+    if dataset == "digits":
+        return read_digits()
+    if dataset == "image_folder":
+        if root is None:
+            raise ExperimentError("data set image_folder: set [data] root to the folder of images")
+        return read_image_folder(root, image_size or _FOLDER_IMAGE_SIZE)
+    raise ExperimentError(f"data set {dataset!r}: unknown; {_hint(dataset, DATASETS)}")
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=3)
+    listed = ", ".join(known)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {listed}"
+
+
+def _choose_classes(
+    dataset: str, source: Source, classes: int | str | Sequence[int | str] | None
+) -> list[int]:
+    """Label numbers of the full set, in the order asked for; all problems at once."""
+    where = f"data set {dataset}: classes"
+    present = [int(label) for label in np.unique(source.train[1])]
+    if classes is None:
+        classes = len(present)
+    if isinstance(classes, int) and not isinstance(classes, bool):
+        if not 2 <= classes <= len(present):
+            raise ExperimentError(
+                f"{where}: {classes} given; it has {len(present)}, and a task needs 2 at least"
+            )
+        return present[:classes]
+
+    asked = [classes] if isinstance(classes, str | bool) else list(classes)
+    chosen: list[int] = []
+    problems = []
+    for item in asked:
+        try:
+            chosen += _labels_of(item, source, present)
+        except ExperimentError as error:
+            problems += [f"{where}: {problem}" for problem in error.problems]
+    twice = sorted({source.class_names[c] for c in chosen if chosen.count(c) > 1})
+    if twice:
+        problems.append(f"{where}: {', '.join(twice)} given twice")
+    if not problems and len(chosen) < 2:
+        names = ", ".join(source.class_names[c] for c in chosen) or "none"
+        problems.append(f"{where}: a task needs 2 classes at least, this is {names}")
+    if problems:
+        raise ExperimentError(problems)
+    return chosen
+
+
+def _labels_of(item: int | str, source: Source, present: list[int]) -> list[int]:
+    """The classes that one item of ``classes`` names."""
+    names = source.class_names
+    if isinstance(item, int) and not isinstance(item, bool):
+        if not 0 <= item < len(names):
+            raise ExperimentError(f"{item} is not a label; they are 0 to {len(names) - 1}")
+        label = item
+    elif isinstance(item, str):
+        word = item.removeprefix("superclass:")
+        if word in source.superclasses and (word != item or word not in names):
+            members = source.superclasses[word]
+            if not members:
+                raise ExperimentError(
+                    f"none of superclass {word} is in this copy; {_present(source, present)}"
+                )
+            return list(members)
+        if word != item or word not in names:
+            prefixed = [f"superclass:{name}" for name in source.superclasses]
+            known = [*names, *source.superclasses, *(prefixed if word != item else [])]
+            close = difflib.get_close_matches(item, known, n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else _present(source, present)
+            raise ExperimentError(f"{item!r} is unknown; {hint}")
+        label = names.index(word)
+    else:
+        raise ExperimentError(f"{item!r} is neither a name nor a label number")
+    if label not in present:
+        raise ExperimentError(f"{names[label]} is not in this copy; {_present(source, present)}")
+    return [label]
+
+
+def _present(source: Source, present: list[int]) -> str:
+    return "present are " + ", ".join(source.class_names[label] for label in present)
+
+
+Arrays = tuple[Images, Labels]
+
+
+def _take(part: Arrays, index: np.ndarray) -> Arrays:
+    return part[0][index], part[1][index]
+
+
+def _select(part: Arrays, chosen: list[int]) -> Arrays:
+    """Only the chosen classes, renumbered in their order; images keep theirs."""
+    images, labels = part
+    new_label = np.full(max(labels.max(initial=0), *chosen) + 1, -1)
+    new_label[chosen] = np.arange(len(chosen))
+    renumbered = new_label[labels]
+    keep = renumbered >= 0
+    return (images if keep.all() else images[keep]), renumbered[keep]
+
+
+def _pick(labels: Labels, count: int | float, seed: int, purpose: int) -> np.ndarray:
+    """Positions of ``count`` random members of each class (all, if fewer), in ascending order.
+
+    A ``count`` below 1 is a share of each class: rounded, but one at least.
+    """
+    rng = np.random.default_rng([seed, purpose])
+    picked = []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        picked.append(members[: count if count >= 1 else max(1, round(count * len(members)))])
+    return np.sort(np.concatenate(picked))
+
+
+def _carve(dataset: str, train: Arrays, fraction: float, seed: int) -> tuple[Arrays, Arrays]:
+    """What remains to train on, and the validation data taken from it, class by class."""
+    if not fraction:
+        return train, _take(train, np.arange(0))
+    held_out = np.zeros(len(train[1]), dtype=bool)
+    held_out[_pick(train[1], fraction, seed, _VALIDATION)] = True
+    if len(np.unique(train[1][~held_out])) < len(np.unique(train[1])):
+        raise ExperimentError(
+            f"data set {dataset}: validation_fraction {fraction} leaves a class without training "
+            "images; lower it or raise samples_per_class"
+        )
+    return _take(train, ~held_out), _take(train, held_out)
+
+
+def _to_split(part: Arrays, image_size: int | None) -> Split:
+    images = torch.from_numpy(np.require(part[0], requirements=["C", "W"]))
+    if image_size is not None and images.shape[-1] != image_size:
+        size = (image_size, image_size)
+        pieces = [
+            F.interpolate(piece.float(), size, mode="bilinear", antialias=True).round().byte()
+            for piece in torch.split(images, 1000)
+        ]
+        images = torch.cat(pieces)
+    return Split(images, torch.from_numpy(part[1]))
+
+
+def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, 1 being white; from exact integer sums."""
+    total = torch.zeros(images.shape[1], dtype=torch.int64)
+    total_of_squares = torch.zeros_like(total)
+    for piece in torch.split(images, 1000):
+        wide = piece.int()
+        total += wide.sum(dim=(0, 2, 3))
+        total_of_squares += (wide * wide).sum(dim=(0, 2, 3))
+    count = images[:, 0].numel()
+    mean = total / count
+    std = (total_of_squares / count - mean**2).clamp(min=1.0).sqrt()  # of a blank channel: one grey
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def count_batches(n_samples: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """How many batches an epoch has; a smaller last one counts unless dropped."""
+    return n_samples // batch_size if drop_last else -(-n_samples // batch_size)
+
+
+def batches(
+    split: Split,
+    batch_size: int,
+    *,
+    task: Task,
+    seed: int,
+    epoch: int,
+    shuffle: bool,
+    augment: Sequence[str] = (),
+    start: int = 0,
+    drop_last: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of one epoch, from batch number ``start`` on: the same whenever asked again.
+
+    Args:
+        split: What to serve, in its order unless ``shuffle``.
+        batch_size: Images per batch; the last batch may be smaller, or is dropped.
+        task: Whose mean and std normalise the images.
+        seed: With ``epoch`` (and the batch's number) decides the order and the augmentation.
+        epoch: As above.
+        shuffle: Whether to permute.
+        augment: ``"crop"``: pad by 4 pixels of black, or an eighth of a smaller image, and cut
+            out at a random place; ``"flip"``: mirror left and right at random.
+        start: Batches to skip, at no cost.
+        drop_last: Whether to leave out a smaller last batch.
+
+    Yields:
+        x_BCHW float32, normalised; y_B int64.
+
+    Raises:
+        ExperimentError: unknown augmentation, batch size below 1.
+    """
+    if batch_size < 1:
+        raise ExperimentError(f"batch_size: {batch_size} given, 1 or more was expected")
+    for name in augment:
+        if name not in AUGMENTATIONS:
+            raise ExperimentError(f"augment: {name!r} is unknown; {_hint(name, AUGMENTATIONS)}")
+    return _batches(
+        split, batch_size, task, seed, epoch, shuffle, frozenset(augment), start, drop_last
+    )
+
+
+def _batches(
+    split: Split,
+    batch_size: int,
+    task: Task,
+    seed: int,
+    epoch: int,
+    shuffle: bool,
+    augment: frozenset[str],
+    start: int,
+    drop_last: bool,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    std = torch.tensor(task.std).view(1, -1, 1, 1)
+    shift = -torch.tensor(task.mean).view(1, -1, 1, 1) / std
+    scale = 1 / (255 * std)
+    order = None
+    if shuffle:
+        rng = np.random.default_rng([seed, _ORDER, epoch])
+        order = torch.from_numpy(rng.permutation(len(split)))
+    for batch in range(start, count_batches(len(split), batch_size, drop_last=drop_last)):
+        place = slice(batch * batch_size, (batch + 1) * batch_size)
+        index = place if order is None else order[place]
+        images = split.images[index]
+        if augment:
+            rng = np.random.default_rng([seed, _AUGMENT, epoch, batch])
+            images = _augmented(images, augment, rng)
+        yield torch.addcmul(shift, images.float(), scale), split.labels[index]
+
+
+def _augmented(images: Tensor, augment: frozenset[str], rng: np.random.Generator) -> Tensor:
+    """Crop and flip all images of a batch at once: both only choose rows and columns."""
+    n_images, channels, height, width = images.shape
+    rows = torch.arange(height).expand(n_images, height)
+    columns = torch.arange(width).expand(n_images, width)
+    if "crop" in augment:
+        pad = min(4, height // 8)
+        images = F.pad(images, (pad, pad, pad, pad))
+        offset = torch.from_numpy(rng.integers(0, 2 * pad + 1, size=(2, n_images, 1)))
+        rows, columns = rows + offset[0], columns + offset[1]
+    if "flip" in augment:
+        mirror = torch.from_numpy(rng.random((n_images, 1)) < 0.5)
+        columns = torch.where(mirror, columns.flip(1), columns)
+    pixel = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(n_images, 1, -1)
+    chosen = images.flatten(2).gather(2, pixel.expand(-1, channels, -1))
+    return chosen.view(n_images, channels, height, width)

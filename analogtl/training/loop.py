@@ -1,0 +1,233 @@
+"""The training loop as a generator, the learning-rate schedules, and evaluation.
+
+Nothing here prints, records or saves: the consumer of the iterator decides. Everything random is a
+function of (seed, epoch), so an epoch can be left and entered again at any step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from aihwkit.optim import AnalogSGD
+from aihwkit.optim.context import AnalogContext
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from analogtl.config.schema import Pretrain, Training
+from analogtl.errors import RunError
+from analogtl.tasks.images import Split, Task, batches
+
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model does on a split: mean loss, error in percent, number of images."""
+
+    loss: float
+    error: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the training, before a step.
+
+    Attributes:
+        epoch: Epoch that the next step belongs to, from 1.
+        batch: Batches of it that are done.
+        loss_sum, wrong, seen: Over those batches.
+        wall_s: Seconds spent on them.
+        rng: State of torch's generator there (dropout); None at the start of an epoch.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    loss_sum: float = 0.0
+    wrong: int = 0
+    seen: int = 0
+    wall_s: float = 0.0
+    rng: Tensor | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One epoch is over; ``next`` is where the training stands."""
+
+    epoch: int
+    train: Score
+    lr: float
+    wall_s: float
+    next: Position
+
+
+def train_epochs(
+    model: nn.Module,
+    optimizer: Optimizer,
+    task: Task,
+    section: Training,
+    *,
+    lr: float,
+    seed: int,
+    start: Position = Position(),
+    pause: Callable[[], bool] = lambda: False,
+) -> Iterator[EpochDone | Position]:
+    """Train, and yield after every epoch, and in the middle of one wherever `pause` says so.
+
+    Args:
+        model: Digital or analog.
+        optimizer: Its learning rate is set here, by the schedule.
+        task: The images.
+        section: Epochs, batch size, schedule, augmentation, label smoothing.
+        lr: Peak learning rate.
+        seed: Seed of the order of the images, the augmentation and dropout.
+        start: Where to go on.
+        pause: Asked after each step; when true, the position is yielded, so that it can be saved.
+
+    Yields:
+        EpochDone after an epoch, Position where `pause` asked for it.
+
+    Raises:
+        RunError: If the loss is not finite; it names epoch and step.
+    """
+    steps = max(1, math.ceil(len(task.train) / section.batch_size))
+    total = steps * section.epochs
+    position = start
+    while position.epoch <= section.epochs:
+        epoch = position.epoch
+        if position.rng is None:
+            torch.manual_seed(_epoch_seed(seed, epoch))
+        else:
+            torch.set_rng_state(position.rng)
+        model.train()
+        loss_sum, wrong, seen = position.loss_sum, position.wrong, position.seen
+        before = position.wall_s
+        began = time.perf_counter()
+        served = batches(
+            task.train,
+            section.batch_size,
+            task=task,
+            seed=seed,
+            epoch=epoch,
+            shuffle=True,
+            augment=section.augment,
+            start=position.batch,
+        )
+        rate = lr
+        for step, (x_BCHW, y_B) in enumerate(served, position.batch):
+            rate = lr_at(section.schedule, lr, (epoch - 1) * steps + step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad()
+            logits_BK = model(x_BCHW)
+            loss = F.cross_entropy(logits_BK, y_B, label_smoothing=section.label_smoothing)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise RunError(f"the loss became {value} at epoch {epoch}, step {step + 1}")
+            loss.backward()
+            optimizer.step()
+            count = len(y_B)
+            loss_sum += value * count
+            wrong += int((logits_BK.argmax(1) != y_B).sum())
+            seen += count
+            if step + 1 < steps and pause():
+                spent = before + time.perf_counter() - began
+                rng = torch.get_rng_state()
+                yield Position(epoch, step + 1, loss_sum, wrong, seen, spent, rng)
+                torch.set_rng_state(rng)  # whatever the consumer drew meanwhile
+                before, began = spent, time.perf_counter()
+        wall_s = before + time.perf_counter() - began
+        position = Position(epoch + 1)
+        train = Score(loss_sum / max(1, seen), 100 * wrong / max(1, seen), seen)
+        yield EpochDone(epoch, train, rate, wall_s, position)
+
+
+def evaluate(model: nn.Module, split: Split, task: Task) -> Score:
+    """Loss and error of a model on a split, without learning.
+
+    Raises:
+        RunError: If the outputs are not finite: they would silently score as chance.
+    """
+    model.eval()
+    loss_sum, wrong = 0.0, 0
+    with torch.no_grad():
+        for x_BCHW, y_B in batches(
+            split, EVALUATION_BATCH, task=task, seed=0, epoch=0, shuffle=False
+        ):
+            logits_BK = model(x_BCHW)
+            loss_sum += F.cross_entropy(logits_BK, y_B, reduction="sum").item()
+            wrong += int((logits_BK.argmax(1) != y_B).sum())
+    if not math.isfinite(loss_sum):
+        raise RunError("the network's outputs are not finite")
+    return Score(loss_sum / max(1, len(split)), 100 * wrong / max(1, len(split)), len(split))
+
+
+def lr_at(schedule: str, lr: float, step: int, total: int) -> float:
+    """Learning rate at a step.
+
+    Args:
+        schedule: "constant"; "cosine" to zero; "onecycle": from lr / 25 up to lr over the first
+            30 % of the steps, then down to lr / 2.5e5, both along a cosine.
+        lr: Peak learning rate.
+        step: From 0.
+        total: Number of steps.
+    """
+
+    def cosine(high: float, low: float, share: float) -> float:
+        return low + (high - low) * (1 + math.cos(math.pi * share)) / 2
+
+    if schedule == "cosine":
+        return cosine(lr, 0.0, step / max(1, total))
+    if schedule == "onecycle":
+        turn = 0.3 * total - 1
+        if step < turn:
+            return cosine(lr / 25, lr, step / turn)
+        return cosine(lr, lr / 2.5e5, (step - turn) / max(1.0, total - 1 - turn))
+    return lr
+
+
+class FrozenArraySGD(SGD):
+    """SGD on what is digital; the arrays' gradients are thrown away, so the arrays stay."""
+
+    def __init__(self, model: nn.Module, **settings: Any) -> None:
+        parameters = list(model.parameters())
+        self._contexts = [p for p in parameters if isinstance(p, AnalogContext)]
+        super().__init__([p for p in parameters if not isinstance(p, AnalogContext)], **settings)
+
+    def step(self, closure: Any = None) -> Any:
+        result = super().step(closure)
+        for context in self._contexts:
+            context.reset()
+        return result
+
+
+def build_optimizer(model: nn.Module, section: Training, *, lr: float, kind: str) -> Optimizer:
+    """The optimizer of a stage or arm.
+
+    Args:
+        model: Digital or analog.
+        section: Momentum and weight decay; for pretraining also the optimizer's name.
+        lr: Learning rate.
+        kind: "digital", "analog" (AnalogSGD: arrays by their algorithm, the rest by SGD) or
+            "frozen" (arrays stay as they are).
+    """
+    settings = {"lr": lr, "momentum": section.momentum, "weight_decay": section.weight_decay}
+    if kind == "analog":
+        optimizer = AnalogSGD(model.parameters(), **settings)
+        optimizer.regroup_param_groups(model)
+        return optimizer
+    if kind == "frozen":
+        return FrozenArraySGD(model, **settings)
+    if isinstance(section, Pretrain) and section.optimizer == "adamw":
+        return AdamW(model.parameters(), lr=lr, weight_decay=section.weight_decay)
+    return SGD(model.parameters(), **settings)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % (2**63)

@@ -1,0 +1,640 @@
+"""The critical point: planted elbows are found, and flat curves have none.
+
+The simulated sweeps have what a real one has: one binomial draw of 200 test images per trial
+(2.7 points at 17 % error), 1.5 points of training noise, and seeds that are easier or harder than
+others by 2 points. Every bound on a rate is checked with a false-alarm rate of 1e-4 per check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analogtl.analysis.critical_point import (
+    MARGIN,
+    CriticalPoint,
+    Verdict,
+    critical_point,
+    critical_points,
+    level_tests,
+)
+from analogtl.analysis.curves import curves
+
+LEVELS = np.array([0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0])
+FALSE_ALARM = 1e-4
+
+
+def elbow_at(level: float, slope: float) -> np.ndarray:
+    """Excess error at each level, points."""
+    return np.maximum(0.0, LEVELS - level) * slope
+
+
+def simulate(
+    rng: np.random.Generator, n_seeds: int, excess: np.ndarray, *, sd_per_point: float = 0.0
+) -> np.ndarray:
+    """Test errors [S, L] of one sweep, percent."""
+    error = 17.0 + rng.normal(0, 2.0, (n_seeds, 1)) + excess
+    error = error + rng.normal(0, 1, error.shape) * (1.5 + sd_per_point * excess)
+    return rng.binomial(200, np.clip(error, 0.5, 50.0) / 100) / 2.0
+
+
+def find(errors_SL: np.ndarray, levels: np.ndarray = LEVELS, **options: object) -> CriticalPoint:
+    n_seeds, n_levels = errors_SL.shape
+    return critical_point(
+        np.tile(levels, n_seeds),
+        np.repeat(np.arange(n_seeds), n_levels),
+        errors_SL.ravel(),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def quick(errors_SL: np.ndarray) -> CriticalPoint:
+    return find(errors_SL, n_permutations=0)
+
+
+def sweep(
+    n: int, n_seeds: int, excess: np.ndarray, seed: int = 0, **noise: float
+) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [simulate(rng, n_seeds, excess, **noise) for _ in range(n)]
+
+
+def at_most(rate: float, hits: int, n: int) -> bool:
+    """Whether a rate of at most `rate` is compatible with the count."""
+    return bool(hits <= stats.binom.ppf(1 - FALSE_ALARM, n, rate))
+
+
+def at_least(rate: float, hits: int, n: int) -> bool:
+    return at_most(1 - rate, n - hits, n)
+
+
+# --- planted elbows and flat curves ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_flat_curves_seldom_get_a_critical_point(n_seeds: int) -> None:
+    n = 500
+    found = [quick(y) for y in sweep(n, n_seeds, elbow_at(99, 0))]
+    assert at_most(0.06, sum(f.verdict is Verdict.CRITICAL for f in found), n)
+    assert all(f.critical is None and f.max_level == 30 for f in found if f.first_worse is None)
+
+
+@pytest.mark.parametrize(
+    ("elbow", "slope", "n_seeds", "exact", "near"),
+    [
+        # slope x 5 is the rise at the first level past the elbow, in points
+        (15, 1.0, 3, 0.40, 0.90),
+        (15, 1.0, 5, 0.66, 0.97),
+        (10, 1.5, 3, 0.69, 0.95),
+        (10, 1.5, 5, 0.88, 0.97),
+        (5, 1.0, 3, 0.37, 0.88),
+        (5, 1.0, 5, 0.63, 0.95),
+    ],
+)
+def test_planted_elbows_are_found(
+    elbow: float, slope: float, n_seeds: int, exact: float, near: float
+) -> None:
+    n = 300
+    found = [quick(y).critical for y in sweep(n, n_seeds, elbow_at(elbow, slope))]
+    place = [len(LEVELS) - 1 if c is None else int(np.searchsorted(LEVELS, c)) for c in found]
+    truth = int(np.searchsorted(LEVELS, elbow))
+    assert at_most(0.05, sum(p < truth for p in place), n)  # called worse where it is not
+    assert at_least(exact, sum(p == truth for p in place), n)
+    assert at_least(near, sum(abs(p - truth) <= 1 for p in place), n)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_noise_that_grows_along_a_flat_curve_is_no_critical_point(n_seeds: int) -> None:
+    n = 500
+    rng = np.random.default_rng(4)
+    for sd_L in (np.where(LEVELS == 30, 9.0, 3.0), np.linspace(3, 9, len(LEVELS))):
+        noise = rng.normal(0, sd_L, (n, n_seeds, len(LEVELS)))
+        found = [quick(y) for y in 17 + rng.normal(0, 2, (n, n_seeds, 1)) + noise]
+        # With one spread for all levels the first would be 14 %.
+        assert at_most(0.075, sum(f.verdict is Verdict.CRITICAL for f in found), n)
+
+
+def chord_elbow(errors_SL: np.ndarray) -> float:
+    """The level furthest below the straight line from the first mean to the last."""
+    mean = errors_SL.mean(axis=0)
+    chord = np.interp(LEVELS, LEVELS[[0, -1]], mean[[0, -1]])
+    return float(LEVELS[np.argmax(chord - mean)])
+
+
+def holm_elbow(errors_SL: np.ndarray) -> float:
+    """The level before the first that differs by its own paired t test, corrected by Holm."""
+    excess = errors_SL[:, 1:] - errors_SL[:, :1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = excess.mean(0) / (excess.std(0, ddof=1) / math.sqrt(len(excess)))
+    p = np.nan_to_num(stats.t.sf(t, len(excess) - 1), nan=1.0)
+    order = np.argsort(p)
+    passed = np.logical_and.accumulate(p[order] <= 0.05 / np.arange(len(p), 0, -1))
+    worse = np.sort(order[passed])
+    return float(LEVELS[worse[0]] if len(worse) else LEVELS[-1])
+
+
+def test_the_simulation_is_hard_enough_to_defeat_naive_rules() -> None:
+    n = 300
+    flat = sweep(n, 3, elbow_at(99, 0), seed=1)
+    # The chord always bends somewhere.
+    assert sum(chord_elbow(y) > 0 for y in flat) > 0.7 * n
+    bent = sweep(n, 3, elbow_at(10, 1.5), seed=2)
+    naive = sum(holm_elbow(y) == 10 for y in bent)
+    too_high = sum(holm_elbow(y) > 10 for y in bent)
+    assert naive < 0.3 * n
+    assert too_high > 0.6 * n
+    assert sum(quick(y).critical == 10 for y in bent) > 2 * naive
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_noisy_high_levels_do_not_hide_the_elbow(n_seeds: int) -> None:
+    n = 300
+    found = [quick(y) for y in sweep(n, n_seeds, elbow_at(5, 2.0), sd_per_point=0.25)]
+    assert at_most(0.05, sum(f.critical in (0, 2) for f in found), n)
+    assert at_least({3: 0.57, 5: 0.85}[n_seeds], sum(f.critical == 5 for f in found), n)
+
+
+def test_networks_stuck_at_chance_do_not_feign_an_elbow() -> None:
+    n = 500
+    found = []
+    for errors in sweep(n, 3, elbow_at(15, 10.0)):
+        errors[:, LEVELS > 15] = 50.0  # no noise at all up there
+        found.append(quick(errors))
+    assert at_most(0.05, sum(f.critical != 15 for f in found), n)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_certified_levels_do_cost_less_than_the_margin(n_seeds: int) -> None:
+    n = 500
+    excess = np.where(LEVELS >= 10, MARGIN, 0.0)  # exactly the margin from 10 on
+    found = [quick(y).certified for y in sweep(n, n_seeds, excess)]
+    assert at_most(0.05, sum(c is not None and c >= 10 for c in found), n)
+    # and with a generous margin something is certified
+    wide = [
+        find(y, n_permutations=0, margin=12.0).certified for y in sweep(60, n_seeds, excess * 0)
+    ]
+    assert sum(c == 30 for c in wide) > 40
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_a_detectable_rise_is_found_four_times_in_five(n_seeds: int) -> None:
+    typical = float(np.median([quick(y).detectable for y in sweep(60, n_seeds, LEVELS * 0)]))
+    n = 400
+    excess = np.where(LEVELS == 30, typical, 0.0)
+    found = [quick(y) for y in sweep(n, n_seeds, excess, seed=3)]
+    power = sum(f.levels[-1].shown_worse for f in found) / n
+    assert 0.70 < power < 0.90
+
+
+# --- the hinge ------------------------------------------------------------------------------------
+
+
+def hinges(n: int, n_seeds: int, excess: np.ndarray) -> list[CriticalPoint]:
+    return [find(y, n_permutations=199, n_bootstrap=199) for y in sweep(n, n_seeds, excess)]
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_flat_curves_seldom_get_a_hinge(n_seeds: int) -> None:
+    n = 200
+    found = hinges(n, n_seeds, elbow_at(99, 0))
+    assert at_most(0.05, sum(f.hinge.elbow is not None for f in found if f.hinge), n)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_the_elbow_interval_covers_the_planted_elbow(n_seeds: int) -> None:
+    n = 120
+    fits = [f.hinge for f in hinges(n, n_seeds, elbow_at(10, 1.0)) if f.hinge]
+    bent = [h for h in fits if h.elbow is not None]
+    assert at_least(0.95, len(bent), n)
+    covered = sum(h.low <= 10 <= h.high for h in bent if h.low is not None and h.high is not None)
+    assert at_least(0.90, covered, len(bent))
+    assert np.mean([h.elbow for h in bent]) == pytest.approx(10, abs=1.5)
+    assert np.mean([h.slope for h in bent]) == pytest.approx(1.0, abs=0.15)
+    assert np.mean([h.height for h in bent]) == pytest.approx(17, abs=1.0)
+
+
+def test_an_error_saturated_at_chance_does_not_drag_the_elbow_down() -> None:
+    n = 60
+    excess = np.minimum(elbow_at(10, 3.3), 33.0)  # 50 % from 20 on
+    bent = [h for f in hinges(n, 5, excess) if (h := f.hinge) and h.elbow is not None]
+    assert at_least(0.85, len(bent), n)
+    assert sum(h.fitted_to == 20 for h in bent) > 0.8 * n
+    assert np.mean([h.elbow for h in bent]) == pytest.approx(10, abs=1.0)
+
+
+def test_a_falling_curve_has_no_hinge_and_no_critical_point() -> None:
+    found = find(simulate(np.random.default_rng(0), 5, -LEVELS / 3), n_permutations=199)
+    assert found.verdict is Verdict.NONE
+    assert found.hinge is not None
+    assert found.hinge.elbow is None
+    assert found.hinge.p_value > 0.5
+
+
+def test_no_straight_line_past_any_elbow_gives_no_elbow() -> None:
+    steps = np.array([0.0, 20.0, 0.0, 20.0, 0.0, 20.0, 20.0]) + np.arange(7)
+    found = find(simulate(np.random.default_rng(0), 5, steps), n_permutations=199)
+    assert found.hinge is not None
+    assert found.hinge.elbow is None
+
+
+def test_fewer_than_four_levels_have_no_hinge() -> None:
+    found = find(simulate(np.random.default_rng(0), 5, elbow_at(2, 3))[:, :3], LEVELS[:3])
+    assert found.hinge is None
+    assert found.critical == 2
+
+
+def test_draws_are_reproducible() -> None:
+    errors = simulate(np.random.default_rng(3), 5, elbow_at(10, 1.5))
+    assert find(errors, n_permutations=99) == find(errors, n_permutations=99)
+    assert find(errors, n_permutations=99) != find(errors, n_permutations=99, seed=1)
+
+
+# --- exact numbers, recomputed --------------------------------------------------------------------
+
+
+def two_way_residual(errors_SL: np.ndarray) -> np.ndarray:
+    return errors_SL - errors_SL.mean(1, keepdims=True) - errors_SL.mean(0) + errors_SL.mean()
+
+
+def test_p_values_are_those_of_welch_on_a_two_way_analysis_of_variance() -> None:
+    errors = simulate(np.random.default_rng(5), 4, elbow_at(10, 1.0))
+    found = quick(errors)
+    for place, test in enumerate(found.levels, start=1):
+        others = np.delete(errors[:, : max(place + 1, 3)], place, axis=1)
+        n_others = others.shape[1]
+        df_others = (4 - 1) * (n_others - 1)
+        shared = (two_way_residual(others) ** 2).sum() / df_others
+        own = (errors[:, place] - others.mean(1)).var(ddof=1) - shared / n_others
+        own = max(0.0, own)
+        se = math.sqrt((shared + own) / 4)
+        df = max(1, (shared + own) ** 2 / (shared**2 / df_others + own**2 / (4 - 1)))
+        excess = errors[:, place].mean() - errors[:, 0].mean()
+        assert test.excess == pytest.approx(excess)
+        assert test.p_worse == pytest.approx(stats.t.sf(excess / se, df))
+        assert test.p_harmless == pytest.approx(stats.t.sf((MARGIN - excess) / se, df))
+        assert test.lower == pytest.approx(excess - stats.t.ppf(0.95, df) * se)
+        assert test.upper == pytest.approx(excess + stats.t.ppf(0.95, df) * se)
+        assert test.mean == pytest.approx(errors[:, place].mean())
+    assert found.residual_sd == pytest.approx(
+        math.sqrt((two_way_residual(errors) ** 2).sum() / (3 * 6))
+    )
+
+
+def test_two_levels_are_a_paired_t_test() -> None:
+    errors = simulate(np.random.default_rng(5), 5, elbow_at(0, 1.0))[:, [0, 3]]
+    (test,) = quick_levels(errors, LEVELS[[0, 3]]).levels
+    paired = stats.ttest_rel(errors[:, 1], errors[:, 0], alternative="greater")
+    assert test.p_worse == pytest.approx(paired.pvalue)
+
+
+def test_seed_offsets_cancel() -> None:
+    errors = simulate(np.random.default_rng(6), 5, elbow_at(10, 1.0))
+    shifted = errors + np.array([[0.0], [10.0], [-4.0], [7.5], [3.0]])
+    for a, b in zip(quick(errors).levels, quick(shifted).levels, strict=True):
+        assert b.p_worse == pytest.approx(a.p_worse)
+    assert quick(shifted).critical == quick(errors).critical
+
+
+def test_order_of_the_trials_does_not_matter() -> None:
+    errors = simulate(np.random.default_rng(7), 5, elbow_at(10, 1.5))
+    levels, seeds = np.tile(LEVELS, 5), np.repeat(np.arange(5), 7)
+    shuffle = np.random.default_rng(0).permutation(35)
+    mixed = critical_point(
+        levels[shuffle], seeds[shuffle], errors.ravel()[shuffle], n_permutations=0
+    )
+    straight = quick(errors)
+    assert (mixed.critical, mixed.certified) == (straight.critical, straight.certified)
+    assert mixed.residual_sd == pytest.approx(straight.residual_sd)
+
+
+# --- gaps, few seeds, unusual input ---------------------------------------------------------------
+
+
+def test_gaps_keep_the_false_alarm_rate_and_the_elbow() -> None:
+    n = 300
+    rng = np.random.default_rng(8)
+
+    def holes(errors: np.ndarray) -> np.ndarray:
+        errors[rng.integers(0, 5, 3), [1, 3, 5]] = np.nan  # three failed trials
+        return errors
+
+    flat = [quick(holes(y)) for y in sweep(n, 5, elbow_at(99, 0))]
+    assert at_most(0.05, sum(f.verdict is Verdict.CRITICAL for f in flat), n)
+    assert all(f.n_missing == 3 for f in flat)
+    bent = [quick(holes(y)) for y in sweep(n, 5, elbow_at(10, 1.5))]
+    assert at_least(0.85, sum(f.critical == 10 for f in bent), n)
+    assert "3 trials missing" in bent[0].sentence
+
+
+def test_a_gap_does_not_turn_a_hard_seed_into_an_effect() -> None:
+    # The hard seed is missing at zero only: raw means would differ by 10 points.
+    rng = np.random.default_rng(9)
+    errors = 17 + rng.normal(0, 0.5, (5, 7)) + np.array([[0], [0], [0], [0], [50]])
+    errors[4, 0] = np.nan
+    found = quick(errors)
+    assert found.verdict is Verdict.NONE
+    assert (found.n_seeds, found.n_missing) == (4, 0)
+    assert "1 seed not finished at 0" in found.sentence
+    errors[4, 0], errors[4, 3] = 67, np.nan  # missing at 10 only
+    assert abs(quick(errors).levels[2].excess) < 1.5
+
+
+@pytest.mark.parametrize("n_seeds", [0, 1, 2])
+def test_fewer_than_three_seeds_are_not_enough(n_seeds: int) -> None:
+    found = find(simulate(np.random.default_rng(0), n_seeds, elbow_at(2, 10)))
+    assert found.verdict is Verdict.NO_DATA
+    assert found.critical is None
+    assert found.hinge is None
+    assert "at least 3 seeds" in found.sentence
+    assert found.headline == "not enough data"
+
+
+def test_three_seeds_are_said_to_be_few() -> None:
+    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 1.5))
+    assert "5 or more are recommended" in quick(errors[:3]).sentence
+    assert "recommended" not in quick(errors).sentence
+
+
+def test_levels_with_too_few_seeds_are_left_out_and_named() -> None:
+    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 1.5))
+    errors[2:, -1] = np.nan
+    found = quick(errors)
+    assert found.max_level == 20
+    assert "Left out: level 30 (2 seeds finished" in found.sentence
+
+
+def test_no_zero_level_finished_is_not_enough() -> None:
+    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 1.5))
+    errors[:, 0] = np.nan
+    assert quick(errors).verdict is Verdict.NO_DATA
+    only_zero = quick_levels(errors[:, :1] * 0 + 17, LEVELS[:1])
+    assert only_zero.verdict is Verdict.NO_DATA
+
+
+def quick_levels(errors: np.ndarray, levels: np.ndarray, **options: object) -> CriticalPoint:
+    return find(errors, levels, n_permutations=0, **options)
+
+
+def test_without_a_zero_the_lowest_level_is_the_reference() -> None:
+    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))[:, 1:]
+    found = quick_levels(errors, LEVELS[1:])
+    assert (found.reference, found.critical) == (2, 10)
+    assert "worse than at 2" in found.sentence
+
+
+def test_even_the_mildest_level_may_be_worse() -> None:
+    errors = simulate(np.random.default_rng(0), 5, np.where(LEVELS > 0, 15.0, 0.0))
+    found = quick(errors)
+    assert (found.verdict, found.critical, found.first_worse) == (Verdict.CRITICAL, 0, 2)
+    assert found.certified is None
+    assert "anywhere between 0 and 2" in found.sentence
+
+
+def test_a_worse_level_below_one_that_is_not_is_mentioned() -> None:
+    excess = np.where(LEVELS == 5, 20.0, 0.0)
+    found = quick(simulate(np.random.default_rng(1), 5, excess))
+    assert found.verdict is Verdict.NONE
+    assert "level 5 is worse" in found.sentence
+
+
+def test_harm_may_grow_downwards_and_in_reciprocals() -> None:
+    states = np.array([500.0, 100.0, 50.0, 20.0, 10.0, 5.0])
+    excess = np.maximum(0, 1 / states - 1 / 20) * 200
+    rng = np.random.default_rng(0)
+    errors = 17 + rng.normal(0, 1, (5, 1)) + excess + rng.normal(0, 0.7, (5, 6))
+    found = find(errors, states, reference=500.0, scale="reciprocal")
+    assert (found.critical, found.first_worse, found.max_level) == (20, 10, 5)
+    hinge = found.hinge
+    assert hinge is not None
+    assert hinge.elbow is not None
+    assert hinge.low is not None
+    assert hinge.high is not None
+    assert hinge.low <= hinge.elbow <= hinge.high
+    assert 1 / hinge.elbow == pytest.approx(1 / 20, abs=0.015)
+    below = find(errors, -LEVELS[:6], reference=0.0)
+    assert below.critical is not None
+    assert below.critical <= 0
+
+
+def test_data_without_noise_decide_by_sign() -> None:
+    clean = np.tile(17.0 + elbow_at(10, 1.0), (3, 1))
+    found = find(clean, n_permutations=199)
+    assert (found.critical, found.certified) == (10, 10)
+    assert found.hinge is not None
+    assert found.hinge.elbow == pytest.approx(10)
+    flat = find(np.full((3, 7), 17.0), n_permutations=199)
+    assert (flat.verdict, flat.certified) == (Verdict.NONE, 30)
+    assert flat.hinge is not None
+    assert flat.hinge.elbow is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: critical_point([0, 1], [0], [1.0, 2.0]), "2 levels, 1 seeds and 2 errors"),
+        (lambda: critical_point([0, math.nan], [0, 0], [1.0, 2.0]), "finite"),
+        (lambda: critical_point([0, 5, 5], [0, 0, 0], [1.0, 2.0, 3.0]), "more than one error"),
+        (lambda: critical_point([-5, 0, 5], [0, 0, 0], [1.0, 2.0, 3.0]), "both sides of 0"),
+        (lambda: critical_point([0, 5], [0, 0], [1.0, 2.0], alpha=0.7), "alpha"),
+        (lambda: critical_point([0, 5], [0, 0], [1.0, 2.0], margin=0), "margin"),
+        (lambda: critical_point([0, 5], [0, 0], [1.0, 2.0], scale="reciprocal"), "reciprocal"),
+    ],
+)
+def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def trials_table(
+    errors_SL: np.ndarray,
+    *,
+    axis: str = "wtn",
+    levels: np.ndarray = LEVELS,
+    lrs: tuple[float, ...] = (0.01,),
+    **columns: object,
+) -> pd.DataFrame:
+    """A trials.csv: the first learning rate has the errors, the others are worse."""
+    rows = [
+        {
+            "experiment": "fig3",
+            "trial": f"arm=analog-tl,{axis}={level:g},lr={lr:g},seed={seed}",
+            "seed": seed,
+            "arm": "analog-tl",
+            axis: level,
+            "lr": lr,
+            "algorithm": "c-ttv2",
+            "n_classes": 2,
+            "status": "done",
+            "error_final": errors_SL[seed, place] + 20 * rank,
+            "error_validation": errors_SL[seed, place] + 20 * rank,
+            "weights_changed": 0.06,
+        }
+        for seed in range(len(errors_SL))
+        for place, level in enumerate(levels)
+        for rank, lr in enumerate(lrs)
+    ]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def test_table_of_several_experiments() -> None:
+    bent = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))
+    flat = simulate(np.random.default_rng(1), 5, elbow_at(99, 0))
+    digital = trials_table(flat[:, :1], levels=LEVELS[:1]).assign(
+        arm="digital-tl", wtn=np.nan, algorithm=None, weights_changed=np.nan
+    )
+    trials = pd.concat(
+        [
+            trials_table(bent, lrs=(0.01, 0.02)),
+            trials_table(flat, axis="spv", experiment="fig4", n_classes=5),
+            digital,
+        ]
+    )
+    table = critical_points(trials, n_permutations=199, n_bootstrap=99)
+    assert table["experiment"].tolist() == ["fig3", "fig4"]  # the digital arm has no level
+    first, second = table.iloc[0], table.iloc[1]
+    assert (first["arm"], first["axis"], first["direction"]) == ("analog-tl", "wtn", "up")
+    assert (first["n_classes"], second["n_classes"]) == (2, 5)
+    assert (first["verdict"], first["critical"]) == ("critical point", 10)
+    assert first["elbow_low"] <= first["elbow"] <= first["elbow_high"]
+    assert (first["n_seeds"], first["n_levels"], first["n_trials"]) == (5, 7, 35)
+    assert first["headline"] == "critical point at 10"
+    assert second["verdict"] == "no critical point"
+    assert math.isnan(second["critical"])
+    tests = level_tests(trials)
+    assert len(tests) == 12
+    assert tests.loc[tests["axis"].eq("wtn") & tests["shown_worse"], "level"].tolist() == [
+        15,
+        20,
+        30,
+    ]
+    # one learning rate a level: the worse one left no trace
+    assert tests["excess"].max() == pytest.approx((bent[:, -1] - bent[:, 0]).mean())
+
+
+def test_table_survives_csv(tmp_path: Path) -> None:
+    table = critical_points(
+        trials_table(simulate(np.random.default_rng(0), 5, elbow_at(10, 2))), n_permutations=199
+    )
+    path = f"{tmp_path}/critical_points.csv"
+    table.to_csv(path, index=False)
+    back = pd.read_csv(path)
+    assert list(back.columns) == list(table.columns)
+    assert back["critical"].tolist() == table["critical"].tolist()
+    assert back["sentence"].tolist() == table["sentence"].tolist()
+
+
+def test_failed_trials_count_as_missing_and_failed_levels_are_named() -> None:
+    trials = trials_table(simulate(np.random.default_rng(0), 5, elbow_at(10, 2)))
+    failed = trials["wtn"].eq(30) | (trials["wtn"].eq(5) & trials["seed"].eq(1))
+    trials.loc[failed, "status"] = "failed"
+    trials.loc[failed, ["error_final", "error_validation"]] = np.nan
+    row = critical_points(trials, n_permutations=0).iloc[0]
+    assert (row["critical"], row["max_level"], row["n_missing"]) == (10, 20, 1)
+    assert "level 30 (0 seeds finished, 5 trials failed)" in row["sentence"]
+    assert "At 5, 1 trial failed" in row["sentence"]
+    assert row["n_trials"] == 29
+    # What failed is not shown to be harmless: nothing is certified from 5 on.
+    assert math.isnan(row["certified"]) or row["certified"] < 5
+
+
+def test_levels_at_which_training_fails_are_not_passed_over_in_silence() -> None:
+    trials = trials_table(simulate(np.random.default_rng(1), 5, elbow_at(99, 0)))
+    failed = trials["wtn"].ge(20) & trials["seed"].ge(2)
+    trials.loc[failed, "status"] = "failed"
+    trials.loc[failed, ["error_final", "error_validation"]] = np.nan
+    row = critical_points(trials, n_permutations=0).iloc[0]
+    assert row["headline"] == "no critical point up to 15; trials fail at 20, 30"
+
+
+def test_programming_errors_are_called_so() -> None:
+    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))
+    row = critical_points(trials_table(errors, arm="weight-programming"), n_permutations=0).iloc[0]
+    assert "from 15 on the programming error is worse than at 0" in row["sentence"]
+
+
+def test_a_partial_sweep_and_an_empty_one() -> None:
+    trials = trials_table(simulate(np.random.default_rng(0), 2, elbow_at(10, 2)))
+    assert critical_points(trials)["verdict"].tolist() == ["not enough data"]
+    for nothing in (trials.iloc[:0], trials.assign(status="failed")):
+        table = critical_points(nothing)
+        assert table["verdict"].eq("not enough data").all()
+        assert "critical" in table.columns
+        assert len(level_tests(nothing)) == 0
+    with pytest.raises(ValueError, match="no column 'error_test'"):
+        critical_points(trials, metric="error_test")
+
+
+def test_a_second_axis_splits_the_curve_and_names_have_none() -> None:
+    errors = simulate(np.random.default_rng(0), 3, elbow_at(10, 2))
+    trials = pd.concat(
+        [
+            trials_table(errors).assign(**{"spv": spv, "analog.algorithm": name})
+            for spv in (0.0, 5.0)
+            for name in ("agad", "c-ttv2")
+        ]
+    )
+    found = {(c.axis, c.at) for c in curves(trials)}
+    assert ("wtn", "spv=5, analog.algorithm=agad") in found
+    assert {axis for axis, _ in found} == {"wtn", "spv"}
+    assert sum(axis == "wtn" for axis, _ in found) == 4
+    assert len(critical_points(trials, n_permutations=0)) == len(found) == 4 + 2 * 7
+
+
+def test_which_level_stands_for_none_of_it() -> None:
+    errors = np.full((3, 7), 17.0)
+    levels = np.array([4, 5, 6, 7, 8, 9, 10.0])
+    (bits,) = curves(trials_table(errors, axis="io_bits", levels=levels))
+    assert (bits.reference, bits.direction) == (10, "down")
+    assert not list(curves(trials_table(errors, axis="analog.x", levels=levels)))
+    (known,) = curves(trials_table(errors, axis="dw_min_std", levels=levels))
+    assert known.reference == 4
+    both = list(curves(trials_table(errors, axis="sps", levels=levels - 7)))
+    assert [(c.direction, c.reference) for c in both] == [("up", 0), ("down", 0)]
+
+
+def test_two_copies_of_a_run_are_one() -> None:
+    trials = trials_table(simulate(np.random.default_rng(0), 3, elbow_at(10, 2)))
+    once = critical_points(trials, n_permutations=0)
+    twice = critical_points(pd.concat([trials, trials]), n_permutations=0)
+    pd.testing.assert_frame_equal(once, twice)
+
+
+# --- the docstring's table ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_rates_stated_in_the_module(n_seeds: int) -> None:
+    n = 2000
+    found = [quick(y) for y in sweep(n, n_seeds, elbow_at(99, 0), seed=10)]
+    assert at_most(0.06, sum(f.verdict is Verdict.CRITICAL for f in found), n)
+    for slope, rates in ((1.0, {3: 0.42, 5: 0.69}), (1.5, {3: 0.73, 5: 0.91})):
+        exact = below = near = 0
+        for elbow in (5, 10, 15):
+            truth = int(np.searchsorted(LEVELS, elbow))
+            for y in sweep(n, n_seeds, elbow_at(elbow, slope), seed=int(elbow)):
+                c = quick(y).critical
+                place = len(LEVELS) - 1 if c is None else int(np.searchsorted(LEVELS, c))
+                exact += place == truth
+                below += place < truth
+                near += abs(place - truth) <= 1
+        assert exact / (3 * n) == pytest.approx(rates[n_seeds], abs=0.03)
+        assert at_most(0.05, below, 3 * n)
+        assert at_least(0.92, near, 3 * n)
+    covered = bent = 0
+    for elbow in (5, 10, 15):
+        for found_point in hinges(400, n_seeds, elbow_at(elbow, 1.0)):
+            hinge = found_point.hinge
+            if hinge is not None and hinge.low is not None and hinge.high is not None:
+                bent += 1
+                covered += hinge.low <= elbow <= hinge.high
+    assert at_least(0.90, covered, bent)

@@ -1,0 +1,55 @@
+"""What `analogtl init` writes."""
+
+import re
+
+import pytest
+import tomli
+
+from analogtl.config import catalog
+from analogtl.config.reference import describe_meaning
+from analogtl.config.schema import Experiment
+from analogtl.config.starter import TASKS, starter
+from analogtl.errors import ExperimentError
+
+TOGGLE = re.compile(r"^#(\w+ = )", re.MULTILINE)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("device", [*catalog.presets(), *catalog.devices()])
+def test_every_choice_validates_also_with_all_its_keys_in_force(task, device):
+    text = starter(task, device=device)
+    Experiment.model_validate(tomli.loads(text))
+    Experiment.model_validate(tomli.loads(TOGGLE.sub(r"\1", text)))
+
+
+@pytest.mark.parametrize("algorithm", catalog.ALGORITHMS)
+def test_every_algorithm_validates(algorithm):
+    made = Experiment.model_validate(tomli.loads(starter(algorithm=algorithm)))
+    assert made.analog.algorithm == algorithm
+
+
+def test_the_comments_are_the_docstrings_of_the_schema():
+    text = starter()
+    comments = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("# "))
+    finetune = Experiment.model_fields["finetune"].annotation
+    for key in ("dataset", "classes", "epochs", "lr", "arms", "validation_fraction"):
+        assert describe_meaning(finetune, key) in comments
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_number_of_wrong_choices_is_told_at_once():
+    with pytest.raises(ExperimentError) as caught:
+        starter("digit", device="EcRam", algorithm="sdg")
+    assert len(caught.value.problems) == 3
+    assert "did you mean 'digits'?" in caught.value.problems[0]
+    assert "did you mean 'sgd'?" in caught.value.problems[2]
+
+
+def test_a_name_that_no_file_can_have_is_a_problem_of_its_own():
+    with pytest.raises(ExperimentError, match="name"):
+        starter(name="../x")
+
+
+def test_quotes_in_a_model_name_stay_text():
+    made = Experiment.model_validate(tomli.loads(starter(model='a"b\\c')))
+    assert made.model.architecture == 'a"b\\c'

@@ -1,0 +1,403 @@
+"""Every axis and level, read back from tiles that were built with it.
+
+What is random is tested with fixed device seeds, so the outcome is the same at every run; the
+false-alarm rate is that of the choice of the seed. A Kolmogorov-Smirnov test rejects below ALARM,
+and every mean or standard deviation may be off by 4.5 standard errors (7e-6, two-sided).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from analogtl.cli.sweep import SECTIONS
+from analogtl.config.catalog import catalog, device_parameters
+from analogtl.config.load import with_settings
+from analogtl.config.reference import axes_table
+from analogtl.config.schema import Experiment
+from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.rpu_config import build_rpu_config
+from analogtl.errors import ExperimentError
+from analogtl.study.trial import trials_of
+from analogtl.training.loop import build_optimizer
+from analogtl.vocabulary import AXES, analog_only, key_of, label_of
+
+ALARM = 1e-5
+SIGMAS = 4.5
+SIZE = 200  # devices a side: 40,000 devices
+LEVELS = [(name, level) for name, axis in AXES.items() for level in axis.levels]
+# Without spread from device to device: what is left of the device is the axis under test.
+EQUAL = {"dw_min_dtod": 0.0, "up_down_dtod": 0.0, "w_max_dtod": 0.0, "w_min_dtod": 0.0}
+QUIET = {**EQUAL, "reference_std": 0.0, "dw_min_std": 0.0, "write_noise_std": 0.0}
+
+
+def experiment(device: dict[str, Any] | None = None, **analog: Any) -> Experiment:
+    return Experiment.model_validate(
+        {"name": "axes", "analog": {"device": device or {}, "engine": "aihwkit", **analog}}
+    )
+
+
+def at(base: Experiment, name: str, level: float) -> Experiment:
+    """The experiment that a sweep runs at one level."""
+    return with_settings(base, {key_of(name): level})
+
+
+@dataclass
+class Array:
+    """A layer programmed through the same path as every model's, and its hidden parameters."""
+
+    tile: Any
+    hidden: dict[str, np.ndarray]
+
+
+def build(setup: Experiment, weight_OI: torch.Tensor | None = None, seed: int = 1) -> Array:
+    layer = nn.Linear(SIZE, SIZE, bias=False)
+    layer.weight.data = torch.zeros(SIZE, SIZE) if weight_OI is None else weight_OI
+    conversion = transfer.to_analog(
+        nn.Sequential(OrderedDict(layer=layer)),
+        setup.analog,
+        setup.convert,
+        seed=seed,
+        example=torch.zeros(1, SIZE),
+    )
+    tile = next(transfer.analog_tiles(conversion.model))
+    hidden = {k: v.numpy().astype(np.float64) for k, v in tile.get_hidden_parameters().items()}
+    return Array(tile, hidden)
+
+
+def follows(sample: np.ndarray, cdf: Any) -> bool:
+    """Whether a sample fits a distribution, at a false-alarm rate of ALARM."""
+    return bool(stats.kstest(sample.ravel(), cdf).pvalue > ALARM)
+
+
+def close(measured: float, expected: float, error: float) -> bool:
+    return abs(measured - expected) <= SIGMAS * error
+
+
+def std_close(sample: np.ndarray, expected: float) -> bool:
+    """Whether the spread of normal numbers is the expected one, and their mean 0."""
+    n = sample.size
+    return close(float(sample.std()), expected, expected / math.sqrt(2 * n) + 1e-7) and close(
+        float(sample.mean()), 0.0, expected / math.sqrt(n) + 1e-7
+    )
+
+
+# -- one check per axis: does a built tile have this level? ----------------------------------------
+
+
+def has_wtn(level: float) -> bool:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.rand(SIZE, SIZE, generator=generator) - 0.5
+    # A small omega leaves room for the noise within the bounds, so that no device clips it.
+    base = experiment({**EQUAL, "reference_std": 0.0}, mapping={"weight_scaling_omega": 0.2})
+    array = build(at(base, "wtn", level), weight)
+    scale = array.tile.get_scales()
+    alpha = 1.0 if scale is None else scale.numpy().reshape(-1, 1)
+    added = array.tile.tile.get_weights().numpy() * alpha - weight.numpy()
+    return std_close(added, level / 100 * float(weight.abs().max()))
+
+
+def has_sps(level: float) -> bool:
+    array = build(at(experiment(QUIET), "sps", level))
+    upper, lower = array.hidden["max_bound_1"], array.hidden["min_bound_1"]
+    return np.allclose(upper, 1 - level / 100, atol=1e-6) and np.allclose(lower, -1.0, atol=1e-6)
+
+
+def has_spv(level: float) -> bool:
+    hidden = build(at(experiment({"up_down_dtod": 0.0}), "spv", level)).hidden
+    samples = [hidden["reference_0"], hidden["reference_1"]]
+    if not level:
+        return not any(sample.any() for sample in samples)
+    return all(follows(sample, stats.norm(0, 2 * level / 100).cdf) for sample in samples)
+
+
+def has_dw_min_std(level: float) -> bool:
+    fine = {**QUIET, "dw_min": 0.01}  # fine steps from 0 stay clear of the bounds
+    steps = pulse_once(at(experiment(fine, algorithm="sgd"), "dw_min_std", level))[0]
+    return std_close(steps - 0.01, 0.01 * level)
+
+
+def has_dw_min_dtod(level: float) -> bool:
+    hidden = build(at(experiment(), "dw_min_dtod", level)).hidden
+    for number in (0, 1):
+        up, down = hidden[f"dwmin_up_{number}"], hidden[f"dwmin_down_{number}"]
+        logarithm = np.log((up + down) / 2 / 0.4622)
+        if not level:
+            if not np.allclose(logarithm, 0, atol=1e-3):
+                return False
+        elif not follows(logarithm, stats.norm(0, level).cdf):
+            return False
+    return True
+
+
+def has_write_noise_std(level: float) -> bool:
+    fine = {**QUIET, "dw_min": 0.01}
+    apparent, hidden = pulse_once(at(experiment(fine, algorithm="sgd"), "write_noise_std", level))
+    if not level:  # then the device has no second, persistent weight
+        return np.allclose(apparent, 0.01, atol=1e-6)
+    persistent = hidden["persistent_weights"]
+    return np.allclose(persistent, 0.01, atol=1e-6) and std_close(
+        apparent - persistent, 0.01 * level
+    )
+
+
+def has_n_states(level: float) -> bool:
+    hidden = build(at(experiment(QUIET), "n_states", level)).hidden
+    steps = [hidden[f"dwmin_{way}_{number}"] for way in ("up", "down") for number in (0, 1)]
+    return all(np.allclose(step, 2 / level, rtol=1e-5) for step in steps)
+
+
+def has_out_noise(level: float) -> bool:
+    fine = {"out_res": -1.0}
+    base = experiment(forward=fine, backward=fine)
+    tile = build(at(base, "out_noise", level)).tile
+    ones = torch.ones(20, SIZE)  # weights of 0: nothing but noise comes out
+    outputs = [tile.forward(ones).detach().numpy(), tile.backward(ones).detach().numpy()]
+    return all(std_close(output, level) for output in outputs)
+
+
+def has_io_bits(level: float) -> bool:
+    base = experiment(forward={"out_noise": 0.0}, backward={"out_noise": 0.0})
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.rand(SIZE, SIZE, generator=generator) - 0.5
+    tile = build(at(base, "io_bits", level), weight).tile
+    parameters = tile.tile.get_meta_parameters()
+    # A built tile keeps the step: resolution x range, which is 2 for inputs and 24 for outputs.
+    step = 1 / (2**level - 2)
+    stored = [
+        found
+        for io in (parameters.forward_io, parameters.backward_io)
+        for found in (io.inp_res / 2, io.out_res / 24)
+    ]
+    inputs = 2 * torch.rand(50, SIZE, generator=generator) - 1
+    inputs[:, 0] = 1.0  # the largest input is 1, so that noise management leaves them as they are
+    out = tile.forward(inputs).detach() / tile.get_scales() / (24 * step)
+    return np.allclose(stored, step, rtol=1e-5) and np.allclose(out, out.round(), atol=1e-3)
+
+
+def has_w_max_dtod(level: float) -> bool:
+    return bounds_follow(at(experiment(), "w_max_dtod", level), "max_bound", w_max_dtod=level)
+
+
+def has_w_min_dtod(level: float) -> bool:
+    return bounds_follow(at(experiment(), "w_min_dtod", level), "min_bound", w_min_dtod=level)
+
+
+def has_lr(level: float) -> bool:
+    setup = at(experiment(), "lr", level)
+    (trial, *_) = [t for t in trials_of(setup, sweep=False) if t.is_analog]
+    layer = nn.Sequential(nn.Linear(4, 3))
+    model = transfer.to_analog(
+        layer, setup.analog, setup.convert, seed=1, example=torch.zeros(1, 4)
+    ).model
+    optimizer = build_optimizer(model, setup.finetune, lr=trial.lr, kind="analog")
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    tile = next(transfer.analog_tiles(model))
+    return trial.lr == level and math.isclose(tile.get_learning_rate(), level, rel_tol=1e-5)
+
+
+CHECKS = {
+    name.removeprefix("has_"): check for name, check in globals().items() if name[:4] == "has_"
+}
+
+
+def pulse_once(setup: Experiment) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Weights and hidden parameters of an sgd tile after exactly one up pulse on every device."""
+    config = build_rpu_config(setup.analog, construction_seed=2)
+    config.update.desired_bl = 1
+    config.update.update_bl_management = config.update.update_management = False
+    tile = config.tile_class(SIZE, SIZE, config)
+    tile.set_weights(torch.zeros(SIZE, SIZE))
+    tile.set_learning_rate(float(config.device.dw_min))  # a pulse of probability 1
+    tile.update(torch.ones(SIZE), -torch.ones(SIZE))
+    hidden = {k: v.numpy().astype(np.float64) for k, v in tile.get_hidden_parameters().items()}
+    return tile.tile.get_weights().numpy().astype(np.float64), hidden
+
+
+def bounds_follow(setup: Experiment, name: str, **spread: float) -> bool:
+    """Whether the bounds of both arrays are distributed as aihwkit's documentation has it.
+
+    Each bound is drawn from its normal distribution; where the lower one is above the upper one
+    the two are swapped, and a bound on the wrong side of 0 is folded back.
+    """
+    device = {**device_parameters("ReRamArrayHfO2PresetDevice"), **spread}
+    rng = np.random.default_rng(5)
+    drawn = [
+        bound * (1 + device[parameter] * rng.standard_normal(10 * SIZE**2))
+        for bound, parameter in ((1.0, "w_max_dtod"), (-1.0, "w_min_dtod"))
+    ]
+    expected = {
+        "max_bound": np.abs(np.maximum(*drawn)),
+        "min_bound": -np.abs(np.minimum(*drawn)),
+    }[name]
+    hidden = build(setup).hidden
+    pairs = [(hidden[f"{name}_{number}"].ravel(), expected) for number in (0, 1)]
+    return all(stats.ks_2samp(*pair, method="asymp").pvalue > ALARM for pair in pairs)
+
+
+# -- the tests -------------------------------------------------------------------------------------
+
+
+def test_every_axis_has_a_check():
+    assert set(CHECKS) == set(AXES)
+
+
+@pytest.mark.parametrize(("name", "level"), LEVELS)
+def test_a_built_tile_has_the_level(name, level):
+    assert CHECKS[name](level)
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_the_check_tells_a_level_from_the_next_one(name, monkeypatch):
+    """The checks above can fail: a tile with one level does not pass for its neighbour."""
+    low, high = AXES[name].levels[1:3]
+    real = at
+    monkeypatch.setitem(globals(), "at", lambda base, axis, _: real(base, axis, low))
+    assert CHECKS[name](low)
+    assert not CHECKS[name](high)
+
+
+@pytest.mark.parametrize("engine", ["aihwkit", "fast"])
+def test_both_engines_build_the_same_devices(engine):
+    hidden = build(at(experiment(engine=engine), "spv", 10)).hidden
+    assert follows(hidden["reference_0"] - symmetry_points(hidden, 0), stats.norm(0, 0.2).cdf)
+    assert not np.array_equal(hidden["reference_0"], hidden["reference_1"])
+
+
+def symmetry_points(hidden, number):
+    """Where an up and a down step are equal, from the documented formula of the soft bounds."""
+    up, down = hidden[f"dwmin_up_{number}"], hidden[f"dwmin_down_{number}"]
+    upper, lower = hidden[f"max_bound_{number}"], hidden[f"min_bound_{number}"]
+    return (up - down) / (up / upper - down / lower)
+
+
+def test_without_variability_each_reference_is_the_symmetry_point():
+    hidden = build(at(experiment({"up_down_dtod": 0.3}), "spv", 0)).hidden
+    points = symmetry_points(hidden, 0)
+    assert points.std() > 0.05
+    np.testing.assert_allclose(hidden["reference_0"], points, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("bound", "upper", "lower"), [("upper", 0.8, -1.0), ("lower", 1.0, -0.8), ("both", 0.8, -1.2)]
+)
+def test_skew_moves_the_bound_that_it_names(bound, upper, lower):
+    skewed = experiment(QUIET, nonidealities={"symmetry_point_skew_bound": bound})
+    hidden = build(at(skewed, "sps", 20)).hidden
+    np.testing.assert_allclose(hidden["max_bound_1"], upper, atol=1e-6)
+    np.testing.assert_allclose(hidden["min_bound_1"], lower, atol=1e-6)
+    # Up and down steps are still equal at 0: the skew changes the range and the slopes.
+    np.testing.assert_allclose(symmetry_points(hidden, 1), 0.0, atol=1e-6)
+
+
+def test_states_are_counted_between_the_bounds_of_the_preset():
+    device = {**QUIET, "preset": "ReRamSBPresetDevice", "w_max": 1.5, "w_min": -0.5}
+    hidden = build(at(experiment(device), "n_states", 50)).hidden
+    np.testing.assert_allclose(hidden["dwmin_up_0"], 2.0 / 50, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("relative_to", "size"), [("std", 0.2), ("absolute", 1.0)])
+def test_transfer_noise_is_relative_to_what_the_file_says(relative_to, size):
+    generator = torch.Generator().manual_seed(3)
+    weight = 0.2 * torch.randn(SIZE, SIZE, generator=generator)
+    base = experiment({**EQUAL, "reference_std": 0.0}, mapping={"weight_scaling_omega": 0.2})
+    base = with_settings(base, {"convert.relative_to": relative_to})
+    array = build(at(base, "wtn", 5), weight)
+    added = array.tile.tile.get_weights() * array.tile.get_scales().view(-1, 1) - weight
+    exact = 0.05 * (float(weight.std()) if relative_to == "std" else size)
+    assert std_close(added.numpy(), exact)
+
+
+def test_a_slow_device_of_its_own_leaves_the_fast_one_alone():
+    hidden = build(experiment(slow_device={"w_max_dtod": 0.0, "w_min_dtod": 0.0})).hidden
+    assert hidden["max_bound_0"].std() > 0.3
+    np.testing.assert_allclose(hidden["max_bound_1"], 1.0)
+
+
+def test_any_dotted_key_reaches_the_tile():
+    base = experiment(EQUAL)
+    hidden = build(with_settings(base, {"analog.device.up_down": 0.2})).hidden
+    np.testing.assert_allclose(hidden["dwmin_down_0"], 0.8 * hidden["dwmin_up_0"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["spv", "n_states", "write_noise_std"])
+def test_an_axis_that_the_device_lacks_is_refused_with_presets_that_have_it(name):
+    device = {"preset": "ConstantStepDevice"}
+    data = {"name": "x", "analog": {"device": device}, "sweep": {"axes": {name: [5]}}}
+    parameter = AXES[name].device_parameters[0]
+    if parameter in device_parameters("ConstantStepDevice"):
+        Experiment.model_validate(data)
+        return
+    with pytest.raises(ValueError, match="problems") as caught:
+        Experiment.model_validate(data)
+    ((key, message),) = caught.value.errors()[0]["ctx"]["problems"]
+    assert key == f"sweep.axes.{name}"
+    assert parameter in message
+    assert "ReRamArrayHfO2PresetDevice" in message
+
+
+def test_the_own_levels_are_those_of_the_preset_and_of_aihwkit():
+    preset = device_parameters("ReRamArrayHfO2PresetDevice")
+    for axis in AXES.values():
+        name = axis.key.rpartition(".")[2]
+        if name in preset:
+            assert axis.own == (preset[name],)
+    assert AXES["spv"].own == (100 * preset["reference_std"] / 2,)
+    assert AXES["n_states"].own == (round(2 / preset["dw_min"], 3),)
+    io = catalog()["io"]
+    assert AXES["out_noise"].own == (io["out_noise"],)
+    assert AXES["io_bits"].own == tuple(
+        round(math.log2(1 / io[res] + 2)) for res in ("inp_res", "out_res")
+    )
+
+
+def test_every_level_says_where_it_comes_from():
+    origins = {axis.origin(level) for axis in AXES.values() for level in axis.levels}
+    assert origins == {"published", "the device's own", "this tool's choice"}
+    assert AXES["wtn"].origin(15) == AXES["spv"].origin(5) == "published"
+    assert AXES["wtn"].origin(30) == "this tool's choice"
+
+
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
+def test_help_and_readme_say_what_an_axis_sets_its_unit_levels_and_source(axis):
+    (entries,) = SECTIONS.values()
+    (text,) = [f"{typed} {meaning}" for typed, meaning in entries if typed.split()[0] == axis.name]
+    (row,) = [line for line in axes_table().splitlines() if line.startswith(f"| `{axis.name}` ")]
+    readme = row.replace("\\", "").replace("**", "")
+    for said in (axis.label, axis.sets, axis.source):
+        assert said in text
+        assert said in readme
+    assert axis.key in readme
+    assert axis.levels_text in text
+    for level in axis.published:
+        assert f"{level:g}*" in text
+        assert f"**{level:g}**" in row
+
+
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
+def test_the_levels_are_valid_and_in_order(axis):
+    assert list(axis.levels) == sorted(set(axis.levels))
+    for level in axis.levels:
+        with_settings(experiment(), {axis.key: level})
+    with pytest.raises(ExperimentError):
+        with_settings(experiment(), {axis.key: "much"})
+
+
+def test_names_and_dotted_keys():
+    assert key_of("wtn") == "convert.weight_transfer_noise"
+    assert key_of("analog.compound.fast_lr") == "analog.compound.fast_lr"
+    assert label_of("spv") == "symmetry point variability (%)"
+    assert label_of("n_states") == "number of states"
+    assert analog_only("wtn")
+    assert not analog_only("lr")
+    assert analog_only("analog.device.up_down")
+    assert not analog_only("finetune.epochs")

@@ -1,0 +1,147 @@
+"""The fast engine is the same process as aihwkit's, and the comparison would notice if it were not.
+
+The fast side runs on fixed seeds; aihwkit's comes from the clock. Each of the tests that expect
+agreement fails by chance with a probability below ``FALSE_ALARM`` (1e-4, corrected for all the
+comparisons in it); there are two in the default suite and one among the slow ones.
+"""
+
+import numpy as np
+import pytest
+import torch
+from aihwkit.nn import AnalogLinear
+from aihwkit.optim import AnalogSGD
+from aihwkit.simulator.presets.devices import ReRamArrayOMPresetDevice
+from scipy import stats
+
+from analogtl.fastsim import equivalence, fast_rpu_config
+from analogtl.fastsim.equivalence import CASES, FALSE_ALARM, compare_products, compare_updates
+
+REPETITIONS = 120
+ROWS = 60  # of the check in the default suite: a wrong engine must be noticed among as many
+
+
+def scaled(**factors):
+    """A change of the fast tile: its numbers times the given factors."""
+
+    def alter(tile):
+        spec = tile.tile.spec
+        changed = {k: np.float32(getattr(spec, k) * f) for k, f in factors.items()}
+        tile.tile.spec = spec._replace(**changed)
+
+    return alter
+
+
+def replaced(**values):
+    def alter(tile):
+        tile.tile.spec = tile.tile.spec._replace(**values)
+
+    return alter
+
+
+def test_both_engines_run_the_same_process():
+    rows = equivalence.check(repetitions=REPETITIONS, products=False, seed=1)
+    assert len(rows) <= ROWS
+    assert {row["quantity"] for row in rows} >= {"A persistent", "H", "C apparent"}
+    assert all(row["cells"] > 500 for row in rows if row["case"] == "HfO2")
+    assert [row for row in rows if not row["passed"]] == []
+
+
+def test_both_engines_compute_the_same_products():
+    rows = compare_products(repetitions=REPETITIONS, seed=1)
+    assert [row for row in rows if row["p_value"] * len(rows) < FALSE_ALARM] == []
+
+
+WRONG = {
+    "pulse noise of A, variance 10 % off": ("noise", scaled(fast_dw_min_std=1.1**0.5)),
+    "write noise of A, variance 10 % off": ("noise", scaled(fast_write_noise=1.1**0.5)),
+    "pulse noise of C, variance 10 % off": ("slow_noise", scaled(slow_dw_min_std=1.1**0.5)),
+    "write noise of C, variance 10 % off": ("slow_noise", scaled(slow_write_noise=1.1**0.5)),
+    "read noise, variance 10 % off": ("read_noise", scaled(read_noise=1.1**0.5)),
+    "input choppers ignored": ("HfO2", replaced(in_chop_prob=np.float32(0))),
+    "output choppers ignored": ("choppers", replaced(out_chop_prob=np.float32(0))),
+    "regular choppers made random": ("choppers", replaced(in_chop_random=True)),
+    "multiplicative noise": ("noise", replaced(fast_mult_noise=True)),
+    "momentum of the buffer ignored": ("transfer_bl", replaced(momentum=np.float32(0))),
+    "average follows 10 x too fast": ("HfO2", replaced(auto_momentum=np.float32(0.9))),
+    "AGAD without the weight on the tail": ("AGAD", replaced(tail_weightening=np.float32(1))),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_engine_is_noticed(wrong):
+    case, alter = WRONG[wrong]
+    rows = compare_updates(CASES[case], repetitions=REPETITIONS, seed=2, alter=alter)
+    assert min(row["p_value"] for row in rows) * ROWS < FALSE_ALARM
+
+
+def test_pulses_in_reverse_order_are_noticed():
+    rows = compare_updates(CASES["mbatch"], repetitions=REPETITIONS, seed=2, reverse=True)
+    assert min(row["p_value"] for row in rows) * ROWS < FALSE_ALARM
+
+
+def test_wrong_output_noise_is_noticed():
+    def alter(tile):
+        io = tile.tile.forward_io
+        tile.tile.forward_io = io._replace(out_noise=np.float32(io.out_noise * 1.1**0.5))
+
+    rows = compare_products(repetitions=REPETITIONS, seed=2, alter=alter)
+    forward = [row["p_value"] for row in rows if row["quantity"] == "forward"]
+    assert min(forward) * ROWS < FALSE_ALARM
+
+
+def test_without_a_difference_small_p_values_are_rare():
+    # The comparison itself, on two samples of one distribution with dependent cells.
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(30, 200)) / 5 + np.eye(30, 200)
+    p = []
+    for _ in range(100):
+        a, b = (np.exp(0.5 * rng.normal(size=(100, 30)) @ mix) for _ in range(2))
+        p.append(equivalence.compare_samples(a, b)["p_value"])
+    assert min(p) > 1e-5
+    assert np.mean(np.array(p) < 0.05) < 0.15
+
+
+@pytest.mark.slow
+def test_every_option_runs_the_same_process():
+    rows = equivalence.check(CASES, repetitions=400, seed=3)
+    assert [row for row in rows if not row["passed"]] == []
+
+
+def loss_curve(config, seed):
+    """Losses of a linear regression trained for 200 steps."""
+    torch.manual_seed(seed)
+    target = torch.randn(12, 16) * 0.2
+    layer = AnalogLinear(16, 12, bias=False, rpu_config=config)
+    layer.set_weights(torch.zeros(12, 16))
+    optimizer = AnalogSGD(layer.parameters(), lr=0.05)
+    losses = []
+    for _ in range(200):
+        x = torch.randn(8, 16)
+        loss = ((layer(x) - x @ target.T) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.slow
+def test_learning_curves_agree_to_five_percent():
+    config = equivalence.compound_config(ReRamArrayOMPresetDevice, transfer_lr=0.3)
+    seeds = range(150)
+    curves = {}
+    for engine in ("stock", "fast"):
+        runs = []
+        for seed in seeds:
+            config.device.construction_seed = seed + 1
+            own = config if engine == "stock" else fast_rpu_config(config, seed=seed)
+            runs.append(loss_curve(own, seed))
+        curves[engine] = np.array(runs).reshape(len(seeds), 5, 40).mean(2)
+    stock = curves["stock"].mean(0)
+    assert stock[-1] < 0.9 * stock[0]  # it learns
+    # The same devices and data in pairs; five windows, judged together at 1e-4.
+    difference = curves["fast"] - curves["stock"]
+    error = difference.std(0, ddof=1) / np.sqrt(len(seeds))
+    assert (3 * error < 0.05 * stock).all()  # 5 % would show
+    z = stats.norm.isf(FALSE_ALARM / 2 / 5)
+    assert (abs(difference.mean(0)) < z * error).all()

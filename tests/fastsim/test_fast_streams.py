@@ -1,0 +1,90 @@
+"""The fast engine's numbers: right distributions, and the same ones wherever they are drawn."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analogtl.fastsim import streams as r
+from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.simd import BLOCKS, LANES, WIDTH, draw_rows, trailing_zeros
+
+
+def normals(count, key):
+    out = np.empty(count, np.float32)
+    r.fill_normals(out, np.uint64(key))
+    return out
+
+
+def test_normal_numbers_are_normal():
+    # Four tests at 1e-5 each on a fixed seed.
+    z = normals(1 << 20, 5).astype(np.float64)
+    n = len(z)
+    assert abs(z.mean()) * np.sqrt(n) < 4.5
+    assert abs(z.var() - 1) / np.sqrt(2 / n) < 4.5
+    assert abs(stats.kurtosis(z)) / np.sqrt(24 / n) < 4.5
+    assert stats.kstest(z, "norm").pvalue > 1e-5
+    assert z.max() > 4.3
+    assert z.min() < -4.3
+    assert np.isfinite(z).all()
+
+
+def test_normal_numbers_are_independent_of_each_other_and_between_streams():
+    pools = np.stack([normals(4096, r.stream(np.uint64(3), r.POOL, k)) for k in range(300)])
+    n = pools.size
+    neighbours = (pools[:, 1:] * pools[:, :-1]).mean() * np.sqrt(n)
+    halves = (pools[:, :2048] * pools[:, 2048:]).mean() * np.sqrt(n / 2)
+    between = (pools[1:] * pools[:-1]).mean() * np.sqrt(n)
+    squares = ((pools[:, 1:] ** 2 - 1) * (pools[:, :-1] ** 2 - 1)).mean() / 2 * np.sqrt(n)
+    assert max(abs(v) for v in (neighbours, halves, between, squares)) < 4.5
+    # The pools' means vary as those of independent numbers do.
+    means = pools.mean(1) * np.sqrt(4096)
+    assert abs(means.var() - 1) < 5 * np.sqrt(2 / 300)
+
+
+@pytest.mark.parametrize("chance", [1e-4, 0.05, 0.5, 0.97])
+def test_pulses_come_with_their_probability(chance):
+    @compiled
+    def draw(chances, signs, bits, key):
+        draw_rows(
+            chances, signs, bits, 0, 2 * BLOCKS, len(chances) // LANES, r.key_low(key),
+            r.key_high(key),
+        )  # fmt: skip
+
+    groups = 200
+    rows = groups * LANES
+    chances = np.full(rows, chance, np.float32)
+    signs = np.where(np.arange(rows) % 3 == 0, -1.0, 1.0).astype(np.float32)
+    pulses = 0
+    for key in range(20):
+        bits = np.zeros((groups, 2 * BLOCKS), np.uint16)
+        draw(chances, signs, bits, np.uint64(r.stream(np.uint64(1), r.D_BITS, key)))
+        unpacked = np.unpackbits(bits.view(np.uint8), bitorder="little")
+        unpacked = unpacked.reshape(groups, 2, BLOCKS, WIDTH)
+        assert np.array_equal(unpacked[:, 1].ravel() == 1, signs < 0)
+        pulses += unpacked[:, 0].sum()
+        # The same numbers as the scalar code draws.
+        k1, k2 = (np.uint32(f(np.uint64(r.stream(np.uint64(1), r.D_BITS, key)))) for f in
+                  (r.key_low, r.key_high))  # fmt: skip
+        u = np.array([r.uniform_of(np.uint32(r.hash32(i, k1, k2))) for i in range(100)])
+        assert np.array_equal(unpacked[:, 0].ravel()[:100] == 1, u < chance)
+    trials = rows * 20
+    assert abs(pulses - chance * trials) < 4.5 * np.sqrt(chance * (1 - chance) * trials)
+
+
+def test_streams_differ_by_seed_purpose_and_counter():
+    keys = {
+        int(r.stream(np.uint64(seed), purpose, counter))
+        for seed in range(20)
+        for purpose in range(12)
+        for counter in range(200)
+    }
+    assert len(keys) == 20 * 12 * 200
+
+
+def test_lowest_bit():
+    @compiled
+    def lowest(word):
+        return trailing_zeros(word)
+
+    assert [lowest(np.uint32(1 << i)) for i in range(32)] == list(range(32))
+    assert lowest(np.uint32(0b101000)) == 3

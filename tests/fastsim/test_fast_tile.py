@@ -1,0 +1,355 @@
+"""The fast tile in aihwkit's layers, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from aihwkit.nn import AnalogConv2d, AnalogLinear, AnalogLinearMapped, AnalogSequential
+from aihwkit.nn.conversion import convert_to_analog
+from aihwkit.optim import AnalogSGD
+from aihwkit.simulator.configs import (
+    FloatingPointRPUConfig,
+    InferenceRPUConfig,
+    SingleRPUConfig,
+    UnitCellRPUConfig,
+)
+from aihwkit.simulator.configs.compounds import TransferCompound
+from aihwkit.simulator.parameters.enums import (
+    BoundManagementType,
+    NoiseManagementType,
+    PulseType,
+    WeightNoiseType,
+)
+from aihwkit.simulator.parameters.io import IOParameters
+from aihwkit.simulator.presets.configs import TTv2ReRamSBPreset
+from aihwkit.simulator.presets.devices import EcRamPresetDevice, ReRamArrayHfO2PresetDevice
+from aihwkit.simulator.presets.utils import PresetIOParameters
+from aihwkit.simulator.tiles.analog import AnalogTile
+from torch import nn
+
+from analogtl.errors import ExperimentError
+from analogtl.fastsim import FastTile, fast_rpu_config, not_covered, weights_copy
+from analogtl.fastsim.equivalence import compound_config
+
+
+def silent(**values):
+    """A configuration without noise in its products."""
+    config = compound_config()
+    config.forward = PresetIOParameters(out_noise=0.0, **values)
+    config.backward = PresetIOParameters(out_noise=0.0, **values)
+    return config
+
+
+def pair(config, out_size=9, in_size=14, **kwargs):
+    return (
+        AnalogTile(out_size, in_size, config, **kwargs),
+        FastTile(out_size, in_size, fast_rpu_config(config, seed=1), **kwargs),
+    )
+
+
+def tiles_of(model):
+    return [m for m in model.modules() if isinstance(m, FastTile)]
+
+
+# -- products ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "io",
+    [
+        {},
+        {"is_perfect": True, "out_scale": 0.5},
+        {"out_bound": 0.8},
+        {"out_bound": 0.8, "bound_management": BoundManagementType.NONE},
+        {"out_bound": 0.05, "max_bm_factor": 3},
+        {"inp_res": -1.0, "out_res": -1.0, "out_bound": 0.0},
+        {"inp_res": 30, "out_res": 60},
+        {"noise_management": NoiseManagementType.NONE, "inp_bound": 0.7},
+        {"noise_management": NoiseManagementType.MAX, "nm_thres": 1.1},
+        {"noise_management": NoiseManagementType.CONSTANT, "nm_thres": 1.3},
+    ],
+)
+def test_without_noise_products_are_those_of_aihwkit(io):
+    stock, fast = pair(silent(**io))
+    generator = torch.Generator().manual_seed(0)
+    weights = 0.3 * torch.randn(9, 14, generator=generator)
+    x = torch.randn(40, 14, generator=generator) + 0.2
+    d = torch.randn(40, 9, generator=generator) + 0.2
+    x[3], d[4] = 0.0, 0.0
+    for tile in (stock, fast):
+        tile.tile.set_weights(weights)
+    for direction, rows in (("forward", x), ("backward", d)):
+        a, b = (getattr(t.tile, direction)(rows, False) for t in (stock, fast))
+        # A sum rounded otherwise may fall on the other side of a converter's step, rarely.
+        close = torch.isclose(a, b, rtol=1e-5, atol=1e-6)
+        assert close.float().mean() > 0.99
+        step = 0.0 if io.get("is_perfect") else 2.5 * 2 * 20.0 / 510 * float(rows.abs().max())
+        assert (a - b).abs().max() <= step + 1e-6
+
+
+def test_a_layer_has_aihwkits_gradients_also_where_the_output_is_clipped():
+    config = silent(out_bound=0.6, bound_management=BoundManagementType.NONE)
+    config.mapping.weight_scaling_omega = 0.6
+    generator = torch.Generator().manual_seed(0)
+    weights, x = torch.randn(9, 14, generator=generator), torch.randn(30, 14, generator=generator)
+    results = []
+    for own in (config, fast_rpu_config(config, seed=1)):
+        layer = AnalogLinear(14, 9, bias=True, rpu_config=own)
+        layer.set_weights(weights, torch.arange(9.0))
+        inputs = x.clone().requires_grad_()
+        out = layer(inputs)
+        (out**2).sum().backward()
+        bias = next(p for n, p in layer.named_parameters() if n.endswith("bias"))
+        results.append((out.detach(), inputs.grad, bias.grad))
+    clipped = results[0][0]
+    assert (clipped - torch.arange(9.0)).abs().max() < 3.5 * 9  # the bound is at work
+    for a, b in zip(*results, strict=True):
+        assert torch.isclose(a, b, rtol=1e-3, atol=1e-3).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("shape", [(14,), (5, 14), (2, 3, 14), (2, 3, 4, 14)])
+def test_inputs_of_any_dimension(shape):
+    _, fast = pair(silent())
+    fast.tile.set_weights(0.1 * torch.randn(9, 14))
+    x = torch.randn(*shape)
+    out = fast.tile.forward(x)
+    assert out.shape == (*shape[:-1], 9)
+    assert fast.tile.backward(out).shape == shape
+    fast.tile.update(x, out)
+
+
+def test_transposed_inputs_and_an_analog_bias():
+    config = silent()
+    config.mapping.digital_bias = False
+    stock, fast = pair(config, bias=True)
+    weights = 0.2 * torch.randn(9, 15, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(6, 14, generator=torch.Generator().manual_seed(1))
+    for tile in (stock, fast):
+        tile.tile.set_weights(weights)
+    a, b = (t.tile.forward(x.T.contiguous(), True, True, True) for t in (stock, fast))
+    assert a.shape == b.shape == (9, 6)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    a, b = (t.tile.backward(a, True, True, True) for t in (stock, fast))
+    assert b.shape == (14, 6)
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    fast.tile.update(x, torch.randn(6, 9), True)
+    out = fast(x)
+    assert out.shape == (6, 9)
+
+
+def test_wrong_shapes_and_types_are_errors():
+    _, fast = pair(silent())
+    with pytest.raises(Exception, match="14"):
+        fast.tile.forward(torch.zeros(3, 13))
+    with pytest.raises(Exception, match="float32"):
+        fast.tile.forward(torch.zeros(3, 14, dtype=torch.float64))
+    with pytest.raises(Exception, match="vectors"):
+        fast.tile.update(torch.zeros(3, 14), torch.zeros(4, 9))
+    with pytest.raises(Exception, match=r"\[9,14\]"):
+        fast.tile.set_weights(torch.zeros(14, 9))
+    with pytest.raises(Exception, match="CPU"):
+        fast.cuda()
+
+
+def test_nothing_happens_without_a_learning_rate_or_without_vectors():
+    _, fast = pair(compound_config())
+    before = fast.tile.state()
+    fast.tile.set_learning_rate(0.0)
+    fast.tile.update(torch.randn(3, 14), torch.randn(3, 9))
+    fast.tile.set_learning_rate(before["learning_rate"])
+    fast.tile.update(torch.zeros(0, 14), torch.zeros(0, 9))
+    assert fast.tile.forward(torch.zeros(0, 14)).shape == (0, 9)
+    after = fast.tile.state()
+    assert all(
+        torch.equal(before[k], after[k]) if torch.is_tensor(before[k]) else before[k] == after[k]
+        for k in before
+        if k != "counts"
+    )
+
+
+# -- layers -----------------------------------------------------------------------------------
+
+
+def train(model, x, steps=30, lr=0.1):
+    optimizer = AnalogSGD(model.parameters(), lr=lr)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_layers_of_all_kinds_train():
+    config = compound_config(transfer_lr=3.0)
+    config.mapping.weight_scaling_omega = 0.6
+    config.mapping.max_input_size = config.mapping.max_output_size = 20
+    torch.manual_seed(0)
+    model = AnalogSequential(
+        AnalogConv2d(2, 4, 3, rpu_config=fast_rpu_config(config, seed=1)),
+        nn.Tanh(),
+        nn.Flatten(),
+        AnalogLinear(64, 33, rpu_config=fast_rpu_config(config, seed=2)),
+        nn.Tanh(),
+        AnalogLinearMapped(33, 5, rpu_config=fast_rpu_config(config, seed=3)),
+    )
+    tiles = tiles_of(model)
+    assert len(tiles) > 8
+    before = [weights_copy(t) for t in tiles]
+    losses = train(model, torch.randn(8, 2, 6, 6))
+    assert np.isfinite(losses).all()
+    assert any(not torch.equal(a, weights_copy(t)) for a, t in zip(before, tiles, strict=True))
+
+
+def test_a_converted_model_learns():
+    torch.manual_seed(0)
+    config = compound_config(transfer_lr=1.0)
+    config.mapping.weight_scaling_omega = 0.6
+    digital = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    model = convert_to_analog(digital, fast_rpu_config(config, seed=0))
+    optimizer = AnalogSGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(300):
+        x = torch.randn(16, 8)
+        optimizer.zero_grad()
+        loss = ((model(x)[:, 0] - x[:, 0] - x[:, 1]) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-50:]) < 0.5 * np.mean(losses[:10])
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"weight_scaling_omega": 0.6, "weight_scaling_columnwise": True},
+        {"weight_scaling_omega": 0.6, "learn_out_scaling": True},
+        {"weight_scaling_omega": 0.6, "weight_scaling_lr_compensation": True},
+        {},
+    ],
+)
+def test_every_digital_scale_works_as_in_aihwkit(mapping):
+    config = silent()
+    for key, value in mapping.items():
+        setattr(config.mapping, key, value)
+    generator = torch.Generator().manual_seed(0)
+    weights, x = 3 * torch.randn(9, 14, generator=generator), torch.randn(20, 14)
+    outs = []
+    for own in (config, fast_rpu_config(config, seed=1)):
+        layer = AnalogLinear(14, 9, bias=False, rpu_config=own)
+        layer.set_weights(weights)
+        inputs = x.clone().requires_grad_()
+        out = layer(inputs)
+        out.sum().backward()
+        outs.append((out.detach(), inputs.grad))
+        AnalogSGD(layer.parameters(), lr=0.01).step()
+    for a, b in zip(*outs, strict=True):
+        assert torch.isclose(a, b, rtol=1e-3, atol=1e-3).float().mean() > 0.98
+
+
+def test_an_input_range_that_is_learned():
+    config = silent()
+    config.pre_post.input_range.enable = True
+    layer = AnalogLinear(14, 9, rpu_config=fast_rpu_config(config, seed=1))
+    assert np.isfinite(train(layer, torch.randn(10, 14), steps=3)).all()
+
+
+def test_weights_copy_shows_which_cells_moved():
+    _, fast = pair(compound_config())
+    before = weights_copy(fast)
+    assert before.shape == (14, 9)
+    assert torch.equal(before, weights_copy(fast))
+    fast.tile.set_learning_rate(0.1)
+    fast.tile.update(torch.randn(100, 14), torch.randn(100, 9))
+    assert (before != weights_copy(fast)).any()
+    assert torch.equal(weights_copy(fast).T, fast.tile.get_weights())
+
+
+def test_resetting_columns_concerns_those_of_the_fast_array():
+    _, fast = pair(compound_config(device=ReRamArrayHfO2PresetDevice))
+    fast.tile.set_learning_rate(0.1)
+    fast.tile.update(torch.randn(100, 14), torch.randn(100, 9))
+    before = fast.get_hidden_parameters()
+    fast.reset_columns(3, 2)
+    after = fast.get_hidden_parameters()
+    moved = (before["persistent_weights_0"] != after["persistent_weights_0"]).any(0)
+    assert moved.nonzero().ravel().tolist() == [3, 4]
+    bias = before["reset_bias_0"][:, 3:5].clamp(before["min_bound_0"][:, 3:5],
+                                                before["max_bound_0"][:, 3:5])  # fmt: skip
+    torch.testing.assert_close(after["persistent_weights_0"][:, 3:5], bias, atol=0.06, rtol=0)
+    assert torch.equal(before["hidden_weights_1"], after["hidden_weights_1"])
+    fast.decay_weights()
+    fast.diffuse_weights()
+    fast.drift_weights()
+    again = fast.get_hidden_parameters()
+    assert torch.equal(again["persistent_weights_1"], after["persistent_weights_1"])
+    assert not torch.equal(again["hidden_weights_1"], after["hidden_weights_1"])
+    fast.tile.set_weights_uniform_random(-0.1, 0.1)
+    assert fast.tile.get_weights().abs().max() <= 0.1
+
+
+# -- what is not covered ----------------------------------------------------------------------
+
+
+def changed(**values):
+    config = compound_config()
+    for path, value in values.items():
+        *where, name = path.split("__")
+        target = config
+        for part in where:
+            target = target[int(part)] if part.isdigit() else getattr(target, part)
+        assert hasattr(target, name)
+        setattr(target, name, value)
+    return config
+
+
+REFUSED = {
+    "gamma": changed(device__gamma=0.1),
+    "transfer_columns": changed(device__transfer_columns=False),
+    "n_reads_per_transfer": changed(device__n_reads_per_transfer=2),
+    "random_selection": changed(device__random_selection=True),
+    "with_reset_prob": changed(device__with_reset_prob=0.1),
+    "transfer_every": changed(device__transfer_every=-1.0),
+    "no_self_transfer": changed(device__no_self_transfer=False),
+    "lifetime": changed(device__unit_cell_devices__0__lifetime=100.0),
+    "diffusion": changed(device__unit_cell_devices__1__diffusion=0.1),
+    "drift": changed(device__unit_cell_devices__1__drift__nu=0.1),
+    "device class EcRamPresetDevice": compound_config(
+        slow_device=lambda apply_write_noise_on_set: EcRamPresetDevice()
+    ),
+    "update.pulse_type MeanCount": changed(update__pulse_type=PulseType.MEAN_COUNT),
+    "transfer_update": changed(device__transfer_update__res=0.1),
+    "forward.ir_drop": changed(forward__ir_drop=0.1),
+    "backward.w_noise": changed(backward__w_noise=0.1,
+                                backward__w_noise_type=WeightNoiseType.ADDITIVE_CONSTANT),
+    "forward.noise_management": changed(
+        forward__noise_management=NoiseManagementType.AVERAGE_ABS_MAX),
+    "forward.bound_management": changed(
+        forward__bound_management=BoundManagementType.ITERATIVE_WORST_CASE),
+    "stochastic rounding of forward": changed(forward__out_sto_round=True),
+    "transfer_forward.inp_noise": changed(
+        device__transfer_forward=IOParameters(inp_noise=0.1)),
+    "TransferCompound": UnitCellRPUConfig(device=TransferCompound(
+        unit_cell_devices=[ReRamArrayHfO2PresetDevice(), ReRamArrayHfO2PresetDevice()])),
+    "SingleRPUConfig": SingleRPUConfig(device=ReRamArrayHfO2PresetDevice()),
+    "FloatingPointRPUConfig": FloatingPointRPUConfig(),
+    "InferenceRPUConfig": InferenceRPUConfig(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_covered_is_refused_in_one_line(what):
+    reason = not_covered(REFUSED[what])
+    assert what in reason
+    assert "\n" not in reason
+    assert 'engine = "aihwkit"' in reason
+    with pytest.raises(ExperimentError) as error:
+        fast_rpu_config(REFUSED[what], seed=0)
+    assert error.value.problems == [reason]
+
+
+def test_what_is_covered_is_not_refused():
+    assert not_covered(compound_config()) is None
+    assert not_covered(TTv2ReRamSBPreset()) is None
+    assert not_covered(fast_rpu_config(compound_config(), seed=0)) is None

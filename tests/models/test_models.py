@@ -1,0 +1,394 @@
+"""Models: the published sizes, what attention sees, and that arrays can take every kind."""
+
+import math
+import warnings
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from analogtl.errors import ExperimentError
+from analogtl.models.build import build_model, digital_only, list_models, replace_head
+from analogtl.models.swin import SmallImageSwin, WindowAttention
+from analogtl.tasks.images import batches, load_task
+
+# A small model of each kind, and the image sizes it must build at.
+KINDS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "convolutional": ("resnet18", {"channels": (8, 8, 8, 8)}, (8, 32)),
+    "depthwise": (
+        "convnext_atto",
+        {"dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "patch_size": 1},
+        (8, 32),
+    ),
+    "vit": (
+        "vit_tiny_patch16_224",
+        {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2},
+        (8, 16, 32),
+    ),
+    "beit": (
+        "beit_base_patch16_224",
+        {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2},
+        (8,),
+    ),
+    "mixer": ("mixer_s32_224", {"patch_size": 2, "embed_dim": 16, "num_blocks": 2}, (8, 32)),
+    "resmlp": ("resmlp_12_224", {"patch_size": 2, "embed_dim": 16, "num_blocks": 2}, (8,)),
+    "timm's swin": (
+        "swin_tiny_patch4_window7_224",
+        {"patch_size": 2, "window_size": 2, "embed_dim": 12, "depths": (2, 2), "num_heads": (2, 2)},
+        (8, 32),
+    ),
+    "swin_digits": ("swin_digits", {}, (8,)),
+    "mlp_digits": ("mlp_digits", {}, (8,)),
+}
+
+
+def build(name: str = "swin_digits", **changes: Any) -> nn.Module:
+    sizes = {"n_classes": 5, "image_size": 8, "in_channels": 1}
+    return build_model(name, **{**sizes, **changes})
+
+
+def problems_of(*args: Any, **kwargs: Any) -> list[str]:
+    with pytest.raises(ExperimentError) as error:
+        build(*args, **kwargs)
+    assert not any("\n" in problem for problem in error.value.problems)
+    return error.value.problems
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("n_classes", "published"), [(2, 26_591_906), (5, 26_594_213)])
+def test_the_papers_model_has_the_published_number_of_parameters(
+    n_classes: int, published: int
+) -> None:
+    model = build("swin_cifar_tiny", n_classes=n_classes, image_size=32, in_channels=3)
+    tables = sum(p.numel() for name, p in model.named_parameters() if "position_table" in name)
+    assert tables == 588 == 12 * 49
+    assert count(model) == published + tables
+    # every matrix is the weight of a plain Linear, so that an array can hold it
+    matrices = {id(p) for p in model.parameters() if p.ndim > 1}
+    assert matrices == {id(m.weight) for m in model.modules() if type(m) is nn.Linear}
+    assert tokens_per_stage(model) == [256, 64, 16, 16]
+
+
+def tokens_per_stage(model: nn.Module) -> list[int]:
+    seen: list[int] = []
+    hooks = [
+        stage.register_forward_hook(lambda *a: seen.append(a[2].shape[1] * a[2].shape[2]))
+        for stage in model.stages
+    ]
+    model(torch.zeros(1, 3, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_sizes_of_the_smaller_models() -> None:
+    desk = build("swin_cifar_desk", n_classes=10, image_size=32, in_channels=3)
+    assert count(desk) == 208_862
+    assert tokens_per_stage(desk) == [64, 16]
+    assert count(build("swin_digits")) == 23_673
+    assert count(build("mlp_digits")) == 64 * 64 + 64 + 64 * 32 + 32 + 32 * 5 + 5
+
+
+def test_timm_knows_the_own_models() -> None:
+    assert set(list_models()) <= set(timm.list_models())
+    for name in list_models():
+        model = timm.create_model(name, num_classes=3)
+        assert model.num_classes == 3
+        assert model.get_classifier().out_features == 3
+    features = timm.create_model("swin_digits", num_classes=0)
+    assert features(torch.zeros(2, 1, 8, 8)).shape == (2, features.num_features)
+
+
+def naive_attention(layer: WindowAttention, x_BHWC: torch.Tensor) -> torch.Tensor:
+    """Window attention token by token, from its definition."""
+    batch, side, _, _ = x_BHWC.shape
+    window, shift, heads = layer.window, layer.shift, layer.heads
+    head_dim = layer.proj.in_features // heads
+    q, k, v = layer.qkv(x_BHWC).view(batch, side, side, 3, heads, head_dim).unbind(3)
+    table = layer.position_table.view(2 * window - 1, 2 * window - 1)
+
+    def block(i: int) -> int:
+        # Which block of tokens a row or column is in: the grid is moved by the shift, and the
+        # parts at the borders are blocks of their own.
+        return (i - shift) // window
+
+    out = torch.zeros(batch, side, side, heads, head_dim)
+    for y in range(side):
+        for x in range(side):
+            partners = [
+                (u, t)
+                for u in range(side)
+                for t in range(side)
+                if block(u) == block(y) and block(t) == block(x)
+            ]
+            score = torch.stack(
+                [
+                    (q[:, y, x] * k[:, u, t]).sum(-1) / math.sqrt(head_dim)
+                    + table[u - y + window - 1, t - x + window - 1]
+                    for u, t in partners
+                ],
+                dim=-1,
+            )
+            value = torch.stack([v[:, u, t] for u, t in partners], dim=-2)
+            out[:, y, x] = (score.softmax(-1)[..., None] * value).sum(-2)
+    return layer.proj(out.flatten(3))
+
+
+@pytest.mark.parametrize(
+    ("resolution", "window", "shifted"),
+    [(8, 4, False), (8, 4, True), (4, 4, True), (6, 3, True), (2, 4, True), (4, 2, True)],
+)
+def test_window_attention_is_what_its_definition_says(
+    resolution: int, window: int, shifted: bool
+) -> None:
+    torch.manual_seed(0)
+    layer = WindowAttention(
+        dim=6, heads=2, head_dim=3, resolution=resolution, window=window, shifted=shifted
+    )
+    nn.init.normal_(layer.position_table)
+    x = torch.randn(2, resolution, resolution, 6)
+    torch.testing.assert_close(layer(x), naive_attention(layer, x))
+    assert (layer.shift > 0) == (shifted and window < resolution)
+
+
+def test_swin_gradients_agree_with_finite_differences() -> None:
+    torch.manual_seed(0)
+    model = SmallImageSwin(
+        img_size=4,
+        in_chans=1,
+        num_classes=2,
+        embed_dim=4,
+        depths=(2,),
+        num_heads=(2,),
+        head_dim=2,
+        downscaling=(1,),
+        window_size=2,
+        mlp_ratio=1.0,
+    ).double()
+    for name, p in model.named_parameters():
+        if "position_table" in name:
+            nn.init.normal_(p)
+    x = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(model, (x,))
+
+
+def test_a_checkpoint_holds_what_is_trained_and_nothing_else() -> None:
+    model = build("swin_cifar_desk", image_size=32, in_channels=3)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["swin_digits", "mlp_digits", "resnet18"])
+def test_weights_follow_from_torchs_seed(name: str) -> None:
+    kwargs = {"channels": (8, 8, 8, 8)} if name == "resnet18" else {}
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        model = replace_head(build(name, kwargs=kwargs), 3)
+        states.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_refused_arguments_draw_no_numbers() -> None:
+    """A convolutional model is first asked to take an image size, which must leave no trace."""
+    torch.manual_seed(0)
+    direct = timm.create_model("resnet18", num_classes=5, in_chans=1, channels=(8, 8, 8, 8))
+    torch.manual_seed(0)
+    built = build("resnet18", kwargs={"channels": (8, 8, 8, 8)})
+    for ours, theirs in zip(built.parameters(), direct.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for name, buffer in built.named_buffers():  # nor has the image of zeros left any
+        assert torch.equal(buffer, direct.get_buffer(name))
+    assert built.training
+
+
+def test_arguments_that_an_entry_point_fixes_are_overridden_for_that_call_only() -> None:
+    small = build("mixer_s32_224", kwargs={"patch_size": 2, "embed_dim": 16, "num_blocks": 1})
+    assert len(small.blocks) == 1
+    assert small.stem.proj.kernel_size == (2, 2)
+    usual = build("mixer_s32_224", image_size=32)
+    assert len(usual.blocks) == 8
+    assert usual.stem.proj.kernel_size == (32, 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_head_is_replaced_and_the_rest_kept(kind: str) -> None:
+    name, kwargs, sizes = KINDS[kind]
+    for size in sizes:
+        model = build(name, image_size=size, kwargs=kwargs)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        assert replace_head(model, 3) is model
+        assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
+        after = model.state_dict()
+        same = {k for k, v in before.items() if v.shape == after[k].shape}
+        # only the head's weight and bias have another shape
+        assert len(before) - len(same) == 2
+        assert all(
+            torch.equal(before[k], after[k])
+            for k in same
+            if "running" not in k and "num_batches" not in k
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_kind_converts_to_arrays_and_trains(kind: str) -> None:
+    from aihwkit.nn.conversion import convert_to_analog
+    from aihwkit.nn.modules.base import AnalogLayerBase
+    from aihwkit.optim import AnalogSGD
+    from aihwkit.simulator.configs import ConstantStepDevice, SingleRPUConfig
+
+    torch.manual_seed(0)
+    name, kwargs, (size, *_) = KINDS[kind]
+    model = build(name, image_size=size, kwargs=kwargs)
+    linear_kinds = (nn.Linear, nn.Conv2d)
+    layers = {n for n, m in model.named_modules() if type(m) in linear_kinds}
+    kept = digital_only(model, (1, size, size))
+    config = SingleRPUConfig(device=ConstantStepDevice())
+    analog = convert_to_analog(model, config, exclude_modules=list(kept))
+    on_arrays = {n for n, m in analog.named_modules() if isinstance(m, AnalogLayerBase)}
+    assert on_arrays >= layers - set(kept)
+    assert len(on_arrays) >= 3
+
+    optimizer = AnalogSGD(analog.parameters(), lr=0.5)
+    optimizer.regroup_param_groups(analog)
+    tile = next(iter(analog.analog_tiles()))
+    before = tile.get_weights()[0].clone()
+    x, y = torch.randn(4, 1, size, size), torch.tensor([0, 1, 2, 3])
+    loss = F.cross_entropy(analog(x), y)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(F.cross_entropy(analog(x), y))
+    assert not torch.equal(before, tile.get_weights()[0])
+
+
+def test_layers_that_no_array_can_hold_are_named_with_the_reason() -> None:
+    def reasons(kind: str) -> dict[str, str]:
+        name, kwargs, (size, *_) = KINDS[kind]
+        model = build(name, image_size=size, kwargs=kwargs)
+        return digital_only(model, (1, size, size))
+
+    assert reasons("depthwise") == {
+        f"stages.{i}.blocks.0.conv_dw": "a convolution with groups" for i in range(4)
+    }
+    assert reasons("beit") == {
+        f"blocks.{i}.attn.qkv": "its weight is read directly, not through its forward"
+        for i in range(2)
+    }
+    for kind in ("convolutional", "vit", "mixer", "resmlp", "swin_digits", "mlp_digits"):
+        assert reasons(kind) == {}
+    reflecting = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"))
+    assert digital_only(reflecting, (1, 8, 8)) == {
+        "0": "a convolution with a padding of other than zeros"
+    }
+    assert not reflecting[0]._forward_hooks
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("swin_cifr_tiny", "did you mean swin_cifar_tiny"),
+        ("restnet18", "did you mean resnet18"),
+        ("qqqqqqqq", "own: swin_cifar_tiny, swin_cifar_desk, swin_digits, mlp_digits"),
+        ("hf-hub:someone/something", "unknown"),
+        ("local-dir:/tmp", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_unknown_models(name: str, expected: str) -> None:
+    (problem,) = problems_of(name)
+    assert problem.startswith(f"model {name!r}: unknown")
+    assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "expected"),
+    [
+        ("swin_digits", {"depth": 2}, "kwargs: depth is unknown to it; did you mean depths?"),
+        ("mlp_digits", {"zzz": 2}, "kwargs: zzz is unknown to it; it takes hidden"),
+        ("resnet18", {"layer": 3}, "kwargs: layer is unknown to it; did you mean layers?"),
+        ("vit_tiny_patch16_224", {"patchsize": 4}, "did you mean patch_size?"),
+        ("poolformer_s12", {"zzz": 1}, "kwargs: zzz is unknown to it"),
+        ("swin_digits", {"window_size": 3}, "window_size: 3 does not divide the 4 x 4 tokens"),
+        ("swin_digits", {"downscaling": [3, 1]}, "downscaling: 3 does not divide the 8 x 8"),
+        ("swin_digits", {"depths": [2]}, "depths, num_heads and downscaling need one entry"),
+        ("swin_digits", {"depths": "two"}, "cannot be built for 1 x 8 x 8 images"),
+        ("swin_digits", {"embed_dim": -4}, "cannot be built for 1 x 8 x 8 images"),
+        ("mlp_digits", {"hidden": 64}, "cannot be built for 1 x 8 x 8 images"),
+        ("vit_tiny_patch16_224", {}, "with its default kwargs: "),
+        ("vgg11", {"mlp_ratio": 0.02}, "Output size is too small"),
+        ("swin_digits", {"img_size": 8}, "img_size follows from the data set"),
+        ("resnet18", {"num_classes": 8}, "num_classes follows from the data set"),
+        ("resnet18", {"pretrained": True}, "pretrained would load published weights"),
+        ("resnet18", {"checkpoint_path": "x"}, "checkpoint_path would load published weights"),
+    ],
+)
+def test_arguments_that_do_not_fit(name: str, kwargs: dict[str, Any], expected: str) -> None:
+    (problem,) = problems_of(name, kwargs=kwargs)
+    assert problem.startswith(f"model {name}: ")
+    assert expected in problem
+
+
+def test_several_forbidden_arguments_are_reported_at_once() -> None:
+    assert len(problems_of(kwargs={"img_size": 8, "in_chans": 1, "pretrained": True})) == 3
+
+
+def test_a_model_without_a_replaceable_head_says_so() -> None:
+    with pytest.raises(ExperimentError, match="no reset_classifier"):
+        replace_head(nn.Linear(2, 2), 3)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 8, 8\) expected, not \(1, 16, 16\)"):
+        build("swin_digits")(torch.zeros(1, 1, 16, 16))
+
+
+def test_tags_of_published_weights_mean_nothing_here() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.manual_seed(0)
+        tagged = build("resnet18.a1_in1k", kwargs={"channels": (8, 8, 8, 8)})
+        torch.manual_seed(0)
+        plain = build("resnet18", kwargs={"channels": (8, 8, 8, 8)})
+    for ours, theirs in zip(tagged.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_pretraining_on_digits_0_to_4_speeds_up_learning_5_to_9() -> None:
+    """After one epoch, in the mean of three seeds, the pretrained model is ahead."""
+    pre = load_task("digits", classes=5)
+    fine = load_task("digits", classes=[5, 6, 7, 8, 9])
+
+    def error_after(model: nn.Module, task: Any, epochs: int, seed: int, **adam: float) -> float:
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(model.parameters(), **adam)
+            if adam
+            else torch.optim.SGD(model.parameters(), lr=0.01)
+        )
+        size = 32 if adam else 8
+        for epoch in range(epochs):
+            for x, y in batches(task.train, size, task=task, seed=seed, epoch=epoch, shuffle=True):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+        model.eval()
+        ((x, y),) = batches(task.test, 1000, task=task, seed=0, epoch=0, shuffle=False)
+        return 100 * (model(x).argmax(1) != y).float().mean().item()
+
+    transferred, scratch = [], []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = build("swin_digits")
+        assert error_after(model, pre, 15, seed, lr=2e-3) < 5
+        model.train()
+        transferred.append(error_after(replace_head(model, 5), fine, 1, seed))
+        scratch.append(error_after(build("swin_digits"), fine, 1, seed))
+    assert sum(transferred) < sum(scratch)

@@ -1,0 +1,533 @@
+"""The report as a whole: what it says of complete, partial, broken and hostile run directories."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import pytest
+from report_data import write_run
+
+from analogtl.config.load import load_experiment, with_settings
+from analogtl.errors import ExperimentError, RunError
+from analogtl.report import page as html
+from analogtl.report.build import FORMATS, build_report
+from analogtl.study import columns as records
+from analogtl.study.run_dir import RunDir, trial_row
+from analogtl.study.trial import trials_of
+
+WTN = {"wtn": [0, 5, 10, 15, 20, 25, 30]}
+ANALOG = ("digital-tl", "analog-tl")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "fig3_wtn"
+    return write_run(folder, arms=ANALOG, axes=WTN, noise=0.5, slope=2.0, epochs=6, start=1)
+
+
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------ what is written
+
+
+def test_every_format_is_written_where_it_is_expected(sweep: Path, tmp_path: Path) -> None:
+    result = build_report([sweep], tmp_path / "out", formats=FORMATS)
+    assert result.out == tmp_path / "out"
+    assert sorted(result.paths) == sorted(p for p in result.out.rglob("*") if p.is_file())
+    names = {path.name for path in result.paths}
+    assert {"report.html", "report.md", "outcomes.csv", "outcomes.tex"} <= names
+    assert {"critical_points.csv", "findings.csv", "layer_summary.csv"} <= names
+    assert "stage_summary.csv" in names
+    for stem in ("error-wtn", "traces-analog-tl", "moved-analog-tl"):
+        assert {f"{stem}.png", f"{stem}.svg", f"{stem}.pdf"} <= names
+    assert result.messages == []
+    assert {"outcomes", "critical_points", "findings"} <= {table.name for table in result.tables}
+
+
+def test_one_format_alone_writes_no_other(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", arms=("digital-tl",), seeds=2, epochs=2)
+    suffixes = {
+        "html": {".html"},
+        "csv": {".csv"},
+        "markdown": {".md", ".png"},  # its figures
+        "latex": {".tex", ".pdf"},
+        "svg": {".svg"},
+    }
+    for kind, expected in suffixes.items():
+        result = build_report([run], tmp_path / kind, formats=[kind])
+        assert {path.suffix for path in result.paths} == expected
+
+
+def test_the_default_place_is_in_the_run_or_in_the_folder_of_runs(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / "runs" / name, arms=("digital-tl",), seeds=2, epochs=2)
+    assert build_report([tmp_path / "runs" / "a"], formats=["html"]).out.name == "report"
+    assert (tmp_path / "runs" / "a" / "report" / "report.html").is_file()
+    result = build_report([tmp_path / "runs"], formats=["html", "csv"])
+    assert result.out == tmp_path / "runs" / "report"
+    assert (result.out / "a" / "outcomes.csv").is_file()
+    # Its own files are no runs: a second report reads the same two.
+    again = build_report([tmp_path / "runs"], formats=["html"])
+    assert len(re.findall(r'<section id="run-', page(again.out))) == 2
+
+
+def test_the_planted_elbow_is_found_and_said(sweep: Path, tmp_path: Path) -> None:
+    result = build_report([sweep], tmp_path, formats=["html", "csv", "markdown"])
+    points = pd.read_csv(tmp_path / "critical_points.csv")
+    (row,) = points[points["arm"] == "analog-tl"].to_dict("records")
+    assert row["verdict"] == "critical point"
+    assert row["critical"] == 15
+    document = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert row["sentence"].replace("<", "&lt;") in document
+    assert "critical level 15 %" in page(result.out)
+
+
+def test_the_numbers_on_the_page_are_those_of_the_runs(sweep: Path, tmp_path: Path) -> None:
+    build_report([sweep], tmp_path, formats=["html"])
+    trials = records.read_table(sweep / "trials.csv")
+    mine = trials[(trials["arm"] == "analog-tl") & (trials["wtn"] == 20)]["error_final"]
+    text = f"{mean(mine):.1f}\u00a0±\u00a0{mine.std(ddof=1):.1f}\u00a0% (n\u00a0=\u00a05)"
+    assert text in page(tmp_path)
+
+
+def mean(values: pd.Series) -> float:
+    return sum(values.tolist()) / len(values)
+
+
+def test_margin_and_alpha_are_the_experiments_own_unless_given(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", arms=ANALOG, axes={"wtn": [0, 5, 10]}, seeds=3, epochs=2)
+    path = run / "experiment.resolved.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"report": {"margin": 4.5, "alpha": 0.01}}))
+    build_report([run], formats=["csv"])
+    points = pd.read_csv(run / "report" / "critical_points.csv")
+    assert set(points["margin"]) == {4.5}
+    assert set(points["alpha"]) == {0.01}
+    build_report([run], formats=["csv"], margin=1.5, alpha=0.1)
+    points = pd.read_csv(run / "report" / "critical_points.csv")
+    assert set(points["margin"]) == {1.5}
+    assert set(points["alpha"]) == {0.1}
+
+
+def test_the_learning_rate_is_chosen_on_validation_error(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", arms=("analog-tl",), lrs=(0.001, 0.01), seeds=3, epochs=2)
+    trials = pd.read_csv(run / "trials.csv")
+    # On the test set the other learning rate would win.
+    better = trials["lr"] == 0.001
+    trials.loc[better, ["error_final", "error_best"]] = 1.0
+    trials.loc[better, "error_validation"] = 60.0
+    trials.loc[~better, "error_validation"] = 10.0
+    trials.to_csv(run / "trials.csv", index=False)
+    build_report([run], formats=["csv"])
+    outcomes = pd.read_csv(run / "report" / "outcomes.csv")
+    assert outcomes["lr"].tolist() == [0.01]
+    rates = pd.read_csv(run / "report" / "learning_rates.csv")
+    assert rates["lr"].tolist() == [0.01]
+    assert rates["n_lrs"].tolist() == [2]
+
+
+def test_a_report_is_the_same_every_time(sweep: Path, tmp_path: Path) -> None:
+    one = build_report([sweep], tmp_path / "one", formats=["html", "csv", "svg"])
+    other = build_report([sweep], tmp_path / "other", formats=["html", "csv", "svg"])
+    for a, b in zip(one.paths, other.paths, strict=True):
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_many_figures_are_drawn_by_several_processes(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = build_report([sweep], tmp_path / "one", formats=["svg", "png"])
+    monkeypatch.setattr("analogtl.report.figures.FIGURES_PER_PROCESS", 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    try:
+        other = build_report([sweep], tmp_path / "other", formats=["svg", "png"])
+        for a, b in zip(one.paths, other.paths, strict=True):
+            assert a.relative_to(one.out) == b.relative_to(other.out)
+            assert a.read_bytes() == b.read_bytes()
+        other.paths[0].unlink()
+        other.paths[0].mkdir()  # in the way of a file
+        with pytest.raises(RunError, match=other.paths[0].name):
+            build_report([sweep], tmp_path / "other", formats=["svg", "png"])
+    finally:
+        joblib.externals.loky.get_reusable_executor().shutdown()
+
+
+def test_a_run_that_was_fine_tuned_and_swept_keeps_the_two_apart(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", arms=ANALOG, axes={"spv": [0, 5, 10]}, seeds=2, epochs=3)
+    for name in ("trials.csv", "epochs.csv", "layers.csv"):
+        table = pd.read_csv(run / name)
+        mine = table["trial"].str.contains("analog-tl,spv=0,")
+        extra = table[mine].assign(trial=table["trial"].str.replace("spv=0,", ""))
+        if "spv" in table:
+            extra["spv"] = None
+        if "error_final" in table:
+            extra["error_final"] = 90.0
+        pd.concat([table, extra]).to_csv(run / name, index=False)
+    build_report([run], formats=["html", "csv"])
+    outcomes = pd.read_csv(run / "report" / "outcomes.csv")
+    analog = outcomes[outcomes["arm"] == "analog-tl"]
+    assert analog["n"].tolist() == [2, 2, 2, 2]
+    assert analog.loc[analog["spv"].isna(), "error_final_mean"].tolist() == [90.0]
+    text = page(run / "report")
+    assert "as in the file" in text  # a line of its own among the traces
+    assert "90.0" not in text.split("Test error per epoch")[0].split("Test error against")[1]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_trials_of_an_earlier_form_of_the_experiment_are_left_out(
+    tmp_path: Path, known: bool
+) -> None:
+    now = load_experiment("quickstart", ["finetune.arms=analog-tl", "sweep.seeds=[0, 1]"])
+    run = RunDir(tmp_path, now.name)
+    before = with_settings(now, {"finetune.epochs": 1, "sweep.seeds": [1, 2, 3, 4, 5]})
+    for one, error in ((before, 50.0), (now, 5.0)):
+        trials = trials_of(one, sweep=False)
+        run.create(one, trials)
+        for trial in trials:
+            outcome = {"status": "done", "error_final": error, "error_transfer": 60.0}
+            run.write_trial(trial, {**trial_row(trial, 5, "fast"), **outcome}, [], [])
+    run.collect()
+    if not known:
+        (run.path / "experiment.resolved.json").unlink()
+    result = build_report([run.path], formats=["csv"])
+    outcomes = pd.read_csv(run.path / "report" / "outcomes.csv")
+    # What the experiment is tells which count; without it, the majority.
+    assert outcomes[["n", "error_final_mean"]].values.tolist() == [[2, 5.0] if known else [4, 50.0]]
+    assert any("other settings" in message for message in result.messages)
+
+
+def test_three_axes_give_a_heat_map_per_algorithm(tmp_path: Path) -> None:
+    axes = {
+        "analog.algorithm": ["sgd", "c-ttv2", "agad"],
+        "n_states": [4, 10, 20, 50],
+        "analog.device.reference_std": [0, 0.1, 0.3, 0.5],
+    }
+    run = write_run(
+        tmp_path / "wp", arms=("weight-programming",), axes=axes, seeds=2, epochs=2, layers=("a",)
+    )
+    result = build_report([run], formats=["html", "png"])
+    assert "map-n-states-analog-device-reference-std.png" in {p.name for p in result.paths}
+    text = page(result.out)
+    assert "algorithm = sgd</h3>" in text
+    assert "algorithm = c-ttv2</h3>" in text
+    assert "Programming error against" in text
+    assert "test error" not in text.lower().split("how to cite")[0].split("run-wp")[-1]
+
+
+# -------------------------------------------------------------------------------- partial sweeps
+
+
+def test_failed_and_missing_trials_are_said_and_left_out(tmp_path: Path) -> None:
+    failed = "arm=analog-tl,wtn=5,lr=0.01,seed=1"
+    missing = "arm=analog-tl,wtn=10,lr=0.01,seed=2"
+    run = write_run(
+        tmp_path / "run",
+        arms=ANALOG,
+        axes={"wtn": [0, 5, 10]},
+        seeds=3,
+        epochs=3,
+        failed=[failed],
+        missing=[missing],
+    )
+    result = build_report([run], formats=["html", "csv", "markdown"])
+    assert result.messages == ["run: 10 of 12 trials done, 1 failed, 1 missing"]
+    unfinished = pd.read_csv(result.out / "unfinished.csv").set_index("trial")
+    assert unfinished.loc[failed, "state"] == "failed"
+    assert unfinished.loc[failed, "message"] == "loss is not finite at step 17"
+    assert unfinished.loc[missing, "state"] == "missing"
+    outcomes = pd.read_csv(result.out / "outcomes.csv")
+    counts = outcomes[outcomes["arm"] == "analog-tl"].set_index("wtn")["n"]
+    assert counts.to_dict() == {0: 3, 5: 2, 10: 2}
+    text = page(result.out)
+    assert "10 of 12 trials done, 1 failed, 1 missing" in text
+    assert failed in text
+    assert missing in text
+    assert "1 missing" in (result.out / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_finished_trial_still_gives_a_report(tmp_path: Path) -> None:
+    run = tmp_path / "young"
+    run.mkdir()
+    (run / "plan.json").write_text(json.dumps({"trials": ["arm=analog-tl,lr=0.01,seed=0"]}))
+    result = build_report([run])
+    assert result.messages == ["young: 0 of 1 trials done, 1 missing"]
+    assert "arm=analog-tl,lr=0.01,seed=0" in page(result.out)
+
+
+def test_only_failures_still_give_a_report(tmp_path: Path) -> None:
+    names = [f"arm=analog-tl,lr=0.01,seed={seed}" for seed in range(2)]
+    run = write_run(tmp_path / "bad", arms=("analog-tl",), seeds=2, epochs=2, failed=names)
+    result = build_report([run])
+    assert result.messages == ["bad: 0 of 2 trials done, 2 failed"]
+    assert "loss is not finite" in page(result.out)
+
+
+def test_csv_alone_is_enough(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "results" / "run", seeds=2, epochs=2)
+    for name in ("plan.json", "provenance.json", "experiment.resolved.json", "layers.csv"):
+        (run / name).unlink()
+    result = build_report([tmp_path / "results"])
+    assert result.messages == []
+    assert "analog TL" in page(result.out)
+    assert "its command is not recorded" in page(result.out)
+
+
+def test_a_torn_table_beside_the_trials_is_left_out_and_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", seeds=2, epochs=2)
+    (run / "layers.csv").write_bytes(b"")
+    (run / "epochs.csv").write_bytes(b"trial,stage\n\xff\xfe,x\n")
+    result = build_report([run], formats=["html"])
+    assert [m.split(":")[0] for m in result.messages] == ["left out", "left out"]
+    assert str(run / "epochs.csv") in result.messages[0]
+    assert str(run / "layers.csv") in result.messages[1]
+    assert "analog TL" in page(result.out)
+
+
+def test_a_table_that_is_cut_off_or_gone_is_named_with_what_brings_it_back(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", seeds=2, epochs=2)
+    table = (run / "trials.csv").read_text()
+    (run / "trials.csv").write_text(table[: table.rindex("done") - 12])
+    with pytest.raises(RunError, match=r"damaged .*writes it again"):
+        build_report([run])
+    (run / "trials.csv").unlink()
+    record = run / "trials" / "one" / "trial.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    with pytest.raises(RunError, match="missing, although trials are recorded"):
+        build_report([run])
+
+
+def test_torn_json_does_not_stop_a_report(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", arms=("digital-tl",), seeds=2, epochs=2)
+    (run / "provenance.json").write_text('{"argv": ["analogtl", ')
+    (run / "experiment.resolved.json").write_text("[1, 2]")
+    (run / "plan.json").write_text('{"trials": 7}')
+    assert build_report([run], formats=["html"]).messages == []
+
+
+# ------------------------------------------------------------------------------------ many runs
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for parent in ("monday", "tuesday"):
+        write_run(tmp_path / parent / "same", arms=("digital-tl",), seeds=2, epochs=2, name="same")
+    result = build_report([tmp_path / "monday", tmp_path / "tuesday"], tmp_path / "out")
+    assert (tmp_path / "out" / "monday-same" / "outcomes.csv").is_file()
+    assert (tmp_path / "out" / "tuesday-same" / "outcomes.csv").is_file()
+    assert page(result.out).count("monday/same</h2>") == 1
+
+
+def test_a_broken_run_is_left_out_and_the_others_are_reported(tmp_path: Path) -> None:
+    write_run(tmp_path / "good", arms=("digital-tl",), seeds=2, epochs=2)
+    bad = write_run(tmp_path / "bad", arms=("digital-tl",), seeds=2, epochs=2)
+    (bad / "trials.csv").write_bytes(b"experiment,trial\n\x00\xff\xfe,1,2,3\n")
+    result = build_report([tmp_path], formats=["html"])
+    assert len(result.messages) == 1
+    assert result.messages[0].startswith("left out: ")
+    assert str(bad / "trials.csv") in result.messages[0]
+    assert "good" in page(result.out)
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+def test_a_folder_without_runs_is_an_error_that_says_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        build_report([tmp_path])
+    (problem,) = caught.value.problems
+    assert str(tmp_path) in problem
+    assert "analogtl sweep" in problem
+
+
+def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        build_report([tmp_path / "no", tmp_path / "neither"])
+    assert len(caught.value.problems) == 2
+    with pytest.raises(ExperimentError) as caught:
+        build_report([tmp_path], formats=["htm", "docx"], margin=-1, alpha=2)
+    assert [p.split()[0] for p in caught.value.problems] == ["format", "format", "margin", "alpha"]
+    with pytest.raises(ExperimentError, match="no format"):
+        build_report([tmp_path], formats=[])
+
+
+def test_one_unreadable_run_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "trials.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RunError) as caught:
+        build_report([tmp_path])
+    assert "no column" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_report_that_cannot_be_written_says_so(sweep: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot be written"):
+        build_report([sweep], tmp_path / "file", formats=["csv"])
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+# ---------------------------------------------------------------------------------- the HTML page
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see of tags and attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    return reader
+
+
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;'
+
+
+def test_nothing_from_a_file_becomes_markup(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "run",
+        arms=("digital-tl", "analog-tl"),
+        axes={"analog.algorithm": [HOSTILE, "sgd"]},
+        seeds=2,
+        epochs=2,
+        layers=(HOSTILE, "head"),
+    )
+    for name in ("trials.csv", "epochs.csv", "layers.csv"):
+        table = pd.read_csv(run / name)
+        table["experiment"] = HOSTILE
+        if "message" in table:
+            table["message"] = HOSTILE
+            table["engine"] = HOSTILE
+        table.to_csv(run / name, index=False)
+    hostile = {HOSTILE: {"deep": HOSTILE}, "description": HOSTILE, "name": HOSTILE}
+    (run / "experiment.resolved.json").write_text(json.dumps(hostile))
+    (run / "provenance.json").write_text(json.dumps({"argv": ["x", HOSTILE], HOSTILE: HOSTILE}))
+    (run / "plan.json").write_text(json.dumps({"trials": [HOSTILE]}))
+    text = page(build_report([run], formats=["html"]).out)
+    reader = read(text)
+    assert "img" not in {tag for tag, _ in reader.tags}
+    assert not any(key.startswith("on") for _, attrs in reader.tags for key in attrs)
+    # Beside the page's own script there is only data, and it is still whole.
+    scripts = [attrs for tag, attrs in reader.tags if tag == "script"]
+    assert [s for s in scripts if s.get("type") != "application/json"] == [{}]
+    for content in re.findall(r'<script type="application/json">(.*?)</script>', text, re.S):
+        json.loads(content)
+    assert "alert(1)" in reader.text  # it is shown, as text
+
+
+def test_the_page_loads_nothing(sweep: Path, tmp_path: Path) -> None:
+    text = page(build_report([sweep], tmp_path, formats=["html"]).out)
+    for tag, attrs in read(text).tags:
+        for key in ("src", "href", "srcset", "data", "action", "poster"):
+            value = attrs.get(key)
+            assert value is None or value.startswith(("#", "data:")), (tag, key, value)
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "fetch(" not in text
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy
+    assert policy[1].startswith("default-src 'none'")
+
+
+def test_anchors_and_labels_lead_somewhere(tmp_path: Path) -> None:
+    for name in ("Fig 2", "fig-2"):  # two names that make the same anchor
+        write_run(tmp_path / name, seeds=2, epochs=2)
+    text = page(build_report([tmp_path], formats=["html"]).out)
+    tags = read(text).tags
+    ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs in tags:
+        for key in ("href", "aria-labelledby"):
+            value = attrs.get(key) or ""
+            if value.startswith("#") or key == "aria-labelledby":
+                assert not value or value.removeprefix("#") in ids, value
+
+
+def test_the_page_says_how_to_cite_and_how_to_run_again(sweep: Path, tmp_path: Path) -> None:
+    text = read(page(build_report([sweep], tmp_path, formats=["html"]).out)).text
+    assert "analogtl sweep experiments/desk/fig3_wtn.toml --jobs 2" in text
+    assert f"analogtl report {sweep}" in text
+    for part in ("arXiv:2505.11067", "10.1109/tcsii.2025.3596457", "@software{analogtl", "aihwkit"):
+        assert part in text
+    assert "swin_cifar_desk" in text  # the resolved experiment
+    assert "Some CPU @ 2.5 GHz" in text  # the environment
+
+
+def test_pretty_json_is_json() -> None:
+    content = {"a": [1, 2, 3], "b": {"c": [], "d": [[1, 2], [3]]}, "e": "x[", "f": [{"g": 1}]}
+    text = html.pretty_json(content)
+    assert json.loads(text) == content
+    assert '"a": [1, 2, 3]' in text
+
+
+# ------------------------------------------------------------------------------------------ size
+
+
+def write_study(folder: Path, trials: int, epochs: int) -> Path:
+    levels = [0, 2, 5, 10, 15, 20, 25, 30]
+    seeds = trials // (2 * len(levels) + 1)
+    arms = ("digital-tl", "analog-tl", "analog-scratch")
+    write_run(folder, arms=arms, axes={"wtn": levels}, seeds=seeds, epochs=epochs)
+    return folder
+
+
+def test_the_page_of_500_trials_is_small(tmp_path: Path) -> None:
+    run = write_study(tmp_path / "study", 550, 10)
+    assert len(pd.read_csv(run / "trials.csv")) >= 490
+    build_report([run], formats=["html"])
+    assert (run / "report" / "report.html").stat().st_size < 5_000_000
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from analogtl.report.build import build_report
+build_report([Path(sys.argv[1])])
+assert "torch" not in sys.modules and "aihwkit" not in sys.modules
+# Not getrusage: it also counts the process that this one was forked from.
+status = Path("/proc/self/status").read_text()
+peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+print(int(peak) // 1024)
+"""
+
+
+def peak_memory(run: Path) -> int:
+    """The most memory (MiB) that a report takes in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(run)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_a_report_never_imports_torch(sweep: Path) -> None:
+    assert peak_memory(sweep) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_2000_trials_take_little_more_memory_than_200(tmp_path: Path) -> None:
+    few = write_study(tmp_path / "few", 200, 20)
+    many = write_study(tmp_path / "many", 2010, 20)
+    assert len(pd.read_csv(many / "trials.csv")) >= 1900
+    assert peak_memory(many) - peak_memory(few) < 100

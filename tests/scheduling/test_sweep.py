@@ -1,0 +1,384 @@
+"""Running many trials in worker processes, with a stand-in for the training (see fake_trials)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_trials as fake
+import pytest
+
+from analogtl.errors import ExperimentError, RunError
+from analogtl.scheduling.jobs import Job, execute
+from analogtl.scheduling.sweep import Update, engine_parameters, run_trials
+from analogtl.study import columns as records
+from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.trial import Trial
+
+Behaviour = dict[str, str]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path / "runs", "fake")
+
+
+def start(run: RunDir, behaviour: Behaviour, *, options: Options = Options(), **given: Any) -> Any:
+    sweep = {key: given.pop(key) for key in ("seeds", "axes") if key in given}
+    trials = given.pop("trials", None) or fake.trials(behaviour, **sweep)
+    given.setdefault("function", fake.FUNCTION)
+    return run_trials(fake.experiment(behaviour, **sweep), trials, run, options=options, **given)
+
+
+def kinds(updates: Iterator[Update] | list[Update]) -> list[str]:
+    return [update.kind for update in updates if update.kind not in ("epoch", "pretrain")]
+
+
+def test_every_trial_runs_once_in_order_and_lands_in_the_tables(run: RunDir) -> None:
+    updates = list(start(run, {}, seeds=[0, 1], jobs=1))
+    started = [u.trial for u in updates if u.kind == "started"]
+    assert started == [trial.id for trial in fake.trials(seeds=[0, 1])]
+    assert kinds(updates).count("done") == 4
+    rows = records.read_rows(run.path / "trials.csv")
+    assert sorted(row["trial"] for row in rows) == sorted(started)
+    assert len(records.read_rows(run.path / "epochs.csv")) == 4 * 3 * 2
+
+
+def test_a_second_call_runs_nothing_again(run: RunDir) -> None:
+    list(start(run, {}))
+    before = (run.path / "trials.csv").read_bytes()
+    began = time.perf_counter()
+    assert kinds(start(run, {})) == ["skipped", "skipped"]
+    assert time.perf_counter() - began < 2, "no worker is started for nothing"
+    assert (run.path / "trials.csv").read_bytes() == before
+    assert all(len(fake.attempts(run, trial.id)) == 1 for trial in fake.trials())
+
+
+@pytest.mark.parametrize(
+    ("jobs", "order"),
+    [(1, ["started", "done", "started", "done"]), (2, ["started", "started", "done", "done"])],
+)
+def test_as_many_trials_run_at_once_as_there_are_jobs(
+    run: RunDir, jobs: int, order: list[str]
+) -> None:
+    assert kinds(start(run, {"arm": "sleep 1"}, jobs=jobs)) == order
+    # Both were at work at the same moment, in processes of their own, or one after the other.
+    workers = {tuple(fake.attempts(run, trial.id)) for trial in fake.trials()}
+    assert len(workers) == jobs
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        ("fail", "the loss became nan at epoch 1, step 3"),
+        ("bug", "TypeError: a bug in the library"),
+        ("segfault", "its process crashed (SIGSEGV); see logs/worker-1.log"),
+        ("sigkill", "its process was killed"),
+    ],
+)
+def test_a_failure_is_recorded_and_does_not_stop_the_rest(
+    run: RunDir, behaviour: str, message: str
+) -> None:
+    updates = list(start(run, {"wtn=0": behaviour}, jobs=1))
+    failed = [u for u in updates if u.kind == "failed"]
+    assert [u.trial for u in failed] == ["arm=analog-scratch,wtn=0,lr=0.01,seed=0"]
+    assert message in failed[0].text
+    assert [u.trial for u in updates if u.kind == "done"] == [
+        "arm=analog-scratch,wtn=5,lr=0.01,seed=0"
+    ]
+    status = {r["trial"]: r["status"] for r in records.read_rows(run.path / "trials.csv")}
+    assert sorted(status.values()) == ["done", "failed"]
+
+
+def test_a_dead_worker_is_replaced_and_its_trial_taken_up_once_more(run: RunDir) -> None:
+    updates = list(start(run, {"wtn=5": "once"}, jobs=1))
+    assert kinds(updates).count("done") == 2
+    message = next(u.text for u in updates if u.kind == "message")
+    assert "killed" in message
+    assert "goes on from its last checkpoint" in message
+    assert len(set(fake.attempts(run, "arm=analog-scratch,wtn=5,lr=0.01,seed=0"))) == 2
+
+
+def test_a_worker_is_replaced_before_it_has_grown_old(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analogtl.scheduling.local.TRIALS_PER_WORKER", 2)
+    list(start(run, {}, seeds=[0, 1], jobs=1))
+    workers = [fake.attempts(run, trial.id) for trial in fake.trials(seeds=[0, 1])]
+    assert workers[0] == workers[1] != workers[2] == workers[3]
+
+
+@pytest.mark.parametrize(
+    ("failed", "attempts", "ended"),
+    [("again", [2, 1], ["failed", "skipped"]), ("skip", [1, 1], ["skipped"]), ("only", [2, 1], 0)],
+)
+def test_what_to_do_with_earlier_failures_is_a_choice(
+    run: RunDir, failed: Any, attempts: list[int], ended: Any
+) -> None:
+    behaviour = {"wtn=0": "fail"}
+    list(start(run, behaviour))
+    updates = list(start(run, behaviour, failed=failed))
+    assert [len(fake.attempts(run, trial.id)) for trial in fake.trials()] == attempts
+    assert sorted(set(kinds(updates)) - {"started"}) == (ended or ["failed", "skipped"])
+
+
+def test_only_failed_leaves_untouched_what_never_ran(run: RunDir) -> None:
+    behaviour = {"wtn=0": "fail"}
+    list(start(run, behaviour, seeds=[0]))
+    updates = list(start(run, behaviour, seeds=[0, 1], failed="only"))
+    assert kinds(updates) == ["skipped", "started", "failed"]
+
+
+def test_closing_stops_the_workers_and_keeps_what_is_finished(run: RunDir) -> None:
+    updates = start(run, {"wtn=5": "steps 3000"}, jobs=2)
+    seen: list[Update] = []
+    for update in updates:
+        seen.append(update)
+        if {"done", "epoch"} <= {u.kind for u in seen}:
+            break
+    [worker] = fake.attempts(run, "arm=analog-scratch,wtn=5,lr=0.01,seed=0")
+    began = time.perf_counter()
+    updates.close()
+    assert time.perf_counter() - began < 5
+    assert not alive(worker)
+    assert [r["status"] for r in records.read_rows(run.path / "trials.csv")] == ["done"]
+
+
+def sweep_elsewhere(run: RunDir, behaviour: Behaviour, seeds: list[int]) -> subprocess.Popen[bytes]:
+    """A process that does what `start` does."""
+    code = (
+        "import json, sys, fake_trials as fake\n"
+        "from pathlib import Path\n"
+        "from analogtl.scheduling.sweep import run_trials\n"
+        "from analogtl.study.run_dir import RunDir\n"
+        "root, behaviour, seeds = sys.argv[1], *map(json.loads, sys.argv[2:])\n"
+        "experiment = fake.experiment(behaviour, seeds=seeds)\n"
+        "trials = fake.trials(behaviour, seeds=seeds)\n"
+        "run = RunDir(Path(root), 'fake')\n"
+        "for update in run_trials(experiment, trials, run, jobs=2, function=fake.FUNCTION): pass\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [str(run.root), json.dumps(behaviour), json.dumps(seeds)]
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env)
+
+
+def test_workers_end_when_whoever_started_them_is_killed(run: RunDir) -> None:
+    parent = sweep_elsewhere(run, {"arm": "steps 3000"}, [0])
+    try:
+        workers = wait_for(lambda: [p for t in fake.trials() for p in fake.attempts(run, t.id)], 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    end = time.monotonic() + 10
+    while any(alive(worker) for worker in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(alive(worker) for worker in workers)
+
+
+def test_three_processes_that_sweep_one_directory_do_no_trial_twice(run: RunDir) -> None:
+    seeds = list(range(20))
+    behaviour = {"arm": "sleep 0.02"}
+    processes = [sweep_elsewhere(run, behaviour, seeds) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    trials = fake.trials(behaviour, seeds=seeds)
+    assert [len(fake.attempts(run, trial.id)) for trial in trials] == [1] * len(trials)
+    rows = records.read_rows(run.path / "trials.csv")
+    assert sorted(row["trial"] for row in rows) == sorted(trial.id for trial in trials)
+    assert len(records.read_rows(run.path / "epochs.csv")) == len(trials) * 3 * 2
+    assert not (run.path / "damaged").exists()
+    assert not list(run.path.rglob("*.part"))
+
+
+def test_a_deadline_stops_and_the_next_call_goes_on(run: RunDir) -> None:
+    options = Options(deadline=time.time() + 3)
+    updates = list(start(run, {"wtn=0": "steps 3000"}, jobs=1, options=options))
+    assert kinds(updates) == ["started", "stopped", "message"]
+    assert "1 trial left" in updates[-1].text
+    assert kinds(start(run, {"wtn=0": "steps 3000"}, trials=fake.trials()[1:])) == [
+        "started",
+        "done",
+    ]
+
+
+def outcomes_of(pool: Any, run: RunDir, behaviour: str) -> list[Any]:
+    """What a pool says of one trial; nothing within half a minute is nothing."""
+    trial = fake.trials({"wtn": behaviour})[0]
+    pool.submit(Job.of(trial, run, Options(), fake.FUNCTION))
+    outcomes: list[Any] = []
+    end = time.monotonic() + 30
+    while not outcomes and time.monotonic() < end:
+        outcomes = pool.poll(0.1)
+    pool.close()
+    return outcomes
+
+
+def test_a_trial_that_hangs_is_killed(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analogtl.scheduling.local import LocalPool
+
+    pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
+    monkeypatch.setattr(pool, "_limit", 2.0)
+    outcomes = outcomes_of(pool, run, "hang")
+    assert outcomes[0].row is None
+    assert outcomes[0].final, "it would only hang again"
+    assert "past its limit" in outcomes[0].reason
+
+
+def test_pretraining_does_not_count_for_the_limit_of_a_trial(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analogtl.scheduling.local import LocalPool
+
+    pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
+    monkeypatch.setattr(pool, "_limit", 1.0)
+    outcomes = outcomes_of(pool, run, "pretrains 3")
+    assert outcomes[0].row["status"] == "done"
+
+
+def test_progress_of_a_running_trial_is_told(run: RunDir) -> None:
+    updates = list(start(run, {"wtn=0": "steps 150"}))
+    epochs = [u.row["epoch"] for u in updates if u.kind == "epoch"]
+    assert epochs == sorted(epochs)
+    assert len(epochs) >= 3
+
+
+def test_workers_that_cannot_start_are_told_once(run: RunDir) -> None:
+    with pytest.raises(RunError, match=r"cannot start: ModuleNotFoundError.*analogtl doctor"):
+        list(start(run, {}, function="no_such_module:f"))
+
+
+def test_workers_run_one_thread_and_import_nothing_from_the_folder(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Somebody's folder may hold a file with the name of a module.
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    (here / "json.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert kinds(start(run, {})).count("done") == 2
+
+
+def test_the_experiment_is_frozen_when_a_job_is_made(run: RunDir) -> None:
+    trial = fake.trials()[0]
+    data = json.loads(json.dumps(Job.of(trial, run, Options(), fake.FUNCTION).data))
+    assert Trial.from_data(data["trial"]) == trial
+    assert execute(data)["status"] == "done"
+    data["trial"]["experiment"]["finetune"]["epochs"] = 99  # not what was submitted
+    row = execute(data)
+    assert row["status"] == "failed"
+    assert "other settings than it was submitted with" in row["message"]
+
+
+def test_two_sweeps_of_one_directory_share_the_trials(run: RunDir) -> None:
+    behaviour = {"arm": "sleep 0.3"}
+    seeds = list(range(4))
+    both = [start(run, behaviour, seeds=seeds, jobs=1) for _ in range(2)]
+    updates: list[list[Update]] = [[], []]
+    open_ = [0, 1]
+    while open_:
+        for number in list(open_):
+            try:
+                updates[number].append(next(both[number]))
+            except StopIteration:
+                open_.remove(number)
+    trials = fake.trials(behaviour, seeds=seeds)
+    assert [len(fake.attempts(run, trial.id)) for trial in trials] == [1] * len(trials)
+    for seen in updates:
+        ended = {u.trial for u in seen if u.kind in ("done", "skipped")}
+        assert ended == {trial.id for trial in trials}
+    assert len(records.read_rows(run.path / "trials.csv")) == len(trials)
+
+
+def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) -> None:
+    list(start(run, {}))
+    trial = fake.trials()[0]
+    epochs = run.trial_path(trial.id) / "epochs.csv"
+    epochs.write_bytes(epochs.read_bytes()[:-7])
+    updates = list(start(run, {}))
+    assert kinds(updates) == ["message", "skipped", "started", "done"]
+    assert "checksum does not match; set aside as" in updates[0].text
+    assert (run.path / "damaged" / f"{trial.id}.1" / "trial.json").is_file()
+    assert len(records.read_rows(run.path / "trials.csv")) == 2
+
+
+def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> None:
+    list(start(run, {}))
+    list(start(run, {}, trials=[changed(trial) for trial in fake.trials()]))
+    trial = fake.trials()[0]
+    assert len(fake.attempts(run, trial.id)) == 2
+    assert (run.path / "replaced" / f"{trial.id}.1" / "trial.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"engine": "rai"}, "unknown engine 'rai'; did you mean 'ray'"),
+        ({"jobs": 0}, "expected 1 or more"),
+        ({"address": "auto"}, "engine 'local' has no option 'address'"),
+        ({"engine": "slurm", "queue": "x"}, "engine 'slurm' has no option 'queue'"),
+        ({"engine": "slurm", "hour": 3}, "did you mean 'hours'"),
+        ({"engine": "slurm", "hours": "x"}, "hours = 'x': Input should be a valid number"),
+        ({"engine": "slurm", "hours": 0}, "hours = 0: Input should be greater than 0"),
+        ({"engine": "slurm", "trials_per_job": -1}, "trials_per_job = -1: Input should be"),
+        ({"engine": "slurm", "cluster": "pbs"}, "Input should be 'slurm' or 'local'"),
+        ({"engine": "ray", "cpus": [1]}, "cpus = \\[1\\]: Input should be a valid number"),
+        ({"engine": "ray", "gpus": float("nan")}, "gpus = nan: Input should be"),
+    ],
+)
+def test_what_no_engine_can_do_is_refused(run: RunDir, given: Any, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        list(start(run, {}, **given))
+
+
+def changed(trial: Trial) -> Trial:
+    from dataclasses import replace
+
+    from analogtl.config.load import with_settings
+
+    return replace(trial, experiment=with_settings(trial.experiment, {"finetune.epochs": 99}))
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return state != "Z"
+
+
+def wait_for(found: Any, count: int) -> list[int]:
+    end = time.monotonic() + 20
+    while len(found()) < count:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return list(found())
+
+
+def test_interrupts_reach_only_the_parent(run: RunDir) -> None:
+    # Ctrl-C goes to the whole foreground group; the workers leave it to the parent.
+    updates = start(run, {"wtn=0": "steps 100"}, jobs=1)
+    for update in updates:
+        if update.kind == "epoch":
+            break
+    [worker] = fake.attempts(run, update.trial)
+    os.kill(worker, signal.SIGINT)
+    assert kinds(list(updates)) == ["done", "started", "done"]
+
+
+@pytest.mark.parametrize("engine", ["ray", "slurm"])
+def test_every_option_of_an_engine_is_explained(engine: str) -> None:
+    from importlib import resources
+
+    page = resources.files("analogtl").joinpath("explain", "sweeps.md").read_text()
+    _, _, rest = page.partition(f"`--engine {engine}`")
+    part = rest.partition("`--engine ")[0]
+    for name in engine_parameters(engine):
+        assert f"`{name}`" in part, f"{engine}: {name}"

@@ -1,0 +1,134 @@
+"""Sweeps of real trainings on the digits, through the same workers as a user's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analogtl.config.schema import Experiment
+from analogtl.scheduling.sweep import Update, run_trials
+from analogtl.study import columns as records
+from analogtl.study.run_dir import RunDir
+from analogtl.study.trial import trials_of
+
+ARMS = ["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
+TIMES = ("wall_s", "resumed")
+
+
+def table(run: RunDir, name: str) -> list[dict[str, str]]:
+    """A table without what may differ between two runs."""
+    rows = records.read_rows(run.path / name)
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def sweep(experiment: Experiment, run: RunDir, **given: Any) -> list[Update]:
+    return list(run_trials(experiment, trials_of(experiment, sweep=True), run, **given))
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_changes_no_result(tmp_path: Path, tiny: Any) -> None:
+    experiment = tiny(
+        finetune={"arms": ARMS}, analog={"engine": "fast"}, sweep={"axes": {"wtn": [0, 10]}}
+    )
+    one, two = RunDir(tmp_path / "one", "tiny"), RunDir(tmp_path / "two", "tiny")
+    for run, jobs in ((one, 1), (two, 2)):
+        updates = sweep(experiment, run, jobs=jobs)
+        assert [u.text for u in updates if u.kind == "failed"] == []
+    for name in ("trials.csv", "epochs.csv", "layers.csv"):
+        assert table(one, name) == table(two, name)
+        assert table(one, name)
+
+
+def test_a_sweep_pretrains_once_and_a_second_one_at_the_same_moment_not_at_all(
+    tmp_path: Path, tiny: Any
+) -> None:
+    experiment = tiny(
+        pretrain={"epochs": 15},
+        finetune={"arms": ["digital-tl"], "epochs": 1},
+        sweep={"seeds": [0, 1, 2]},
+    )
+    other = tiny(
+        name="other",
+        pretrain={"epochs": 15},
+        finetune={"arms": ["digital-tl"], "epochs": 2},
+        sweep={"seeds": [0, 1, 2]},
+    )
+    runs = [RunDir(tmp_path, "tiny"), RunDir(tmp_path, "other")]
+    seen: list[list[Update]] = [[], []]
+
+    def work(number: int) -> None:
+        seen[number] = sweep([experiment, other][number], runs[number], jobs=1)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [u.kind for updates in seen for u in updates].count("done") == 6
+    pretrained = {u.trial for updates in seen for u in updates if u.kind == "pretrain"}
+    assert len(pretrained) <= 1, "at most one trial was seen to pretrain"
+    folders = [p for p in (tmp_path / "pretrained").iterdir() if not p.name.startswith(".")]
+    assert len(folders) == 1
+    for run in runs:
+        rows = [row for row in table(run, "epochs.csv") if row["stage"] == "pretrain"]
+        epochs = [row["epoch"] for row in rows if row["split"] == "test"]
+        assert epochs == [str(epoch) for epoch in range(16)], "each epoch once, in both tables"
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_ends_where_an_undisturbed_one_does() -> None:
+    # The script says more, and is for more kills: python tests/tools/kill_test.py
+    script = Path(__file__).parents[1] / "tools" / "kill_test.py"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [*(sys.executable, str(script), "--kills", "5"), *("--levels", "2", "--seeds", "1")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every table is identical" in done.stdout
+
+
+@pytest.mark.slow
+def test_on_the_stock_engine_a_resumed_trial_says_so(tmp_path: Path, tiny: Any) -> None:
+    experiment = tiny(
+        finetune={"arms": ["analog-scratch"], "epochs": 60, "samples_per_class": 100},
+        analog={"engine": "aihwkit"},
+    )
+    run = RunDir(tmp_path, "tiny")
+    [trial] = trials_of(experiment, sweep=False)
+    updates = run_trials(experiment, [trial], run)
+    for update in updates:
+        if update.kind == "epoch" and update.row["epoch"] >= 3:
+            os.kill(update.row["pid"], signal.SIGKILL)
+            break
+    texts = [update.text for update in updates if update.kind == "message"]
+    assert "goes on from its last checkpoint" in texts[0]
+    [row] = records.read_rows(run.path / "trials.csv")
+    assert (row["status"], row["resumed"], row["engine"]) == ("done", "true", "aihwkit")
+    rows = records.read_rows(run.path / "epochs.csv")
+    epochs = [row["epoch"] for row in rows if row["split"] == "test"]
+    assert epochs == [str(epoch) for epoch in range(61)], "each epoch once"
+
+
+def test_ctrl_c_keeps_what_is_finished_and_saves_what_runs(tmp_path: Path, tiny: Any) -> None:
+    experiment = tiny(
+        finetune={"arms": ["digital-scratch"], "epochs": 100_000, "samples_per_class": 100},
+    )
+    run = RunDir(tmp_path, "tiny")
+    [trial] = trials_of(experiment, sweep=False)
+    updates = run_trials(experiment, [trial], run)
+    for update in updates:
+        if update.kind == "epoch" and update.row["epoch"] >= 2:
+            break
+    began = time.monotonic()
+    updates.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 20
+    assert (run.trial_path(trial.id) / "resume" / "state.json").is_file()
+    with run.trial_lock(trial.id, wait=False) as held:
+        assert held

@@ -1,0 +1,637 @@
+"""Tasks: what is read, which classes, how it is split, and what a batch holds."""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_cifar import (
+    CIFAR10_NAMES,
+    CIFAR100_NAMES,
+    cifar10_files,
+    cifar100_files,
+    write_archive,
+    write_folder,
+)
+from PIL import Image
+
+from analogtl.errors import ExperimentError
+from analogtl.tasks import sources
+from analogtl.tasks.images import Split, Task, batches, count_batches, load_task
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with both fake CIFARs: one as an archive, the other extracted."""
+    root = tmp_path / "data"
+    root.mkdir()
+    write_archive(cifar10_files(), "cifar-10-batches-py", root / "cifar-10-python.tar.gz")
+    write_folder(cifar100_files(), root / "cifar-100-python")
+    return root
+
+
+@pytest.fixture
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no network here")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+
+
+def problem_of(**arguments: Any) -> str:
+    """The one line that loading such a task fails with."""
+    with pytest.raises(ExperimentError) as error:
+        load_task(**arguments)
+    (problem,) = error.value.problems
+    assert "\n" not in problem
+    return problem
+
+
+def first_pixels(split: Split) -> list[int]:
+    """The fake images' first pixel tells their label in the full set."""
+    return (split.images[:, 0, 0, 0] // 10).tolist()
+
+
+def test_cifar10_is_read_whole_and_in_order(root: Path) -> None:
+    task = load_task("cifar10", root=root)
+    files = cifar10_files()
+    expected = np.concatenate([files[f"data_batch_{i}"]["data"] for i in range(1, 6)])
+    np.testing.assert_array_equal(task.train.images.flatten(1).numpy(), expected)
+    assert task.train.images.dtype == torch.uint8
+    assert task.train.images.shape == (75, 3, 32, 32)
+    assert task.train.labels.dtype == torch.int64
+    assert task.train.labels.tolist() == first_pixels(task.train)
+    assert (len(task.train), len(task.validation), len(task.test)) == (75, 0, 20)
+    assert task.class_names == tuple(CIFAR10_NAMES)
+    assert (task.n_classes, task.in_channels, task.image_size) == (5, 3, 32)
+
+
+def test_folder_archive_and_any_way_to_point_at_them_give_the_same_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = cifar100_files()
+    folder = write_folder(files, tmp_path / "a" / "cifar-100-python")
+    (tmp_path / "b").mkdir()
+    archive = write_archive(files, folder.name, tmp_path / "b" / "cifar-100-python.tar.gz")
+    tasks = [
+        load_task("cifar100", root=place)
+        for place in (folder, folder.parent, archive, archive.parent)
+    ]
+    tasks.append(load_task("cifar100", root=Path("b"), base_dir=tmp_path))
+    monkeypatch.setenv("ANALOGTL_DATA", str(tmp_path / "a"))
+    tasks.append(load_task("cifar100"))
+    monkeypatch.delenv("ANALOGTL_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "analogtl")
+    tasks.append(load_task("cifar100"))
+    assert len({task.fingerprint for task in tasks}) == 1
+
+
+def test_a_changed_copy_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "cifar-10-python.tar.gz"
+    write_archive(cifar10_files(seed=0), "cifar-10-batches-py", path)
+    before = load_task("cifar10", root=tmp_path).fingerprint
+    write_archive(cifar10_files(per_batch=20, seed=1), "cifar-10-batches-py", path)
+    assert load_task("cifar10", root=tmp_path).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (None, ["apple", "aquarium_fish", "baby", "bear", "beaver", "bee"]),
+        (2, ["apple", "aquarium_fish"]),
+        (6, ["apple", "aquarium_fish", "baby", "bear", "beaver", "bee"]),  # bed is absent
+        (["bear", "apple"], ["bear", "apple"]),
+        ([6, "apple"], ["bee", "apple"]),
+        ("people", ["apple", "baby"]),
+        ("superclass:people", ["apple", "baby"]),
+        (["superclass:people", "bee", "beasts"], ["apple", "baby", "bee", "bear"]),
+    ],
+)
+def test_classes_by_count_name_number_and_superclass(
+    root: Path, classes: Any, names: list[str]
+) -> None:
+    task = load_task("cifar100", root=root, classes=classes)
+    assert list(task.class_names) == names
+    for split in (task.train, task.test):
+        expected = [CIFAR100_NAMES.index(task.class_names[i]) for i in split.labels.tolist()]
+        assert first_pixels(split) == expected
+        assert set(split.labels.tolist()) == set(range(len(names)))
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["bare", "apple"], "'bare' is unknown; did you mean bear"),
+        (["superclass:peoples", "bee"], "'superclass:peoples' is unknown; did you mean superclass"),
+        (["qqq", "apple"], "'qqq' is unknown; present are apple, aquarium_fish, baby"),
+        (["bed", "apple"], "bed is not in this copy; present are apple"),
+        ([5, "apple"], "bed is not in this copy; present are apple"),
+        ([99, "apple"], "99 is not a label; they are 0 to 6"),
+        ([-1, "apple"], "-1 is not a label; they are 0 to 6"),
+        (["apple", "apple", "bee"], "apple given twice"),
+        (["apple", "superclass:people"], "apple given twice"),
+        (["apple", 0], "apple given twice"),
+        (["apple"], "a task needs 2 classes at least, this is apple"),
+        ("apple", "a task needs 2 classes at least, this is apple"),
+        ([], "a task needs 2 classes at least, this is none"),
+        (1, "1 given; it has 6, and a task needs 2 at least"),
+        (0, "0 given"),
+        (-2, "-2 given"),
+        (7, "7 given; it has 6"),
+        (True, "True is neither a name nor a label number"),
+        ([1.5, "apple"], "1.5 is neither a name nor a label number"),
+    ],
+)
+def test_classes_that_cannot_be_chosen(root: Path, classes: Any, expected: str) -> None:
+    problem = problem_of(dataset="cifar100", root=root, classes=classes)
+    assert problem.startswith("data set cifar100: classes: ")
+    assert expected in problem
+
+
+def test_all_wrong_classes_are_reported_at_once(root: Path) -> None:
+    with pytest.raises(ExperimentError) as error:
+        load_task("cifar100", root=root, classes=["bare", "bed", 70])
+    assert len(error.value.problems) == 3
+
+
+def test_limits_keep_so_many_of_each_class_and_never_repeat(root: Path) -> None:
+    task = load_task("cifar100", root=root, samples_per_class=4, test_samples_per_class=3)
+    assert torch.bincount(task.train.labels).tolist() == [4] * 6
+    assert torch.bincount(task.test.labels).tolist() == [3] * 6
+    assert len(torch.unique(task.train.images.flatten(1), dim=0)) == 24
+    everything = load_task("cifar100", root=root, samples_per_class=1000)
+    assert len(everything.train) == 60
+
+
+def test_limits_on_training_images_go_by_seed_and_those_on_test_images_do_not(root: Path) -> None:
+    tasks = [
+        load_task("cifar100", root=root, samples_per_class=4, test_samples_per_class=2, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(tasks[0].train.images, tasks[1].train.images)
+    assert not torch.equal(tasks[0].train.images, tasks[2].train.images)
+    assert torch.equal(tasks[0].test.images, tasks[2].test.images)
+
+
+def test_validation_is_carved_class_by_class_by_seed(root: Path) -> None:
+    tasks = [
+        load_task("cifar100", root=root, validation_fraction=0.3, seed=seed) for seed in (0, 0, 1)
+    ]
+    whole = load_task("cifar100", root=root)
+    for task in tasks:
+        assert torch.bincount(task.validation.labels).tolist() == [3] * 6
+        assert torch.bincount(task.train.labels).tolist() == [7] * 6
+        parts = torch.cat([task.train.images, task.validation.images]).flatten(1)
+        assert torch.equal(
+            torch.unique(parts, dim=0), torch.unique(whole.train.images.flatten(1), dim=0)
+        )
+        assert torch.equal(task.test.images, whole.test.images)
+    assert tasks[0].fingerprint == tasks[1].fingerprint != tasks[2].fingerprint
+
+
+def test_a_small_validation_fraction_still_takes_one_of_each_class(root: Path) -> None:
+    task = load_task("cifar100", root=root, validation_fraction=0.01)
+    assert torch.bincount(task.validation.labels).tolist() == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("samples_per_class", 0),
+        ("test_samples_per_class", -1),
+        ("image_size", 0),
+        ("validation_fraction", 1.0),
+        ("validation_fraction", -0.1),
+        ("validation_fraction", float("nan")),
+    ],
+)
+def test_numbers_out_of_range(argument: str, value: Any) -> None:
+    assert problem_of(dataset="digits", **{argument: value}).startswith(
+        f"{argument}: {value} given"
+    )
+
+
+def test_a_class_with_nothing_left_to_train_on(root: Path) -> None:
+    problem = problem_of(
+        dataset="cifar100", root=root, samples_per_class=1, validation_fraction=0.5
+    )
+    assert "leaves a class without training images" in problem
+
+
+def test_mean_and_std_are_those_of_the_training_images(root: Path) -> None:
+    task = load_task("cifar10", root=root, validation_fraction=0.2)
+    pixels = task.train.images.double() / 255
+    torch.testing.assert_close(
+        torch.tensor(task.mean).double(), pixels.mean(dim=(0, 2, 3)), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(
+        torch.tensor(task.std).double(),
+        pixels.std(dim=(0, 2, 3), correction=0),
+        rtol=1e-5,
+        atol=0,
+    )
+
+
+def test_images_are_resized_on_request(root: Path) -> None:
+    task = load_task("cifar10", root=root, image_size=16)
+    assert task.train.images.shape == (75, 3, 16, 16)
+    assert task.train.images.dtype == torch.uint8
+    whole = load_task("cifar10", root=root)
+    difference = task.train.images.float().mean() - whole.train.images.float().mean()
+    assert abs(difference) < 0.5
+
+
+def test_digits_need_no_files_and_keep_every_image() -> None:
+    task = load_task("digits")
+    assert len(task.train) + len(task.test) == 1797
+    assert task.train.images.shape[1:] == (1, 8, 8)
+    assert (task.train.images.min(), task.train.images.max()) == (0, 255)
+    assert len(torch.unique(task.train.images)) == 17
+    shares = torch.bincount(task.test.labels) / torch.bincount(task.train.labels)
+    assert ((shares > 0.23) & (shares < 0.26)).all()
+    fine = load_task("digits", classes=[5, "6", 7, 8, 9], seed=3)
+    assert fine.class_names == ("5", "6", "7", "8", "9")
+    keep = task.test.labels >= 5
+    assert torch.equal(fine.test.images, task.test.images[keep])
+
+
+def test_unknown_data_set() -> None:
+    assert "did you mean cifar10" in problem_of(dataset="cifar_10")
+    assert "image_folder" in problem_of(dataset="zzz")
+
+
+@pytest.mark.usefixtures("no_download")
+def test_without_data_and_network_one_line_names_the_places_and_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANALOGTL_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for download in (True, False):
+        problem = problem_of(dataset="cifar10", download=download)
+        assert str(tmp_path / "analogtl" / "cifar-10-batches-py") in problem
+        assert str(tmp_path / "analogtl" / "cifar-10-python.tar.gz") in problem
+        assert "[data] root" in problem
+        assert "ANALOGTL_DATA" in problem
+        assert ("no network here" in problem) == download
+    assert not list(tmp_path.rglob("*.part"))
+    problem = problem_of(dataset="cifar10", root=tmp_path / "mistyped")
+    assert "mistyped does not exist" in problem
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_an_absent_archive_is_downloaded_once_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = write_archive(cifar10_files(), "cifar-10-batches-py", tmp_path / "served")
+    monkeypatch.setenv("ANALOGTL_DATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(sources._Cifar, "url", served.as_uri())
+    assert "its checksum is not the official one" in problem_of(dataset="cifar10")
+    assert not list((tmp_path / "cache").glob("*.tar.gz"))
+
+    right = hashlib.sha256(served.read_bytes()).hexdigest()
+    spec = replace(sources.CIFAR["cifar10"], sha256=right)
+    monkeypatch.setitem(sources.CIFAR, "cifar10", spec)
+    assert len(load_task("cifar10").train) == 75
+    served.unlink()
+    assert len(load_task("cifar10").train) == 75
+
+
+def spoilt(**changes: Any) -> dict[str, Any]:
+    return cifar100_files() | changes
+
+
+def train(**changes: Any) -> dict[str, Any]:
+    content = cifar100_files()["train"] | changes
+    return {key: value for key, value in content.items() if value is not None}
+
+
+SPOILT = {
+    "not a pickle": (spoilt(train=b"hello"), "train: not a readable pickle"),
+    "cut pickle": (spoilt(train=b"\x80\x02}U\x04da"), "train: not a readable pickle"),
+    "empty file": (spoilt(meta=b""), "meta: not a readable pickle"),
+    "hostile pickle": (spoilt(test=b"cos\nsystem\n(S'id'\ntR."), "refused: the pickle asks for os"),
+    "a list": (spoilt(train=[1]), "holds a list, not the official dict"),
+    "no data": (spoilt(train=train(data=None)), "no uint8 array of 3072 columns"),
+    "narrow": (spoilt(train=train(data=np.zeros((60, 3), np.uint8))), "3072 columns"),
+    "floats": (spoilt(train=train(data=np.zeros((60, 3072), np.float32))), "no uint8 array"),
+    "no labels": (spoilt(train=train(fine_labels=None)), "fine_labels are not one number"),
+    "few labels": (spoilt(train=train(fine_labels=[1])), "fine_labels are not one number"),
+    "high label": (spoilt(train=train(fine_labels=[7] * 60)), "from 0 to 6 per image"),
+    "text labels": (spoilt(train=train(fine_labels=["1"] * 60)), "fine_labels are not one number"),
+    "no coarse": (spoilt(train=train(coarse_labels=None)), "coarse_labels are not one number"),
+    "no names": (spoilt(meta={"fine_label_names": "apple"}), "has no list fine_label_names"),
+    "file missing": ({"train": train()}, "lacks test, meta"),
+}
+
+
+@pytest.mark.parametrize(("files", "expected"), SPOILT.values(), ids=SPOILT)
+@pytest.mark.parametrize("archived", [True, False])
+def test_wrong_content_is_one_line(
+    tmp_path: Path, files: dict[str, Any], expected: str, archived: bool
+) -> None:
+    if archived:
+        place = write_archive(files, "cifar-100-python", tmp_path / "cifar-100-python.tar.gz")
+    else:
+        place = write_folder(files, tmp_path / "cifar-100-python")
+    problem = problem_of(dataset="cifar100", root=tmp_path)
+    assert problem.startswith("data set cifar100: ")
+    assert str(place) in problem
+    assert expected in problem
+
+
+def test_a_truncated_archive_is_one_line(root: Path) -> None:
+    path = root / "cifar-10-python.tar.gz"
+    path.write_bytes(path.read_bytes()[:-1000])
+    problem = problem_of(dataset="cifar10", root=root)
+    assert "not a complete .tar.gz archive" in problem
+    assert str(path) in problem
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "image_folder"])
+def test_places_that_the_system_refuses_are_one_line(dataset: str) -> None:
+    problem = problem_of(dataset=dataset, root=Path("x" * 5000))
+    assert problem.startswith(f"data set {dataset}: cannot read xxx")
+
+
+# --- image folders
+
+
+def write_image(path: Path, size: tuple[int, int] = (20, 20), color: Any = (200, 100, 50)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """train/ and test/ of two classes: reddish cats, bluish dogs, of many sizes and formats."""
+    for part, count in (("train", 6), ("test", 3)):
+        for i in range(count):
+            suffix = ("png", "jpg", "JPEG")[i % 3]
+            write_image(tmp_path / part / "dog" / f"{i}.{suffix}", (30 + i, 20), (0, 0, 200 + i))
+            write_image(tmp_path / part / "cat" / f"{i}.{suffix}", (20, 30 + i), (200 + i, 0, 0))
+    (tmp_path / "train" / "cat" / ".hidden.png").write_bytes(b"")
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def test_an_image_folder_with_train_and_test(images: Path) -> None:
+    task = load_task("image_folder", root=images, image_size=16)
+    assert task.class_names == ("cat", "dog")
+    assert task.train.images.shape == (12, 3, 16, 16)
+    assert len(task.test) == 6
+    for split in (task.train, task.test):
+        red, _, blue = split.images.float().mean(dim=(2, 3)).T
+        assert torch.equal(split.labels, (blue > red).long())
+    assert load_task("image_folder", root=images).image_size == 32
+    assert load_task("image_folder", root=images, classes=["dog", "cat"]).class_names[0] == "dog"
+
+
+def test_val_is_the_test_set_if_alone_and_validation_data_beside_one(images: Path) -> None:
+    (images / "test").rename(images / "val")
+    task = load_task("image_folder", root=images)
+    assert (len(task.train), len(task.validation), len(task.test)) == (12, 0, 6)
+    for i in range(2):
+        write_image(images / "test" / "cat" / f"{i}.png")
+        write_image(images / "test" / "dog" / f"{i}.png")
+    task = load_task("image_folder", root=images, validation_fraction=0.5)
+    assert (len(task.train), len(task.validation), len(task.test)) == (12, 6, 4)
+
+
+def test_one_level_of_class_folders_is_split(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for i in range(10):
+            write_image(tmp_path / name / f"{i}.png", color=(i * 20, 0, 0))
+    tasks = [load_task("image_folder", root=tmp_path, seed=seed) for seed in (0, 1)]
+    for task in tasks:
+        assert torch.bincount(task.train.labels).tolist() == [8, 8]
+        assert torch.bincount(task.test.labels).tolist() == [2, 2]
+    assert tasks[0].fingerprint == tasks[1].fingerprint
+
+
+def test_images_of_every_kind_become_rgb(tmp_path: Path) -> None:
+    grey16 = np.full((8, 8), 128 * 257, dtype=np.uint16)
+    kinds = {
+        "grey": Image.new("L", (8, 8), 128),
+        "grey16": Image.fromarray(grey16),
+        "palette": Image.new("RGB", (8, 8), (128, 128, 128)).quantize(),
+        "alpha": Image.new("RGBA", (8, 8), (128, 128, 128, 255)),
+        "rgb": Image.new("RGB", (8, 8), (128, 128, 128)),
+    }
+    for name, image in kinds.items():
+        for part in ("train", "test"):
+            (tmp_path / part / name).mkdir(parents=True)
+            image.save(tmp_path / part / name / "0.png")
+    task = load_task("image_folder", root=tmp_path, image_size=8)
+    assert (task.train.images.int() - 128).abs().max() <= 2
+
+
+def test_image_folders_that_cannot_be_used(tmp_path: Path, images: Path) -> None:
+    def problem(root: Path | None) -> str:
+        return problem_of(dataset="image_folder", root=root)
+
+    assert "set [data] root" in problem(None)
+    assert "is not a folder" in problem(tmp_path / "absent")
+    assert "is not a folder" in problem(images / "train" / "cat" / "0.png")
+    assert "one class folder (cat); two classes are needed" in one_class(tmp_path / "one", problem)
+    (tmp_path / "empty").mkdir()
+    assert "no class folders" in problem(tmp_path / "empty")
+
+    (images / "train" / "emu").mkdir()
+    assert "different classes: emu in one only" in problem(images)
+    (images / "test" / "emu").mkdir()
+    assert "emu has no PNG or JPEG images" in str_of_all(images)
+    (images / "test").rename(images / "elsewhere")
+    assert "has train/ but neither test/ nor val/" in problem(images)
+
+    few = tmp_path / "few"
+    for i in range(5):
+        write_image(few / "a" / f"{i}.png")
+    write_image(few / "b" / "0.png")
+    assert "too few images to test on (5 at least) in b" in problem(few)
+
+
+def one_class(folder: Path, problem: Any) -> str:
+    write_image(folder / "cat" / "0.png")
+    return str(problem(folder))
+
+
+def str_of_all(root: Path) -> str:
+    with pytest.raises(ExperimentError) as error:
+        load_task("image_folder", root=root)
+    return "\n".join(error.value.problems)
+
+
+def test_every_unreadable_image_is_named_up_to_a_number(images: Path) -> None:
+    (images / "train" / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n garbage")
+    (images / "train" / "dog" / "text.jpg").write_text("hello")
+    whole = (images / "train" / "dog" / "0.png").read_bytes()
+    (images / "train" / "dog" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (images / "train" / "dog" / "folder.png").mkdir()
+    lines = str_of_all(images).splitlines()
+    assert len(lines) == 4
+    assert all("not a readable image" in line for line in lines)
+    for i in range(20):
+        (images / "train" / "dog" / f"bad{i}.png").write_text("")
+    lines = str_of_all(images).splitlines()
+    assert len(lines) == 11
+    assert "and 14 more" in lines[-1]
+
+
+# --- batches
+
+
+@pytest.fixture
+def task(root: Path) -> Task:
+    return load_task("cifar10", root=root)
+
+
+def served(task: Task, **arguments: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    defaults = {"seed": 0, "epoch": 1, "shuffle": True}
+    return list(batches(task.train, 8, task=task, **{**defaults, **arguments}))
+
+
+def same(left: Any, right: Any) -> bool:
+    pairs = list(zip(left, right, strict=True))
+    return all(torch.equal(a, b) for x, y in pairs for a, b in zip(x, y, strict=True))
+
+
+def test_batches_hold_every_image_once_normalised(task: Task) -> None:
+    got = served(task)
+    assert [len(y) for _, y in got] == [8] * 9 + [3]
+    assert len(got) == count_batches(75, 8) == 10
+    x = torch.cat([x for x, _ in got])
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(x.std(dim=(0, 2, 3)), torch.ones(3), rtol=0, atol=1e-4)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (task.mean, task.std))
+    pixels = ((x * std + mean) * 255).round().byte()
+    assert torch.equal(
+        torch.unique(pixels.flatten(1), dim=0), torch.unique(task.train.images.flatten(1), dim=0)
+    )
+    assert (pixels[:, 0, 0, 0] // 10).tolist() == torch.cat([y for _, y in got]).tolist()
+
+
+def test_order_without_shuffling_and_dropping_the_last(task: Task) -> None:
+    got = served(task, shuffle=False, drop_last=True)
+    assert len(got) == count_batches(75, 8, drop_last=True) == 9
+    assert torch.equal(torch.cat([y for _, y in got]), task.train.labels[:72])
+
+
+def test_order_and_augmentation_are_functions_of_seed_and_epoch(task: Task) -> None:
+    both = ("crop", "flip")
+    first = served(task, augment=both)
+    torch.rand(100)  # nothing depends on the global generator
+    assert same(first, served(task, augment=both))
+    assert not same(first, served(task, augment=both, epoch=2))
+    assert not same(first, served(task, augment=both, seed=1))
+    assert not same(served(task), served(task, epoch=2))
+    assert not same(served(task, shuffle=False, augment=both), served(task, shuffle=False))
+
+
+def test_starting_later_gives_exactly_the_rest(task: Task) -> None:
+    whole = served(task, augment=("crop", "flip"))
+    for start in (1, 5, 9, 10, 11):
+        assert same(whole[start:], served(task, augment=("flip", "crop"), start=start))
+
+
+def pixels_of(task: Task, x: torch.Tensor) -> torch.Tensor:
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (task.mean, task.std))
+    return ((x * std + mean) * 255).round().int()
+
+
+def test_every_crop_is_a_window_of_the_padded_image_and_every_flip_its_mirror(task: Task) -> None:
+    seen = set()
+    for epoch in range(3):
+        for i, (x, _) in enumerate(
+            served(task, shuffle=False, augment=("crop", "flip"), epoch=epoch)
+        ):
+            originals = task.train.images[8 * i : 8 * i + 8].int()
+            padded = torch.nn.functional.pad(originals, (4, 4, 4, 4))
+            for original, got in zip(padded, pixels_of(task, x), strict=True):
+                fits = [
+                    (dy, dx, mirrored)
+                    for dy in range(9)
+                    for dx in range(9)
+                    for mirrored in (False, True)
+                    if torch.equal(
+                        (got.flip(2) if mirrored else got)[:, 13:15, 13:19],
+                        original[:, dy + 13 : dy + 15, dx + 13 : dx + 19],
+                    )
+                ]
+                (dy, dx, mirrored) = fits[0]
+                window = original[:, dy : dy + 32, dx : dx + 32]
+                assert torch.equal(got.flip(2) if mirrored else got, window)
+                seen.add((dy, dx, mirrored))
+    # 225 draws of 9 x 9 x 2 outcomes: of 162, 1 - exp(-225 / 162) = 75 % are expected, so fewer
+    # than half is impossible in practice; both ends of each range must occur.
+    assert len(seen) > 81
+    assert {dy for dy, _, _ in seen} == {dx for _, dx, _ in seen} == set(range(9))
+
+
+def test_flips_are_fair_and_crops_of_small_images_pad_an_eighth() -> None:
+    task = load_task("digits")
+    n_flipped = n_different = 0
+    for epoch in range(3):
+        for i, (x, _) in enumerate(
+            batches(task.train, 8, task=task, seed=0, epoch=epoch, shuffle=False, augment=("flip",))
+        ):
+            originals = task.train.images[8 * i : 8 * i + 8].int()
+            got = pixels_of(task, x)
+            flipped = (got == originals.flip(3)).flatten(1).all(1)
+            kept = (got == originals).flatten(1).all(1)
+            assert (flipped | kept).all()
+            n_flipped += int((flipped & ~kept).sum())
+            n_different += int((flipped ^ kept).sum())
+    # Within 4 standard errors of one half: a false alarm once in 16,000 seeds.
+    assert abs(n_flipped / n_different - 0.5) < 4 * 0.5 / n_different**0.5
+
+    white = Split(torch.full((800, 1, 8, 8), 255, dtype=torch.uint8), torch.zeros(800).long())
+    x, _ = next(batches(white, 800, task=task, seed=0, epoch=0, shuffle=False, augment=("crop",)))
+    black = pixels_of(task, x) == 0
+    assert black.any()
+    assert not black[:, :, 1:-1, 1:-1].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"augment": ("crops",)}, "augment: 'crops' is unknown; did you mean crop?"),
+        ({"augment": ("rotate",)}, "augment: 'rotate' is unknown; there are crop, flip"),
+    ],
+)
+def test_unknown_augmentation(task: Task, arguments: Any, expected: str) -> None:
+    with pytest.raises(ExperimentError) as error:
+        served(task, **arguments)
+    assert error.value.problems == [expected]
+
+
+def test_a_batch_size_below_one_is_refused_at_the_call(task: Task) -> None:
+    with pytest.raises(ExperimentError, match="batch_size: 0 given"):
+        batches(task.train, 0, task=task, seed=0, epoch=0, shuffle=False)
+
+
+# --- the real thing, where it is at hand
+
+
+@pytest.fixture
+def real() -> Path:
+    if not (given := os.environ.get("ANALOGTL_DATA")):
+        pytest.skip("ANALOGTL_DATA is not set")
+    return Path(given)
+
+
+def test_real_cifar(real: Path) -> None:
+    ten = load_task("cifar10", root=real)
+    assert ten.n_classes == 10
+    assert ten.class_names[0] == "airplane"
+    for mean, published in zip(ten.mean, (0.4914, 0.4822, 0.4465), strict=True):
+        assert mean == pytest.approx(published, abs=0.01)
+    hundred = load_task("cifar100", root=real, classes=["bear", "cattle"])
+    assert torch.bincount(hundred.train.labels).tolist() == [500, 500]
+    assert torch.bincount(hundred.test.labels).tolist() == [100, 100]
+    assert load_task("cifar100", root=real, classes=2).class_names == ("apple", "aquarium_fish")

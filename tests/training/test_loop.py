@@ -1,0 +1,140 @@
+"""The training loop: what it yields, where it can be left and entered, what stops it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from analogtl.config.schema import Finetune
+from analogtl.errors import RunError
+from analogtl.models.build import build_model
+from analogtl.tasks.images import load_task
+from analogtl.training.loop import (
+    EpochDone,
+    Position,
+    build_optimizer,
+    evaluate,
+    lr_at,
+    train_epochs,
+)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return load_task("digits", classes=[0, 1, 2], samples_per_class=30)
+
+
+def build(task, seed=0):
+    torch.manual_seed(seed)
+    sizes = {"image_size": task.image_size, "in_channels": task.in_channels}
+    return build_model("mlp_digits", n_classes=task.n_classes, **sizes)
+
+
+def train(task, section, *, start=None, pause=lambda: False, model=None, optimizer=None):
+    model = model or build(task)
+    optimizer = optimizer or build_optimizer(model, section, lr=section.lr, kind="digital")
+    position = start or Position()
+    events = train_epochs(
+        model, optimizer, task, section, lr=section.lr, seed=0, start=position, pause=pause
+    )
+    return model, optimizer, events
+
+
+def test_each_epoch_is_yielded_and_learning_lowers_the_error(task):
+    section = Finetune(dataset="digits", epochs=4, lr=0.05)
+    model, _, events = train(task, section)
+    before = evaluate(model, task.test, task)
+    done = list(events)
+    assert [event.epoch for event in done] == [1, 2, 3, 4]
+    assert all(event.train.n_samples == len(task.train) for event in done)
+    assert done[-1].train.loss < done[0].train.loss
+    assert evaluate(model, task.test, task).error < before.error / 2
+
+
+def test_an_epoch_left_in_the_middle_goes_on_bit_for_bit(task):
+    section = Finetune(dataset="digits", epochs=2, lr=0.05, momentum=0.9, schedule="onecycle")
+    whole, _, events = train(task, section)
+    expected = list(events)
+
+    calls = iter(range(1000))
+    model, optimizer, events = train(task, section, pause=lambda: next(calls) == 4)
+    position = next(event for event in events if isinstance(event, Position))
+    assert (position.epoch, position.batch) == (1, 5)
+    torch.rand(3)  # the consumer may draw numbers of its own
+    _, _, events = train(task, section, start=position, model=model, optimizer=optimizer)
+    resumed = list(events)
+
+    assert [e.train for e in resumed] == [e.train for e in expected]
+    for a, b in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_pausing_does_not_change_the_training(task):
+    section = Finetune(dataset="digits", epochs=1, lr=0.05)
+    whole, _, events = train(task, section)
+    list(events)
+    paused, _, events = train(task, section, pause=lambda: True)
+    for event in events:
+        if not isinstance(event, EpochDone):
+            torch.manual_seed(99)
+    for a, b in zip(paused.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_step(task):
+    section = Finetune(dataset="digits", epochs=1, lr=0.05)
+    model = build(task)
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = float("nan")
+    _, _, events = train(task, section, model=model)
+    with pytest.raises(RunError, match=r"the loss became nan at epoch 1, step 1"):
+        list(events)
+
+
+def test_outputs_that_are_not_finite_do_not_score_as_chance(task):
+    model = build(task)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(RunError, match="not finite"):
+        evaluate(model, task.test, task)
+
+
+def test_evaluate_counts_errors(task):
+    class First(nn.Module):
+        def forward(self, x):
+            return torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(x), 1)
+
+    score = evaluate(First(), task.test, task)
+    assert score.error == pytest.approx(100 * float((task.test.labels != 0).float().mean()))
+    share = float((task.test.labels == 0).float().mean())
+    log_sum = math.log(math.e + 2)
+    assert score.loss == pytest.approx(log_sum - share, rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+def test_schedules_stay_between_zero_and_the_peak(schedule):
+    rates = [lr_at(schedule, 0.1, step, 100) for step in range(100)]
+    assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
+    if schedule == "constant":
+        assert set(rates) == {0.1}
+    if schedule == "cosine":
+        assert rates[0] == pytest.approx(0.1)
+        assert rates == sorted(rates, reverse=True)
+    if schedule == "onecycle":
+        assert rates[0] == pytest.approx(0.1 / 25)
+        assert max(rates) == pytest.approx(0.1, rel=1e-3)
+        assert rates[-1] < 1e-3
+
+
+def test_onecycle_is_torchs():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.1, total_steps=100, cycle_momentum=False
+    )
+    for step in range(100):
+        assert lr_at("onecycle", 0.1, step, 100) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        if step < 99:
+            scheduler.step()

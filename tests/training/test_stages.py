@@ -1,0 +1,295 @@
+"""The stages: what each runs, reuses, resumes and records."""
+
+import json
+
+import pytest
+import torch
+
+from analogtl.errors import ExperimentError, RunError
+from analogtl.study import columns as records
+from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.trial import trials_of
+from analogtl.training import stages
+
+
+def result(steps):
+    """Run a stage to its end: what it yielded, and what it returned."""
+    yielded = []
+    while True:
+        try:
+            yielded.append(next(steps))
+        except StopIteration as stop:
+            return yielded, stop.value
+
+
+def trial_of(experiment, arm, seed=0):
+    return next(t for t in trials_of(experiment, sweep=False) if (t.arm, t.seed) == (arm, seed))
+
+
+def test_pretraining_runs_once_and_is_reused_by_content(tiny, run_dir):
+    rows, first = result(stages.pretrain(tiny(), run_dir))
+    assert [(r["epoch"], r["split"]) for r in rows] == [
+        (0, "test"),
+        (1, "train"),
+        (1, "test"),
+        (2, "train"),
+        (2, "test"),
+    ]
+    assert not first.reused
+    assert rows[-1]["error"] < rows[0]["error"]
+    rows, again = result(stages.pretrain(tiny(finetune={"epochs": 9}), run_dir))
+    assert rows == []
+    assert again.reused
+    assert again.path == first.path
+    _, other = result(stages.pretrain(tiny(pretrain={"epochs": 1}), run_dir))
+    assert not other.reused
+    assert other.key != first.key
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_trained_again(tiny, run_dir):
+    _, first = result(stages.pretrain(tiny(), run_dir))
+    (file,) = first.path.parent.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-5])
+    _, again = result(stages.pretrain(tiny(), run_dir))
+    assert not again.reused
+    assert again.error == first.error
+    assert list((run_dir.pretrained / "damaged").iterdir())
+
+
+def test_convert_reports_layers_and_both_errors(tiny, run_dir):
+    _, conversion = result(stages.convert(tiny(), run_dir, seed=0))
+    assert conversion.engine == "fast"
+    assert 0 <= conversion.error_digital < 50  # it has learnt, and programming spares it
+    assert 0 <= conversion.error_analog < 50
+    table = records.read_rows(run_dir.path / "convert" / "layers.csv")
+    assert [row["layer"] for row in table] == [row["layer"] for row in conversion.layers]
+
+
+@pytest.mark.parametrize("arm", ["digital-tl", "analog-tl", "digital-scratch", "frozen-array"])
+def test_a_trial_records_its_epochs_and_its_row(tiny, run_dir, arm):
+    experiment = tiny(finetune={"arms": [arm]})
+    trial = trial_of(experiment, arm)
+    row = stages.run_trial(trial, run_dir)
+    assert row["status"] == "done", row
+    assert row["n_classes"] == 3
+    record = run_dir.finished(trial)
+    assert record is not None
+    path = run_dir.trial_path(trial.id)
+    epochs = records.read_rows(path / "epochs.csv")
+    tests = [float(r["error"]) for r in epochs if r["split"] == "test" and r["stage"] == "finetune"]
+    assert len(tests) == 3
+    assert row["error_transfer"] == pytest.approx(tests[0])
+    assert row["error_final"] == pytest.approx(tests[-1])
+    assert row["error_best"] == pytest.approx(min(tests[1:]))
+    assert not (path / "resume").exists()
+    if arm.startswith("digital"):
+        assert row["weights_changed"] is None
+        assert row["engine"] == ""
+    else:
+        assert (row["weights_changed"] > 0) == (arm == "analog-tl")
+        layers = records.read_rows(path / "layers.csv")
+        assert len(layers) == 3
+
+
+def test_frozen_arrays_hold_still_while_the_rest_learns(tiny, run_dir):
+    experiment = tiny(finetune={"arms": ["frozen-array"], "lr": 0.1})
+    row = stages.run_trial(trial_of(experiment, "frozen-array"), run_dir)
+    assert row["weights_changed"] == 0
+    assert row["error_final"] != row["error_transfer"]
+
+
+def test_a_finished_trial_is_not_run_again_and_a_changed_one_is(tiny, run_dir, monkeypatch):
+    trial = trial_of(tiny(), "digital-tl")
+    first = stages.run_trial(trial, run_dir)
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "finetune", None)  # not called
+        assert stages.run_trial(trial, run_dir)["error_final"] == first["error_final"]
+    changed = trial_of(tiny(finetune={"epochs": 1}), "digital-tl")
+    assert changed.id == trial.id
+    assert stages.run_trial(changed, run_dir)["error_final"] != pytest.approx(first["error_final"])
+
+
+def test_two_runs_of_one_seed_give_the_same_rows(tiny, run_dir):
+    trial = trial_of(tiny(), "analog-tl")
+    one, row_one = result(stages.finetune(trial, run_dir))
+    two, row_two = result(stages.finetune(trial, run_dir))
+
+    def timeless(rows):
+        return [{k: v for k, v in row.items() if k != "wall_s"} for row in rows]
+
+    flat_one = [row for rows in one for row in rows if row["stage"] == "finetune"]
+    flat_two = [row for rows in two for row in rows if row["stage"] == "finetune"]
+    assert timeless(flat_one) == timeless(flat_two)
+    assert timeless([row_one]) == timeless([row_two])
+
+
+@pytest.mark.parametrize("arm", ["analog-tl", "digital-scratch"])
+def test_a_trial_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tiny, run_dir, arm):
+    experiment = tiny(finetune={"arms": [arm], "momentum": 0.5})
+    trial = trial_of(experiment, arm)
+    _, whole = result(stages.finetune(trial, run_dir))
+    final = run_dir.trial_path(trial.id) / "epochs.csv"
+    expected = [{**row, "wall_s": "", "resumed": ""} for row in records.read_rows(final)]
+
+    steps = iter(range(10_000))
+    stop = Options(stop=lambda: next(steps) >= 7)
+    with pytest.raises(stages.Stopped):
+        result(stages.finetune(trial, run_dir, stop))
+    assert (run_dir.trial_path(trial.id) / "resume").is_dir()
+    _, resumed = result(stages.finetune(trial, run_dir))
+    assert resumed["resumed"]
+    assert not whole["resumed"]
+    rows = [{**row, "wall_s": "", "resumed": ""} for row in records.read_rows(final)]
+    assert rows == expected
+    assert resumed["weights_changed"] == whole["weights_changed"]
+
+
+def test_a_state_of_another_simulator_is_not_taken_up(tiny, run_dir, monkeypatch):
+    trial = trial_of(tiny(), "analog-tl")
+    _, whole = result(stages.finetune(trial, run_dir))
+    steps = iter(range(10_000))
+    with monkeypatch.context() as patched:
+        patched.setattr(stages.state, "FORMAT", "of another day")
+        with pytest.raises(stages.Stopped):
+            result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 7)))
+    _, again = result(stages.finetune(trial, run_dir))
+    assert not again["resumed"]
+    assert again["error_final"] == whole["error_final"]
+
+
+def test_start_weights_of_a_process_that_died_are_not_taken_for_those_of_the_next(tiny, run_dir):
+    trial = trial_of(tiny(), "analog-tl")
+    result(stages.pretrain(trial.experiment, run_dir))
+    steps = iter(range(10_000))
+    with pytest.raises(stages.Stopped):
+        result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 7)))
+    resume = run_dir.trial_path(trial.id) / "resume"
+    for file in resume.glob("state*"):  # it died between the two
+        file.unlink()
+    assert list(resume.glob("start*"))
+    other = trial_of(tiny(analog={"device": {"w_max_dtod": 0.0, "w_min_dtod": 0.0}}), "analog-tl")
+    _, whole = result(stages.finetune(other, RunDir(run_dir.root, "other")))
+    more = iter(range(10_000))
+    with pytest.raises(stages.Stopped):
+        result(stages.finetune(other, run_dir, Options(stop=lambda: next(more) >= 7)))
+    _, resumed = result(stages.finetune(other, run_dir))
+    assert resumed["resumed"]
+    assert resumed["weights_changed"] == whole["weights_changed"]
+
+
+def test_a_layer_that_does_not_exist_is_named_before_the_pretraining(tiny, run_dir, monkeypatch):
+    monkeypatch.setattr(stages, "pretrain", None)  # not called
+    experiment = tiny(convert={"digital_layers": ["nothere"]})
+    with pytest.raises(ExperimentError, match="'nothere' matches no layer"):
+        result(stages.convert(experiment, run_dir, seed=0))
+    with pytest.raises(ExperimentError, match="'nothere' matches no layer"):
+        result(stages.finetune(trial_of(experiment, "analog-tl"), run_dir))
+
+
+def test_the_limit_of_a_trial_is_none_of_the_pretraining(tiny, run_dir, monkeypatch):
+    asked = []
+    pretrain = stages.pretrain
+
+    def watched(experiment, run, options):
+        asked.append(options.max_trial_hours)
+        return pretrain(experiment, run, options)
+
+    monkeypatch.setattr(stages, "pretrain", watched)
+    stages.run_trial(trial_of(tiny(), "digital-tl"), run_dir, Options(max_trial_hours=5))
+    assert asked == [None]
+
+
+def test_a_stopped_trial_says_so_and_the_next_call_finishes(tiny, run_dir):
+    trial = trial_of(tiny(), "digital-tl")
+    assert stages.run_trial(trial, run_dir, Options(deadline=0))["status"] == "stopped"
+    assert run_dir.record(trial.id) is None
+    assert stages.run_trial(trial, run_dir)["status"] == "done"
+
+
+def test_a_failure_is_recorded_with_its_reason_and_can_be_run_again(tiny, run_dir):
+    experiment = tiny(finetune={"arms": ["digital-scratch"], "lr": 1e30})
+    trial = trial_of(experiment, "digital-scratch")
+    row = stages.run_trial(trial, run_dir)
+    assert row["status"] == "failed"
+    assert "the loss became" in row["message"]
+    assert run_dir.finished(trial) is None
+
+
+def test_a_busy_trial_is_left_alone(tiny, run_dir):
+    trial = trial_of(tiny(), "digital-tl")
+    with run_dir.trial_lock(trial.id, wait=False) as held:
+        assert held
+        assert stages.run_trial(trial, run_dir)["status"] == "busy"
+
+
+def test_divergence_can_end_a_trial(tiny, run_dir):
+    settings = {"arms": ["digital-scratch"], "lr": 1.5, "momentum": 0.99}
+    trial = trial_of(tiny(finetune=settings), "digital-scratch")
+    row = stages.run_trial(trial, run_dir, Options(stop_on_divergence=True))
+    assert row["status"] == "failed"
+    assert "diverged" in row["message"]
+
+
+def test_data_sets_of_different_sizes_are_refused(tiny, run_dir, tmp_path):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (i, i, i)).save(folder / f"{i}.png")
+    experiment = tiny(
+        finetune={"dataset": "image_folder", "classes": None, "arms": ["digital-tl"]},
+        data={"root": str(tmp_path / "images"), "image_size": 8},
+    )
+    with pytest.raises(ExperimentError, match="in_channels is 3, but 1"):
+        result(stages.finetune(trial_of(experiment, "digital-tl"), run_dir))
+
+
+def test_tables_of_a_run_hold_every_trial_once(tiny, run_dir):
+    experiment = tiny(sweep={"seeds": [0, 1]})
+    trials = trials_of(experiment, sweep=False)
+    run_dir.create(experiment, trials)
+    for trial in trials:
+        stages.run_trial(trial, run_dir)
+    run_dir.collect()
+    table = records.read_trials(run_dir.path)
+    assert sorted(table["trial"]) == sorted(trial.id for trial in trials)
+    epochs = records.read_epochs(run_dir.path)
+    keys = ["trial", "stage", "epoch", "split"]
+    assert not epochs.duplicated(keys).any()
+    assert set(epochs["stage"]) == {"pretrain", "finetune"}
+
+
+def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
+    trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
+    steps = iter(range(10_000))
+    with pytest.raises(RunError):
+        result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 5)))
+    state = run_dir.trial_path(trial.id) / "resume" / "state.json"
+    content = json.loads(state.read_text())
+    content["sha256"] = "0" * 64
+    state.write_text(json.dumps(content))
+    _, row = result(stages.finetune(trial, run_dir))
+    assert row["status"] == "done"
+    assert not row["resumed"]
+
+
+def test_denormals_are_flushed():
+    stages.prepare_torch()
+    tiny_number = torch.tensor(1e-40) * 1.0
+    assert float(tiny_number) == 0.0
+
+
+def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir):
+    from analogtl.scheduling.sweep import run_trials
+
+    gone = {"data": {"root": "gone"}, "finetune": {"dataset": "image_folder"}}
+    experiment = tiny(**gone, sweep={"seeds": [0, 1, 2]})
+    trials = trials_of(experiment, sweep=False)
+    run_dir.create(experiment, trials)
+    kinds: list[str] = []
+    with pytest.raises(ExperimentError, match="gone is not a folder"):
+        kinds.extend(update.kind for update in run_trials(experiment, trials, run_dir))
+    assert kinds.count("failed") == 2
