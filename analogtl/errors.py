@@ -1,4 +1,4 @@
-"""The errors that analogtl raises on purpose.
+"""The errors that analogtl raises on purpose, and the words that their messages share.
 
 Everything a user can cause ends in one of these two, so the command line can turn it into a clear
 line and an exit code, and everything else is a bug.
@@ -6,6 +6,7 @@ line and an exit code, and everything else is a bug.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -42,3 +43,19 @@ class RunError(AnalogtlError):
     """A run failed although its experiment is valid (exit code 1)."""
 
     exit_code = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint at the end of a problem: the nearest known word, or what there is."""
+    known = [str(one) for one in known]
+    if not known:
+        return ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(known)}" if len(known) <= 20 else ""
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """A number and what it counts: ``1 trial``, ``2 trials``, ``1 entry``, ``2 entries``."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"

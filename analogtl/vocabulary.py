@@ -1,15 +1,267 @@
-"""The axes of a sweep: what each means, what it sets in aihwkit, and where its levels come from.
+"""The nouns, each defined once: arms, algorithms, trial states, data sets, networks, axes, ...
 
-An axis is a short name for one key of the experiment file. Any other dotted key can be swept too.
-
-The papers show most of their levels in figures only. So `Axis.published` holds the levels that a
-text names, `Axis.own` what the paper's device has by itself (aihwkit's HfO2 preset; for the
-periphery, aihwkit's default), and the other default levels are this tool's choice.
+Every name is a string, as it stands in experiment files and CSV columns, that also knows its label,
+its meaning and how it is drawn; whatever shows one to a person takes them from here. Nothing heavy
+is imported: experiment files are checked, and names completed, without torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+# Folders of a run directory, or beside them, that hold no run of their own.
+RUN_FOLDERS = frozenset({"trials", "pretrain", "pretrained", "report", "replaced", "damaged"})
+
+
+class _Noun(StrEnum):
+    """A name that knows its facts: the attributes that its class annotates, in their order."""
+
+    def __new__(cls, name: str, *facts: Any) -> Self:
+        noun = str.__new__(cls, name)
+        noun._value_ = name
+        for attribute, fact in zip(cls.__annotations__, facts, strict=True):
+            setattr(noun, attribute, fact)
+        return noun
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        """The one of this name; None if there is none."""
+        found: Self | None = cls._value2member_map_.get(name)  # type: ignore[assignment]
+        return found
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an arm is drawn: on paper (``color``) and on a dark screen (``dark``)."""
+
+    color: str
+    dark: str
+    dash: str
+    marker: str
+    filled: bool = True
+
+
+OTHER_STYLE = Style("#6B4FA0", "#B49BE8", "-.", "D")
+
+
+class Arm(_Noun):
+    """How a network comes to its weights: what an experiment compares (paper, Fig. 2).
+
+    In this order in every table and figure: the rivals first, the control last.
+
+    Attributes:
+        label: As tables and figures call it.
+        meaning: In words.
+        pretrained: Whether it starts from the pretrained model.
+        analog: Whether its weights are on arrays.
+        trains_arrays: Whether those are trained.
+        style: How it is drawn.
+    """
+
+    label: str
+    meaning: str
+    pretrained: bool
+    analog: bool
+    trains_arrays: bool
+    style: Style
+
+    # name, label, meaning, pretrained, analog, trains_arrays, style
+    DIGITAL_TL = (
+        "digital-tl",
+        "digital TL",
+        "pretrained, then fine-tuned digitally",
+        True,
+        False,
+        False,
+        Style("#0B5FA5", "#6CB6F5", "-", "o"),
+    )
+    ANALOG_TL = (
+        "analog-tl",
+        "analog TL",
+        "pretrained, programmed onto the arrays, fine-tuned there",
+        True,
+        True,
+        True,
+        Style("#C2410C", "#FF8F61", "-", "s"),
+    )
+    DIGITAL_SCRATCH = (
+        "digital-scratch",
+        "digital from scratch",
+        "trained digitally from a random start",
+        False,
+        False,
+        False,
+        Style("#2B86C5", "#4FA3E3", "--", "o", filled=False),
+    )
+    ANALOG_SCRATCH = (
+        "analog-scratch",
+        "analog from scratch",
+        "a random start programmed onto the arrays, trained there",
+        False,
+        True,
+        True,
+        Style("#C66A00", "#E5A23D", "--", "s", filled=False),
+    )
+    FROZEN_ARRAY = (
+        "frozen-array",
+        "frozen arrays (control)",
+        "analog-tl with the arrays held fixed: the control that tells if they learn",
+        True,
+        True,
+        False,
+        Style("#5F6773", "#A3ABB8", ":", "^"),
+    )
+    WEIGHT_PROGRAMMING = (
+        "weight-programming",
+        "weight programming",
+        "one array trained until it holds a matrix: the one arm of experiments of that kind",
+        False,
+        True,
+        True,
+        OTHER_STYLE,
+    )
+
+    @property
+    def digital(self) -> bool:
+        """Whether its weights are plain numbers."""
+        return not self.analog
+
+
+TRANSFER_ARMS = tuple(arm for arm in Arm if arm is not Arm.WEIGHT_PROGRAMMING)
+
+
+def arm_label(name: str) -> str:
+    """What tables and figures call an arm; one that this version does not know, as it is."""
+    arm = Arm.named(name)
+    return arm.label if arm else name
+
+
+def arm_style(name: str) -> Style:
+    """How an arm is drawn; those that this version does not know share one style."""
+    arm = Arm.named(name)
+    return arm.style if arm else OTHER_STYLE
+
+
+def error_name(arms: Iterable[str]) -> str:
+    """What the error of trials of these arms is: of test images, or of programmed weights."""
+    return "programming error" if set(arms) == {Arm.WEIGHT_PROGRAMMING} else "test error"
+
+
+class Algorithm(_Noun):
+    """A training algorithm of arrays.
+
+    Attributes:
+        label: As tables and figures call it.
+        meaning: In words, with its source.
+        compound: aihwkit's device class that runs it; None where the weights' own device does.
+        fast: Whether the fast engine runs it.
+    """
+
+    label: str
+    meaning: str
+    compound: str | None
+    fast: bool
+
+    # name, label, meaning, compound, fast
+    C_TTV2 = (
+        "c-ttv2",
+        "c-TTv2",
+        "chopped Tiki-Taka v2 (Rasch et al. 2024), the paper's",
+        "ChoppedTransferCompound",
+        True,
+    )
+    AGAD = (
+        "agad",
+        "AGAD",
+        "analog gradient accumulation with dynamic reference",
+        "DynamicTransferCompound",
+        True,
+    )
+    TTV2 = (
+        "ttv2",
+        "TTv2",
+        "Tiki-Taka v2 (Gokmen 2021): c-TTv2 without the chopper",
+        "ChoppedTransferCompound",
+        True,
+    )
+    TT = ("tt", "Tiki-Taka", "Tiki-Taka (Gokmen & Haensch 2020)", "TransferCompound", False)
+    SGD = (
+        "sgd",
+        "pulsed SGD",
+        "stochastic pulsed SGD straight on the device (Gokmen & Vlasov 2016)",
+        None,
+        False,
+    )
+    MP = (
+        "mp",
+        "mixed precision",
+        "mixed precision: digital gradient, analog weights",
+        "MixedPrecisionCompound",
+        False,
+    )
+
+    @property
+    def granular(self) -> bool:
+        """Whether it has an auto_granularity, which sets the transfers from its hidden matrix."""
+        return self in (Algorithm.C_TTV2, Algorithm.AGAD, Algorithm.TTV2)
+
+
+class TrialStatus(_Noun):
+    """What has become of a trial."""
+
+    meaning: str
+
+    DONE = "done", "finished; its record is whole"
+    FAILED = "failed", "ended with an error, which its message tells"
+    STOPPED = "stopped", "saved before its end; the next call goes on"
+    BUSY = "busy", "another process has it"
+    QUEUED = "queued", "handed to a cluster that runs it later"
+    MISSING = "missing", "planned, without a record"
+
+
+class Dataset(_Noun):
+    """A data set that images come from."""
+
+    meaning: str
+
+    CIFAR10 = "cifar10", "CIFAR-10: 32x32 colour images, 10 classes"
+    CIFAR100 = "cifar100", "CIFAR-100: 32x32 colour images, 100 classes in 20 superclasses"
+    DIGITS = "digits", "scikit-learn's bundled 8x8 digits, 10 classes; no download"
+    IMAGE_FOLDER = (
+        "image_folder",
+        "your own images: [data] root/train/<class>/*.png and root/test/<class>/*.png",
+    )
+
+
+class Network(_Noun):
+    """A network that comes with analogtl; beside these, any timm model name."""
+
+    meaning: str
+
+    SWIN_CIFAR_TINY = (
+        "swin_cifar_tiny",
+        "the paper's Swin-T for 32x32 images, 26.6 million parameters",
+    )
+    SWIN_CIFAR_DESK = (
+        "swin_cifar_desk",
+        "a small Swin for 32x32 images that trains on a laptop, 208,862 parameters",
+    )
+    SWIN_DIGITS = "swin_digits", "a very small Swin for the 8x8 digits"
+    MLP_DIGITS = "mlp_digits", "a small MLP for the 8x8 digits"
+
+
+class Backend(_Noun):
+    """Where trials run."""
+
+    meaning: str
+
+    LOCAL = "local", "processes on this machine"
+    RAY = "ray", "tasks on a Ray cluster; needs analogtl[ray]"
+    SLURM = "slurm", "an array job of Slurm, through submitit; needs analogtl[slurm]"
+
 
 PAPER = "arXiv 2505.11067"
 PUBLISHED = "DOI 10.1109/tcsii.2025.3596457"
@@ -17,7 +269,11 @@ PUBLISHED = "DOI 10.1109/tcsii.2025.3596457"
 
 @dataclass(frozen=True)
 class Axis:
-    """One sweep axis.
+    """One sweep axis: a short name for one key of the file. Any other key can be swept, too.
+
+    The papers show most of their levels in figures only. So ``published`` holds the levels that a
+    text names, ``own`` what the paper's device has by itself (aihwkit's HfO2 preset; for the
+    periphery, aihwkit's default), and the other default levels are this tool's choice.
 
     Attributes:
         name: Short name, the column in the CSV files.
@@ -31,6 +287,8 @@ class Axis:
         own: Levels that the HfO2 preset, or aihwkit's periphery, has where nothing is set.
         device_parameters: Device parameters that must exist on the chosen device.
         analog_only: Whether it leaves the digital arms untouched.
+        harsher_below: Whether it harms by getting smaller; its highest level is the reference.
+        reciprocal: Whether its harm is linear, if at all, in 1 / level (dw_min = 2 / n_states).
     """
 
     name: str
@@ -44,6 +302,8 @@ class Axis:
     own: tuple[float, ...] = ()
     device_parameters: tuple[str, ...] = ()
     analog_only: bool = True
+    harsher_below: bool = False
+    reciprocal: bool = False
 
     @property
     def label(self) -> str:
@@ -147,6 +407,8 @@ _AXES = (
         PUBLISHED,
         own=(4.327,),
         device_parameters=("dw_min", "w_max", "w_min"),
+        harsher_below=True,
+        reciprocal=True,
     ),
     Axis(
         "out_noise",
@@ -167,6 +429,7 @@ _AXES = (
         (4, 5, 6, 7, 8, 9),
         PUBLISHED,
         own=(7, 9),
+        harsher_below=True,
     ),
     Axis(
         "w_max_dtod",

@@ -70,7 +70,7 @@ from analogtl.analysis import hinge as hinge_fit
 from analogtl.analysis.curves import Curve, curves
 from analogtl.analysis.hinge import Hinge, Scale
 from analogtl.analysis.seed_blocks import MIN_SEEDS, Additive, Blocks, Excess, p_above, p_text
-from analogtl.wording import counted
+from analogtl.errors import counted
 
 if TYPE_CHECKING:
     import pandas as pd

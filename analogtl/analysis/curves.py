@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from analogtl.analysis.select_lr import select_learning_rate
-from analogtl.config.catalog import error_name
 from analogtl.study.columns import axis_columns
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import AXES, error_name
 
 if TYPE_CHECKING:
     import pandas as pd
-
-HARSHER_BELOW: Final = frozenset({"n_states", "io_bits"})
-"""Axes that harm by getting smaller; their highest level takes the place of zero."""
-
-RECIPROCAL: Final = frozenset({"n_states"})
-"""Axes whose harm is linear, if at all, in 1 / level (dw_min = 2 / n_states)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Curve:
     @property
     def scale(self) -> Literal["linear", "reciprocal"]:
         """The scale on which harm may be linear."""
-        return "reciprocal" if self.axis in RECIPROCAL else "linear"
+        return "reciprocal" if self.axis in AXES and AXES[self.axis].reciprocal else "linear"
 
 
 def curves(trials: pd.DataFrame, *, metric: str = "error_final") -> Iterator[Curve]:
@@ -112,7 +105,7 @@ def setting(levels: Mapping[str, object]) -> str:
 
 def reference_level(axis: str, levels: pd.Series[float]) -> float | None:
     """The level of an axis that stands for "none of it", among these; None if nobody can say."""
-    if axis in HARSHER_BELOW:
+    if axis in AXES and AXES[axis].harsher_below:
         return float(levels.max())
     if (levels == 0).any():
         return 0.0

@@ -32,9 +32,10 @@ Experiments differ in scale and settings, so that each one is judged for itself.
 
 In simulated sweeps like those of `analogtl.analysis.critical_point`, a critical level elsewhere
 "holds", and the right one "does not hold", in at most 5 %; the right one, where the error
-rises by 7.5 points at the next level, is shown in 75 % of the sweeps with 3 seeds and in 92 % with
-5. "Little effect" is harder: that no effect at all stays below 2 points at each of four levels is shown in 2 %, 6 % and
-11 % with 3, 5 and 8 seeds, where a trial's standard deviation is 3 points, and in 80 % with 48.
+rises by 7.5 points at the next level, is shown in 75 % of the sweeps with 3 seeds and in 92 %
+with 5. "Little effect" is harder: that no effect at all stays below 2 points at each of four levels
+is shown in 2 %, 6 % and 11 % with 3, 5 and 8 seeds, where a trial's standard deviation is 3 points,
+and in 80 % with 48.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ from analogtl.analysis.critical_point import Verdict as PointVerdict
 from analogtl.analysis.curves import curves, reference_level, setting
 from analogtl.analysis.seed_blocks import MIN_SEEDS, p_above, p_text
 from analogtl.analysis.select_lr import select_learning_rate
+from analogtl.errors import counted
 from analogtl.study.columns import axis_columns
 from analogtl.vocabulary import AXES
-from analogtl.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd

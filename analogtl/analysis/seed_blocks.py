@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analogtl.wording import counted
+from analogtl.errors import counted
 
 Floats = NDArray[np.float64]
 

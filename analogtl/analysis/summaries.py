@@ -16,21 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from analogtl.config import catalog
-from analogtl.config.catalog import PROGRAMMING
+from analogtl import vocabulary
 from analogtl.study import columns as records
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import AXES, Arm, arm_label
 
-# In this order on every table and figure: the rivals first, the controls last.
-ARM_ORDER = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
-ARM_LABELS = {
-    "digital-tl": "digital TL",
-    "analog-tl": "analog TL",
-    "digital-scratch": "digital from scratch",
-    "analog-scratch": "analog from scratch",
-    "frozen-array": "frozen arrays (control)",
-    PROGRAMMING: "weight programming",
-}
 # Columns that a summary adds.
 _ADDED, _SUMMARIES = ("n", "position", "stage", "layers", "cells"), ("_mean", "_sd")
 
@@ -56,15 +45,10 @@ def is_numeric(column: pd.Series) -> bool:
     )
 
 
-def arm_label(arm: str) -> str:
-    """What the arm is called on figures and tables."""
-    return ARM_LABELS.get(arm, arm)
-
-
 def arms_of(frame: pd.DataFrame) -> list[str]:
     """The arms of a frame, in their fixed order; unknown ones follow by name."""
     present = {str(arm) for arm in frame["arm"].dropna().unique()}
-    known = [arm for arm in ARM_ORDER if arm in present]
+    known = [arm.value for arm in Arm if arm in present]
     return known + sorted(present.difference(known))
 
 
@@ -81,7 +65,7 @@ def sorted_levels(column: pd.Series) -> list[Any]:
 
 def error_name(frame: pd.DataFrame) -> str:
     """What the error of these trials is: of test images, or of programmed weights."""
-    return catalog.error_name(frame["arm"].unique())
+    return vocabulary.error_name(frame["arm"].unique())
 
 
 def level_text(level: object) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analogtl.config.catalog import PROGRAMMING
 from analogtl.errors import AnalogtlError
 from analogtl.study import columns as records
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import AXES, Arm
 
 if TYPE_CHECKING:
     from analogtl.scheduling.sweep import Update
@@ -25,7 +24,7 @@ ARM_NAMES = {
     "digital-scratch": "digital scratch",
     "analog-scratch": "analog scratch",
     "frozen-array": "frozen arrays",
-    PROGRAMMING: "weight programming",
+    Arm.WEIGHT_PROGRAMMING: "weight programming",
 }
 BASELINE = "digital-tl"
 ENDED = ("done", "skipped", "failed")
@@ -73,7 +72,7 @@ class TrialState:
         """What it is at, in a word."""
         if self.status == "pretraining":
             return "pretraining"
-        return "programming" if self.arm == PROGRAMMING else "fine-tuning"
+        return "programming" if self.arm == Arm.WEIGHT_PROGRAMMING else "fine-tuning"
 
 
 class Board:
@@ -98,7 +97,7 @@ class Board:
         self.groups: dict[str, list[TrialState]] = {}
         for state in self.trials.values():
             self.groups.setdefault(state.group, []).append(state)
-        programming = {trial.arm for trial in trials} == {PROGRAMMING}
+        programming = {trial.arm for trial in trials} == {Arm.WEIGHT_PROGRAMMING}
         self.quantity = "programming error" if programming else "test error"
         self.baseline = next((s.group for s in self.trials.values() if s.arm == BASELINE), "")
 

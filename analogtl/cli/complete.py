@@ -9,6 +9,8 @@ from pathlib import Path
 
 import typer
 
+from analogtl.vocabulary import Algorithm, Network
+
 Offers = list[tuple[str, str]]  # word, and what it stands for
 
 
@@ -75,7 +77,7 @@ def _aihwkit_keys(incomplete: str) -> Iterator[tuple[str, str]]:
     if section in ("analog.device", "analog.slow_device"):
         names = {name for preset in catalog.presets() for name in catalog.device_parameters(preset)}
     elif section == "analog.compound":
-        names = {n for one in catalog.ALGORITHMS for n in catalog.compound_parameters(one)}
+        names = {n for one in Algorithm for n in catalog.compound_parameters(one)}
     else:
         last = section.removeprefix("analog.")
         kinds = {"forward": "io", "backward": "io", "transfer_forward": "io", "mapping": "mapping"}
@@ -97,16 +99,14 @@ def presets(incomplete: str) -> Offers:
 
 def models(incomplete: str) -> Offers:
     """analogtl's own models; any timm name works too."""
-    from analogtl.config import catalog
 
-    return _starting(incomplete, catalog.MODELS.items())
+    return _starting(incomplete, ((each, each.meaning) for each in Network))
 
 
 def algorithms(incomplete: str) -> Offers:
     """Training algorithms."""
-    from analogtl.config import catalog
 
-    return _starting(incomplete, ((name, text) for name, (_, text) in catalog.ALGORITHMS.items()))
+    return _starting(incomplete, ((each, each.meaning) for each in Algorithm))
 
 
 def engines(incomplete: str) -> Offers:

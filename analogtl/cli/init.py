@@ -13,6 +13,8 @@ import typer
 from analogtl.cli import complete, output
 from analogtl.cli.common import DEFAULT_FILE
 from analogtl.errors import ExperimentError
+from analogtl.files import write_atomically
+from analogtl.vocabulary import Algorithm, Network
 
 EXAMPLES = (
     ("analogtl init", "asks for task, network, device and algorithm"),
@@ -81,17 +83,21 @@ def command(
             f"{file}: exists already; --force overwrites it, or name another file"
         )
     from analogtl.config import catalog, starter
-    from analogtl.study import columns as records
 
     asks = not yes and sys.stdin.isatty() and sys.stdout.isatty()
     if asks:
         tasks = {name: one.title for name, one in starter.TASKS.items()}
-        algorithms = {name: text for name, (_, text) in catalog.ALGORITHMS.items()}
+        algorithms = {each.value: each.meaning for each in Algorithm}
         presets = {name: catalog.device_class(name) for name in catalog.presets()}
         task = task or _ask("Task", tasks, starter.DEFAULT_TASK)
         if model is None and task in starter.TASKS:
             own = starter.TASKS[task].model
-            model = _ask("Network (or any timm name)", catalog.MODELS, own, others=True)
+            model = _ask(
+                "Network (or any timm name)",
+                {each.value: each.meaning for each in Network},
+                own,
+                others=True,
+            )
         device = device or _ask("Device", presets, starter.DEFAULT_DEVICE)
         algorithm = algorithm or _ask("Algorithm", algorithms, starter.DEFAULT_ALGORITHM)
     text = starter.starter(
@@ -102,7 +108,7 @@ def command(
         name=_name(file),
         file=str(file),
     )
-    records.write_atomically(file, text)
+    write_atomically(file, text)
     output.say(f"{file} written")
     run = "analogtl finetune" + ("" if str(file) == DEFAULT_FILE else f" {file}")
     output.note(f"next: {run}")

@@ -13,6 +13,7 @@ import typer
 from analogtl.cli import complete, output
 from analogtl.cli.options import Json
 from analogtl.errors import ExperimentError
+from analogtl.vocabulary import TRANSFER_ARMS, Algorithm, Dataset, Network
 
 EXAMPLES = (
     ("analogtl list presets", "devices: class, number of states, noise"),
@@ -38,17 +39,15 @@ def _presets() -> Iterator[Row]:
 
 
 def _models() -> Iterator[Row]:
-    from analogtl.config import catalog
 
-    for name, text in catalog.MODELS.items():
+    for name, text in ((each, each.meaning) for each in Network):
         yield {"model": name, "what it is": text}
     yield {"model": "any timm name", "what it is": "e.g. resnet18, vit_tiny_patch16_224, mixer_s16"}
 
 
 def _datasets() -> Iterator[Row]:
-    from analogtl.config import catalog
 
-    for name, text in catalog.DATASETS.items():
+    for name, text in ((each, each.meaning) for each in Dataset):
         yield {"data set": name, "what it is": text}
 
 
@@ -63,17 +62,19 @@ def _classes() -> Iterator[Row]:
 
 
 def _algorithms() -> Iterator[Row]:
-    from analogtl.config import catalog
 
-    for name, (compound, text) in catalog.ALGORITHMS.items():
-        yield {"algorithm": name, "what it is": text, "aihwkit compound": compound or ""}
+    for algorithm in Algorithm:
+        yield {
+            "algorithm": algorithm,
+            "what it is": algorithm.meaning,
+            "aihwkit compound": algorithm.compound or "",
+        }
 
 
 def _arms() -> Iterator[Row]:
-    from analogtl.config import catalog
 
-    for name, text in catalog.ARMS.items():
-        yield {"arm": name, "what it is": text}
+    for arm in TRANSFER_ARMS:
+        yield {"arm": arm, "what it is": arm.meaning}
 
 
 def _axes() -> Iterator[Row]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from analogtl.cli import output, textplot
 from analogtl.cli.board import Board, TrialState
 from analogtl.cli.common import Interrupted, Opened, announced
-from analogtl.errors import RunError
-from analogtl.wording import counted
+from analogtl.errors import RunError, counted
 
 if TYPE_CHECKING:
     from rich.console import Console

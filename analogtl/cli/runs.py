@@ -10,7 +10,7 @@ import typer
 
 from analogtl.cli import complete, output
 from analogtl.cli.options import Json, Runs
-from analogtl.wording import counted
+from analogtl.errors import counted
 
 if TYPE_CHECKING:
     from analogtl.study.index import RunState

@@ -12,7 +12,7 @@ import typer
 from analogtl.cli import output
 from analogtl.cli.board import Board
 from analogtl.cli.common import Opened
-from analogtl.wording import counted
+from analogtl.errors import counted
 
 if TYPE_CHECKING:
     from analogtl.scheduling.plan import Estimate, Plan

@@ -8,8 +8,7 @@ import typer
 
 from analogtl.cli import complete, output
 from analogtl.cli.options import Json, Quiet, Settings
-from analogtl.errors import ExperimentError
-from analogtl.wording import counted
+from analogtl.errors import ExperimentError, counted
 
 EXAMPLES = (
     ("analogtl validate exp.toml", "every problem of a file at once, each with its line"),

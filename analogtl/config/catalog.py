@@ -8,10 +8,11 @@ the file again after an aihwkit release: ``python -m analogtl.config.catalog``.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from analogtl.vocabulary import Algorithm
 
 # Parameters that only a newer aihwkit than the oldest supported one has.
 SINCE = {
@@ -20,45 +21,6 @@ SINCE = {
     ("ChoppedTransferCompound", "scale_fast_lr"): "1.2.0",
     ("DynamicTransferCompound", "scale_fast_lr"): "1.2.0",
 }
-
-ALGORITHMS = {
-    "c-ttv2": ("ChoppedTransferCompound", "chopped Tiki-Taka v2 (Rasch et al. 2024), the paper's"),
-    "agad": ("DynamicTransferCompound", "analog gradient accumulation with dynamic reference"),
-    "ttv2": ("ChoppedTransferCompound", "Tiki-Taka v2 (Gokmen 2021): c-TTv2 without the chopper"),
-    "tt": ("TransferCompound", "Tiki-Taka (Gokmen & Haensch 2020)"),
-    "sgd": (None, "stochastic pulsed SGD straight on the device (Gokmen & Vlasov 2016)"),
-    "mp": ("MixedPrecisionCompound", "mixed precision: digital gradient, analog weights"),
-}
-
-DATASETS = {
-    "cifar10": "CIFAR-10: 32x32 colour images, 10 classes",
-    "cifar100": "CIFAR-100: 32x32 colour images, 100 classes in 20 superclasses",
-    "digits": "scikit-learn's bundled 8x8 digits, 10 classes; no download",
-    "image_folder": "your own images: [data] root/train/<class>/*.png and root/test/<class>/*.png",
-}
-
-MODELS = {
-    "swin_cifar_tiny": "the paper's Swin-T for 32x32 images, 26.6 million parameters",
-    "swin_cifar_desk": "a small Swin for 32x32 images that trains on a laptop, 208,862 parameters",
-    "swin_digits": "a very small Swin for the 8x8 digits",
-    "mlp_digits": "a small MLP for the 8x8 digits",
-}
-
-ARMS = {
-    "digital-tl": "pretrained, then fine-tuned digitally",
-    "analog-tl": "pretrained, programmed onto the arrays, fine-tuned there",
-    "digital-scratch": "trained digitally from a random start",
-    "analog-scratch": "a random start programmed onto the arrays, trained there",
-    "frozen-array": "analog-tl with the arrays held fixed: the control that tells if they learn",
-}
-
-PROGRAMMING = "weight-programming"  # the one arm of experiments of that kind
-ANALOG_ARMS = ("analog-tl", "analog-scratch", "frozen-array", PROGRAMMING)
-
-
-def error_name(arms: Collection[str]) -> str:
-    """What the error of trials of these arms is: of test images, or of programmed weights."""
-    return "programming error" if set(arms) == {PROGRAMMING} else "test error"
 
 
 @cache
@@ -100,7 +62,7 @@ def presets_with(parameter: str) -> list[str]:
 
 def compound_parameters(algorithm: str) -> dict[str, Any]:
     """Parameter -> default of an algorithm's compound; empty for plain SGD."""
-    compound = ALGORITHMS[algorithm][0]
+    compound = Algorithm(algorithm).compound
     return dict(catalog()["compounds"][compound]) if compound else {}
 
 
@@ -154,7 +116,7 @@ def scan() -> dict[str, Any]:
         base = next(c.__name__ for c in cls.__mro__ if c.__name__ in pulsed)
         own = {k: v for k, v in parameters(cls).items() if v != device_values[base].get(k)}
         preset_values[name] = {"device": base, "values": own}
-    kept = {compound for compound, _ in ALGORITHMS.values() if compound}
+    kept = {algorithm.compound for algorithm in Algorithm if algorithm.compound}
     kept.add("BufferedTransferCompound")
     return {
         "presets": preset_values,

@@ -17,11 +17,10 @@ import tomli
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from analogtl.config.schema import Experiment, did_you_mean
+from analogtl.config.schema import Experiment
 from analogtl.config.shipped import shipped_experiments, shipped_folder
-from analogtl.errors import ExperimentError
+from analogtl.errors import ExperimentError, counted, did_you_mean
 from analogtl.vocabulary import AXES, key_of
-from analogtl.wording import counted
 
 LARGEST_FILE = 1_000_000  # bytes; an experiment is a page of text
 LONGEST_CHAIN = 10  # files that extend one another
@@ -457,7 +456,7 @@ def _message(details: ErrorDetails, key: str, section: Any) -> str:
         return (
             f"expected at least {counted(context['min_length'], 'entry', 'entries')}; got {shown}"
         )
-    if kind == "literal_error":
+    if kind in ("literal_error", "enum"):
         listed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
         hint = did_you_mean(value, listed.split(", ")) if isinstance(value, str) else ""
         hint = f"; {hint}" if hint.startswith("did") else ""

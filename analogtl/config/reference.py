@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from analogtl.config import catalog
 from analogtl.config.schema import SWEPT_SECTIONS, Analog, Experiment
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import AXES, Algorithm
 
 INTRODUCTION = """\
 # Every key of an experiment file
@@ -187,12 +187,12 @@ def _aihwkit() -> Iterator[str]:
     yield f"- `[analog.device]` and `[analog.slow_device]`, with the preset {HFO2}: " + _values(
         catalog.device_parameters(HFO2) | {"apply_write_noise_on_set": False}
     )
-    for algorithm, (compound, _) in catalog.ALGORITHMS.items():
-        if compound is None:
+    for algorithm in Algorithm:
+        if algorithm.compound is None:
             continue
         ours = Analog(algorithm=algorithm).values("compound")
         values = catalog.compound_parameters(algorithm) | ours
-        yield f"- `[analog.compound]` with {algorithm} ({compound}): {_values(values)}"
+        yield f"- `[analog.compound]` with {algorithm} ({algorithm.compound}): {_values(values)}"
     data = catalog.catalog()
     for sections, kind in (
         (("forward", "backward", "transfer_forward"), "io"),

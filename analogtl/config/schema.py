@@ -6,14 +6,14 @@ reference of the documentation is made from them. Nothing here imports torch.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,10 +25,26 @@ from pydantic_core import PydanticCustomError
 
 from analogtl.config import catalog
 from analogtl.config.class_names import class_problems
-from analogtl.study.columns import RESERVED
-from analogtl.vocabulary import AXES, key_of
+from analogtl.errors import did_you_mean
+from analogtl.vocabulary import (
+    AXES,
+    RUN_FOLDERS,
+    TRANSFER_ARMS,
+    Algorithm,
+    Arm,
+    Dataset,
+    key_of,
+)
 
 T = TypeVar("T")
+
+
+def _of_transfer(arm: Arm) -> Arm:
+    if arm not in TRANSFER_ARMS:
+        expected = ", ".join(TRANSFER_ARMS)
+        raise_problems([("", f"expected one of {expected}; got {arm.value!r}")], arm)
+    return arm
+
 
 Bool = Annotated[bool, Field(strict=True)]
 Int = Annotated[int, Field(strict=True)]
@@ -47,10 +63,9 @@ Classes = (
 )
 Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
-Arm = Literal["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
 Kind = Literal["transfer-learning", "weight-programming"]
-Algorithm = Literal["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]
 Level = Bool | Int | Number | Text
+TransferArm = Annotated[Arm, AfterValidator(_of_transfer)]
 
 # What the desk measurements train with; a key in the file takes the place of its default here.
 COMPOUND_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -131,22 +146,9 @@ PARAMETERS_OF = {
 WHOLE = ("desired_bl", "n_reads_per_transfer", "max_input_size", "max_output_size", "max_bm_factor")
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
-FAST = ("c-ttv2", "ttv2", "agad")  # the algorithms that the fast engine runs
-GRANULAR = ("c-ttv2", "ttv2", "agad")  # the algorithms that have an auto_granularity
 
 
 Problem = tuple[str, str]  # dotted key below the section, and what is wrong
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint at the end of a problem: the nearest known word, or what there is."""
-    known = list(known)
-    if not known:
-        return ""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(known)}" if len(known) <= 20 else ""
 
 
 def raise_problems(problems: list[Problem], value: T) -> T:
@@ -211,7 +213,7 @@ def check_table(
         preset: The device preset; for "device" and "slow_device".
     """
     if section == "compound":
-        compound = catalog.ALGORITHMS[str(algorithm)][0]
+        compound = Algorithm(str(algorithm)).compound
         owner = compound or f"algorithm {algorithm!r} (it has no compound)"
         return check_parameters(values, catalog.compound_parameters(str(algorithm)), owner)
     if section in PARAMETERS_OF:
@@ -296,8 +298,8 @@ class Training(Section):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
-        if name not in catalog.DATASETS:
-            hint = did_you_mean(name, catalog.DATASETS)
+        if Dataset.named(name) is None:
+            hint = did_you_mean(name, Dataset)
             raise_problems([("", f"unknown data set {name!r}; {hint}")], name)
         return name
 
@@ -343,7 +345,10 @@ class Finetune(Training):
 
     dataset: Text = "digits"
     epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("digital-tl", "analog-tl")
+    arms: Annotated[tuple[TransferArm, ...], Field(min_length=1)] = (
+        Arm.DIGITAL_TL,
+        Arm.ANALOG_TL,
+    )
     """`digital-tl`, `analog-tl`, `digital-scratch`, `analog-scratch`, `frozen-array`."""
     validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.1
 
@@ -418,7 +423,7 @@ class AlgorithmSettings(Section):
 class Analog(Section):
     """The arrays and the algorithm that trains them."""
 
-    algorithm: Algorithm = "c-ttv2"
+    algorithm: Algorithm = Algorithm.C_TTV2
     """`c-ttv2`, `agad`, `ttv2`, `tt`, `sgd` or `mp` (`analogtl list algorithms`)."""
     engine: Literal["auto", "aihwkit", "fast"] = "auto"
     """`aihwkit` (stock), `fast` (the same process, about ten times faster; c-ttv2, ttv2 and agad
@@ -491,7 +496,7 @@ class Analog(Section):
 
     @model_validator(mode="after")
     def _engine_runs_it(self) -> Self:
-        if self.engine == "fast" and self.algorithm not in FAST:
+        if self.engine == "fast" and not self.algorithm.fast:
             reason = f"fast does not run {self.algorithm}; expected 'auto' or 'aihwkit'"
             raise_problems([("engine", reason)], self)
         return self
@@ -530,7 +535,7 @@ class Analog(Section):
     @property
     def granularity(self) -> float | None:
         """granularity_per_token where it is in force, else None."""
-        in_force = self.algorithm in GRANULAR and "auto_granularity" not in self.values("compound")
+        in_force = self.algorithm.granular and "auto_granularity" not in self.values("compound")
         return (self.granularity_per_token or None) if in_force else None
 
     def resolved(self) -> dict[str, Any]:
@@ -647,7 +652,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _axes_fit(self) -> Self:
         problems: list[Problem] = []
-        if self.name in RESERVED:
+        if self.name in RUN_FOLDERS:
             problems.append(("name", f"{self.name!r} is the name of a folder of this tool"))
         owner = self.analog.device.preset
         known = catalog.device_parameters(owner)
@@ -705,10 +710,10 @@ class Experiment(Section):
         return "programming.lr" if self.kind == "weight-programming" else "finetune.lr"
 
     @property
-    def arms(self) -> tuple[str, ...]:
+    def arms(self) -> tuple[Arm, ...]:
         """The arms that are run."""
         if self.kind == "weight-programming":
-            return (catalog.PROGRAMMING,)
+            return (Arm.WEIGHT_PROGRAMMING,)
         return self.finetune.arms
 
     def resolved(self) -> dict[str, Any]:

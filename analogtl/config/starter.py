@@ -14,9 +14,9 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from analogtl.config import catalog
-from analogtl.config.schema import Experiment, did_you_mean
-from analogtl.errors import ExperimentError
-from analogtl.vocabulary import AXES
+from analogtl.config.schema import Experiment
+from analogtl.errors import ExperimentError, did_you_mean
+from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm
 
 WIDTH = 92
 # What a key that is not in force shows, where its default says nothing.
@@ -129,7 +129,7 @@ def starter(
         for what, word, known in (
             ("--task", task, list(TASKS)),
             ("--device", device, [*catalog.presets(), *catalog.devices()]),
-            ("--algorithm", algorithm, list(catalog.ALGORITHMS)),
+            ("--algorithm", algorithm, list(Algorithm)),
         )
         if word not in known
     ]
@@ -149,7 +149,7 @@ def starter(
 def _text(task: Task, model: str, device: str, algorithm: str, name: str, file: str) -> str:
     parameters = catalog.device_parameters(device)
     axis = "spv" if "reference_std" in parameters else "wtn"
-    arms = ["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
+    arms = list(TRANSFER_ARMS)
     lines = [
         f"# {task.title[:1].upper()}{task.title[1:]}; {task.time} on 2 cores.",
         f"# Run:      analogtl finetune {file}",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from analogtl.errors import RunError
 from analogtl.fastsim import STATE_FORMAT, FastTile, load_tile_state, tile_state
-from analogtl.study.columns import digest, read_json, write_json
+from analogtl.files import digest, read_json, write_json
 
 Tensors = dict[str, Tensor]
 Meta = dict[str, Any]

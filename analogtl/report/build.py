@@ -15,15 +15,15 @@ from analogtl import __version__
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import ALPHA, MARGIN
 from analogtl.analysis.findings import Verdict, evaluate
-from analogtl.config.catalog import PROGRAMMING
 from analogtl.errors import ExperimentError, RunError
+from analogtl.files import write_atomically
 from analogtl.report import figures as plots
 from analogtl.report import page as html
 from analogtl.report import sections as study
 from analogtl.report import tables
 from analogtl.report.sections import RunData, Section
 from analogtl.report.tables import Table
-from analogtl.study import columns as records
+from analogtl.vocabulary import Arm
 
 FORMATS = ("html", "markdown", "csv", "latex", "png", "svg", "pdf")
 DEFAULT_FORMATS = ("html", "markdown", "csv", "png", "svg")
@@ -242,7 +242,7 @@ class _Writer:
     def text(self, name: Path, content: str) -> None:
         """One text file."""
         path = self.target / name
-        records.write_atomically(path, content)
+        write_atomically(path, content)
         self.paths.append(path)
 
     def tables(self, listed: Iterable[Table], folder: Path) -> None:
@@ -442,7 +442,7 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
-    if setting("kind") == PROGRAMMING:
+    if setting("kind") == Arm.WEIGHT_PROGRAMMING:
         size = setting("programming", "size")
         what = [("task", f"program a {size} x {size} matrix by training")]
         epochs = setting("programming", "epochs")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.summaries import Baseline, Series
-from analogtl.report.figures import LAYER_QUANTITIES, Marks, arm_style, is_log, quantity_label
+from analogtl.report.figures import LAYER_QUANTITIES, Marks, is_log, quantity_label
 from analogtl.report.svg import (
     Chart,
     Look,
@@ -31,7 +31,7 @@ from analogtl.report.svg import (
     text,
     x_ticks,
 )
-from analogtl.vocabulary import label_of
+from analogtl.vocabulary import arm_label, arm_style, label_of
 
 HEIGHT = 260  # of a line chart's plot area, in CSS pixels
 ROW = 20  # pixels per row of a chart by layer
@@ -310,7 +310,7 @@ def _marks(marks: Sequence[Marks], scale: Scale, axis: str) -> tuple[str, list[t
     parts, legend = [], []
     for mark in marks:
         several = len(marks) > 1
-        whose = f"{summaries.arm_label(mark.arm)}: " if several else ""
+        whose = f"{arm_label(mark.arm)}: " if several else ""
         style = arm_style(mark.arm)
         colors = f"--p:{style.color};--d:{style.dark}" if several else ""
         drawn = []

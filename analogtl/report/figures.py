@@ -30,8 +30,8 @@ from PIL import Image
 
 from analogtl.analysis import summaries
 from analogtl.analysis.summaries import Baseline, Series
-from analogtl.study.columns import write_atomically
-from analogtl.vocabulary import label_of
+from analogtl.files import write_atomically
+from analogtl.vocabulary import arm_label, arm_style, label_of
 
 COLUMN_INCHES = 3.5  # one column of a two-column paper (IEEE: 3.5 in)
 LETTERS_ABREAST = 45  # of tick labels that fit below a figure of a column's width
@@ -65,32 +65,8 @@ _STYLE: Any = {
 }
 
 
-@dataclass(frozen=True)
-class ArmStyle:
-    """How an arm is drawn: on paper (``color``) and on a dark screen (``dark``)."""
-
-    color: str
-    dark: str
-    dash: str
-    marker: str
-    filled: bool
-
-
-ARM_STYLES = {
-    "digital-tl": ArmStyle("#0B5FA5", "#6CB6F5", "-", "o", True),
-    "analog-tl": ArmStyle("#C2410C", "#FF8F61", "-", "s", True),
-    "digital-scratch": ArmStyle("#2B86C5", "#4FA3E3", "--", "o", False),
-    "analog-scratch": ArmStyle("#C66A00", "#E5A23D", "--", "s", False),
-    "frozen-array": ArmStyle("#5F6773", "#A3ABB8", ":", "^", True),
-}
-OTHER_STYLE = ArmStyle("#6B4FA0", "#B49BE8", "-.", "D", True)
 SETTING_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1)))
-
-
-def arm_style(arm: str) -> ArmStyle:
-    """The style of an arm; unknown arms share one."""
-    return ARM_STYLES.get(arm, OTHER_STYLE)
 
 
 @contextmanager
@@ -358,7 +334,7 @@ def _draw_baselines(ax: Axes, flat: Sequence[Baseline]) -> list[Any]:
                 color=style.color,
                 linestyle=style.dash,
                 linewidth=1,
-                label=summaries.arm_label(base.arm),
+                label=arm_label(base.arm),
             )
         )
         if not math.isnan(base.sd):
@@ -369,7 +345,7 @@ def _draw_baselines(ax: Axes, flat: Sequence[Baseline]) -> list[Any]:
 
 def _draw_marks(ax: Axes, mark: Marks, axis: str, *, named: bool) -> list[Any]:
     """The critical level as a line, the elbow's interval as a band, the certified level below."""
-    whose = f"{summaries.arm_label(mark.arm)}: " if named else ""
+    whose = f"{arm_label(mark.arm)}: " if named else ""
     color = arm_style(mark.arm).color if named else "#222222"
     handles: list[Any] = []
     for kind, text in mark.legend(axis):
@@ -440,7 +416,7 @@ def layer_bars(layers: pd.DataFrame, quantity: str) -> Figure:
             linewidth=0.6,
             error_kw={"elinewidth": 0.6, "ecolor": "#222222"},
         )
-        ax.set_title(_two_lines(summaries.arm_label(line.arm)), fontsize=6.5)
+        ax.set_title(_two_lines(arm_label(line.arm)), fontsize=6.5)
         ax.grid(axis="y", visible=False)
         ax.set_xlim(left=0)
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
@@ -542,7 +518,7 @@ def panels_of(levels: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pd
     several = levels["arm"].nunique() > 1
     for key, frame in levels.groupby(["arm", *by], dropna=False, sort=False):
         setting = summaries.setting_text(dict(zip(by, key[1:], strict=True)))
-        arm = [summaries.arm_label(str(key[0]))] if several or not setting else []
+        arm = [arm_label(str(key[0]))] if several or not setting else []
         yield ", ".join([*arm, *([setting] if setting else [])]), frame
 
 

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import ALPHA, MARGIN, critical_points
 from analogtl.analysis.select_lr import Selection, select_learning_rate
-from analogtl.errors import ExperimentError, RunError
+from analogtl.errors import ExperimentError, RunError, counted
+from analogtl.files import read_json
 from analogtl.report import charts, tables
 from analogtl.report import figures as plots
 from analogtl.report.figures import Marks
@@ -28,8 +29,7 @@ from analogtl.report.svg import Chart
 from analogtl.report.tables import Table
 from analogtl.study import columns as records
 from analogtl.study.trial import common_key
-from analogtl.vocabulary import label_of
-from analogtl.wording import counted
+from analogtl.vocabulary import Arm, arm_label, label_of
 
 MAX_LINES = 10  # more lines than this make a figure that nobody can read
 QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
@@ -213,8 +213,8 @@ def _of_one_experiment(
         settings = trials["settings"].iloc[places]
         found = settings.value_counts()
         try:
-            now = common_key(experiment, arm, along)
-        except (KeyError, TypeError):
+            now = common_key(experiment, Arm(arm), along)
+        except (KeyError, TypeError, ValueError):
             now = ""
         if len(found) < 2:
             if now and len(found) and now not in found:
@@ -273,7 +273,7 @@ def _epochs(file: Path, trials: set[str]) -> tuple[pd.DataFrame, float | None]:
 def _json(file: Path) -> dict[str, Any]:
     """What a JSON file holds; {} if it is not there, not whole or not an object."""
     try:
-        content = records.read_json(file)
+        content = read_json(file)
     except RunError:
         return {}
     return content if isinstance(content, dict) else {}
@@ -349,7 +349,7 @@ def _add_errors(section: Section) -> None:
     for arm, axis, at, words in zip(
         told["arm"], told["axis"], told["at"], told["sentence"], strict=True
     ):
-        where = summaries.arm_label(str(arm)) + (f" at {at}" if at else "")
+        where = arm_label(str(arm)) + (f" at {at}" if at else "")
         section.words.append(f"{where}, {label_of(str(axis))}: {words}")
     untold = len(section.points) - len(told)
     if untold:
@@ -435,7 +435,7 @@ def _readable_traces(
 
 
 def _add_trace_figures(section: Section, traces: pd.DataFrame, arm: str) -> None:
-    whose = f", {summaries.arm_label(arm)}" if arm else ""
+    whose = f", {arm_label(arm)}" if arm else ""
     suffix = f"-{slug(arm)}" if arm else ""
     label = plots.error_label(traces)
     title = f"{label.partition(' (')[0].capitalize()} per epoch{whose}"
@@ -488,7 +488,7 @@ def _add_layers(section: Section) -> None:
                 mine = rows[rows["arm"] == arm]
                 if mine[f"{quantity}_mean"].fillna(0).eq(0).all():
                     continue  # frozen arrays do not move: an empty map says nothing
-                whose = f"{title}, {summaries.arm_label(arm)}"
+                whose = f"{title}, {arm_label(arm)}"
                 section.layer_charts.append(charts.layer_map(mine, arm, axes[0], quantity, whose))
                 stem = f"layers-{slug(quantity)}-{slug(arm)}"
                 section.figures[stem] = partial(plots.layer_map, mine, arm, axes[0], quantity)

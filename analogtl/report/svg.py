@@ -17,7 +17,8 @@ from typing import Literal
 import matplotlib as mpl
 
 from analogtl.analysis.summaries import Series
-from analogtl.report.figures import SETTING_MARKERS, arm_style
+from analogtl.report.figures import SETTING_MARKERS
+from analogtl.vocabulary import arm_style
 
 NARROW = 250  # what a plot area is wide on a phone, in CSS pixels
 _LETTER = 6.2  # width of a letter of a tick label, in CSS pixels

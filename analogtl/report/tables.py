@@ -14,7 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from analogtl.analysis import summaries
-from analogtl.vocabulary import label_of
+from analogtl.vocabulary import arm_label, label_of
 
 Kind = Literal["text", "arm", "level", "count", "number", "mean", "duration"]
 EMPTY = "–"
@@ -111,7 +111,7 @@ def _cell(value: object, column: Column) -> Cell:
     if summaries.is_empty(value):
         return Cell(EMPTY, None)
     if column.kind == "arm":
-        return Cell(summaries.arm_label(str(value)), summaries.arm_label(str(value)))
+        return Cell(arm_label(str(value)), arm_label(str(value)))
     if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
         text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
         return Cell(text or EMPTY, text or None)

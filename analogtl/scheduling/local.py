@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from analogtl.errors import RunError
+from analogtl.files import read_json
 from analogtl.scheduling.jobs import RUN_TRIAL, THREADS, Job, Outcome
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
 
 GRACE = 30.0  # seconds that a worker has to save its trial when it is asked to stop
@@ -219,7 +219,7 @@ class LocalPool:
         """What a worker's trial has last said of itself."""
         assert worker.job is not None
         try:
-            said = records.read_json(self._run.trial_path(worker.job.trial_id) / "progress.json")
+            said = read_json(self._run.trial_path(worker.job.trial_id) / "progress.json")
         except RunError:
             return {}
         ours = isinstance(said, dict) and said.get("pid") == worker.process.pid

@@ -7,12 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from analogtl.config.catalog import PROGRAMMING
 from analogtl.scheduling.jobs import Job
 from analogtl.scheduling.local import LocalPool
 from analogtl.scheduling.plan import Sample
 from analogtl.study.run_dir import Options, RunDir
 from analogtl.study.trial import Trial
+from analogtl.vocabulary import Arm
 
 FUNCTION = "analogtl.scheduling.measuring:train_briefly"
 STEP_SECONDS = 5.0  # of training steps that are timed, at most
@@ -52,7 +52,8 @@ def train_briefly(trial: Trial, run: RunDir, options: Options) -> dict[str, Any]
     """What the process of `measure` does."""
     from analogtl.study import run_dir as runs
 
-    seconds = _program_briefly(trial) if trial.arm == PROGRAMMING else _fit_briefly(trial)
+    programs = trial.arm is Arm.WEIGHT_PROGRAMMING
+    seconds = _program_briefly(trial) if programs else _fit_briefly(trial)
     return {
         "trial": trial.id,
         "status": "measured",

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from analogtl.config.catalog import PROGRAMMING
 from analogtl.config.schema import Experiment, content_key, flatten
-from analogtl.errors import RunError
-from analogtl.study import columns as records
+from analogtl.errors import RunError, counted
+from analogtl.files import read_json
 from analogtl.study import run_dir as runs
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial, trials_of
-from analogtl.wording import counted
+from analogtl.vocabulary import Arm
 
 LOOKED_AT = 400  # records of other runs that an estimate reads at most: it must stay quick
 ROW_BYTES = 230  # of one line of epochs.csv, measured
@@ -120,7 +119,7 @@ def _pretraining(
 def _why_again(experiment: Experiment, run: RunDir) -> str:
     """Why a model is pretrained: never done, or which settings changed since."""
     try:
-        earlier = records.read_json(run.inside("pretrain", "checkpoint.json"))["settings"]
+        earlier = read_json(run.inside("pretrain", "checkpoint.json"))["settings"]
         before = flatten(earlier)
     except (RunError, KeyError, TypeError, AttributeError):
         return "no such model was pretrained yet"
@@ -273,7 +272,7 @@ def _samples_of(path: Path, where: str, limit: int) -> Iterator[Sample]:
         return
     for name in names[:limit]:
         try:
-            record = records.read_json(path / "trials" / name / "trial.json")
+            record = read_json(path / "trials" / name / "trial.json")
             row, settings = record["row"], record["settings"]
             if row["status"] == "done" and not row.get("resumed"):
                 memory = record.get("usage", {}).get("peak_memory_mb")
@@ -294,7 +293,7 @@ def _kinship(settings: Mapping[str, Any]) -> list[Any]:
         arm = settings["arm"]
         analog = settings.get("analog") or {}
         task = _training(settings)
-        if arm == PROGRAMMING:
+        if arm == Arm.WEIGHT_PROGRAMMING:
             return [
                 [arm, analog["algorithm"], task["size"]],
                 [task["vectors"], task["batch_size"]],

@@ -22,8 +22,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from analogtl.errors import ExperimentError, RunError
+from analogtl.files import read_json, write_json
 from analogtl.scheduling.jobs import Job, Outcome, Positive, execute, single_threaded
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
 
 LARGEST_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001
@@ -208,11 +208,11 @@ class SlurmPool:
         with self._run.lock("slurm"):
             known = self._remembered()
             known.update({trial: [job_id, self._keys[trial]] for trial, job_id in ids.items()})
-            records.write_json(file, known)
+            write_json(file, known)
 
     def _remembered(self) -> dict[str, list[str]]:
         try:
-            known = records.read_json(self._run.inside("slurm", "submitted.json"))
+            known = read_json(self._run.inside("slurm", "submitted.json"))
         except RunError:
             return {}
         return {

@@ -21,21 +21,16 @@ from typing import Any, Literal, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from analogtl.config.schema import Experiment, content_key, did_you_mean
-from analogtl.errors import ExperimentError, RunError
+from analogtl.config.schema import Experiment, content_key
+from analogtl.errors import ExperimentError, RunError, counted, did_you_mean
 from analogtl.scheduling.jobs import RUN_TRIAL, Job, Outcome, Pool, load
 from analogtl.study import run_dir as runs
 from analogtl.study.run_dir import Options, RunDir
 from analogtl.study.trial import Trial
-from analogtl.wording import counted
+from analogtl.vocabulary import Backend
 
 Kind = Literal["pretrain", "started", "epoch", "done", "failed", "skipped", "stopped", "message"]
 Failed = Literal["again", "skip", "only"]
-ENGINES = {
-    "local": "processes on this machine",
-    "ray": "tasks on a Ray cluster; needs analogtl[ray]",
-    "slurm": "an array job of Slurm, through submitit; needs analogtl[slurm]",
-}
 POLL = 0.25  # seconds between looks at the workers and their progress
 COLLECT_EVERY = 60.0  # seconds between rewrites of the tables, at least
 LEAST_DISK = 20_000_000  # bytes; with less, every further trial would fail on a full disk
@@ -84,7 +79,7 @@ def run_trials(
         trials: The trials, in the order to run them.
         run: Where everything is written, and what is finished is found.
         jobs: Trials at the same time. Default: one on this machine, all that fit elsewhere.
-        engine: One of `ENGINES`.
+        engine: A `Backend`.
         options: Limits and checkpoints, the same for every trial.
         failed: What to do with trials that failed in an earlier call: run them ``again``, ``skip``
             them, or run ``only`` them.
@@ -121,8 +116,8 @@ def _pool(
     function: str,
     engine_options: dict[str, Any],
 ) -> Pool:
-    if engine not in ENGINES:
-        raise ExperimentError(f"unknown engine {engine!r}; {did_you_mean(engine, ENGINES)}")
+    if Backend.named(engine) is None:
+        raise ExperimentError(f"unknown engine {engine!r}; {did_you_mean(engine, Backend)}")
     if jobs is not None and jobs < 1:
         raise ExperimentError(f"jobs: expected 1 or more; got {jobs}")
     pool = load(f"analogtl.scheduling.{engine}:{engine.capitalize()}Pool")

@@ -6,21 +6,16 @@ This module is the one place that knows the columns. pandas is imported only by 
 from __future__ import annotations
 
 import codecs
-import contextlib
 import csv
-import errno
-import hashlib
 import io
 import itertools
-import json
-import os
-import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from analogtl.errors import ExperimentError, RunError
+from analogtl.files import atomic_file, check_regular, write_atomically
+from analogtl.vocabulary import RUN_FOLDERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,10 +95,6 @@ TEXT = {
     "shape",
 }
 
-# Folders of a run directory, or beside them, that hold no run of their own.
-RESERVED = {"trials", "pretrain", "pretrained", "report", "replaced", "damaged"}
-
-LARGEST_JSON = 100_000_000  # bytes; a trial's record has thousands
 
 Row = Mapping[str, Any]
 
@@ -115,49 +106,6 @@ def axis_columns(columns: Iterable[str]) -> list[str]:
 
 
 # -- writing ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when the block ends well.
-
-    At any moment, also after a crash, either the old or the new content is there, whole.
-
-    Raises:
-        RunError: If it cannot be written (disk full, read-only, ...).
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that at any moment either the old or the new content is there, whole.
-
-    Raises:
-        RunError: If it cannot be written (disk full, read-only, ...).
-    """
-    with atomic_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically."""
-    write_atomically(path, json.dumps(data, indent=1) + "\n")
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -226,38 +174,6 @@ def _cell(value: Any) -> str:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal.
-
-    Raises:
-        OSError: If it cannot be read, or is no file: a pipe or a device would never end.
-    """
-    _check_regular(path)
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_regular(path: Path) -> int:
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise OSError(errno.EINVAL, "not a file", str(path))
-    return about.st_size
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        RunError: If it is not there, not whole, or too large to be one of ours.
-    """
-    try:
-        if _check_regular(path) > LARGEST_JSON:
-            raise RunError(f"{path}: too large for a file of a run")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not a readable JSON file: {error}") from None
-
-
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Read a CSV file as text cells.
 
@@ -276,7 +192,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def _lines(path: Path) -> Iterator[list[str]]:
     """The lines of a CSV file, header first, each with as many cells; none if it is missing."""
     try:
-        _check_regular(path)
+        check_regular(path)
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             header = next(reader, None)
@@ -323,7 +239,9 @@ def find_tables(name: str, where: str | Path) -> list[Path]:
     if (path / name).is_file():
         return [path / name]
     return sorted(
-        file for file in path.rglob(name) if not RESERVED & set(file.relative_to(path).parts[:-1])
+        file
+        for file in path.rglob(name)
+        if not RUN_FOLDERS.intersection(file.relative_to(path).parts[:-1])
     )
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from analogtl.config.schema import did_you_mean, flatten
-from analogtl.errors import ExperimentError, RunError
-from analogtl.study import columns as records
+from analogtl.config.schema import flatten
+from analogtl.errors import ExperimentError, RunError, did_you_mean
+from analogtl.files import lock_file, read_json
 from analogtl.study import run_dir as runs
 from analogtl.study.run_dir import RunDir
 
@@ -227,7 +227,7 @@ def _rows(run: RunDir) -> Iterator[dict[str, Any]]:
     """The rows of the recorded trials; without the checksums, which only a sweep needs."""
     for name in _trial_names(run):
         try:
-            row = records.read_json(run.trial_path(name) / "trial.json")["row"]
+            row = read_json(run.trial_path(name) / "trial.json")["row"]
             if row["trial"] == name:
                 yield row
         except (RunError, KeyError, TypeError):
@@ -286,7 +286,7 @@ def _leftovers(run: RunDir) -> Iterator[Removable]:
     for name in _trial_names(run):
         try:
             folder = run.trial_path(name)
-            record = records.read_json(folder / "trial.json")
+            record = read_json(folder / "trial.json")
         except RunError:
             continue
         if not isinstance(record, dict) or record.get("status") != "done":
@@ -318,7 +318,7 @@ def _unused_models(root: Path) -> Iterator[Removable]:
         if folder.is_symlink() or not folder.is_dir() or folder.name.startswith("."):
             continue
         if folder.name not in used:
-            with runs.lock_file(
+            with lock_file(
                 root / "pretrained" / ".locks" / f"{folder.name}.lock", wait=False
             ) as held:
                 if held:
@@ -357,7 +357,7 @@ def _json(run: RunDir, *parts: str) -> dict[str, Any]:
 def _table(run: RunDir, *parts: str) -> dict[str, Any]:
     """A JSON table of a run."""
     path = run.inside(*parts)
-    content = records.read_json(path)
+    content = read_json(path)
     if not isinstance(content, dict):
         raise RunError(f"{path}: expected a JSON table")
     return content

@@ -31,15 +31,21 @@ from typing import Any
 from analogtl import __version__
 from analogtl.config.schema import Experiment, content_key
 from analogtl.errors import RunError
+from analogtl.files import (
+    digest,
+    lock_file,
+    never,
+    read_json,
+    set_aside,
+    unused,
+    write_atomically,
+    write_json,
+)
 from analogtl.study import columns as records
 from analogtl.study.trial import Trial
 
 DEFAULT_ROOT = Path("runs")
 TRIAL_TABLES = {"epochs.csv": records.EPOCH_COLUMNS, "layers.csv": records.LAYER_COLUMNS}
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Options:
     deadline: float | None = None
     max_trial_hours: float | None = None
     stop_on_divergence: bool = False
-    stop: Callable[[], bool] = _never
+    stop: Callable[[], bool] = never
 
     def over(self) -> bool:
         """Whether it is time to save and stop."""
@@ -141,15 +147,15 @@ class RunDir:
             earlier = self.planned() if keep_plan else []
             planned = list(dict.fromkeys([*earlier, *(trial.id for trial in trials)]))
             if written:
-                records.write_atomically(self.path / "experiment.toml", written)
-            records.write_json(self.path / "experiment.resolved.json", experiment.resolved())
-            records.write_json(self.path / "provenance.json", provenance(argv))
-            records.write_json(self.path / "plan.json", {"trials": planned})
+                write_atomically(self.path / "experiment.toml", written)
+            write_json(self.path / "experiment.resolved.json", experiment.resolved())
+            write_json(self.path / "provenance.json", provenance(argv))
+            write_json(self.path / "plan.json", {"trials": planned})
 
     def planned(self) -> list[str]:
         """Names of the trials that were asked for; none if no readable plan is there."""
         with contextlib.suppress(RunError):
-            plan = records.read_json(self.path / "plan.json")
+            plan = read_json(self.path / "plan.json")
             names = plan.get("trials") if isinstance(plan, dict) else None
             if isinstance(names, list):
                 return [name for name in names if isinstance(name, str)]
@@ -196,7 +202,7 @@ class RunDir:
         file = path / "trial.json"
         if not file.is_file():
             return None
-        record = records.read_json(file)
+        record = read_json(file)
         if (
             not isinstance(record, dict)
             or record.get("trial") != trial_id
@@ -205,11 +211,11 @@ class RunDir:
             or not isinstance(record.get("files"), dict)
         ):
             raise RunError(f"{file}: not the record of this trial")
-        for name, digest in record["files"].items():
+        for name, expected in record["files"].items():
             if name not in TRIAL_TABLES:
                 raise RunError(f"{file}: vouches for {name!r}, which no trial has")
             try:
-                whole = records.digest(path / name) == digest
+                whole = digest(path / name) == expected
             except OSError as error:
                 raise RunError(f"{path / name}: {error.strerror or error}") from None
             if not whole:
@@ -219,7 +225,7 @@ class RunDir:
     def progress(self, trial_id: str) -> dict[str, Any]:
         """What a running trial last wrote about itself; empty if there is nothing readable."""
         with contextlib.suppress(RunError):
-            progress = records.read_json(self.trial_path(trial_id) / "progress.json")
+            progress = read_json(self.trial_path(trial_id) / "progress.json")
             if isinstance(progress, dict):
                 return progress
         return {}
@@ -246,7 +252,7 @@ class RunDir:
         for name, (columns, rows) in tables.items():
             if rows:
                 records.write_rows(path / name, columns, rows)
-                files[name] = records.digest(path / name)
+                files[name] = digest(path / name)
         content = {
             "trial": trial.id,
             "key": trial.key(),
@@ -256,7 +262,7 @@ class RunDir:
             "files": files,
             "usage": usage(),
         }
-        records.write_json(path / "trial.json", content)
+        write_json(path / "trial.json", content)
 
     def _keep_earlier(self, trial: Trial, path: Path) -> None:
         """Move a finished trial of other settings out of the way: its hours are not thrown away."""
@@ -304,78 +310,6 @@ class RunDir:
         """Hold a named lock of this run; see `lock_file`."""
         with lock_file(self.path / ".locks" / f"{name}.lock", wait=wait) as held:
             yield held
-
-
-@contextlib.contextmanager
-def lock_file(
-    path: Path, *, wait: bool = True, until: Callable[[], bool] = _never
-) -> Iterator[bool]:
-    """Hold a lock that ends with the process, however it ends.
-
-    Args:
-        path: The lock file.
-        wait: Wait while another process holds it.
-        until: Asked meanwhile; when true, give up.
-
-    Yields:
-        Whether it is held.
-
-    Raises:
-        RunError: If the lock file cannot be made.
-    """
-    import filelock
-
-    if path.is_symlink() or path.parent.is_symlink():
-        raise RunError(f"{path}: is a link; expected a lock file of this run")
-    lock = filelock.FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                lock.acquire(timeout=0.25 if wait else 0)
-                break
-            except filelock.Timeout:
-                if not wait or until():
-                    yield False
-                    return
-    except OSError as error:
-        raise RunError(f"{path.parent}: cannot be written: {error.strerror or error}") from None
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-def set_aside(path: Path, folder: Path) -> Path:
-    """Move something damaged out of the way, keeping it for inspection; return where to.
-
-    Raises:
-        RunError: If it cannot be moved.
-    """
-    target = unused(folder, path.name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-    except OSError as error:
-        raise RunError(
-            f"{path}: damaged, and cannot be moved to {target}: {error.strerror or error}"
-        ) from None
-    return target
-
-
-def unused(folder: Path, name: str) -> Path:
-    """A path in a folder that nothing has yet: the name and a number.
-
-    Raises:
-        RunError: If the folder would lie outside the run, or is full.
-    """
-    if folder.is_symlink():
-        raise RunError(f"{folder}: is a link; expected a folder of this run")
-    for number in range(1, 10_000):
-        target = folder / f"{name}.{number}"
-        if not os.path.lexists(target):
-            return target
-    raise RunError(f"{folder}: full; look at what is in there and remove it")
 
 
 def usage() -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from analogtl.config.catalog import ANALOG_ARMS, PROGRAMMING
 from analogtl.config.load import with_settings
 from analogtl.config.schema import (
     PROGRAMMING_SECTIONS,
@@ -22,7 +21,7 @@ from analogtl.config.schema import (
     flatten,
 )
 from analogtl.errors import ExperimentError, RunError
-from analogtl.vocabulary import analog_only, key_of
+from analogtl.vocabulary import Arm, analog_only, key_of
 
 LONGEST_ID = 180  # characters of a trial's name
 MOST_TRIALS = 20_000
@@ -34,14 +33,14 @@ class Trial:
 
     Attributes:
         experiment: The experiment with the level and the learning rate applied.
-        arm: One of the arms of `analogtl.config.catalog.ARMS`.
+        arm: The arm.
         axes: Axis name -> level; empty for a digital arm in a sweep of analog axes.
         lr: Learning rate.
         seed: Seed of the replicate: initial weights, order of the images, device draw.
     """
 
     experiment: Experiment
-    arm: str
+    arm: Arm
     axes: dict[str, Level] = field(hash=False)
     lr: float
     seed: int
@@ -49,7 +48,7 @@ class Trial:
     @property
     def id(self) -> str:
         """Name of the trial and of its directory, e.g. ``arm=analog-tl,wtn=5,lr=0.01,seed=0``."""
-        parts = {"arm": self.arm, **self.axes, "lr": self.lr, "seed": self.seed}
+        parts = {"arm": self.arm.value, **self.axes, "lr": self.lr, "seed": self.seed}
         name = ",".join(f"{_safe(name)}={_shown(value)}" for name, value in parts.items())
         if len(name) > LONGEST_ID:  # a file system takes 255 bytes
             name = f"{name[: LONGEST_ID - 17]}~{content_key(parts)}"
@@ -58,23 +57,23 @@ class Trial:
     @property
     def is_analog(self) -> bool:
         """Whether the trial runs on arrays."""
-        return self.arm in ANALOG_ARMS
+        return self.arm.analog
 
     @property
     def is_pretrained(self) -> bool:
         """Whether the trial starts from the pretrained model."""
-        return _is_pretrained(self.arm)
+        return self.arm.pretrained
 
     @property
     def section(self) -> Finetune | Programming:
         """The section with the trial's epochs, batch size and learning rate."""
         experiment = self.experiment
-        return experiment.programming if self.arm == PROGRAMMING else experiment.finetune
+        return experiment.programming if self.arm is Arm.WEIGHT_PROGRAMMING else experiment.finetune
 
     def settings(self) -> dict[str, Any]:
         """Everything that the outcome of the trial depends on, as JSON-able values."""
         kept = _settings_of(self.experiment.resolved(), self.arm)
-        return {**kept, "arm": self.arm, "lr": self.lr, "seed": self.seed}
+        return {**kept, "arm": self.arm.value, "lr": self.lr, "seed": self.seed}
 
     def common_key(self) -> str:
         """A hash of the settings that it shares with the other trials of its arm; see there."""
@@ -88,7 +87,7 @@ class Trial:
         """The trial as JSON-able data, frozen: what a queue or another machine runs later."""
         return {
             "experiment": self.experiment.as_written(),
-            "arm": self.arm,
+            "arm": self.arm.value,
             "axes": dict(self.axes),
             "lr": self.lr,
             "seed": self.seed,
@@ -105,7 +104,7 @@ class Trial:
         try:
             trial = cls(
                 experiment=Experiment.model_validate(data["experiment"]),
-                arm=str(data["arm"]),
+                arm=Arm(data["arm"]),
                 axes=dict(data["axes"]),
                 lr=float(data["lr"]),
                 seed=int(data["seed"]),
@@ -120,19 +119,15 @@ class Trial:
         return trial
 
 
-def _is_pretrained(arm: str) -> bool:
-    return arm != PROGRAMMING and not arm.endswith("-scratch")
-
-
-def _settings_of(whole: Mapping[str, Any], arm: str) -> dict[str, Any]:
+def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
     """What the outcome of an arm depends on, of a resolved experiment."""
-    if arm == PROGRAMMING:
+    if arm is Arm.WEIGHT_PROGRAMMING:
         return {key: whole[key] for key in PROGRAMMING_SECTIONS}
     kept = {key: whole[key] for key in ("model", "finetune")}
     kept["finetune"] = {k: v for k, v in kept["finetune"].items() if k != "arms"}
-    if _is_pretrained(arm):
+    if arm.pretrained:
         kept["pretrain"] = whole["pretrain"]
-    if arm in ANALOG_ARMS:
+    if arm.analog:
         kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
     kept["data"] = {k: v for k, v in whole["data"].items() if k == "image_size"}
     if "image_folder" in (whole["finetune"]["dataset"], whole["pretrain"]["dataset"]):
@@ -140,7 +135,7 @@ def _settings_of(whole: Mapping[str, Any], arm: str) -> dict[str, Any]:
     return kept
 
 
-def common_key(whole: Mapping[str, Any], arm: str, axes: Iterable[str]) -> str:
+def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
     """A hash of what trials of one arm along the same axes have in common.
 
     That is everything but seed, learning rate and the axes' own keys, so that trials with different
@@ -213,9 +208,9 @@ def _points(experiment: Experiment) -> Iterator[tuple[dict[str, Level], float | 
 
 
 def _trial(
-    experiment: Experiment, arm: str, axes: dict[str, Level], lr: float | None, seed: int
+    experiment: Experiment, arm: Arm, axes: dict[str, Level], lr: float | None, seed: int
 ) -> Trial:
-    if arm not in ANALOG_ARMS:
+    if arm.digital:
         axes = {name: level for name, level in axes.items() if not analog_only(name)}
     settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
     if lr is not None:
@@ -224,7 +219,7 @@ def _trial(
         experiment = with_settings(experiment, settings)
     # `lr` is a column of every table: as an axis it goes by its dotted key.
     axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
-    rate = experiment.programming.lr if arm == PROGRAMMING else experiment.finetune.lr
+    rate = experiment.programming.lr if arm is Arm.WEIGHT_PROGRAMMING else experiment.finetune.lr
     return Trial(experiment, arm, axes, rate, seed)
 
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from analogtl.config.catalog import PROGRAMMING
 from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment, Training, content_key
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.errors import AnalogtlError, ExperimentError, RunError
+from analogtl.files import lock_file, read_json, set_aside, write_json
 from analogtl.models.build import build_model, replace_head
 from analogtl.study import columns as records
 from analogtl.study import run_dir as runs
@@ -38,6 +38,7 @@ from analogtl.training.loop import (
     train_epochs,
 )
 from analogtl.training.programming import Measure, Program
+from analogtl.vocabulary import Arm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +126,7 @@ def pretrain(
     prepare_torch()
     path = pretrained_path(experiment, run)
     lock = run.pretrained / ".locks" / f"{path.parent.name}.lock"
-    with runs.lock_file(lock, until=options.over) as held:
+    with lock_file(lock, until=options.over) as held:
         if not held:
             raise Stopped("stopped while another process pretrains; the next call goes on")
         found = _find_pretrained(experiment, run, path)
@@ -180,18 +181,18 @@ def _find_pretrained(experiment: Experiment, run: RunDir, path: Path) -> Checkpo
         error = float(loaded[1]["about"]["error"])
         rows = records.read_rows(path.parent / "epochs.csv")
     except (RunError, KeyError, TypeError, ValueError):
-        runs.set_aside(path.parent, run.pretrained / "damaged")
+        set_aside(path.parent, run.pretrained / "damaged")
         return None
     rows = [{**row, "experiment": experiment.name} for row in rows]
     pointer = {"key": path.parent.name, "settings": pretrain_settings(experiment)}
     folder = run.inside("pretrain")
     try:
-        current = records.read_json(folder / "checkpoint.json")
+        current = read_json(folder / "checkpoint.json")
     except RunError:
         current = None
     if current != pointer or not (folder / "epochs.csv").is_file():
         records.write_rows(folder / "epochs.csv", records.EPOCH_COLUMNS, rows)
-        records.write_json(folder / "checkpoint.json", pointer)
+        write_json(folder / "checkpoint.json", pointer)
     return Checkpoint(path, path.parent.name, True, error)
 
 
@@ -256,7 +257,7 @@ def finetune(
         ExperimentError: If the trial's settings do not fit the data, the model or the engine.
     """
     prepare_torch()
-    if trial.arm == PROGRAMMING:
+    if trial.arm is Arm.WEIGHT_PROGRAMMING:
         return (yield from _program(trial, run, options))
     experiment = trial.experiment
     task = task_of(experiment, "finetune")
@@ -379,7 +380,7 @@ def run_trial(
                     return dict(stop.value)
                 if began_at is None and rows[-1]["stage"] != "pretrain":
                     began_at, began = time.time(), time.perf_counter()
-                records.write_json(progress, _progress(trial, rows, began_at))
+                write_json(progress, _progress(trial, rows, began_at))
         except Stopped as error:
             return {**trial_row(trial), "status": "stopped", "message": str(error)}
         except (
@@ -605,7 +606,7 @@ class Fit:
             if start is not None:
                 self._start = state.unpack("weights", *start)
         except (RunError, KeyError, TypeError):
-            runs.set_aside(self.resume.parent, self.resume.parent.parent / "damaged")
+            set_aside(self.resume.parent, self.resume.parent.parent / "damaged")
             return None
         whole = self.optimizer.state_dict()
         whole["state"] = optimizer
@@ -619,7 +620,9 @@ class Fit:
 
 def kind_of(trial: Trial) -> str:
     """What the optimizer of a trial trains: ``digital``, ``analog`` or ``frozen`` arrays."""
-    return {"frozen-array": "frozen"}.get(trial.arm, "analog" if trial.is_analog else "digital")
+    if trial.arm.digital:
+        return "digital"
+    return "analog" if trial.arm.trains_arrays else "frozen"
 
 
 def task_of(experiment: Experiment, stage: str) -> Task:

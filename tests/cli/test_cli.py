@@ -13,6 +13,7 @@ from fake_cifar import cifar100_files, write_folder
 from report_data import write_run
 
 from analogtl.config.load import load_experiment
+from analogtl.files import read_json
 from analogtl.scheduling import sweep as executor
 from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
@@ -241,7 +242,7 @@ def test_finetune_prints_progress_results_and_the_next_step(capsys, tmp_path, fa
     assert "\x1b" not in result.out + result.err
     assert max(map(len, result.out.splitlines())) <= 120
     assert load_experiment("runs/small/experiment.toml").name == "small"
-    assert records.read_json(tmp_path / "runs/small/provenance.json")["argv"] == sys.argv
+    assert read_json(tmp_path / "runs/small/provenance.json")["argv"] == sys.argv
 
 
 def test_finished_trials_are_told_and_not_run_again(capsys, tmp_path, fake):

@@ -12,9 +12,8 @@ import typer
 
 from analogtl.cli import app, complete, generate
 from analogtl.cli.reference import walk
-from analogtl.config import catalog
 from analogtl.config.shipped import shipped_experiments
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import AXES, Algorithm, Backend, Network
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("torch", "aihwkit", "timm", "pandas", "seaborn", "matplotlib", "scipy", "numba", "numpy")
@@ -71,8 +70,8 @@ def test_bash_is_offered_commands_and_values(folder):
                                                        "analog.device.dw_min_dtod_log_normal="]),
         (complete.presets, "ReRamA", ["ReRamArrayHfO2PresetDevice", "ReRamArrayOMPresetDevice"]),
         (complete.presets, "SoftBoundsP", ["SoftBoundsPmaxDevice"]),
-        (complete.models, "", list(catalog.MODELS)),
-        (complete.algorithms, "", list(catalog.ALGORITHMS)),
+        (complete.models, "", list(Network)),
+        (complete.algorithms, "", list(Algorithm)),
         (complete.kinds, "ax", ["axes"]),
         (complete.formats, "la", ["latex"]),
         (complete.engines, "", ["local", "ray", "slurm"]),
@@ -97,9 +96,8 @@ def test_runs_are_offered_from_the_folder_that_was_asked_for(folder, monkeypatch
 
 def test_the_choices_that_are_offered_are_the_ones_that_are_taken():
     from analogtl.report import build as report
-    from analogtl.scheduling import sweep as executor
 
-    assert dict.fromkeys(complete.ENGINES) == dict.fromkeys(executor.ENGINES)
+    assert dict.fromkeys(complete.ENGINES) == dict.fromkeys(Backend)
     from analogtl.cli.report import FORMATS
 
     assert set(FORMATS) == set(report.FORMATS)

@@ -10,11 +10,11 @@ from pages import EXPLAIN, PAGES, README, ROOT, blocks, code, is_key, keys, link
 from analogtl import load_experiment
 from analogtl.analysis.claims import FINDINGS
 from analogtl.cli.explain import titles
-from analogtl.config.catalog import ALGORITHMS, ARMS, DATASETS, MODELS, presets
+from analogtl.config.catalog import presets
 from analogtl.config.schema import flatten
 from analogtl.errors import ExperimentError
 from analogtl.study import columns as records
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
 
 TOPICS = (
     "first-steps", "c-ttv2", "devices-and-nonidealities", "weight-transfer", "engines",
@@ -100,11 +100,11 @@ def test_every_column_is_described():
 @pytest.mark.parametrize(
     ("topic", "names"),
     [
-        ("c-ttv2", ALGORITHMS),
+        ("c-ttv2", Algorithm),
         ("devices-and-nonidealities", [axis for axis in AXES if axis != "lr"]),
-        ("first-steps", ARMS),
-        ("data", DATASETS),
-        ("models", MODELS),
+        ("first-steps", TRANSFER_ARMS),
+        ("data", Dataset),
+        ("models", Network),
     ],
 )
 def test_nothing_is_left_out(topic, names):

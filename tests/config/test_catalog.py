@@ -6,6 +6,7 @@ import pytest
 
 from analogtl.config import catalog
 from analogtl.config.schema import COMPOUND_DEFAULTS
+from analogtl.vocabulary import Algorithm
 
 
 def test_the_catalogue_is_what_the_installed_aihwkit_offers():
@@ -24,6 +25,6 @@ def test_presets_know_their_device_and_its_parameters():
     assert "EcRamPresetDevice" not in catalog.presets_with("reference_std")
 
 
-@pytest.mark.parametrize("algorithm", catalog.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_default_settings_exist_in_the_compound(algorithm):
     assert set(COMPOUND_DEFAULTS[algorithm]) <= set(catalog.compound_parameters(algorithm))

@@ -10,6 +10,7 @@ from analogtl.config.reference import describe_meaning
 from analogtl.config.schema import Experiment
 from analogtl.config.starter import TASKS, starter
 from analogtl.errors import ExperimentError
+from analogtl.vocabulary import Algorithm
 
 TOGGLE = re.compile(r"^#(\w+ = )", re.MULTILINE)
 
@@ -22,7 +23,7 @@ def test_every_choice_validates_also_with_all_its_keys_in_force(task, device):
     Experiment.model_validate(tomli.loads(TOGGLE.sub(r"\1", text)))
 
 
-@pytest.mark.parametrize("algorithm", catalog.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_every_algorithm_validates(algorithm):
     made = Experiment.model_validate(tomli.loads(starter(algorithm=algorithm)))
     assert made.analog.algorithm == algorithm

@@ -17,7 +17,6 @@ from aihwkit.simulator.configs.compounds import (
 from aihwkit.simulator.presets.devices import ReRamArrayHfO2PresetDevice
 from torch import nn
 
-from analogtl.config.catalog import ALGORITHMS
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.schema import SECTIONS, Analog, Convert, Experiment
 from analogtl.crossbar import convert as transfer
@@ -26,6 +25,7 @@ from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
 from analogtl.training import stages
+from analogtl.vocabulary import Algorithm
 
 CLASSES = {
     "c-ttv2": ChoppedTransferCompound,
@@ -70,10 +70,10 @@ def array(settings: Analog, tokens: int = 1) -> Any:
 
 
 def test_every_algorithm_is_here():
-    assert set(CLASSES) == set(ON_THE_TILE) == set(ALGORITHMS)
+    assert set(CLASSES) == set(ON_THE_TILE) == set(Algorithm)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", Algorithm)
 def test_it_runs_on_aihwkit_s_own_class(algorithm):
     config = build_rpu_config(analog(algorithm))
     assert type(config.device) is CLASSES[algorithm]
@@ -82,7 +82,7 @@ def test_it_runs_on_aihwkit_s_own_class(algorithm):
     assert ON_THE_TILE[algorithm] in tile.tile.get_brief_info()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", Algorithm)
 def test_what_surrounds_the_compound_is_as_in_build_config(algorithm):
     ours = build_rpu_config(analog(algorithm, mapping={"weight_scaling_omega": 0.0}))
     theirs = build_config(algorithm, ReRamArrayHfO2PresetDevice)
@@ -129,7 +129,7 @@ FURTHER = {
 }
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", Algorithm)
 @pytest.mark.parametrize("where", ["analog", "algorithms"])
 def test_the_file_s_settings_arrive(algorithm, where):
     """Both as [analog.compound] and as [analog.algorithms.NAME.compound]."""
@@ -252,7 +252,7 @@ def test_problems_in_an_algorithm_s_table_name_file_line_and_key(tmp_path):
 
 
 def test_every_section_has_defaults_for_every_algorithm():
-    for algorithm in ALGORITHMS:
+    for algorithm in Algorithm:
         for section in (*SECTIONS, "slow_device"):
             assert isinstance(analog(algorithm).values(section), dict)
 

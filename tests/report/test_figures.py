@@ -24,6 +24,7 @@ from analogtl.report import figures as plots
 from analogtl.report import svg
 from analogtl.report.figures import Marks
 from analogtl.study import columns as records
+from analogtl.vocabulary import TRANSFER_ARMS, arm_label, arm_style
 
 MARKS = Marks(
     "analog-tl", "critical point at 10", "…", 10.0, 12.0, 9.0, 14.5, certified=5.0, margin=2.0
@@ -155,7 +156,7 @@ def test_the_curves_are_the_numbers(arms: Run, figures: dict[str, Figure]) -> No
     drawn = {str(line.get_label()): line for line in axes.lines}
     for arm in summaries.arms_of(arms.traces):
         rows = arms.traces[arms.traces["arm"] == arm]
-        line = drawn[summaries.arm_label(arm)]
+        line = drawn[arm_label(arm)]
         assert list(line.get_xdata()) == rows["epoch"].tolist()
         assert np.asarray(line.get_ydata()) == pytest.approx(rows["error_mean"].to_numpy())
 
@@ -207,13 +208,13 @@ def test_levels_over_decades_get_a_logarithmic_axis(grid: Run) -> None:
 
 
 def test_arms_differ_without_colour() -> None:
-    looks = [(s.dash, s.marker, s.filled) for s in plots.ARM_STYLES.values()]
+    looks = [(a.style.dash, a.style.marker, a.style.filled) for a in TRANSFER_ARMS]
     assert len(set(looks)) == len(looks)
 
 
-@pytest.mark.parametrize("arm", [*plots.ARM_STYLES, "another"])
+@pytest.mark.parametrize("arm", [*TRANSFER_ARMS, "another"])
 def test_arm_colours_stand_out_from_paper_and_from_a_dark_screen(arm: str) -> None:
-    style = plots.arm_style(arm)
+    style = arm_style(arm)
     assert svg.contrast(style.color, "#ffffff") >= 3  # WCAG 2.2, 1.4.11: graphics
     assert svg.contrast(style.dark, "#14171b") >= 3
 

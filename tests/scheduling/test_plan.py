@@ -12,8 +12,8 @@ import pytest
 
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.schema import Experiment, content_key
+from analogtl.files import write_json
 from analogtl.scheduling.plan import Sample, estimate, finished_samples, makespan, memory_free, plan
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir, pretrain_settings
 from analogtl.study.trial import Trial, trials_of
 
@@ -69,9 +69,9 @@ def test_a_plan_says_whether_and_why_it_pretrains(run: RunDir) -> None:
 
     def checkpoint(of: Experiment) -> None:
         key = f"{content_key(pretrain_settings(of))}-0123"
-        records.write_json(run.pretrained / key / "checkpoint.json", {})
+        write_json(run.pretrained / key / "checkpoint.json", {})
         pointer = {"key": key, "settings": pretrain_settings(of)}
-        records.write_json(run.path / "pretrain" / "checkpoint.json", pointer)
+        write_json(run.path / "pretrain" / "checkpoint.json", pointer)
 
     made = plan(experiment, run, sweep=False)
     assert (made.pretrain, made.reason) == ("run", "no such model was pretrained yet")

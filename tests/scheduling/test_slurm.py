@@ -16,6 +16,7 @@ import pytest
 
 from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError
+from analogtl.files import write_json
 from analogtl.scheduling.sweep import Update, run_trials
 from analogtl.study import columns as records
 from analogtl.study.run_dir import Options, RunDir
@@ -211,7 +212,7 @@ def test_a_deadline_stops_the_jobs_and_fails_no_trial(run: RunDir, slurm: Path) 
 
 def test_a_list_of_submissions_from_elsewhere_is_not_believed(run: RunDir, slurm: Path) -> None:
     hostile = {"a": ["../../x", "k"], "b": ["1; rm -rf /", "k"], "c": [1, 2], "d": "e", "f": ["7"]}
-    records.write_json(run.path / "slurm" / "submitted.json", hostile)
+    write_json(run.path / "slurm" / "submitted.json", hostile)
     assert [u.kind for u in start(run, {})].count("done") == 2
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analogtl.errors import ExperimentError, RunError
+from analogtl.files import digest, read_json, write_atomically, write_json
 from analogtl.study import columns as records
 
 
@@ -86,12 +87,12 @@ def test_joining_a_torn_table_leaves_the_old_result(tmp_path: Path) -> None:
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     contents = [f"{letter * 200_000}\n" for letter in "ab"]
-    records.write_atomically(file, contents[0])
+    write_atomically(file, contents[0])
     stop = threading.Event()
 
     def write() -> None:
         for number in range(10_000):
-            records.write_atomically(file, contents[number % 2])
+            write_atomically(file, contents[number % 2])
             if stop.is_set():
                 return
 
@@ -121,27 +122,27 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_an_error_and_keeps_the_old_file(tiny_disk: Path) -> None:
     file = tiny_disk / "x.csv"
-    records.write_atomically(file, "a\n1\n")
+    write_atomically(file, "a\n1\n")
     with pytest.raises(RunError, match=r"x.csv: cannot be written: No space left on device"):
-        records.write_atomically(file, "b" * 200_000)
+        write_atomically(file, "b" * 200_000)
     assert file.read_text() == "a\n1\n"
     assert os.listdir(tiny_disk) == ["x.csv"]
-    records.write_atomically(file, "a\n2\n")  # and the next call goes on
+    write_atomically(file, "a\n2\n")  # and the next call goes on
 
 
 def test_a_disk_that_fills_at_the_last_moment_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "x.json"
-    records.write_json(file, {"a": 1})
+    write_json(file, {"a": 1})
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match="No space left"):
-        records.write_json(file, {"a": 2})
-    assert records.read_json(file) == {"a": 1}
+        write_json(file, {"a": 2})
+    assert read_json(file) == {"a": 1}
     assert os.listdir(tmp_path) == ["x.json"]
 
 
@@ -150,7 +151,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     outside.write_text("precious")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "x.csv").symlink_to(outside)
-    records.write_atomically(tmp_path / "run" / "x.csv", "new")
+    write_atomically(tmp_path / "run" / "x.csv", "new")
     assert outside.read_text() == "precious"
 
 
@@ -171,7 +172,7 @@ def test_hostile_json_is_an_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.json"
     file.write_bytes(content)
     with pytest.raises(RunError, match="not a readable JSON file"):
-        records.read_json(file)
+        read_json(file)
 
 
 def test_json_that_is_too_large_is_not_read(
@@ -181,7 +182,7 @@ def test_json_that_is_too_large_is_not_read(
     with open(file, "wb") as sparse:
         sparse.truncate(10**11)
     with pytest.raises(RunError, match="too large"):
-        records.read_json(file)
+        read_json(file)
 
 
 def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
@@ -189,11 +190,11 @@ def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
         with pytest.raises(RunError, match="not a file"):
-            records.read_json(tmp_path / name)
+            read_json(tmp_path / name)
         with pytest.raises(RunError):
             records.read_rows(tmp_path / name)
         with pytest.raises(OSError, match="not a file"):
-            records.digest(tmp_path / name)
+            digest(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError, RunError
+from analogtl.files import lock_file, read_json, write_json
 from analogtl.study import columns as records
 from analogtl.study import index as run_index
 from analogtl.study import run_dir as runs
@@ -82,7 +83,7 @@ def test_whatever_is_torn_is_set_aside_and_run_again(run: RunDir, damage: Any) -
 
 
 def edit(path: Path, **changes: Any) -> None:
-    record = records.read_json(path / "trial.json")
+    record = read_json(path / "trial.json")
     (path / "trial.json").write_text(json.dumps({**record, **changes}))
 
 
@@ -134,7 +135,7 @@ def test_results_of_other_settings_are_kept(run: RunDir) -> None:
     fake.run_trial(changed, run)
     assert run.finished(changed) is not None
     kept = run.path / "replaced" / f"{trial.id}.1"
-    assert records.read_json(kept / "trial.json")["key"] == trial.key()
+    assert read_json(kept / "trial.json")["key"] == trial.key()
     assert (kept / "epochs.csv").is_file()
 
 
@@ -155,7 +156,7 @@ def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path: Path) -> None
 
     path = tmp_path / "x.lock"
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom analogtl.study.run_dir import lock_file\n"
+        "import sys, time\nfrom pathlib import Path\nfrom analogtl.files import lock_file\n"
         "with lock_file(Path(sys.argv[1])):\n print('held', flush=True)\n time.sleep(60)\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -165,15 +166,15 @@ def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path: Path) -> None
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with runs.lock_file(path, wait=False) as held:
+        with lock_file(path, wait=False) as held:
             assert not held
-        with runs.lock_file(path, until=lambda: True) as held:
+        with lock_file(path, until=lambda: True) as held:
             assert not held
     finally:
         holder.kill()
         holder.wait()
         holder.stdout.close()  # type: ignore[union-attr]
-    with runs.lock_file(path) as held:
+    with lock_file(path) as held:
         assert held
 
 
@@ -327,7 +328,7 @@ def test_states_of_runs(run: RunDir) -> None:
 
 def test_a_trial_is_running_while_a_process_holds_it(run: RunDir) -> None:
     trial = fake.trials()[0]
-    records.write_json(first(run) / "progress.json", {"epoch": 3})
+    write_json(first(run) / "progress.json", {"epoch": 3})
     assert run_index.state_of(run).running == {}, "left by a process that is gone"
     with run.trial_lock(trial.id):
         state = run_index.state_of(run)
@@ -346,9 +347,9 @@ def test_runs_differ_in_settings_and_versions(run: RunDir) -> None:
     other = RunDir(run.root, "other")
     experiment = with_settings(fake.experiment(), {"finetune.epochs": 99, "name": "other"})
     other.create(experiment, trials_of(experiment, sweep=True))
-    provenance = records.read_json(other.path / "provenance.json")
+    provenance = read_json(other.path / "provenance.json")
     provenance["versions"]["torch"] = "9.9"
-    records.write_json(other.path / "provenance.json", provenance)
+    write_json(other.path / "provenance.json", provenance)
     differences = {d.key: (d.a, d.b) for d in run_index.diff_runs(run, other)}
     torch = runs.versions()["torch"]
     assert differences == {
@@ -381,7 +382,7 @@ def test_cleaning_removes_leftovers_and_no_result(run: RunDir) -> None:
     for folder in (unused, used):
         folder.mkdir(parents=True)
         (folder / "checkpoint.json").write_text("{}")
-    records.write_json(run.path / "pretrain" / "checkpoint.json", {"key": "used"})
+    write_json(run.path / "pretrain" / "checkpoint.json", {"key": "used"})
 
     things = run_index.removable(run.root)
     assert {thing.path for thing in things} == {resume, half}

@@ -16,6 +16,7 @@ from analogtl.config.schema import Experiment
 from analogtl.config.shipped import shipped_experiments
 from analogtl.errors import ExperimentError, RunError
 from analogtl.study.trial import LONGEST_ID, Trial, common_key, trials_of
+from analogtl.vocabulary import Arm
 
 
 def experiment(sweep: Mapping[str, Any], **sections: Any) -> Experiment:
@@ -87,8 +88,8 @@ def test_trials_of_an_experiment_have_all_but_axes_seed_and_rate_in_common(name:
         assert trial.common_key() == common_key(resolved, trial.arm, trial.axes)
     if one.kind == "transfer-learning":
         other = load_experiment(name, ["finetune.batch_size=3"])
-        assert common_key(other.resolved(), "analog-tl", ()) != common_key(
-            resolved, "analog-tl", ()
+        assert common_key(other.resolved(), Arm.ANALOG_TL, ()) != common_key(
+            resolved, Arm.ANALOG_TL, ()
         )
 
 
@@ -115,7 +116,9 @@ levels = st.one_of(
 @given(st.lists(levels, min_size=1, max_size=6, unique_by=lambda v: (str(type(v)), repr(v))))
 def test_names_are_safe_and_differ_where_the_levels_do(values: list[Any]) -> None:
     base = experiment({})
-    trials = [Trial(base, "analog-tl", {"model.kwargs.../a b": value}, 0.01, 0) for value in values]
+    trials = [
+        Trial(base, Arm.ANALOG_TL, {"model.kwargs.../a b": value}, 0.01, 0) for value in values
+    ]
     ids = {trial.id for trial in trials}
     for name in ids:
         assert "/" not in name
@@ -130,8 +133,8 @@ def test_names_are_safe_and_differ_where_the_levels_do(values: list[Any]) -> Non
 
 def test_a_name_stays_within_what_a_file_system_takes() -> None:
     axes: dict[str, Any] = {f"model.kwargs.some_rather_long_key_{n}": n for n in range(9)}
-    one = Trial(experiment({}), "analog-tl", axes, 0.01, 0)
-    other = Trial(experiment({}), "analog-tl", {**axes, "model.kwargs.x": 1}, 0.01, 0)
+    one = Trial(experiment({}), Arm.ANALOG_TL, axes, 0.01, 0)
+    other = Trial(experiment({}), Arm.ANALOG_TL, {**axes, "model.kwargs.x": 1}, 0.01, 0)
     assert len(one.id) == len(other.id) == LONGEST_ID
     assert one.id != other.id
 

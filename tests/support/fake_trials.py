@@ -18,7 +18,7 @@ from typing import Any
 
 from analogtl.config.schema import Experiment
 from analogtl.errors import RunError
-from analogtl.study import columns as records
+from analogtl.files import write_json
 from analogtl.study.run_dir import Options, RunDir, trial_row
 from analogtl.study.trial import Trial, trials_of
 
@@ -117,7 +117,7 @@ def _behave(trial: Trial, run: RunDir, options: Options) -> None:
         elif word == "pretrains":
             progress = run.trial_path(trial.id) / "progress.json"
             said = {"trial": trial.id, "stage": "pretrain", "epoch": 1, "pid": os.getpid()}
-            records.write_json(progress, said)
+            write_json(progress, said)
             time.sleep(float(number))
         elif word == "steps":
             _steps(trial, run, options, int(number))
@@ -135,5 +135,5 @@ def _steps(trial: Trial, run: RunDir, options: Options, steps: int) -> None:
         time.sleep(0.02)
         if step % 10 == 0:
             content = {"trial": trial.id, "stage": "finetune", "epoch": step // 10, "error": 10.0}
-            records.write_json(progress, {**content, "updated_at": time.time()})
+            write_json(progress, {**content, "updated_at": time.time()})
     progress.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import typer
 from analogtl.cli import app
 from analogtl.config import catalog, reference
 from analogtl.config.schema import PARAMETERS_OF, SECTIONS
+from analogtl.vocabulary import Algorithm
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -79,7 +80,7 @@ def is_key(name: str) -> bool:
     if section in ("device", "slow_device"):
         known = [catalog.device_parameters(one) for one in (*catalog.presets(), *catalog.devices())]
     elif section == "compound":
-        known = [catalog.compound_parameters(one) for one in catalog.ALGORITHMS]
+        known = [catalog.compound_parameters(one) for one in list(Algorithm)]
     elif section in PARAMETERS_OF:
         known = [catalog.catalog()[PARAMETERS_OF[section][0]]]
     else:
