@@ -124,6 +124,7 @@ def open_experiment(
     settings: Sequence[str] | None,
     runs: Path,
     *,
+    task: str | None = None,
     axes: dict[str, list[Any]] | None = None,
     tell: bool = True,
 ) -> Opened:
@@ -133,13 +134,15 @@ def open_experiment(
         exp: File or name of a shipped experiment; None for exp.toml here, else the quickstart.
         settings: Overrides, ``a.b=c``.
         runs: Folder of the run directories.
+        task: One of the experiment's tasks; None for its own choice.
         axes: Axes that take the place of the file's: name -> levels.
         tell: Say which experiment was taken where none was given.
 
     Raises:
         ExperimentError: With one line per problem.
     """
-    from analogtl.config.load import find_experiment, read_source, validate
+    from analogtl.config.load import read_source, validate
+    from analogtl.config.source import find_experiment
     from analogtl.study.run_dir import RunDir
     from analogtl.vocabulary import key_of
 
@@ -152,7 +155,7 @@ def open_experiment(
             output.note(
                 "using the bundled quickstart; `analogtl init` writes an experiment of your own"
             )
-    source = read_source(exp, settings or ())
+    source = read_source(exp, settings or (), task)
     if axes is not None:
         sweep = source.data.setdefault("sweep", {})
         if isinstance(sweep, dict):

@@ -17,6 +17,7 @@ from analogtl.cli.options import (
     Quiet,
     Runs,
     Settings,
+    Task,
     Threads,
 )
 
@@ -35,6 +36,7 @@ EXAMPLES = (
 def command(
     exp: Exp = None,
     settings: Settings = None,
+    task: Task = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -58,7 +60,7 @@ def command(
     clipped, the tiles, and the learning rates and granularity that fine-tuning would use. In all:
     the test error before and after, on the pretraining task.
     """
-    opened = common.open_experiment(exp, settings, runs, tell=not (quiet or as_json))
+    opened = common.open_experiment(exp, settings, runs, task=task, tell=not (quiet or as_json))
     if dry_run:
         from analogtl.cli.dryrun import show_stage
 

@@ -18,6 +18,7 @@ from analogtl.cli.options import (
     Runs,
     Settings,
     StopOnDivergence,
+    Task,
     TrialTimeout,
 )
 
@@ -35,6 +36,7 @@ EXAMPLES = (
 def command(
     exp: Exp = None,
     settings: Settings = None,
+    task: Task = None,
     runs: Runs = Path("runs"),
     jobs: Jobs = None,
     checkpoint_minutes: CheckpointMinutes = 10.0,
@@ -54,7 +56,7 @@ def command(
     What is finished is never run again; what was interrupted goes on.
     """
     one = common.one_of("--failed", failed, complete.FAILED)
-    opened = common.open_experiment(exp, settings, runs, tell=not (quiet or as_json))
+    opened = common.open_experiment(exp, settings, runs, task=task, tell=not (quiet or as_json))
     if dry_run:
         from analogtl.cli.dryrun import show_trials
 

@@ -92,10 +92,12 @@ def _axes() -> Iterator[Row]:
 
 def _experiments() -> Iterator[Row]:
     from analogtl.config.shipped import shipped_experiments, shipped_folder
+    from analogtl.config.source import tasks_of
 
     for name in shipped_experiments():
         text = (shipped_folder() / f"{name}.toml").read_text(encoding="utf-8")
-        yield {"experiment": name, "what it is": _first_sentence(text)}
+        tasks = ", ".join(tasks_of(name)[1])
+        yield {"experiment": name, "tasks": tasks, "what it is": _first_sentence(text)}
 
 
 def _first_sentence(text: str) -> str:

@@ -33,6 +33,16 @@ Settings = Annotated[
         rich_help_panel=EVERYWHERE,
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="One of the experiment's tasks, e.g. 5class (`analogtl list experiments` shows them).",
+        show_default=False,
+        rich_help_panel=EVERYWHERE,
+    ),
+]
 Runs = Annotated[
     Path,
     typer.Option(

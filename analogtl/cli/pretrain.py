@@ -13,6 +13,7 @@ from analogtl.cli.options import (
     Quiet,
     Runs,
     Settings,
+    Task,
     Threads,
 )
 
@@ -25,6 +26,7 @@ EXAMPLES = (
 def command(
     exp: Exp = None,
     settings: Settings = None,
+    task: Task = None,
     runs: Runs = Path("runs"),
     threads: Threads = None,
     checkpoint_minutes: CheckpointMinutes = 10.0,
@@ -38,7 +40,7 @@ def command(
     data and [pretrain] section: the same network never trains twice. finetune and sweep pretrain by
     themselves where they need to.
     """
-    opened = common.open_experiment(exp, settings, runs, tell=not (quiet or as_json))
+    opened = common.open_experiment(exp, settings, runs, task=task, tell=not (quiet or as_json))
     if dry_run:
         from analogtl.cli.dryrun import show_stage
 

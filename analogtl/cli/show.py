@@ -59,21 +59,15 @@ def command(
     The numbers are measured on a real tile of 400 devices. The plot gives some of them pulses, up
     and then down, and marks where each passes its symmetry point.
     """  # fmt: skip
-    from analogtl.config.load import Source, apply_override, validate
+    from analogtl.config.load import apply_overrides, validate
+    from analogtl.config.source import Source
 
     if out is not None and out.suffix not in SUFFIXES:
         raise ExperimentError(f"--out {out}: expected a file that ends in {', '.join(SUFFIXES)}")
     source = Source()
     source.file = "analogtl show"
     source.data = {"name": "device", "analog": {"device": {"preset": _preset(preset)}}}
-    problems: list[str] = []
-    for setting in settings or ():
-        try:
-            apply_override(source, setting)
-        except ExperimentError as error:
-            problems += error.problems
-    if problems:
-        raise ExperimentError(problems)
+    apply_overrides(source, settings or ())
     analog = validate(source).analog
 
     use_threads(None)

@@ -22,6 +22,7 @@ from analogtl.cli.options import (
     Runs,
     Settings,
     StopOnDivergence,
+    Task,
     TrialTimeout,
 )
 from analogtl.errors import ExperimentError
@@ -74,6 +75,7 @@ def command(
         ),
     ] = None,
     settings: Settings = None,
+    task: Task = None,
     runs: Runs = Path("runs"),
     jobs: Jobs = None,
     engine: Annotated[
@@ -122,7 +124,7 @@ def command(
         raise ExperimentError(f"--engine-option {name}: the engine local has none; give --engine")
     axes = _axes(param or [], values or [])
     opened = common.open_experiment(
-        exp, settings, runs, axes=axes or None, tell=not (quiet or as_json)
+        exp, settings, runs, task=task, axes=axes or None, tell=not (quiet or as_json)
     )
     if dry_run:
         from analogtl.cli.dryrun import show_trials

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -32,24 +34,25 @@ def command(
 ) -> None:
     """Check experiment files without running anything.
 
-    Every problem is a line: file, line number, key, what is wrong, what was expected. Exit code 2
-    if there is any.
+    Every problem is a line: file, line number, key, what is wrong, what was expected. A file with
+    tasks is checked with each of them. Exit code 2 if there is any problem.
     """
     from analogtl.config.load import load_experiment
     from analogtl.study.trial import trials_of
 
-    wrong = False
-    for file in files or ["exp.toml"]:
+    told: set[str] = set()
+    for file, task in _with_tasks(files or ["exp.toml"], settings or ()):
         try:
-            experiment = load_experiment(file, settings or ())
+            experiment = load_experiment(file, settings or (), task)
             swept = bool(experiment.sweep.axes or experiment.sweep.lr)
             trials = len(trials_of(experiment, sweep=swept))
         except ExperimentError as error:
-            wrong = True
+            new = [line for line in error.problems if line not in told]  # tasks share most of them
+            told.update(new)
             if as_json:
                 output.emit({"file": file, "ok": False, "problems": error.problems})
             else:
-                for line in error.problems:
+                for line in new:
                     output.problem(line)
             continue
         if as_json:
@@ -57,5 +60,17 @@ def command(
         elif not quiet:
             output.say(f"{file}: ok: {experiment.name}, {counted(trials, 'trial')}"
                        + (" in its sweep" if swept else ""))  # fmt: skip
-    if wrong:
+    if told:
         raise typer.Exit(2)
+
+
+def _with_tasks(files: Sequence[str], settings: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each file with the task that it chooses (None), and then with each of its other tasks."""
+    from analogtl.config.source import tasks_of
+
+    for file in files:
+        yield file, None
+        if not any(setting.startswith("task=") for setting in settings):
+            with contextlib.suppress(ExperimentError):  # it was told for None
+                own, tasks = tasks_of(file)
+                yield from ((file, task) for task in tasks if task != own)

@@ -29,6 +29,10 @@ command line too: `--set finetune.epochs=5`. A wrong key or value is reported wi
 
 `extends = "other.toml"` at the top takes everything from another file (a path relative to this
 one, or the name of a shipped experiment); what this file sets takes its place.
+
+`[tasks.NAME]` holds the keys in which one task differs, e.g. `[tasks.5class] finetune.classes = 5`.
+`task = "5class"` at the top, or `--task 5class`, chooses it: its keys come over those of the file
+that they stand in, and the run is named after experiment and task, e.g. `desk_fig2_5class`.
 """
 NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 HFO2 = "ReRamArrayHfO2PresetDevice"

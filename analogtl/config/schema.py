@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -17,7 +16,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from analogtl.config import catalog
 from analogtl.config.class_names import class_problems
+from analogtl.config.parameters import DEFAULTS, SECTIONS, Problem, is_number, table_problems
 from analogtl.errors import did_you_mean
 from analogtl.vocabulary import (
     AXES,
@@ -42,7 +41,7 @@ T = TypeVar("T")
 def _of_transfer(arm: Arm) -> Arm:
     if arm not in TRANSFER_ARMS:
         expected = ", ".join(TRANSFER_ARMS)
-        raise_problems([("", f"expected one of {expected}; got {arm.value!r}")], arm)
+        _raise([("", f"expected one of {expected}; got {arm.value!r}")], arm)
     return arm
 
 
@@ -67,169 +66,16 @@ Kind = Literal["transfer-learning", "weight-programming"]
 Level = Bool | Int | Number | Text
 TransferArm = Annotated[Arm, AfterValidator(_of_transfer)]
 
-# What the desk measurements train with; a key in the file takes the place of its default here.
-COMPOUND_DEFAULTS: dict[str, dict[str, Any]] = {
-    "c-ttv2": {
-        "transfer_every": 1.0,
-        "units_in_mbatch": False,
-        "fast_lr": 0.1,
-        "auto_scale": True,
-        "auto_momentum": 0.99,
-        "in_chop_prob": 0.1,
-        "forget_buffer": True,
-        "momentum": 0.0,
-    },
-    "ttv2": {
-        "transfer_every": 1.0,
-        "units_in_mbatch": False,
-        "fast_lr": 0.1,
-        "auto_scale": True,
-        "auto_momentum": 0.99,
-        "in_chop_prob": 0.0,
-        "forget_buffer": True,
-        "momentum": 0.0,
-    },
-    "agad": {
-        "transfer_every": 1.0,
-        "units_in_mbatch": False,
-        "fast_lr": 0.1,
-        "auto_scale": True,
-        "auto_momentum": 0.99,
-        "in_chop_prob": 0.1,
-        "in_chop_random": False,
-        "forget_buffer": True,
-        "momentum": 0.0,
-    },
-    # One transfer a mini-batch, as in build_config: one after each vector writes the noise of
-    # coarse devices into the weights (digits: 78 % error instead of 49 %; 60 % with frozen arrays).
-    "tt": {"transfer_every": 1.0, "units_in_mbatch": True, "fast_lr": 0.1},
-    "sgd": {},
-    "mp": {},
-}
-_RAW_READ = {"noise_management": "None", "bound_management": "None"}
-_TTV2_SECTIONS: dict[str, dict[str, Any]] = {
-    "update": {"desired_bl": 5},
-    "transfer_forward": _RAW_READ,
-    "transfer_update": {
-        "desired_bl": 1,
-        "update_bl_management": False,
-        "update_management": False,
-    },
-}
-# What aihwkit's own build_config sets for each algorithm beside the compound.
-SECTION_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
-    "c-ttv2": _TTV2_SECTIONS,
-    "ttv2": _TTV2_SECTIONS,
-    "agad": {"update": {"desired_bl": 5}, "transfer_update": {"desired_bl": 1}},
-    "tt": {"transfer_forward": _RAW_READ},
-    "sgd": {},
-    "mp": {},
-}
-SECTIONS = (
-    "compound",
-    "forward",
-    "backward",
-    "update",
-    "transfer_forward",
-    "transfer_update",
-    "mapping",
-)
-# Where the catalog has the parameters of a section, and the aihwkit class they belong to.
-PARAMETERS_OF = {
-    "forward": ("io", "IOParameters"),
-    "backward": ("io", "IOParameters"),
-    "update": ("update", "UpdateParameters"),
-    "transfer_forward": ("io", "IOParameters"),
-    "transfer_update": ("update", "UpdateParameters"),
-    "mapping": ("mapping", "MappingParameter"),
-}
-WHOLE = ("desired_bl", "n_reads_per_transfer", "max_input_size", "max_output_size", "max_bm_factor")
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
 
 
-Problem = tuple[str, str]  # dotted key below the section, and what is wrong
-
-
-def raise_problems(problems: list[Problem], value: T) -> T:
+def _raise(problems: Iterable[Problem], value: T) -> T:
     """Raise all problems of one section as a single validation error, or return the value."""
-    if problems:
-        raise PydanticCustomError("problems", "several problems", {"problems": problems})
+    found = list(problems)
+    if found:
+        raise PydanticCustomError("problems", "several problems", {"problems": found})
     return value
-
-
-def check_parameters(
-    values: Mapping[str, Any], known: Mapping[str, Any], owner: str
-) -> list[Problem]:
-    """Check names and types of aihwkit parameters against their defaults.
-
-    Args:
-        values: Parameter -> value, as in the file.
-        known: Parameter -> default, as in the catalog.
-        owner: The aihwkit class that has these parameters.
-    """
-    problems: list[Problem] = []
-    for name, value in values.items():
-        if name not in known:
-            hint = did_you_mean(name, known)
-            problems.append(
-                (name, f"{owner} has no parameter {name!r}" + (f"; {hint}" if hint else ""))
-            )
-            continue
-        default = known[name]
-        if isinstance(default, dict):
-            if value not in default["enum"]:
-                problems.append(
-                    (name, f"expected one of {', '.join(default['enum'])}; got {value!r}")
-                )
-        elif isinstance(default, bool):
-            if not isinstance(value, bool):
-                problems.append((name, f"expected true or false; got {value!r}"))
-        elif isinstance(default, list):
-            if not isinstance(value, list | tuple) or not all(map(is_number, value)):
-                problems.append((name, f"expected a list of numbers; got {value!r}"))
-        elif not is_number(value):
-            problems.append((name, f"expected a finite number; got {value!r}"))
-        elif isinstance(default, int) and name in WHOLE and value != int(value):
-            problems.append((name, f"expected a whole number; got {value!r}"))
-        elif value < 0 and name.endswith(("_std", "_dtod", "_prob", "_noise", "_lr", "_every")):
-            problems.append((name, f"expected zero or more; got {value!r}"))
-        elif value > 1 and name.endswith("_prob"):
-            problems.append((name, f"expected a probability from 0 to 1; got {value!r}"))
-        elif value <= 0 and name in ("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound"):
-            problems.append((name, f"expected a number above zero; got {value!r}"))
-    return problems
-
-
-def check_table(
-    section: str, values: Mapping[str, Any], algorithm: str | None, preset: str | None
-) -> list[Problem]:
-    """Check one table of [analog] against the aihwkit class that it sets parameters of.
-
-    Args:
-        section: One of SECTIONS, "device" or "slow_device".
-        values: Parameter -> value, as in the file.
-        algorithm: The algorithm whose compound it is; for "compound".
-        preset: The device preset; for "device" and "slow_device".
-    """
-    if section == "compound":
-        compound = Algorithm(str(algorithm)).compound
-        owner = compound or f"algorithm {algorithm!r} (it has no compound)"
-        return check_parameters(values, catalog.compound_parameters(str(algorithm)), owner)
-    if section in PARAMETERS_OF:
-        kind, owner = PARAMETERS_OF[section]
-        return check_parameters(values, catalog.catalog()[kind], owner)
-    owner = f"{preset} ({catalog.device_class(str(preset))})"
-    return check_parameters(values, catalog.device_parameters(str(preset)), owner)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite int or float (a bool is not)."""
-    try:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value)
-    except OverflowError:  # an int beyond all floats
-        return False
 
 
 class Section(BaseModel):
@@ -265,7 +111,7 @@ class Data(Section):
 class Training(Section):
     """What pretraining and fine-tuning have in common."""
 
-    dataset: Text
+    dataset: Dataset
     """`cifar10`, `cifar100`, `digits` or `image_folder`."""
     classes: Classes = None
     """How many classes (the first ones by label order), or which: a list of names or label
@@ -295,31 +141,23 @@ class Training(Section):
     validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Share of the training images of each class that is held out as validation data."""
 
-    @field_validator("dataset")
-    @classmethod
-    def _known_dataset(cls, name: str) -> str:
-        if Dataset.named(name) is None:
-            hint = did_you_mean(name, Dataset)
-            raise_problems([("", f"unknown data set {name!r}; {hint}")], name)
-        return name
-
     @field_validator("classes", "augment", "arms", check_fields=False)
     @classmethod
     def _distinct(cls, values: Any) -> Any:
         if isinstance(values, tuple) and len(set(values)) < len(values):
-            raise_problems([("", f"expected each entry once; got {list(values)}")], values)
+            _raise([("", f"expected each entry once; got {list(values)}")], values)
         return values
 
     @model_validator(mode="after")
     def _known_classes(self) -> Self:
         found = class_problems(self.dataset, self.classes)
-        return raise_problems([("classes", problem) for problem in found], self)
+        return _raise([("classes", problem) for problem in found], self)
 
 
 class Pretrain(Training):
     """The digital pretraining on the source task."""
 
-    dataset: Text = "digits"
+    dataset: Dataset = Dataset.DIGITS
     epochs: Annotated[Int, Field(ge=0, le=100_000)] = 20
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """The digital optimizer."""
@@ -343,7 +181,7 @@ class Convert(Section):
 class Finetune(Training):
     """The target task and the arms that are compared on it."""
 
-    dataset: Text = "digits"
+    dataset: Dataset = Dataset.DIGITS
     epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10
     arms: Annotated[tuple[TransferArm, ...], Field(min_length=1)] = (
         Arm.DIGITAL_TL,
@@ -363,17 +201,6 @@ class Device(BaseModel):
     apply_write_noise_on_set: Bool = False
     """Whether programming a weight adds write noise. aihwkit's default is true, which destroys a
     pretrained network on the ReRAM array presets; hence off unless asked."""
-
-    @model_validator(mode="after")
-    def _known_parameters(self) -> Self:
-        known_devices = catalog.presets() + catalog.devices()
-        if self.preset not in known_devices:
-            hint = did_you_mean(self.preset, known_devices) or "see `analogtl list presets`"
-            message = f"unknown device preset {self.preset!r}; {hint}"
-            return raise_problems([("preset", message)], self)
-        owner = f"{self.preset} ({catalog.device_class(self.preset)})"
-        known = catalog.device_parameters(self.preset)
-        return raise_problems(check_parameters(self.parameters, known, owner), self)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -460,54 +287,32 @@ class Analog(Section):
     """What differs for one algorithm, e.g. `[analog.algorithms.agad.compound]`: it takes effect
     where that algorithm runs, so that one file can compare several."""
 
-    # Each table is checked on its own, so that one problem does not hide those of the others.
-    @field_validator(*SECTIONS)
-    @classmethod
-    def _table(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        section = str(info.field_name)
-        algorithm = info.data.get("algorithm")
-        if section == "compound" and algorithm is None:  # a problem of its own, reported there
-            return values
-        return raise_problems(check_table(section, values, algorithm, None), values)
-
-    @field_validator("slow_device")
-    @classmethod
-    def _slow_device(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if "device" not in info.data:  # a problem of its own, reported there
-            return values
-        return raise_problems(
-            check_table("slow_device", values, None, info.data["device"].preset), values
-        )
-
-    @field_validator("algorithms")
-    @classmethod
-    def _algorithms(
-        cls, algorithms: dict[Algorithm, AlgorithmSettings], info: ValidationInfo
-    ) -> dict[Algorithm, AlgorithmSettings]:
-        problems: list[Problem] = []
-        preset = info.data["device"].preset if "device" in info.data else None
-        for algorithm, own in algorithms.items():
-            for section in own.model_fields_set:
-                if section.endswith("device") and preset is None:
-                    continue
-                found = check_table(section, getattr(own, section), algorithm, preset)
-                problems += [(f"{algorithm}.{section}.{key}", problem) for key, problem in found]
-        return raise_problems(problems, algorithms)
-
     @model_validator(mode="after")
-    def _engine_runs_it(self) -> Self:
+    def _tables_fit(self) -> Self:
+        return _raise(self._problems(), self)
+
+    def _problems(self) -> Iterator[Problem]:
+        preset, known = self.device.preset, catalog.presets() + catalog.devices()
+        if preset not in known:
+            hint = did_you_mean(preset, known) or "see `analogtl list presets`"
+            yield "device.preset", f"unknown device preset {preset!r}; {hint}"
+        tables = {(name, self.algorithm): getattr(self, name) for name in SECTIONS}
+        tables["device", self.algorithm] = self.device.parameters
+        tables["slow_device", self.algorithm] = self.slow_device
+        for algorithm, own in self.algorithms.items():
+            for name in own.model_fields_set:
+                tables[f"algorithms.{algorithm}.{name}", algorithm] = getattr(own, name)
+        for (name, algorithm), values in tables.items():
+            kind = name.rpartition(".")[2]
+            if preset in known or not kind.endswith("device"):
+                for key, problem in table_problems(kind, values, algorithm, preset):
+                    yield f"{name}.{key}", problem
         if self.engine == "fast" and not self.algorithm.fast:
-            reason = f"fast does not run {self.algorithm}; expected 'auto' or 'aihwkit'"
-            raise_problems([("engine", reason)], self)
-        return self
-
-    @model_validator(mode="after")
-    def _one_granularity(self) -> Self:
+            yield "engine", f"fast does not run {self.algorithm}; expected 'auto' or 'aihwkit'"
         wanted = "granularity_per_token" in self.model_fields_set and self.granularity_per_token
         if wanted and "auto_granularity" in self.values("compound"):
             reason = "takes the place of compound.auto_granularity: give one of the two"
-            raise_problems([("granularity_per_token", reason)], self)
-        return self
+            yield "granularity_per_token", reason
 
     @property
     def _own(self) -> AlgorithmSettings:
@@ -519,17 +324,12 @@ class Analog(Section):
         return Device(**{**self.device.model_dump(), **self._own.device})
 
     def values(self, section: str) -> dict[str, Any]:
-        """Parameters of one aihwkit section: the file's over analogtl's defaults.
+        """Return the parameters of one aihwkit section: the file's over analogtl's defaults.
 
         Args:
             section: One of SECTIONS, or "slow_device".
         """
-        if section == "compound":
-            defaults = COMPOUND_DEFAULTS[self.algorithm]
-        elif section == "mapping":
-            defaults = {"weight_scaling_omega": 0.6}
-        else:
-            defaults = SECTION_DEFAULTS[self.algorithm].get(section, {})
+        defaults = DEFAULTS[self.algorithm].get(section, {})
         return {**defaults, **getattr(self, section), **getattr(self._own, section, {})}
 
     @property
@@ -600,22 +400,23 @@ class Sweep(Section):
                 problems.append((f"axes.{name}", f"expected a list of levels; got {levels!r}"))
             elif wrong := [v for v in levels if not (is_number(v) or isinstance(v, bool | str))]:
                 problems.append((f"axes.{name}", f"expected numbers or names; got {wrong}"))
-        return raise_problems(problems, {**data, "axes": axes})
+        return _raise(problems, {**data, "axes": axes})
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        problems: list[Problem] = []
+        return _raise(self._problems(), self)
+
+    def _problems(self) -> Iterator[Problem]:
         axes = {f"axes.{name}": levels for name, levels in self.axes.items()}
         for key, values in (("seeds", self.seeds), ("lr", self.lr), *axes.items()):
             if len(set(values)) < len(values):
-                problems.append((key, f"expected each value once; got {list(values)}"))
-            if key in axes and key.removeprefix("axes.") in AXES:
+                yield key, f"expected each value once; got {list(values)}"
+            if key.removeprefix("axes.") in AXES and key in axes:
                 wrong = [v for v in values if not is_number(v)]
                 if wrong:
-                    problems.append((key, f"expected numbers; got {wrong}"))
+                    yield key, f"expected numbers; got {wrong}"
             if not values and key in axes:
-                problems.append((key, "expected at least one level; got none"))
-        return raise_problems(problems, self)
+                yield key, "expected at least one level; got none"
 
 
 class Report(Section):
@@ -650,49 +451,50 @@ class Experiment(Section):
     report: Report = Report()
 
     @model_validator(mode="after")
-    def _axes_fit(self) -> Self:
-        problems: list[Problem] = []
+    def _fits_together(self) -> Self:
+        return _raise(self._problems(), self)
+
+    def _problems(self) -> Iterator[Problem]:
         if self.name in RUN_FOLDERS:
-            problems.append(("name", f"{self.name!r} is the name of a folder of this tool"))
-        owner = self.analog.device.preset
-        known = catalog.device_parameters(owner)
+            yield "name", f"{self.name!r} is the name of a folder of this tool"
         for name in self.sweep.axes:
-            key = f"sweep.axes.{name}"
-            if name in AXES:
-                missing = [p for p in AXES[name].device_parameters if p not in known]
-                if missing:
-                    have = ", ".join(catalog.presets_with(missing[0]))
-                    problems.append((key, f"{owner} has no {missing[0]}; presets that do: {have}"))
-            elif "." not in name or name.split(".")[0] not in SWEPT_SECTIONS:
-                hint = did_you_mean(name, AXES)
-                problems.append((key, f"unknown axis {name!r}; {hint}"))
-            twins = [other for other in self.sweep.axes if key_of(other) == key_of(name)]
-            if name != twins[0]:
-                problems.append((key, f"sets the same as {twins[0]}: give one of the two"))
-            own = self.taken_by(key_of(name))
-            if own:
-                problems.append((key, f"{own} of this experiment comes first; sweep that"))
-            if name in ("out_noise", "io_bits") and all(
-                self.analog.values(each).get("is_perfect") for each in ("forward", "backward")
-            ):
-                problems.append((key, "has no effect: forward and backward pass are is_perfect"))
-            section = key_of(name).split(".")[0]
-            if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:
-                problems.append((key, f"sets [{section}], which {self.kind} does not use"))
+            for problem in self._axis_problems(name):
+                yield f"sweep.axes.{name}", problem
         if self.sweep.lr and {"lr", self.lr_key} & set(self.sweep.axes):
-            problems.append(
-                ("sweep.lr", "the learning rate is an axis already: give one of the two")
-            )
-        if self.analog.nonidealities.symmetry_point_variability is not None and (
-            "reference_std" not in known
-        ):
-            have = ", ".join(catalog.presets_with("reference_std"))
-            key = "analog.nonidealities.symmetry_point_variability"
-            problems.append((key, f"{owner} has no reference_std; presets that do: {have}"))
+            yield "sweep.lr", "the learning rate is an axis already: give one of the two"
+        variability = self.analog.nonidealities.symmetry_point_variability
+        if variability is not None and (lacks := self._lacks("reference_std")):
+            yield "analog.nonidealities.symmetry_point_variability", lacks
         if len(self.sweep.lr) > 1 and not self.finetune.validation_fraction:
             key = "finetune.validation_fraction"
-            problems.append((key, "expected more than 0: sweep.lr is chosen on validation data"))
-        return raise_problems(problems, self)
+            yield key, "expected more than 0: sweep.lr is chosen on validation data"
+
+    def _axis_problems(self, name: str) -> Iterator[str]:
+        key = key_of(name)
+        section = key.split(".")[0]
+        if name in AXES:
+            lacking = filter(None, map(self._lacks, AXES[name].device_parameters))
+            yield from list(lacking)[:1]
+        elif "." not in name or section not in SWEPT_SECTIONS:
+            yield f"unknown axis {name!r}; {did_you_mean(name, AXES)}"
+        twin = next(other for other in self.sweep.axes if key_of(other) == key)
+        if name != twin:
+            yield f"sets the same as {twin}: give one of the two"
+        if own := self.taken_by(key):
+            yield f"{own} of this experiment comes first; sweep that"
+        passes = [self.analog.values(each) for each in ("forward", "backward")]
+        if name in ("out_noise", "io_bits") and all(one.get("is_perfect") for one in passes):
+            yield "has no effect: forward and backward pass are is_perfect"
+        if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:
+            yield f"sets [{section}], which {self.kind} does not use"
+
+    def _lacks(self, parameter: str) -> str:
+        """That the device has no such parameter, and which do; "" where it has it."""
+        preset = self.analog.device.preset
+        if parameter in catalog.device_parameters(preset):
+            return ""
+        have = ", ".join(catalog.presets_with(parameter))
+        return f"{preset} has no {parameter}; presets that do: {have}"
 
     def taken_by(self, key: str) -> str | None:
         """The key of an algorithm's own table that makes this dotted key ineffective, or None."""

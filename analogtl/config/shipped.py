@@ -13,7 +13,7 @@ def shipped_folder() -> Path:
 
 
 def shipped_experiments() -> list[str]:
-    """Names of the shipped experiments, e.g. ``quickstart`` or ``paper/fig2_2class``."""
+    """Names of the shipped experiments, e.g. ``quickstart`` or ``paper/fig2``."""
     folder = shipped_folder()
     files = (file.relative_to(folder) for file in folder.rglob("*.toml"))
     return sorted(f.with_suffix("").as_posix() for f in files if f.parts[0] != "results")

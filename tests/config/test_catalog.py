@@ -5,7 +5,7 @@ from importlib import metadata
 import pytest
 
 from analogtl.config import catalog
-from analogtl.config.schema import COMPOUND_DEFAULTS
+from analogtl.config.parameters import DEFAULTS
 from analogtl.vocabulary import Algorithm
 
 
@@ -27,4 +27,6 @@ def test_presets_know_their_device_and_its_parameters():
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_default_settings_exist_in_the_compound(algorithm):
-    assert set(COMPOUND_DEFAULTS[algorithm]) <= set(catalog.compound_parameters(algorithm))
+    assert set(DEFAULTS[algorithm].get("compound", ())) <= set(
+        catalog.compound_parameters(algorithm)
+    )

@@ -4,14 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from analogtl.config.load import (
-    key_lines,
-    load_experiment,
-    parse_value,
-    shipped_experiments,
-    with_settings,
-)
+from analogtl.config.load import load_experiment, parse_value, with_settings
 from analogtl.config.schema import Experiment, content_key
+from analogtl.config.shipped import shipped_experiments
+from analogtl.config.source import key_lines
 from analogtl.errors import ExperimentError
 from analogtl.study.trial import trials_of
 

@@ -18,7 +18,8 @@ from aihwkit.simulator.presets.devices import ReRamArrayHfO2PresetDevice
 from torch import nn
 
 from analogtl.config.load import load_experiment, with_settings
-from analogtl.config.schema import SECTIONS, Analog, Convert, Experiment
+from analogtl.config.parameters import SECTIONS
+from analogtl.config.schema import Analog, Convert, Experiment
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.errors import ExperimentError

@@ -10,7 +10,7 @@ import typer
 
 from analogtl.cli import app
 from analogtl.config import catalog, reference
-from analogtl.config.schema import PARAMETERS_OF, SECTIONS
+from analogtl.config.parameters import PARAMETERS_OF, SECTIONS
 from analogtl.vocabulary import Algorithm
 
 ROOT = Path(__file__).parents[2]
