@@ -263,6 +263,33 @@ class Backend(_Noun):
     SLURM = "slurm", "an array job of Slurm, through submitit; needs analogtl[slurm]"
 
 
+class CriticalPointVerdict(_Noun):
+    """What a sweep of one axis says about its critical point."""
+
+    label: str
+
+    CRITICAL = "critical point", "worse from some level on"
+    NONE = "no critical point", "no harm shown"
+    NO_DATA = "not enough data", "not enough data"
+
+
+class FindingVerdict(_Noun):
+    """What the runs say about a finding.
+
+    Attributes:
+        label: As pages call it.
+        color, dark: Of the label, on paper and on a dark screen.
+    """
+
+    label: str
+    color: str
+    dark: str
+
+    HOLDS = "holds", "holds", "#0d5f30", "#8fdcae"
+    FAILS = "does not hold", "does not hold", "#9a2409", "#ffab92"
+    OPEN = "not enough data", "open: not enough data", "#4a5360", "#c0c8d2"
+
+
 PAPER = "arXiv 2505.11067"
 PUBLISHED = "DOI 10.1109/tcsii.2025.3596457"
 

@@ -34,8 +34,8 @@ the certified level beside the critical one.
 
 What to expect at alpha 5 % with 200 test images, test errors near 17 % (binomial sd 2.7 points),
 training noise of 1.5 and seed offsets of 2 points, levels 0 2 5 10 15 20 30, elbow at 5, 10 or 15.
-``rise`` is the excess at the first level past the elbow (`tests/test_critical_point.py` holds the
-module to these):
+``rise`` is the excess at the first level past the elbow
+(`tests/analysis/test_critical_point.py` holds the module to these):
 
 =======================================  =======  =======
 share of simulated sweeps                3 seeds  5 seeds
@@ -58,8 +58,7 @@ source of spread that no number of seeds shows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -67,10 +66,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analogtl.analysis import hinge as hinge_fit
-from analogtl.analysis.curves import Curve, curves
+from analogtl.analysis.curves import Curve
 from analogtl.analysis.hinge import Hinge, Scale
-from analogtl.analysis.seed_blocks import MIN_SEEDS, Additive, Blocks, Excess, p_above, p_text
-from analogtl.errors import counted
+from analogtl.analysis.seed_blocks import (
+    MIN_SEEDS,
+    LevelGap,
+    SeedBlockDesign,
+    TwoWayFit,
+    WelchContrast,
+    p_above,
+)
+from analogtl.vocabulary import CriticalPointVerdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,16 +90,10 @@ ALPHA: Final = 0.05
 MARGIN: Final = 2.0
 """Points of test error that count as harmless, as `[report] margin` has it unless set."""
 
+POWER: Final = 0.80
+"""Probability with which a `detectable` excess would have been found."""
+
 _MIN_LEVELS_POOLED: Final = 3
-_POWER: Final = 0.80
-
-
-class Verdict(StrEnum):
-    """What a sweep says about its critical point."""
-
-    CRITICAL = "critical point"
-    NONE = "no critical point"
-    NO_DATA = "not enough data"
 
 
 @dataclass(frozen=True)
@@ -127,57 +127,79 @@ class CriticalPoint:
     """What `critical_point` found. Levels are in the axis' unit, errors in points.
 
     Attributes:
-        verdict: See `Verdict`.
-        critical: Harshest level not shown to be worse than the reference; None unless the verdict
-            is CRITICAL. Equal to the reference if even the mildest level is worse.
-        first_worse: The next level, the mildest one shown to be worse; the true critical point
-            lies below it.
-        certified: Harshest level up to which all are shown to cost less than `margin`; None if not
-            even the mildest level is.
-        max_level: Harshest level tested.
         reference: The level that the others are compared with: zero where there is one.
         alpha, margin: As asked for.
-        residual_sd: Standard deviation of one trial about its seed and level, all levels pooled.
-        detectable: Excess at `max_level` that would have been found with a probability of 80 %.
         n_seeds: Seeds finished at the reference.
-        n_missing: Trials without a finite error among these seeds and the levels tested.
+        n_unpaired: Seeds left out because they have not finished at the reference.
+        n_missing: Trials without a finite error among the seeds and levels tested.
+        gaps: Levels where trials failed or too few finished; nothing is certified from there on.
         levels: One `LevelTest` per level tested, mildest first.
+        residual_sd: Standard deviation of one trial about its seed and level, all levels pooled.
+        detectable: Excess at `max_level` that would have been found with a probability of `POWER`.
         hinge: The hinge fit; None with fewer than four levels.
-        unsure: Levels where trials failed or too few finished; nothing is certified from there on.
-        failing: Those that were left out because trials failed there.
-        notes: What to keep in mind, a sentence each.
-        sentence: All of it in plain words.
     """
 
-    verdict: Verdict
     reference: float
     alpha: float
     margin: float
     n_seeds: int
-    sentence: str
-    critical: float | None = None
-    first_worse: float | None = None
-    certified: float | None = None
-    max_level: float | None = None
+    n_unpaired: int
+    n_missing: int
+    gaps: tuple[LevelGap, ...]
+    levels: tuple[LevelTest, ...] = ()
     residual_sd: float | None = None
     detectable: float | None = None
-    n_missing: int = 0
-    levels: tuple[LevelTest, ...] = ()
     hinge: Hinge | None = None
-    unsure: tuple[float, ...] = ()
-    failing: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
-    def headline(self) -> str:
-        """The verdict with its level: for a figure's annotation or a table's cell."""
-        if self.verdict is Verdict.CRITICAL:
-            return f"critical point at {self.critical:g}"
-        if self.verdict is Verdict.NONE:
-            failing = ", ".join(f"{level:g}" for level in self.failing)
-            failing = f"; trials fail at {failing}" if failing else ""
-            return f"no critical point up to {self.max_level:g}{failing}"
-        return str(self.verdict)
+    def verdict(self) -> CriticalPointVerdict:
+        """What the sweep says about its critical point."""
+        if not self.levels:
+            return CriticalPointVerdict.NO_DATA
+        if self.levels[-1].shown_worse:
+            return CriticalPointVerdict.CRITICAL
+        return CriticalPointVerdict.NONE
+
+    @property
+    def worst_fine(self) -> LevelTest | None:
+        """The harshest level tested that is not shown to be worse than the reference, if any."""
+        return next((test for test in reversed(self.levels) if not test.shown_worse), None)
+
+    @property
+    def first_worse(self) -> float | None:
+        """The mildest level shown to be worse; the true critical point lies below it."""
+        return next((test.level for test in self.levels if test.shown_worse), None)
+
+    @property
+    def critical(self) -> float | None:
+        """The harshest level not shown to be worse, where the next one is.
+
+        It is the reference if even the mildest level is worse.
+        """
+        if self.verdict is not CriticalPointVerdict.CRITICAL:
+            return None
+        return self.worst_fine.level if self.worst_fine else self.reference
+
+    @property
+    def certified(self) -> float | None:
+        """Harshest level up to which all are shown to cost less than `margin`; None: not one is."""
+        doubt = min((abs(gap.level - self.reference) for gap in self.gaps), default=float("inf"))
+        certified = None
+        for test in self.levels:
+            if not test.p_harmless < self.alpha or abs(test.level - self.reference) >= doubt:
+                break
+            certified = test.level
+        return certified
+
+    @property
+    def max_level(self) -> float | None:
+        """Harshest level tested."""
+        return self.levels[-1].level if self.levels else None
+
+    @property
+    def failing(self) -> tuple[float, ...]:
+        """Levels left out because trials failed there."""
+        return tuple(gap.level for gap in self.gaps if gap.left_out and gap.n_failed)
 
 
 def critical_point(
@@ -192,7 +214,6 @@ def critical_point(
     n_permutations: int = 1999,
     n_bootstrap: int = 1999,
     seed: int = 0,
-    error: str = "test error",
 ) -> CriticalPoint:
     """Find the critical point of one sweep; the module's docstring says how.
 
@@ -208,7 +229,6 @@ def critical_point(
         n_permutations: Draws of the sup-F test's null distribution; 0 leaves the hinge out.
         n_bootstrap: Draws of the elbow's interval; 0 leaves the interval out.
         seed: Of these draws.
-        error: What the errors are called in the sentence.
 
     Raises:
         ValueError: The three do not have one length; a level is not finite (or zero on a reciprocal
@@ -219,81 +239,47 @@ def critical_point(
         raise ValueError(f"alpha must be between 0 and 0.5, not {alpha}")
     if not margin > 0:
         raise ValueError(f"margin must be above 0 points, not {margin}")
-    sweep = Blocks.of(levels, seeds, errors, reference)
+    sweep = SeedBlockDesign.of(levels, seeds, errors, reference)
     if scale == "reciprocal" and 0.0 in sweep.levels:
         raise ValueError("level 0 has no place on a reciprocal scale")
-    say = _Words(sweep, alpha, margin, error)
-    if sweep.n_seeds < MIN_SEEDS or len(sweep.levels) < 2:
-        return CriticalPoint(
-            verdict=Verdict.NO_DATA,
-            reference=sweep.reference,
-            alpha=alpha,
-            margin=margin,
-            n_seeds=sweep.n_seeds,
-            sentence=say.no_data(),
-            n_missing=sweep.n_missing,
-            unsure=sweep.unsure,
-            failing=sweep.failing,
-            notes=tuple(sweep.notes),
-        )
-    tests, detectable, sd = _test_levels(sweep, alpha, margin)
-    shown = [test.shown_worse for test in tests]
-    n_fine = shown.index(True) if True in shown else len(tests)
-    critical = first_worse = None
-    if n_fine < len(tests):
-        critical = tests[n_fine - 1].level if n_fine else sweep.reference
-        first_worse = tests[n_fine].level
-    certified = None
-    doubt = min((abs(x - sweep.reference) for x in sweep.unsure), default=float("inf"))
-    for test in tests:
-        if not test.p_harmless < alpha or abs(test.level - sweep.reference) >= doubt:
-            break
-        certified = test.level
-    hinge = None
-    if n_permutations and len(sweep.levels) >= hinge_fit.MIN_LEVELS:
-        rng = np.random.default_rng(seed)
-        hinge = hinge_fit.fit_hinge(sweep, scale, alpha, n_permutations, n_bootstrap, rng)
-    return CriticalPoint(
-        verdict=Verdict.CRITICAL if critical is not None else Verdict.NONE,
+    found = CriticalPoint(
         reference=sweep.reference,
         alpha=alpha,
         margin=margin,
         n_seeds=sweep.n_seeds,
-        sentence=say.result(tests, critical, first_worse, certified, hinge, detectable),
-        critical=critical,
-        first_worse=first_worse,
-        certified=certified,
-        max_level=tests[-1].level,
-        residual_sd=sd,
-        detectable=detectable,
-        n_missing=sweep.n_missing,
-        levels=tuple(tests),
-        hinge=hinge,
-        unsure=sweep.unsure,
-        failing=sweep.failing,
-        notes=tuple(sweep.notes),
+        n_unpaired=sweep.n_unpaired,
+        n_missing=int(np.isnan(sweep.errors_SL).sum()),
+        gaps=sweep.gaps,
     )
+    if sweep.n_seeds < MIN_SEEDS or len(sweep.levels) < 2:
+        return found
+    tests, detectable = _test_levels(sweep, alpha, margin)
+    hinge = None
+    if n_permutations and len(sweep.levels) >= hinge_fit.MIN_LEVELS:
+        rng = np.random.default_rng(seed)
+        hinge = hinge_fit.fit_hinge(sweep, scale, alpha, n_permutations, n_bootstrap, rng)
+    residual_sd = float(np.sqrt(TwoWayFit.fit(sweep).variance))
+    return replace(found, levels=tests, residual_sd=residual_sd, detectable=detectable, hinge=hinge)
 
 
 def _test_levels(
-    sweep: Blocks, alpha: float, margin: float
-) -> tuple[list[LevelTest], float, float]:
-    """All levels against the reference; the detectable excess at the last; the pooled sd."""
+    sweep: SeedBlockDesign, alpha: float, margin: float
+) -> tuple[tuple[LevelTest, ...], float]:
+    """All levels against the reference; and the excess that is detectable at the last."""
     n_levels = len(sweep.levels)
-    paired_L = np.isfinite(sweep.errors_SL).sum(axis=0)
+    n_seeds_L = np.isfinite(sweep.errors_SL).sum(axis=0)
     found = []
     detectable = float("nan")
     for place in range(1, n_levels):
-        found_here = Excess.at(
-            sweep.up_to(max(place + 1, min(_MIN_LEVELS_POOLED, n_levels))), place
-        )
-        excess, se, df = found_here.value, found_here.se, found_here.df
+        below = sweep.up_to(max(place + 1, min(_MIN_LEVELS_POOLED, n_levels)))
+        contrast = WelchContrast.at(below, place)
+        excess, se, df = contrast.value, contrast.se, contrast.df
         t = float(special.stdtrit(df, 1 - alpha))
-        detectable = (t + float(special.stdtrit(df, _POWER))) * se
+        detectable = (t + float(special.stdtrit(df, POWER))) * se
         found.append(
             LevelTest(
                 level=float(sweep.levels[place]),
-                n_seeds=int(paired_L[place]),
+                n_seeds=int(n_seeds_L[place]),
                 mean=float(np.nanmean(sweep.errors_SL[:, place])),
                 excess=excess,
                 lower=excess - t * se,
@@ -308,231 +294,84 @@ def _test_levels(
         if not found[place].p_worse < alpha:
             break
         found[place] = replace(found[place], shown_worse=True)
-    return found, detectable, float(np.sqrt(Additive.fit(sweep).variance))
+    return tuple(found), detectable
 
 
 @dataclass(frozen=True)
-class _Words:
-    """The result in plain words."""
+class JudgedCurve:
+    """A curve and its critical point."""
 
-    sweep: Blocks
-    alpha: float
-    margin: float
-    error: str
-
-    def no_data(self) -> str:
-        n_seeds, levels = self.sweep.n_seeds, self.sweep.levels
-        have = (
-            f"{counted(n_seeds, 'seed')} finished at {self.sweep.reference:g}"
-            if n_seeds < MIN_SEEDS
-            else f"{counted(max(0, len(levels) - 1), 'level')} to compare with it"
-        )
-        need = (
-            f"at least {MIN_SEEDS} seeds, each at {self.sweep.reference:g} and at a further level"
-        )
-        return " ".join([f"Not enough data: {have}; needed are {need}.", *self.sweep.notes])
-
-    def result(
-        self,
-        tests: list[LevelTest],
-        critical: float | None,
-        first_worse: float | None,
-        certified: float | None,
-        hinge: Hinge | None,
-        detectable: float,
-    ) -> str:
-        zero = f"{self.sweep.reference:g}"
-        top = tests[-1]
-        if critical is None:
-            parts = [
-                f"No critical point up to {top.level:g}: the {self.error} there is not shown to be "
-                f"worse than at {zero} ({_points(top.excess)}, {p_text(top.p_worse)}). "
-                f"A rise of {detectable:.1f} points would have been found with a probability of "
-                f"{100 * _POWER:.0f} %."
-            ]
-            if lower := [t.level for t in tests if t.p_worse < self.alpha]:
-                parts.append(
-                    "Taken alone, level " + ", ".join(f"{x:g}" for x in lower) + " is worse."
-                )
-        else:
-            first = next(t for t in tests if t.level == first_worse)
-            worse = (
-                f"from {first_worse:g} on the {self.error} is worse than at {zero} "
-                f"({_points(first.excess)} at {first_worse:g}, {p_text(first.p_worse)})"
-            )
-            if critical == self.sweep.reference:
-                parts = [
-                    f"Critical point at {zero}: {worse}; it may lie anywhere between {zero} and "
-                    f"{first_worse:g}, the mildest level tested."
-                ]
-            else:
-                parts = [f"Critical point at {critical:g}: {worse}, up to {critical:g} not shown."]
-        if hinge is not None and hinge.elbow is not None:
-            interval = (
-                f", {100 * (1 - self.alpha):.0f} % interval {hinge.low:.3g} to {hinge.high:.3g}"
-                if hinge.low is not None
-                else ""
-            )
-            parts.append(
-                f"A flat-then-linear fit bends at {hinge.elbow:.3g}{interval} "
-                f"({p_text(hinge.p_value)})."
-            )
-        parts.append(
-            f"Costs less than {self.margin:g} points: "
-            + (f"shown up to {certified:g}." if certified is not None else "shown at no level.")
-        )
-        fewest = min((test.n_seeds for test in tests), default=self.sweep.n_seeds)
-        seeds = counted(self.sweep.n_seeds, "seed")
-        if fewest < self.sweep.n_seeds:
-            seeds += f", {fewest} of them at every level (compared are the seeds in common)"
-        if self.sweep.n_missing:
-            seeds += f", {counted(self.sweep.n_missing, 'trial')} missing"
-        if self.sweep.n_seeds < RECOMMENDED_SEEDS:
-            seeds += f"; {RECOMMENDED_SEEDS} or more are recommended"
-        parts.append(f"{seeds[0].upper()}{seeds[1:]}.")
-        return " ".join([*parts, *self.sweep.notes])
+    curve: Curve
+    point: CriticalPoint
 
 
-def _points(excess: float) -> str:
-    return f"{excess:+.1f} points"
-
-
-def critical_point_of(
-    curve: Curve,
+def judge_curves(
+    curves: Iterable[Curve],
     *,
     alpha: float = ALPHA,
     margin: float = MARGIN,
     n_permutations: int = 1999,
     n_bootstrap: int = 1999,
-) -> CriticalPoint:
-    """`critical_point` of one curve of a trials table, on the scale that suits its axis."""
-    return critical_point(
-        curve.levels,
-        curve.seeds,
-        curve.errors,
-        reference=curve.reference,
-        scale=curve.scale,
-        alpha=alpha,
-        margin=margin,
-        n_permutations=n_permutations,
-        n_bootstrap=n_bootstrap,
-        error=curve.error,
+) -> tuple[JudgedCurve, ...]:
+    """The critical point of each curve, on the scale that suits its axis; see `critical_point`."""
+    return tuple(
+        JudgedCurve(
+            curve,
+            critical_point(
+                curve.levels,
+                curve.seeds,
+                curve.errors,
+                reference=curve.reference,
+                scale=curve.scale,
+                alpha=alpha,
+                margin=margin,
+                n_permutations=n_permutations,
+                n_bootstrap=n_bootstrap,
+            ),
+        )
+        for curve in curves
     )
 
 
-_CURVE: Final = ("experiment", "arm", "algorithm", "n_classes", "axis", "at", "direction")
+def points_frame(judged: Iterable[JudgedCurve]) -> pd.DataFrame:
+    """The numbers of critical_points.csv: one row per curve; cells that do not apply are empty.
 
-
-def critical_points(
-    trials: pd.DataFrame,
-    *,
-    metric: str = "error_final",
-    alpha: float = ALPHA,
-    margin: float = MARGIN,
-    n_permutations: int = 1999,
-    n_bootstrap: int = 1999,
-) -> pd.DataFrame:
-    """The critical point of every curve in a trials table: critical_points.csv.
-
-    Args:
-        trials: Rows of trials.csv, of any number of experiments; see
-            `analogtl.analysis.curves.curves`.
-        metric: Column of the test error, percent.
-        alpha, margin, n_permutations, n_bootstrap: See `critical_point`.
-
-    Returns:
-        One row per curve with the columns
-
-        - experiment, arm, algorithm, n_classes, axis, at, direction: which curve (see `Curve`);
-        - verdict: "critical point", "no critical point" or "not enough data";
-        - critical, first_worse, certified, max_level, reference: levels (see `CriticalPoint`);
-        - margin, alpha: what was asked for;
-        - elbow, elbow_low, elbow_high, slope, height, p_hinge: the hinge (see `Hinge`);
-        - n_seeds, n_levels, n_trials, n_missing: what it rests on (n_levels counts the reference);
-        - residual_sd, detectable: points of test error (see `CriticalPoint`);
-        - headline, sentence: in words.
-
-        Cells that do not apply are empty (NaN or None).
+    Columns: which curve (see `Curve`): experiment, arm, algorithm, n_classes, axis, at, direction;
+    verdict; levels: critical, first_worse, certified, max_level, reference; margin and alpha, as
+    asked for; the hinge (see `Hinge`): elbow, elbow_low, elbow_high, slope, height, p_hinge; what
+    it rests on: n_seeds, n_levels (the reference included), n_trials, n_missing; points of test
+    error: residual_sd, detectable.
     """
     import pandas as pd
 
-    rows = []
-    for curve in curves(trials, metric=metric):
-        found = critical_point_of(
-            curve,
-            alpha=alpha,
-            margin=margin,
-            n_permutations=n_permutations,
-            n_bootstrap=n_bootstrap,
-        )
-        hinge = found.hinge or Hinge(p_value=float("nan"))
-        rows.append(
-            {name: getattr(curve, name) for name in _CURVE}
-            | {
-                "verdict": str(found.verdict),
-                "critical": found.critical,
-                "first_worse": found.first_worse,
-                "certified": found.certified,
-                "max_level": found.max_level,
-                "reference": found.reference,
-                "margin": found.margin,
-                "alpha": found.alpha,
-                "elbow": hinge.elbow,
-                "elbow_low": hinge.low,
-                "elbow_high": hinge.high,
-                "slope": hinge.slope,
-                "height": hinge.height,
-                "p_hinge": hinge.p_value,
-                "n_seeds": found.n_seeds,
-                "n_levels": len(found.levels) + 1 if found.levels else 0,
-                "n_trials": len(curve.trials),
-                "n_missing": found.n_missing,
-                "residual_sd": found.residual_sd,
-                "detectable": found.detectable,
-                "headline": found.headline,
-                "sentence": found.sentence,
-            }
-        )
-    return _table(pd.DataFrame(rows, columns=_POINT_COLUMNS), text=_POINT_TEXT)
-
-
-_POINT_TEXT: Final = (*_CURVE, "verdict", "headline", "sentence")
-_POINT_COLUMNS: Final = [
-    *_CURVE, "verdict", "critical", "first_worse", "certified", "max_level", "reference", "margin",
-    "alpha", "elbow", "elbow_low", "elbow_high", "slope", "height", "p_hinge", "n_seeds",
-    "n_levels", "n_trials", "n_missing", "residual_sd", "detectable", "headline", "sentence",
-]  # fmt: skip
-
-
-def level_tests(
-    trials: pd.DataFrame,
-    *,
-    metric: str = "error_final",
-    alpha: float = ALPHA,
-    margin: float = MARGIN,
-) -> pd.DataFrame:
-    """Every level of every curve against the reference: the numbers behind `critical_points`.
-
-    Returns:
-        One row per curve and level tested: experiment, arm, algorithm, n_classes, axis, at,
-        direction, then the attributes of `LevelTest`.
-    """
-    import pandas as pd
-
-    rows = []
-    for curve in curves(trials, metric=metric):
-        found = critical_point_of(curve, alpha=alpha, margin=margin, n_permutations=0)
-        for test in found.levels:
-            rows.append({name: getattr(curve, name) for name in _CURVE} | asdict(test))
-    columns = [*_CURVE, *(field.name for field in fields(LevelTest))]
-    return _table(pd.DataFrame(rows, columns=columns), text=_CURVE)
-
-
-def _table(frame: pd.DataFrame, text: Iterable[str]) -> pd.DataFrame:
-    """Numbers as numbers, so that an empty cell is NaN whatever else a column holds."""
-    import pandas as pd
-
-    for column in frame.columns.difference(list(text)):
+    frame = pd.DataFrame([_row(one) for one in judged], columns=[*_CURVE, "verdict", *_NUMBERS])
+    for column in _NUMBERS:
         frame[column] = pd.to_numeric(frame[column])
     frame["n_classes"] = pd.to_numeric(frame["n_classes"]).astype("Int64")
     return frame
+
+
+_CURVE: Final = ("experiment", "arm", "algorithm", "n_classes", "axis", "at", "direction")
+_NUMBERS: Final = (
+    "critical", "first_worse", "certified", "max_level", "reference", "margin", "alpha", "elbow",
+    "elbow_low", "elbow_high", "slope", "height", "p_hinge", "n_seeds", "n_levels", "n_trials",
+    "n_missing", "residual_sd", "detectable",
+)  # fmt: skip
+
+
+def _row(judged: JudgedCurve) -> dict[str, object]:
+    curve, point = judged.curve, judged.point
+    hinge = point.hinge or Hinge(p_value=float("nan"))
+    numbers = {name: getattr(point, name) for name in _NUMBERS if hasattr(point, name)}
+    return {name: getattr(curve, name) for name in _CURVE} | {
+        "verdict": str(point.verdict),
+        **numbers,
+        "elbow": hinge.elbow,
+        "elbow_low": hinge.low,
+        "elbow_high": hinge.high,
+        "slope": hinge.slope,
+        "height": hinge.height,
+        "p_hinge": hinge.p_value,
+        "n_levels": len(point.levels) + 1 if point.levels else 0,
+        "n_trials": len(curve.trials),
+    }

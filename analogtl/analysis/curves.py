@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from analogtl.analysis.select_lr import select_learning_rate
+from analogtl.analysis.select_lr import Selection
 from analogtl.study.columns import axis_columns
 from analogtl.vocabulary import AXES, error_name
 
@@ -55,15 +55,14 @@ class Curve:
         return "reciprocal" if self.axis in AXES and AXES[self.axis].reciprocal else "linear"
 
 
-def curves(trials: pd.DataFrame, *, metric: str = "error_final") -> Iterator[Curve]:
-    """Every curve of a trials table, each level at the learning rate that suits it best.
+def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]:
+    """Every curve of the chosen trials, of any number of experiments.
 
     An axis whose levels are not numbers has no order and so no curve. Of an axis that is not in the
-    registry nobody has said which way it harms, so it must have a level at zero. The learning rate
-    is chosen (`analogtl.analysis.select_lr`), and so is no axis here.
+    registry nobody has said which way it harms, so it must have a level at zero.
 
     Args:
-        trials: Rows of trials.csv, of any number of experiments and learning rates.
+        chosen: The trials at the learning rate that suits each level best.
         metric: Column of the test error, percent. `error_final` is the default because
             `error_best` picks its epoch on the test set.
 
@@ -72,12 +71,7 @@ def curves(trials: pd.DataFrame, *, metric: str = "error_final") -> Iterator[Cur
     """
     import pandas as pd
 
-    if metric not in trials:
-        raise ValueError(f"the trials table has no column {metric!r}")
-    selected = select_learning_rate(trials)
-    table = selected.rows
-    if len(selected.failed):
-        table = pd.concat([table, selected.failed.assign(**{metric: float("nan")})])
+    table = chosen.with_failed(metric)
     keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in table]
     axes = axis_columns(table.columns)
     for _, arm in table.groupby(keys, dropna=False, sort=True):

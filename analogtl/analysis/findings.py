@@ -43,7 +43,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -61,26 +60,22 @@ from analogtl.analysis.critical_point import (
     MARGIN,
     RECOMMENDED_SEEDS,
     CriticalPoint,
-    critical_point_of,
+    judge_curves,
 )
-from analogtl.analysis.critical_point import Verdict as PointVerdict
 from analogtl.analysis.curves import curves, reference_level, setting
-from analogtl.analysis.seed_blocks import MIN_SEEDS, p_above, p_text
+from analogtl.analysis.seed_blocks import MIN_SEEDS, p_above
 from analogtl.analysis.select_lr import select_learning_rate
 from analogtl.errors import counted
 from analogtl.study.columns import axis_columns
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import AXES, CriticalPointVerdict
+from analogtl.vocabulary import FindingVerdict as Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Verdict(StrEnum):
-    """What the runs say about a finding."""
-
-    HOLDS = "holds"
-    FAILS = "does not hold"
-    OPEN = "not enough data"
+def p_text(p: float) -> str:
+    return f"p = {p:.2g}"
 
 
 @dataclass(frozen=True)
@@ -418,7 +413,7 @@ def _curve_answers(
     trials: pd.DataFrame, metric: str, alpha: float, margin: float, hinge: Mapping[str, int]
 ) -> Iterator[tuple[Finding, Answer]]:
     """All findings about an axis, on every curve of analog-tl that fits."""
-    for curve in curves(trials, metric=metric):
+    for curve in curves(select_learning_rate(trials), metric=metric):
         if curve.arm != "analog-tl" or curve.algorithm not in (None, *_ALGORITHM):
             continue
         wanted = [
@@ -430,19 +425,20 @@ def _curve_answers(
         ]
         if not wanted:
             continue
-        point = critical_point_of(curve, alpha=alpha, margin=margin, **hinge)
+        (judged,) = judge_curves([curve], alpha=alpha, margin=margin, **hinge)
+        point = judged.point
         for finding in wanted:
             answer = Answer(
                 curve.experiment,
                 curve.n_classes,
                 curve.at,
                 Verdict.OPEN,
-                point.sentence,
+                "",
                 n_seeds=point.n_seeds,
                 trials=curve.trials,
                 note=_moved(curve.weights_changed),
             )
-            if point.verdict is PointVerdict.NO_DATA:
+            if point.verdict is CriticalPointVerdict.NO_DATA:
                 yield finding, answer
             elif isinstance(finding, CriticalFinding):
                 yield finding, _judge_critical(finding, point, answer)
@@ -506,7 +502,7 @@ def _judge_little(finding: LittleEffectFinding, point: CriticalPoint, answer: An
     worst = max(tests, key=lambda test: test.excess)
     # p_harmless tests a rise of at least the margin; its complement, one of at most the margin.
     costly = [t for t in tests if (1 - t.p_harmless) * len(tests) < point.alpha]
-    unsure = [level for level in point.unsure if level <= finding.reach]
+    unsure = [gap.level for gap in point.gaps if gap.level <= finding.reach]
     certified = point.reference if point.certified is None else point.certified
     if costly:
         at = ", ".join(f"{test.level:g}" for test in costly)

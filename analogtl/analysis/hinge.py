@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analogtl.analysis.seed_blocks import Additive, Blocks, Floats, centred
+from analogtl.analysis.seed_blocks import Floats, SeedBlockDesign, TwoWayFit, centred
 
 Scale = Literal["linear", "reciprocal"]
 
@@ -94,7 +94,7 @@ class _Grid:
 
 
 def fit_hinge(
-    sweep: Blocks,
+    sweep: SeedBlockDesign,
     scale: Scale,
     alpha: float,
     n_permutations: int,
@@ -152,7 +152,7 @@ def _to_scale(levels: Floats, scale: Scale) -> Floats:
 
 
 def _sup_f_p_value(
-    sweep: Blocks, u_L: Floats, n_permutations: int, rng: np.random.Generator
+    sweep: SeedBlockDesign, u_L: Floats, n_permutations: int, rng: np.random.Generator
 ) -> float:
     """P value of the best hinge against a flat line, one-sided (rising).
 
@@ -172,7 +172,7 @@ def _sup_f_p_value(
 
 
 def _one_hinge(
-    sweep: Blocks, u_L: Floats, alpha: float, n_bootstrap: int, rng: np.random.Generator
+    sweep: SeedBlockDesign, u_L: Floats, alpha: float, n_bootstrap: int, rng: np.random.Generator
 ) -> _Fit | None:
     """The hinge through these levels; None if the levels past its elbow do not lie on a line."""
     present_SL = np.isfinite(sweep.errors_SL)
@@ -182,7 +182,7 @@ def _one_hinge(
     if not slope > 0:
         return None
     # Lack of fit: what free level means explain beyond the hinge, against the noise about them.
-    free = Additive.fit(sweep)
+    free = TwoWayFit.fit(sweep)
     df = len(u_L) - 3
     misfit = (float((within_SL**2).sum() - gain) - free.sum_of_squares) / df
     noise = free.sum_of_squares / free.df

@@ -1,4 +1,7 @@
-"""A sweep as blocks: seeds x levels, complete or with gaps, and the additive fit to it."""
+"""A sweep as a table of seeds x levels, complete or with gaps, and the fits to it.
+
+A seed is a block: it runs at every level, and what makes it easy or hard cancels within it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analogtl.errors import counted
-
 Floats = NDArray[np.float64]
 
 MIN_SEEDS: Final = 3
@@ -21,18 +22,39 @@ _ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """A sweep as a table of seeds x levels.
+class LevelGap:
+    """A level at which trials failed, or too few finished.
 
-    S seeds, L levels; the reference is level 0 and harm grows with the index.
+    Attributes:
+        level: The level.
+        n_seeds: Seeds finished there and at the reference.
+        n_failed: Trials that failed there.
+        left_out: Whether too few seeds finished for a test.
     """
 
-    levels: Floats  # [L]
-    errors_SL: Floats  # NaN where missing
+    level: float
+    n_seeds: int
+    n_failed: int
+    left_out: bool
+
+
+@dataclass(frozen=True)
+class SeedBlockDesign:
+    """A sweep as a table of S seeds x L levels: the reference first, the harshest level last.
+
+    Attributes:
+        levels: The levels [L].
+        errors_SL: The errors, NaN where missing.
+        reference: The level that the others are compared with.
+        n_unpaired: Seeds left out because they have not finished at the reference.
+        gaps: Levels at which trials failed or too few finished.
+    """
+
+    levels: Floats
+    errors_SL: Floats
     reference: float
-    notes: list[str]
-    unsure: tuple[float, ...] = ()  # levels where trials failed, or too few have finished
-    failing: tuple[float, ...] = ()  # those of them that are left out because trials failed there
+    n_unpaired: int = 0
+    gaps: tuple[LevelGap, ...] = ()
 
     @classmethod
     def of(
@@ -41,7 +63,7 @@ class Blocks:
         seeds: Sequence[object] | NDArray[np.generic],
         errors: ArrayLike,
         reference: float | None,
-    ) -> Blocks:
+    ) -> SeedBlockDesign:
         """Arrange trials [N] into the table; see `critical_point` for arguments and errors."""
         level_N = np.asarray(levels, dtype=float).ravel()
         error_N = np.asarray(errors, dtype=float).ravel()
@@ -78,49 +100,34 @@ class Blocks:
     @classmethod
     def _usable(
         cls, levels: Floats, table_SL: Floats, reference: float, failed_L: NDArray[np.int_]
-    ) -> Blocks:
+    ) -> SeedBlockDesign:
         """Leave out seeds without the reference, and levels that share too few seeds with it."""
-        notes = []
         if not len(levels) or levels[0] != reference:
-            empty = np.empty((0, len(levels)))
-            return cls(levels, empty, reference, [f"No trial has finished at {reference:g}."])
-        here_S = np.isfinite(table_SL[:, 0])
-        unpaired = int((~here_S & np.isfinite(table_SL).any(axis=1)).sum())
-        if unpaired:
-            notes.append(f"Left out: {counted(unpaired, 'seed')} not finished at {reference:g}.")
-        table_SL = table_SL[here_S]
-        paired_L = np.isfinite(table_SL).sum(axis=0)
-        keep_L = paired_L >= min(MIN_SEEDS, max(1, len(table_SL)))
-        for place in np.flatnonzero(~keep_L | (failed_L > 0)):
-            level = f"{levels[place]:g}"
-            lost = f", {counted(int(failed_L[place]), 'trial')} failed" if failed_L[place] else ""
-            if keep_L[place]:
-                notes.append(f"At {level}{lost}: what they would have said is not known.")
-            else:
-                seeds = counted(int(paired_L[place]), "seed")
-                notes.append(f"Left out: level {level} ({seeds} finished{lost}).")
-        return cls(
-            levels[keep_L],
-            table_SL[:, keep_L],
-            reference,
-            notes,
-            unsure=tuple(levels[~keep_L | (failed_L > 0)]),
-            failing=tuple(levels[~keep_L & (failed_L > 0)]),
+            return cls(levels, np.empty((0, len(levels))), reference)
+        paired_S = np.isfinite(table_SL[:, 0])
+        n_unpaired = int((~paired_S & np.isfinite(table_SL).any(axis=1)).sum())
+        table_SL = table_SL[paired_S]
+        n_seeds_L = np.isfinite(table_SL).sum(axis=0)
+        keep_L = n_seeds_L >= min(MIN_SEEDS, max(1, len(table_SL)))
+        gaps = tuple(
+            LevelGap(float(level), int(n_seeds), int(n_failed), not keep)
+            for level, n_seeds, n_failed, keep in zip(
+                levels, n_seeds_L, failed_L, keep_L, strict=True
+            )
+            if n_failed or not keep
         )
+        return cls(levels[keep_L], table_SL[:, keep_L], reference, n_unpaired, gaps)
 
     @property
     def n_seeds(self) -> int:
+        """Seeds finished at the reference."""
         return len(self.errors_SL)
 
-    @property
-    def n_missing(self) -> int:
-        return int(np.isnan(self.errors_SL).sum())
-
-    def up_to(self, n_levels: int) -> Blocks:
+    def up_to(self, n_levels: int) -> SeedBlockDesign:
         """The sweep's first levels."""
         return replace(self, levels=self.levels[:n_levels], errors_SL=self.errors_SL[:, :n_levels])
 
-    def without(self, place: int) -> Blocks:
+    def without(self, place: int) -> SeedBlockDesign:
         """The sweep's other levels."""
         return replace(
             self,
@@ -137,11 +144,17 @@ def centred(values: Floats, present_SL: NDArray[np.bool_]) -> Floats:
 
 
 @dataclass(frozen=True)
-class Additive:
-    """Least squares of seed + level, complete or with gaps."""
+class TwoWayFit:
+    """Least squares of seed + level, complete or with gaps.
 
-    effect_L: Floats  # against the first level, whose own effect is 0
-    weights_LSL: Floats  # of each trial in each effect
+    Attributes:
+        effect_L: Each level's effect against the first, whose own is 0.
+        weights_LSL: The weight of each trial in each effect.
+        sum_of_squares, df: Of the residuals.
+    """
+
+    effect_L: Floats
+    weights_LSL: Floats
     sum_of_squares: float
     df: int
 
@@ -151,7 +164,7 @@ class Additive:
         return self.sum_of_squares / self.df
 
     @classmethod
-    def fit(cls, sweep: Blocks) -> Additive:
+    def fit(cls, sweep: SeedBlockDesign) -> TwoWayFit:
         """Fit at least two levels, each of which shares a seed with the first."""
         present_SL = np.isfinite(sweep.errors_SL)
         n_levels = len(sweep.levels)
@@ -173,7 +186,7 @@ class Additive:
 
 
 @dataclass(frozen=True)
-class Excess:
+class WelchContrast:
     """The error at one level above that at the reference, within seeds.
 
     The level under test has a variance of its own, next to one that the other levels share
@@ -185,9 +198,9 @@ class Excess:
     df: float
 
     @classmethod
-    def at(cls, sweep: Blocks, place: int) -> Excess:
+    def at(cls, sweep: SeedBlockDesign, place: int) -> WelchContrast:
         """Of the level at a place of a sweep; its other levels say how noisy a trial is."""
-        whole = Additive.fit(sweep)
+        whole = TwoWayFit.fit(sweep)
         value = float(whole.effect_L[place])
         error_S = sweep.errors_SL[:, place]
         here_S = np.isfinite(error_S)
@@ -196,7 +209,7 @@ class Excess:
         if len(others.levels) < 2:  # a plain paired test
             paired = (error_S - others.errors_SL[:, 0])[here_S]
             return cls(value, float(paired.std(ddof=1) / np.sqrt(n)), n - 1)
-        fit = Additive.fit(others)
+        fit = TwoWayFit.fit(others)
         offset_S = np.nanmean(others.errors_SL - fit.effect_L, axis=1)
         n_others_S = np.isfinite(others.errors_SL).sum(axis=1)
         spread = float((error_S - offset_S)[here_S].var(ddof=1))
@@ -216,8 +229,3 @@ def p_above(difference: float, se: float, df: float) -> float:
     if se < _ROUNDING:
         return 0.0 if difference > _ROUNDING else 1.0
     return float(special.stdtr(df, -difference / se))
-
-
-def p_text(p_value: float) -> str:
-    """``p = 0.03``."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"

@@ -10,7 +10,7 @@ seeds, empty for one seed), and ``n`` counts the trials behind it. Errors are in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +57,36 @@ def is_empty(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
+def with_ordered_levels(
+    trials: pd.DataFrame, asked: Mapping[str, Sequence[object]]
+) -> pd.DataFrame:
+    """The trials with each axis of names as ordered categories, so that all that follows keeps it.
+
+    Args:
+        trials: Rows of ``trials.csv``.
+        asked: The levels of each axis in the order of the experiment's file; any others follow as
+            they come.
+    """
+    for axis in axis_columns(trials):
+        present = list(trials[axis].dropna().drop_duplicates())
+        if not present or is_numeric(trials[axis]):
+            continue
+        wanted = asked.get(axis, ())
+        place = {str(level): number for number, level in enumerate(wanted)}
+        present.sort(key=lambda level: place.get(str(level), len(place)))
+        trials = trials.assign(**{axis: pd.Categorical(trials[axis], present, ordered=True)})
+    return trials
+
+
 def sorted_levels(column: pd.Series) -> list[Any]:
-    """The levels of an axis, without empty cells: numbers ascending, names as they come."""
-    present = list(column.dropna().drop_duplicates())
-    return sorted(present) if is_numeric(column) else present
+    """The levels of an axis, without empty cells: numbers ascending, names in their order."""
+    present = column.dropna().drop_duplicates()
+    ordered = is_numeric(column) or _is_ordered(column)
+    return (present.sort_values() if ordered else present).tolist()
+
+
+def _is_ordered(column: pd.Series) -> bool:
+    return isinstance(column.dtype, pd.CategoricalDtype)
 
 
 def error_name(frame: pd.DataFrame) -> str:
@@ -89,13 +115,17 @@ def spread(frame: pd.DataFrame, by: Sequence[str], quantities: Iterable[str]) ->
     Empty cells in ``by`` form a group of their own (a digital arm has no level); empty quantities
     are left out of the mean, and a quantity that is empty throughout stays empty.
     """
+    by = list(by)
     quantities = [q for q in quantities if q in frame.columns]
-    groups = frame.groupby(list(by), dropna=False, sort=True, observed=True)
+    ordered = {key: frame[key].dtype for key in by if _is_ordered(frame[key])}
+    # Grouped as plain names: by categories, pandas rounds a mean in another way.
+    groups = frame.astype(dict.fromkeys(ordered, object)).groupby(by, dropna=False, sort=True)
     parts: list[pd.Series] = [groups.size().rename("n")]
     for quantity in quantities:
         parts.append(groups[quantity].mean().rename(f"{quantity}_mean"))
         parts.append(groups[quantity].std(ddof=1).rename(f"{quantity}_sd"))
-    return in_arm_order(pd.concat(parts, axis=1).reset_index())
+    table = pd.concat(parts, axis=1).reset_index().astype(ordered)
+    return in_arm_order(table.sort_values(by, kind="stable") if ordered else table)
 
 
 def in_arm_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,17 +13,18 @@ import pandas as pd
 
 from analogtl import __version__
 from analogtl.analysis import summaries
-from analogtl.analysis.critical_point import ALPHA, MARGIN
-from analogtl.analysis.findings import Verdict, evaluate
+from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.findings import evaluate
+from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_atomically
 from analogtl.report import figures as plots
 from analogtl.report import page as html
 from analogtl.report import sections as study
 from analogtl.report import tables
-from analogtl.report.sections import RunData, Section
+from analogtl.report.sections import Section
 from analogtl.report.tables import Table
-from analogtl.vocabulary import Arm
+from analogtl.vocabulary import Arm, FindingVerdict
 
 FORMATS = ("html", "markdown", "csv", "latex", "png", "svg", "pdf")
 DEFAULT_FORMATS = ("html", "markdown", "csv", "png", "svg")
@@ -110,17 +111,18 @@ def build_report(
     """
     kinds = _checked(formats, margin, alpha)
     where = [Path(place) for place in run_dirs]
-    paths = study.find_runs(where)
+    paths = find_runs(where)
     runs, messages = _read(paths)
     target = Path(out) if out is not None else _default_out(where, paths)
-    sections = [study.study(run, margin=margin, alpha=alpha) for run in runs]
+    analyses = [analyse(run, margin=margin, alpha=alpha) for run in runs]
+    sections = [study.study(analysis) for analysis in analyses]
     for run in runs:
         messages += [*run.unreadable, *_progress(run)]
-    findings = _findings(runs, margin, alpha)
+    findings = _findings(analyses)
     shared = _shared_tables(sections, findings)
     written = _Writer(target, kinds)
     placed = [
-        (section, Path() if len(sections) == 1 else Path(study.slug(section.run.name)))
+        (section, Path() if len(sections) == 1 else Path(study.slug(section.run.run.name)))
         for section in sections
     ]
     for section, folder in placed:
@@ -158,9 +160,9 @@ def _checked(formats: Iterable[str], margin: float | None, alpha: float | None) 
 
 def _read(paths: Sequence[Path]) -> tuple[list[RunData], list[str]]:
     runs, messages = [], []
-    for path, name in zip(paths, study.run_names(paths), strict=True):
+    for path, name in zip(paths, run_names(paths), strict=True):
         try:
-            runs.append(study.read_run(path, name))
+            runs.append(read_run(path, name))
         except RunError as error:
             messages.append(f"left out: {error}")
     if not runs:
@@ -195,27 +197,25 @@ def _progress(run: RunData) -> list[str]:
 # ------------------------------------------------------------------------------ shared tables
 
 
-def _findings(runs: Sequence[RunData], margin: float | None, alpha: float | None) -> pd.DataFrame:
+def _findings(analyses: Sequence[RunAnalysis]) -> pd.DataFrame:
     """What the runs say about the published findings (`analogtl.analysis.findings.evaluate`)."""
-
-    def common(key: str, default: float) -> float:
-        own = {run.judged_by(key, default) for run in runs}
-        return own.pop() if len(own) == 1 else default
-
+    first = analyses[0]
     return evaluate(
-        pd.concat([run.trials for run in runs], ignore_index=True),
-        alpha=common("alpha", ALPHA) if alpha is None else alpha,
-        margin=common("margin", MARGIN) if margin is None else margin,
+        pd.concat([one.run.trials for one in analyses], ignore_index=True),
+        alpha=first.alpha,
+        margin=first.margin,
     )
 
 
 def _shared_tables(sections: Sequence[Section], findings: pd.DataFrame) -> list[Table]:
     """Tables over all runs: findings, critical points of several runs, what is missing."""
     shared = [tables.findings_table(findings)]
-    points = pd.concat([section.points for section in sections], ignore_index=True)
-    if len(sections) > 1 and len(points):
-        shared.append(tables.critical_points_table(points))
-    unfinished = pd.concat([section.run.unfinished() for section in sections], ignore_index=True)
+    curves = [curve for section in sections for curve in section.run.curves]
+    if len(sections) > 1 and curves:
+        shared.append(tables.critical_points_table(curves))
+    unfinished = pd.concat(
+        [section.run.run.unfinished() for section in sections], ignore_index=True
+    )
     if len(unfinished):
         shared.append(tables.unfinished_table(unfinished))
     return shared
@@ -266,7 +266,7 @@ class _Writer:
             for section, folder in placed
             for stem, draw in section.figures.items()
         ]
-        names = [section.run.name for section, _ in placed for _ in section.figures]
+        names = [section.run.run.name for section, _ in placed for _ in section.figures]
         for name, saved in zip(names, plots.save_all(figures, self.figure_kinds), strict=True):
             self.paths += saved
             self.figures.setdefault(name, []).append(saved[0])
@@ -283,12 +283,12 @@ def _markdown(
         parts.append("\n".join(f"- {tables.markdown_escape(line)}" for line in messages))
     parts += [tables.to_markdown(table) for table in shared if len(table)]
     for section in sections:
-        parts.append("## " + tables.markdown_escape(section.run.name))
-        if section.run.description:
-            parts.append(tables.markdown_escape(section.run.description))
+        parts.append("## " + tables.markdown_escape(section.run.run.name))
+        if section.run.run.description:
+            parts.append(tables.markdown_escape(section.run.run.description))
         parts += [tables.markdown_escape(words) for words in section.words]
         parts += [tables.to_markdown(table) for table in section.tables]
-        for path in written.figures.get(section.run.name, []):
+        for path in written.figures.get(section.run.run.name, []):
             relative = path.relative_to(written.target).as_posix()
             parts.append(f"![{path.stem.replace('-', ' ')}]({relative})")
         parts += [tables.to_markdown(table) for table in section.more_tables if len(table) <= 60]
@@ -300,7 +300,7 @@ def _markdown(
 
 def _title(sections: Sequence[Section]) -> str:
     if len(sections) == 1:
-        return sections[0].run.name
+        return sections[0].run.run.name
     return f"Analog transfer learning: {len(sections)} experiments"
 
 
@@ -311,7 +311,7 @@ def _page(
     messages: Sequence[str],
     where: Sequence[Path],
 ) -> html.Page:
-    everything = pd.concat([s.run.trials for s in sections], ignore_index=True)
+    everything = pd.concat([s.run.run.trials for s in sections], ignore_index=True)
     listed = len(everything) <= MAX_TRIALS_LISTED
     notices = list(messages)
     if not listed:
@@ -321,7 +321,7 @@ def _page(
     runs = []
     used: set[str] = set()
     for section in sections:
-        anchor = _unique(f"run-{study.slug(section.run.name).lower()}", used)
+        anchor = _unique(f"run-{study.slug(section.run.run.name).lower()}", used)
         runs.append(_run(section, anchor))
     return html.Page(
         title=_title(sections),
@@ -339,11 +339,11 @@ def _page(
         citations=CITATIONS % __version__,
         version=__version__,
         made=datetime.now(UTC).strftime("%d %B %Y"),
-        sources=", ".join(section.run.name for section in sections),
+        sources=", ".join(section.run.run.name for section in sections),
     )
 
 
-_KINDS = {Verdict.HOLDS: "good", Verdict.FAILS: "bad", Verdict.OPEN: "open"}
+_KINDS = {FindingVerdict.HOLDS: "good", FindingVerdict.FAILS: "bad", FindingVerdict.OPEN: "open"}
 
 
 def _cards(findings: pd.DataFrame) -> list[html.Finding]:
@@ -368,7 +368,7 @@ def _answer(row: dict[Any, Any]) -> html.Answer:
     at = f" at {row['at']}" if row["at"] else ""
     return html.Answer(
         verdict=str(row["verdict"]),
-        kind=_KINDS[Verdict(row["verdict"])],
+        kind=_KINDS[FindingVerdict(row["verdict"])],
         where=f"{row['experiment']}{task}{at}",
         says=" ".join(str(row[key]) for key in ("says", "note") if row[key]),
         trials=tuple(filter(None, str(row["trials"]).split("; "))),
@@ -417,12 +417,12 @@ def _range(low: int, high: int) -> str:
 
 
 def _run(section: Section, anchor: str) -> html.Run:
-    run = section.run
+    run = section.run.run
     return html.Run(
         id=anchor,
         name=run.name,
         description=run.description,
-        facts=_facts(run),
+        facts=_facts(section.run),
         words=section.words,
         charts=section.charts,
         tables=section.tables,
@@ -433,28 +433,20 @@ def _run(section: Section, anchor: str) -> html.Run:
     )
 
 
-def _facts(run: RunData) -> list[tuple[str, str]]:
+def _facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
     """What the experiment is, from its settings; whatever is not there is left out."""
-
-    def setting(*keys: str) -> Any:
-        value: Any = run.experiment
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
-
+    run, setting = analysis.run, analysis.run.setting
     if setting("kind") == Arm.WEIGHT_PROGRAMMING:
         size = setting("programming", "size")
         what = [("task", f"program a {size} x {size} matrix by training")]
         epochs = setting("programming", "epochs")
     else:
-        what = _task(run, setting)
+        what = _task(run)
         epochs = setting("finetune", "epochs")
+    swept = "analog.algorithm" in analysis.axes
     facts = [
         *what,
-        (
-            "algorithm",
-            setting("analog", "algorithm") if "analog.algorithm" not in run.axes else None,
-        ),
+        ("algorithm", None if swept else setting("analog", "algorithm")),
         ("device", setting("analog", "device", "preset")),
         ("epochs", epochs),
         ("seeds", run.trials["seed"].nunique()),
@@ -463,18 +455,19 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     return [(term, str(value)) for term, value in facts if value not in (None, "")]
 
 
-def _task(run: RunData, setting: Callable[..., Any]) -> list[tuple[str, Any]]:
-    classes = setting("finetune", "classes")
+def _task(run: RunData) -> list[tuple[str, Any]]:
+    classes = run.setting("finetune", "classes")
     if isinstance(classes, list):
         classes = ", ".join(str(c) for c in classes)
     elif isinstance(classes, int):
         classes = f"first {classes} classes"
-    pretrained = setting("pretrain", "dataset")
+    pretrained = run.setting("pretrain", "dataset")
     if pretrained and run.pretrained is not None:
         pretrained = f"{pretrained}, {run.pretrained:.1f} % test error"
+    task = (run.setting("finetune", "dataset"), classes)
     return [
-        ("task", ": ".join(str(p) for p in (setting("finetune", "dataset"), classes) if p)),
-        ("model", setting("model", "architecture")),
+        ("task", ": ".join(str(p) for p in task if p)),
+        ("model", run.setting("model", "architecture")),
         ("pretrained on", pretrained),
     ]
 
@@ -483,12 +476,12 @@ def _again(sections: Sequence[Section], where: Sequence[Path]) -> str:
     """The commands of these runs, then the one of this report."""
     lines = []
     for section in sections:
-        argv = section.run.provenance.get("argv")
+        argv = section.run.run.provenance.get("argv")
         if isinstance(argv, list) and argv:
             words = [str(word) for word in argv]
             words[0] = "analogtl"  # not the path that it had there
             lines.append(shlex.join(words))
         else:
-            lines.append(f"# {section.run.name}: its command is not recorded")
+            lines.append(f"# {section.run.run.name}: its command is not recorded")
     lines.append(shlex.join(["analogtl", "report", *(str(place) for place in where)]))
     return "\n".join(dict.fromkeys(lines))

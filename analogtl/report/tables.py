@@ -14,6 +14,8 @@ from typing import Literal
 import pandas as pd
 
 from analogtl.analysis import summaries
+from analogtl.analysis.critical_point import JudgedCurve, points_frame
+from analogtl.report import words
 from analogtl.vocabulary import arm_label, label_of
 
 Kind = Literal["text", "arm", "level", "count", "number", "mean", "duration"]
@@ -380,8 +382,12 @@ def learning_rates_table(
     return Table("learning_rates", title, choices, _kept(choices, columns), "", experiment)
 
 
-def critical_points_table(points: pd.DataFrame, *, experiment: str = "") -> Table:
-    """Critical points, from `analogtl.analysis.critical_point.critical_points`."""
+def critical_points_table(judged: Sequence[JudgedCurve], *, experiment: str = "") -> Table:
+    """The critical points of curves."""
+    points = points_frame(judged).assign(
+        headline=[words.headline(one) for one in judged],
+        sentence=[words.sentences(one) for one in judged],
+    )
     told = points[points["verdict"] != "not enough data"]
     frame = told.assign(axis_label=[label_of(str(axis)) for axis in told["axis"]])
     untold = len(points) - len(told)

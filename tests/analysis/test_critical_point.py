@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from analogtl.analysis import curves
 from analogtl.analysis.critical_point import (
     MARGIN,
     CriticalPoint,
-    Verdict,
+    JudgedCurve,
     critical_point,
-    critical_points,
-    level_tests,
+    judge_curves,
+    points_frame,
 )
-from analogtl.analysis.curves import curves
+from analogtl.analysis.curves import Curve
+from analogtl.analysis.seed_blocks import LevelGap
+from analogtl.analysis.select_lr import select_learning_rate
+from analogtl.vocabulary import CriticalPointVerdict as Verdict
 
 LEVELS = np.array([0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0])
 FALSE_ALARM = 1e-4
@@ -329,7 +332,6 @@ def test_gaps_keep_the_false_alarm_rate_and_the_elbow() -> None:
     assert all(f.n_missing == 3 for f in flat)
     bent = [quick(holes(y)) for y in sweep(n, 5, elbow_at(10, 1.5))]
     assert at_least(0.85, sum(f.critical == 10 for f in bent), n)
-    assert "3 trials missing" in bent[0].sentence
 
 
 def test_a_gap_does_not_turn_a_hard_seed_into_an_effect() -> None:
@@ -340,7 +342,7 @@ def test_a_gap_does_not_turn_a_hard_seed_into_an_effect() -> None:
     found = quick(errors)
     assert found.verdict is Verdict.NONE
     assert (found.n_seeds, found.n_missing) == (4, 0)
-    assert "1 seed not finished at 0" in found.sentence
+    assert found.n_unpaired == 1
     errors[4, 0], errors[4, 3] = 67, np.nan  # missing at 10 only
     assert abs(quick(errors).levels[2].excess) < 1.5
 
@@ -351,14 +353,6 @@ def test_fewer_than_three_seeds_are_not_enough(n_seeds: int) -> None:
     assert found.verdict is Verdict.NO_DATA
     assert found.critical is None
     assert found.hinge is None
-    assert "at least 3 seeds" in found.sentence
-    assert found.headline == "not enough data"
-
-
-def test_three_seeds_are_said_to_be_few() -> None:
-    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 1.5))
-    assert "5 or more are recommended" in quick(errors[:3]).sentence
-    assert "recommended" not in quick(errors).sentence
 
 
 def test_levels_with_too_few_seeds_are_left_out_and_named() -> None:
@@ -366,7 +360,8 @@ def test_levels_with_too_few_seeds_are_left_out_and_named() -> None:
     errors[2:, -1] = np.nan
     found = quick(errors)
     assert found.max_level == 20
-    assert "Left out: level 30 (2 seeds finished" in found.sentence
+    assert found.gaps == (LevelGap(30, n_seeds=2, n_failed=3, left_out=True),)
+    assert found.failing == (30,)
 
 
 def test_no_zero_level_finished_is_not_enough() -> None:
@@ -385,7 +380,6 @@ def test_without_a_zero_the_lowest_level_is_the_reference() -> None:
     errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))[:, 1:]
     found = quick_levels(errors, LEVELS[1:])
     assert (found.reference, found.critical) == (2, 10)
-    assert "worse than at 2" in found.sentence
 
 
 def test_even_the_mildest_level_may_be_worse() -> None:
@@ -393,14 +387,13 @@ def test_even_the_mildest_level_may_be_worse() -> None:
     found = quick(errors)
     assert (found.verdict, found.critical, found.first_worse) == (Verdict.CRITICAL, 0, 2)
     assert found.certified is None
-    assert "anywhere between 0 and 2" in found.sentence
 
 
 def test_a_worse_level_below_one_that_is_not_is_mentioned() -> None:
     excess = np.where(LEVELS == 5, 20.0, 0.0)
     found = quick(simulate(np.random.default_rng(1), 5, excess))
     assert found.verdict is Verdict.NONE
-    assert "level 5 is worse" in found.sentence
+    assert [test.level for test in found.levels if test.p_worse < found.alpha] == [5]
 
 
 def test_harm_may_grow_downwards_and_in_reciprocals() -> None:
@@ -485,7 +478,15 @@ def trials_table(
     return pd.DataFrame(rows).assign(**columns)
 
 
-def test_table_of_several_experiments() -> None:
+def curves_of(trials: pd.DataFrame, metric: str = "error_final") -> list[Curve]:
+    return list(curves.curves(select_learning_rate(trials), metric=metric))
+
+
+def judged(trials: pd.DataFrame, **options: int) -> list[JudgedCurve]:
+    return list(judge_curves(curves_of(trials), **{"n_permutations": 0, **options}))
+
+
+def test_curves_of_several_experiments() -> None:
     bent = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))
     flat = simulate(np.random.default_rng(1), 5, elbow_at(99, 0))
     digital = trials_table(flat[:, :1], levels=LEVELS[:1]).assign(
@@ -498,79 +499,50 @@ def test_table_of_several_experiments() -> None:
             digital,
         ]
     )
-    table = critical_points(trials, n_permutations=199, n_bootstrap=99)
-    assert table["experiment"].tolist() == ["fig3", "fig4"]  # the digital arm has no level
-    first, second = table.iloc[0], table.iloc[1]
-    assert (first["arm"], first["axis"], first["direction"]) == ("analog-tl", "wtn", "up")
-    assert (first["n_classes"], second["n_classes"]) == (2, 5)
-    assert (first["verdict"], first["critical"]) == ("critical point", 10)
-    assert first["elbow_low"] <= first["elbow"] <= first["elbow_high"]
-    assert (first["n_seeds"], first["n_levels"], first["n_trials"]) == (5, 7, 35)
-    assert first["headline"] == "critical point at 10"
-    assert second["verdict"] == "no critical point"
-    assert math.isnan(second["critical"])
-    tests = level_tests(trials)
-    assert len(tests) == 12
-    assert tests.loc[tests["axis"].eq("wtn") & tests["shown_worse"], "level"].tolist() == [
-        15,
-        20,
-        30,
-    ]
+    found = judged(trials, n_permutations=199, n_bootstrap=99)
+    first, second = found  # the digital arm has no level
+    assert [one.curve.experiment for one in found] == ["fig3", "fig4"]
+    assert (first.curve.arm, first.curve.axis, first.curve.direction) == ("analog-tl", "wtn", "up")
+    assert (first.curve.n_classes, second.curve.n_classes) == (2, 5)
+    assert second.point.verdict is Verdict.NONE
+    assert [test.level for test in first.point.levels if test.shown_worse] == [15, 20, 30]
     # one learning rate a level: the worse one left no trace
-    assert tests["excess"].max() == pytest.approx((bent[:, -1] - bent[:, 0]).mean())
+    excess = (bent[:, -1] - bent[:, 0]).mean()
+    assert first.point.levels[-1].excess == pytest.approx(excess)
+    table = points_frame(found)
+    row = table.iloc[0]
+    assert (row["verdict"], row["critical"]) == ("critical point", 10)
+    assert row["elbow_low"] <= row["elbow"] <= row["elbow_high"]
+    assert (row["n_seeds"], row["n_levels"], row["n_trials"]) == (5, 7, 35)
+    assert math.isnan(table.iloc[1]["critical"])
 
 
-def test_table_survives_csv(tmp_path: Path) -> None:
-    table = critical_points(
-        trials_table(simulate(np.random.default_rng(0), 5, elbow_at(10, 2))), n_permutations=199
-    )
-    path = f"{tmp_path}/critical_points.csv"
-    table.to_csv(path, index=False)
-    back = pd.read_csv(path)
-    assert list(back.columns) == list(table.columns)
-    assert back["critical"].tolist() == table["critical"].tolist()
-    assert back["sentence"].tolist() == table["sentence"].tolist()
-
-
-def test_failed_trials_count_as_missing_and_failed_levels_are_named() -> None:
+def test_failed_trials_count_as_missing_and_certify_nothing() -> None:
     trials = trials_table(simulate(np.random.default_rng(0), 5, elbow_at(10, 2)))
     failed = trials["wtn"].eq(30) | (trials["wtn"].eq(5) & trials["seed"].eq(1))
     trials.loc[failed, "status"] = "failed"
     trials.loc[failed, ["error_final", "error_validation"]] = np.nan
-    row = critical_points(trials, n_permutations=0).iloc[0]
-    assert (row["critical"], row["max_level"], row["n_missing"]) == (10, 20, 1)
-    assert "level 30 (0 seeds finished, 5 trials failed)" in row["sentence"]
-    assert "At 5, 1 trial failed" in row["sentence"]
-    assert row["n_trials"] == 29
-    # What failed is not shown to be harmless: nothing is certified from 5 on.
-    assert math.isnan(row["certified"]) or row["certified"] < 5
+    (one,) = judged(trials)
+    point = one.point
+    assert (point.critical, point.max_level, point.n_missing) == (10, 20, 1)
+    assert [(gap.level, gap.n_seeds, gap.n_failed, gap.left_out) for gap in point.gaps] == [
+        (5, 4, 1, False),
+        (30, 0, 5, True),
+    ]
+    assert len(one.curve.trials) == 29
+    assert point.certified is None or point.certified < 5
 
 
-def test_levels_at_which_training_fails_are_not_passed_over_in_silence() -> None:
-    trials = trials_table(simulate(np.random.default_rng(1), 5, elbow_at(99, 0)))
-    failed = trials["wtn"].ge(20) & trials["seed"].ge(2)
-    trials.loc[failed, "status"] = "failed"
-    trials.loc[failed, ["error_final", "error_validation"]] = np.nan
-    row = critical_points(trials, n_permutations=0).iloc[0]
-    assert row["headline"] == "no critical point up to 15; trials fail at 20, 30"
-
-
-def test_programming_errors_are_called_so() -> None:
-    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))
-    row = critical_points(trials_table(errors, arm="weight-programming"), n_permutations=0).iloc[0]
-    assert "from 15 on the programming error is worse than at 0" in row["sentence"]
-
-
-def test_a_partial_sweep_and_an_empty_one() -> None:
+def test_partial_and_empty_tables() -> None:
     trials = trials_table(simulate(np.random.default_rng(0), 2, elbow_at(10, 2)))
-    assert critical_points(trials)["verdict"].tolist() == ["not enough data"]
-    for nothing in (trials.iloc[:0], trials.assign(status="failed")):
-        table = critical_points(nothing)
-        assert table["verdict"].eq("not enough data").all()
-        assert "critical" in table.columns
-        assert len(level_tests(nothing)) == 0
+    assert [one.point.verdict for one in judged(trials)] == [Verdict.NO_DATA]
+    assert points_frame(judged(trials))["n_levels"].tolist() == [0]
+    assert judged(trials.iloc[:0]) == []
+    (failed,) = judged(trials.assign(status="failed"))
+    assert failed.point.verdict is Verdict.NO_DATA
+    assert points_frame([]).columns.tolist() == points_frame(judged(trials)).columns.tolist()
     with pytest.raises(ValueError, match="no column 'error_test'"):
-        critical_points(trials, metric="error_test")
+        curves_of(trials, metric="error_test")
 
 
 def test_a_second_axis_splits_the_curve_and_names_have_none() -> None:
@@ -582,30 +554,28 @@ def test_a_second_axis_splits_the_curve_and_names_have_none() -> None:
             for name in ("agad", "c-ttv2")
         ]
     )
-    found = {(c.axis, c.at) for c in curves(trials)}
+    found = [(c.axis, c.at) for c in curves_of(trials)]
     assert ("wtn", "spv=5, analog.algorithm=agad") in found
     assert {axis for axis, _ in found} == {"wtn", "spv"}
     assert sum(axis == "wtn" for axis, _ in found) == 4
-    assert len(critical_points(trials, n_permutations=0)) == len(found) == 4 + 2 * 7
+    assert len(set(found)) == len(found) == 4 + 2 * 7
 
 
 def test_which_level_stands_for_none_of_it() -> None:
     errors = np.full((3, 7), 17.0)
     levels = np.array([4, 5, 6, 7, 8, 9, 10.0])
-    (bits,) = curves(trials_table(errors, axis="io_bits", levels=levels))
+    (bits,) = curves_of(trials_table(errors, axis="io_bits", levels=levels))
     assert (bits.reference, bits.direction) == (10, "down")
-    assert not list(curves(trials_table(errors, axis="analog.x", levels=levels)))
-    (known,) = curves(trials_table(errors, axis="dw_min_std", levels=levels))
+    assert not curves_of(trials_table(errors, axis="analog.x", levels=levels))
+    (known,) = curves_of(trials_table(errors, axis="dw_min_std", levels=levels))
     assert known.reference == 4
-    both = list(curves(trials_table(errors, axis="sps", levels=levels - 7)))
+    both = curves_of(trials_table(errors, axis="sps", levels=levels - 7))
     assert [(c.direction, c.reference) for c in both] == [("up", 0), ("down", 0)]
 
 
 def test_two_copies_of_a_run_are_one() -> None:
     trials = trials_table(simulate(np.random.default_rng(0), 3, elbow_at(10, 2)))
-    once = critical_points(trials, n_permutations=0)
-    twice = critical_points(pd.concat([trials, trials]), n_permutations=0)
-    pd.testing.assert_frame_equal(once, twice)
+    assert judged(trials) == judged(pd.concat([trials, trials]))
 
 
 # --- the docstring's table ------------------------------------------------------------------------

@@ -387,7 +387,6 @@ def test_little_effect_needs_a_margin_not_a_large_p_value() -> None:
     # Nothing is significant here either, and yet little is known.
     noisy = answer(sweep("spv", flat, 3, levels, sd=3.0), "spv-little-effect-2-class")
     assert noisy["verdict"] == "not enough data"
-    assert "No critical point" in noisy["says"]
     assert re.search(r"takes about \d+ seeds", noisy["says"])
     steep = answer(
         sweep("spv", bend(0, 1, levels), levels=levels, sd=1), "spv-little-effect-2-class"
@@ -502,7 +501,6 @@ def test_partial_sweeps_and_bare_tables() -> None:
     partial = trials[trials["seed"].lt(2) | (trials["seed"].eq(2) & trials["wtn"].lt(12))]
     row = answer(partial, "wtn-critical-2-class")
     assert row["verdict"] == "not enough data"
-    assert "Left out" in row["says"]
     bare = trials[["experiment", "trial", "seed", "arm", "lr", "wtn", "error_final", "n_classes"]]
     assert answer(bare, "wtn-critical-2-class")["verdict"] == "holds"
     with pytest.raises(ValueError, match="no column 'error_best'"):

@@ -1,0 +1,264 @@
+"""Reading run directories: the tables of a run, and the JSON beside them, as one object.
+
+Reads CSV and JSON only: never a checkpoint, never torch. A run can be read at any moment; what is
+missing is told, and trials that an earlier form of the experiment left behind are set aside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
+from analogtl.errors import ExperimentError, RunError, counted
+from analogtl.files import read_json
+from analogtl.study import columns
+from analogtl.study.trial import common_key
+from analogtl.vocabulary import Arm
+
+_NEEDED: Final = {"trial", "arm", "seed", "status", "error_final"}
+_EPOCH_COLUMNS: Final = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
+_REMEDY: Final = "the command that made the run writes it again, and trains nothing twice"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run as read: its tables, and the JSON beside them ({} where there is none).
+
+    Attributes:
+        name: Name of the run, unique in the report.
+        path: Its directory.
+        trials: The rows of ``trials.csv``; ``experiment`` is the run's name.
+        chosen: The trials at the learning rate kept, and how it was chosen.
+        epochs: Test error and changed cells per fine-tuning epoch of the chosen trials.
+        layers: The rows of ``layers.csv`` of the chosen trials.
+        pretrained: Test error after pretraining, percent; None if unknown.
+        planned: Ids of the trials that were asked for; None if unknown.
+        experiment: Resolved experiment.
+        provenance: Versions, hardware, command.
+        unreadable: What could not be read or was left out, a line each.
+    """
+
+    name: str
+    path: Path
+    trials: pd.DataFrame
+    chosen: Selection
+    epochs: pd.DataFrame
+    layers: pd.DataFrame
+    pretrained: float | None = None
+    planned: list[str] | None = None
+    experiment: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """The experiment's own line about itself."""
+        return str(self.experiment.get("description") or "")
+
+    def setting(self, *keys: str) -> Any:
+        """A value of the resolved experiment, by its keys from the outside in; None if absent."""
+        value: Any = self.experiment
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def unfinished(self) -> pd.DataFrame:
+        """Trials that failed or were planned and are missing: experiment, trial, state, message."""
+        failed = self.trials[~finished(self.trials)]
+        messages = failed["message"].fillna("") if "message" in failed else [""] * len(failed)
+        rows = [
+            (self.name, *row)
+            for row in zip(failed["trial"], failed["status"], messages, strict=True)
+        ]
+        known = set(self.trials["trial"])
+        rows += [(self.name, t, "missing", "") for t in self.planned or [] if t not in known]
+        return pd.DataFrame(rows, columns=["experiment", "trial", "state", "message"])
+
+
+def find_runs(where: Iterable[Path]) -> list[Path]:
+    """The run directories at or below the given ones, fig2 before fig10.
+
+    Raises:
+        ExperimentError: If a folder does not exist or holds no run.
+    """
+    problems: list[str] = []
+    found: dict[Path, Path] = {}
+    for place in where:
+        if not place.is_dir():
+            problems.append(
+                f"{place}: {'not a' if place.exists() else 'no such'} folder; expected a run "
+                "directory or a folder of runs"
+            )
+            continue
+        files = [
+            file
+            for name in ("trials.csv", "epochs.csv", "plan.json")
+            for file in columns.find_tables(name, place)
+        ]
+        if not files:
+            problems.append(
+                f"{place}: no run found (no trials.csv below it); "
+                "`analogtl finetune` and `analogtl sweep` write one"
+            )
+        found |= {file.parent.resolve(): file.parent for file in files}
+    if problems:
+        raise ExperimentError(problems)
+    return sorted(found.values(), key=_numbers_by_value)
+
+
+def _numbers_by_value(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", path.as_posix())
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def run_names(paths: Iterable[Path]) -> list[str]:
+    """A name per run: its folder's; with the folders above it where two would be the same."""
+    parts = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return ["/".join(part) for part in parts]
+
+
+def read_run(path: Path, name: str) -> RunData:
+    """Read a run's tables and the JSON beside them, and choose its learning rates.
+
+    Without ``trials.csv`` there is no run; what else cannot be read is left out, and noted.
+
+    Raises:
+        RunError: If ``trials.csv`` cannot be read.
+    """
+    experiment = _json(path / "experiment.resolved.json")
+    trials, notes = _of_one_experiment(_trials(path, name), experiment)
+    chosen = select_learning_rate(trials)
+    ids = set(chosen.rows["trial"])
+    epochs, pretrained = pd.DataFrame(columns=_EPOCH_COLUMNS), None
+    layers = pd.DataFrame(columns=list(columns.LAYER_COLUMNS))
+    try:
+        epochs, pretrained = _epochs(path / "epochs.csv", ids)
+    except RunError as error:
+        notes.append(f"left out: {error}")
+    try:
+        found = _table(path / "layers.csv", columns.LAYER_COLUMNS)
+        layers = found[found["trial"].isin(ids)]
+    except (RunError, KeyError) as error:
+        notes.append(f"left out: {error}")
+    plan = _json(path / "plan.json").get("trials")
+    return RunData(
+        name=name,
+        path=path,
+        trials=trials,
+        chosen=chosen,
+        epochs=epochs,
+        layers=layers,
+        pretrained=pretrained,
+        planned=[str(trial) for trial in plan] if isinstance(plan, list) else None,
+        experiment=experiment,
+        provenance=_json(path / "provenance.json"),
+        unreadable=tuple(notes),
+    )
+
+
+def _table(file: Path, names: Sequence[str]) -> pd.DataFrame:
+    return columns.read_table(file) if file.is_file() else pd.DataFrame(columns=list(names))
+
+
+def _trials(path: Path, name: str) -> pd.DataFrame:
+    file = path / "trials.csv"
+    if not file.is_file() and any(path.glob("trials/*/trial.json")):
+        raise RunError(f"{file}: missing, although trials are recorded; {_REMEDY}")
+    trials = _table(file, columns.TRIAL_COLUMNS)
+    if missing := _NEEDED - set(trials.columns):
+        raise RunError(f"{file}: no column {', '.join(sorted(missing))}")
+    if trials["status"].isna().any():
+        raise RunError(f"{file}: damaged (a row without status); {_REMEDY}")
+    # A name of its own in this report, also where two runs hold the same experiment.
+    return trials.assign(experiment=name)
+
+
+def _of_one_experiment(
+    trials: pd.DataFrame, experiment: Mapping[str, Any]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The trials without those that an earlier form of the experiment left in the run directory.
+
+    Trials of one arm along the same axes are averaged, so they must have all else in common: they
+    are left out where the run holds others whose settings are the experiment's, or, if nothing
+    tells, where others are in the majority. Returns also a line for each such group.
+    """
+    if "settings" not in trials or not trials["settings"].notna().any():
+        return trials, []
+    name = trials["experiment"].iloc[0]
+    axes = columns.axis_columns(trials.columns)
+    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    present = trials[axes].notna().to_numpy()
+    for place, arm in enumerate(trials["arm"]):
+        along = tuple(itertools.compress(axes, present[place]))
+        groups.setdefault((str(arm), along), []).append(place)
+    left_out, notes = [], []
+    for (arm, along), places in groups.items():
+        settings = trials["settings"].iloc[places]
+        found = settings.value_counts()
+        try:
+            now = common_key(experiment, Arm(arm), along)
+        except (KeyError, TypeError, ValueError):
+            now = ""
+        if len(found) < 2:
+            if now and len(found) and now not in found:
+                of = f" along {', '.join(along)}" if along else ""
+                notes.append(
+                    f"{name}: {arm}{of}: {counted(len(places), 'trial')}, run with other settings "
+                    "than the experiment has now; compare them with nothing else"
+                )
+            continue
+        kept = now if now in found else found.index[0]
+        other = settings[settings.ne(kept).fillna(False)]
+        left_out += list(other.index)
+        notes.append(
+            f"{name}: {arm}: {counted(len(other), 'trial')} left out, run with other settings than "
+            f"the {len(places) - len(other)} shown"
+        )
+    return trials.drop(index=left_out), notes
+
+
+def _epochs(file: Path, trials: set[str]) -> tuple[pd.DataFrame, float | None]:
+    """The test rows of the chosen trials, and the last test error of pretraining.
+
+    Read in pieces: of a large study this is the only large file, and most of it is not needed.
+    """
+    kept, pretrained = [pd.DataFrame(columns=_EPOCH_COLUMNS)], None
+    if file.is_file():
+        try:
+            with pd.read_csv(
+                file,
+                usecols=lambda column: column in _EPOCH_COLUMNS,
+                dtype={"trial": "string", "stage": "string", "split": "string"},
+                chunksize=100_000,
+            ) as pieces:
+                for piece in pieces:
+                    test = piece[piece["split"] == "test"]
+                    first = test[(test["stage"] == "pretrain") & test["error"].notna()]
+                    if len(first):
+                        pretrained = float(first["error"].iloc[-1])
+                    tuned = test[(test["stage"] == "finetune") & test["trial"].isin(trials)]
+                    kept.append(tuned.astype(dict.fromkeys(("trial", "stage", "split"), object)))
+        except (OSError, ValueError, KeyError, pd.errors.ParserError) as error:
+            raise RunError(f"{file}: not a readable table: {error}") from None
+    rows = pd.concat([k for k in kept if len(k)] or kept, ignore_index=True)
+    return rows.reindex(columns=_EPOCH_COLUMNS), pretrained
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a JSON file holds; {} if it is not there, not whole or not an object."""
+    try:
+        content = read_json(file)
+    except RunError:
+        return {}
+    return content if isinstance(content, dict) else {}
