@@ -9,7 +9,7 @@ import copy
 import fnmatch
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from analogtl.config.schema import Analog, Convert
 from analogtl.crossbar.rpu_config import RPUConfig, build_rpu_config
 from analogtl.errors import ExperimentError
-from analogtl.fastsim import fast_rpu_config, not_covered
-from analogtl.models.build import digital_only
+from analogtl.fastsim import fast_rpu_config, unsupported_reason
 
 CONVERTIBLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -68,14 +67,13 @@ def to_analog(
         ExperimentError: If a pattern matches no layer, nothing is left to convert, or
             engine = "fast" does not cover a layer.
     """
-    digital = digital_layers(model, convert.digital_layers)
-    refused = digital_only(model, tuple(example.shape[1:]))
-    digital |= set(refused)
     tokens = tokens_per_image(model, example)
+    refused = unconvertible_layers(model, tokens)
+    digital = digital_layers(model, convert.digital_layers) | set(refused)
     weights = {
         name: module.weight.detach().reshape(module.weight.shape[0], -1).clone()
-        for name, module in model.named_modules()
-        if type(module) in CONVERTIBLE and name not in digital
+        for name, module in _candidates(model).items()
+        if name not in digital
     }
     if not weights:
         raise ExperimentError("convert.digital_layers: every layer would stay digital")
@@ -90,14 +88,18 @@ def to_analog(
             tokens_per_image=tokens.get(name, 1),
             construction_seed=derived_seed(seed, "devices", name),
         )
-        reason = not_covered(config) if analog.engine != "aihwkit" else "stock engine chosen"
-        if reason and analog.engine == "fast":
-            raise ExperimentError(f"analog.engine = 'fast': layer {name}: {reason}")
-        if reason and analog.engine == "auto":
-            notes.append(f"{name}: {reason}")
-        engines[name] = "aihwkit" if reason else "fast"
-        config.tile_array_class = _seeded_array(config, seed, name, fast=not reason)
-        if reason:
+        is_fast = analog.engine != "aihwkit"
+        if is_fast and (unsupported := unsupported_reason(config)):
+            reason = (
+                f'{name}: the fast engine does not cover {unsupported}; engine = "aihwkit" does'
+            )
+            if analog.engine == "fast":
+                raise ExperimentError(f"analog.engine = 'fast': layer {reason}")
+            notes.append(reason)
+            is_fast = False
+        engines[name] = "fast" if is_fast else "aihwkit"
+        config.tile_array_class = _seeded_array(config, seed, name, fast=is_fast)
+        if not is_fast:
             return config
         fast = fast_rpu_config(config, seed=derived_seed(seed, "streams", name))
         fast.tile_array_class = config.tile_array_class
@@ -132,37 +134,40 @@ def to_analog(
     return Conversion(converted, layers, kinds.pop() if len(kinds) == 1 else "mixed", notes)
 
 
+def _candidates(model: nn.Module) -> dict[str, Any]:
+    """Layers of a kind that arrays can hold, by name."""
+    return {name: m for name, m in model.named_modules() if type(m) in CONVERTIBLE}
+
+
 def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     """Names of the layers that stay digital.
 
     Raises:
         ExperimentError: If a pattern matches no layer.
     """
-    names = [name for name, module in model.named_modules() if type(module) in CONVERTIBLE]
-    chosen: set[str] = set()
-    problems = []
-    for pattern in patterns:
-        matching = set(fnmatch.filter(names, pattern))
-        if not matching:
-            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            problems.append(
-                f"convert.digital_layers: {pattern!r} matches no layer; layers: {shown}"
-            )
-        chosen |= matching
+    names = list(_candidates(model))
+    matching = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    problems = [
+        f"convert.digital_layers: {pattern!r} matches no layer; layers: {shown}"
+        for pattern, found in matching.items()
+        if not found
+    ]
     if problems:
         raise ExperimentError(problems)
-    return chosen
+    return set(itertools.chain.from_iterable(matching.values()))
 
 
 def tokens_per_image(model: nn.Module, example: Tensor) -> dict[str, int]:
-    """How many input vectors each layer sees per image: layer name -> vectors.
+    """Count the input vectors that each layer sees per image: layer name -> vectors.
+
+    A layer that is never called, because its owner reads its weight, is left out.
 
     Args:
         model: The digital model.
         example: A batch of images (B, C, H, W).
     """
     counts: dict[str, int] = {}
-    handles = []
 
     def counter(name: str) -> Callable[..., None]:
         def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -172,9 +177,9 @@ def tokens_per_image(model: nn.Module, example: Tensor) -> dict[str, int]:
 
         return count
 
-    for name, module in model.named_modules():
-        if type(module) in CONVERTIBLE:
-            handles.append(module.register_forward_hook(counter(name)))
+    handles = [
+        module.register_forward_hook(counter(name)) for name, module in _candidates(model).items()
+    ]
     training = model.training
     try:
         with torch.no_grad():
@@ -184,6 +189,28 @@ def tokens_per_image(model: nn.Module, example: Tensor) -> dict[str, int]:
         for handle in handles:
             handle.remove()
     return counts
+
+
+def unconvertible_layers(model: nn.Module, tokens: Mapping[str, int]) -> dict[str, str]:
+    """Find the layers that aihwkit cannot put on arrays: name -> why.
+
+    They are convolutions with groups or a padding of other than zeros, which aihwkit refuses, and
+    layers whose owner reads ``.weight`` and computes by itself (timm's BEiT and EVA do so with
+    qkv): on an array they would have none to read.
+
+    Args:
+        model: The digital model.
+        tokens: As `tokens_per_image` counts them.
+    """
+    reasons = {}
+    for name, layer in _candidates(model).items():
+        if getattr(layer, "groups", 1) > 1:
+            reasons[name] = "a convolution with groups"
+        elif getattr(layer, "padding_mode", "zeros") != "zeros":
+            reasons[name] = "a convolution with a padding of other than zeros"
+        elif name not in tokens:
+            reasons[name] = "its weight is read directly, not through its forward"
+    return reasons
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:

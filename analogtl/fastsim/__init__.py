@@ -4,22 +4,31 @@ The fast array of the compound is hidden, so that a column of it matters only wh
 between two reads the engine keeps the pulse trains as bits and applies them, in their order, when
 the column is read. Nothing is approximated. Every random number comes from the seed, so that a run
 repeats bit for bit.
+
+The package imports nothing of analogtl: it could be a distribution of its own.
 """
 
 from __future__ import annotations
 
 from analogtl.fastsim.compiled import compilation_needed
-from analogtl.fastsim.config import FastRPUConfig, fast_rpu_config, not_covered
-from analogtl.fastsim.tile import STATE_FORMAT, FastTile, load_tile_state, tile_state, weights_copy
+from analogtl.fastsim.config import (
+    FastRPUConfig,
+    UnsupportedConfig,
+    fast_rpu_config,
+    unsupported_reason,
+)
+from analogtl.fastsim.simulator import STATE_FORMAT
+from analogtl.fastsim.tile import FastTile, load_tile_state, tile_state, weights_copy
 
 __all__ = [
     "STATE_FORMAT",
     "FastRPUConfig",
     "FastTile",
+    "UnsupportedConfig",
     "compilation_needed",
     "fast_rpu_config",
     "load_tile_state",
-    "not_covered",
     "tile_state",
+    "unsupported_reason",
     "weights_copy",
 ]

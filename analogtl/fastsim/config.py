@@ -27,9 +27,8 @@ from aihwkit.simulator.parameters.enums import (
     WeightNoiseType,
 )
 
-from analogtl.errors import ExperimentError
 from analogtl.fastsim import periphery as fast_io
-from analogtl.fastsim.kernels import Spec
+from analogtl.fastsim.kernels import Device, Read, Spec, Train
 
 _NOISE_MANAGEMENT = {
     NoiseManagementType.NONE: fast_io.NONE,
@@ -49,6 +48,13 @@ _STOCK_ONLY_IO = (
     "r_series",
     "w_read_asymmetry_dtod",
 )
+
+
+class UnsupportedConfig(ValueError):
+    """The fast engine cannot run a configuration exactly; aihwkit's own tiles can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the fast engine does not cover {reason}")
 
 
 class TileCount:
@@ -90,38 +96,28 @@ class FastRPUConfig(UnitCellRPUConfig):
     """Numbers the tiles, so that each has streams of its own."""
 
 
-def not_covered(rpu_config: Any) -> str | None:
-    """Why the fast engine cannot run ``rpu_config`` exactly, as one line; ``None`` if it can."""
-    reason = _first_reason(rpu_config)
-    if reason is None:
-        return None
-    return f'the fast engine does not cover {reason}; engine = "aihwkit" does'
-
-
 def fast_rpu_config(rpu_config: Any, *, seed: int) -> FastRPUConfig:
     """The configuration of fast tiles that run the same process as ``rpu_config``.
 
     Args:
-        rpu_config: A stock configuration; it is copied, not changed. seed: Seed of all random
-        streams. Tiles made from one configuration are numbered in the order
-            in which they are made and never share a stream.
+        rpu_config: A stock configuration; it is copied, not changed.
+        seed: Seed of all random streams. Tiles made from one configuration are numbered in the
+            order in which they are made and never share a stream.
 
     Raises:
-        ExperimentError: if ``not_covered`` names a reason.
+        UnsupportedConfig: if ``unsupported_reason`` names a reason.
     """
-    problem = not_covered(rpu_config)
-    if problem is not None:
-        raise ExperimentError(problem)
+    if reason := unsupported_reason(rpu_config):
+        raise UnsupportedConfig(reason)
     own = {f.name for f in fields(UnitCellRPUConfig)} - {"tile_class"}
     values = {f.name: getattr(rpu_config, f.name) for f in fields(rpu_config) if f.name in own}
     return FastRPUConfig(**deepcopy(values), seed=int(seed))
 
 
-def _first_reason(rpu_config: Any) -> str | None:
+def unsupported_reason(rpu_config: Any) -> str | None:
+    """Name what the fast engine cannot run exactly in ``rpu_config``; ``None`` if nothing."""
     compound = getattr(rpu_config, "device", None)
-    if isinstance(rpu_config, FastRPUConfig):
-        pass
-    elif not isinstance(rpu_config, UnitCellRPUConfig):
+    if not isinstance(rpu_config, UnitCellRPUConfig):
         return f"{type(rpu_config).__name__}, only compounds of two devices"
     if type(compound) not in (
         ChoppedTransferCompound,
@@ -261,68 +257,80 @@ def io_numbers(io: Any, *, forward: bool) -> fast_io.IO:
     )
 
 
-def _own_write_noise(device: Any, dw_min: np.float32) -> np.float32:
-    return _f(_f(device.write_noise_std) * dw_min) if device.write_noise_std > 0.0 else _f(0.0)
+def _train(update: Any, granularity: np.float32) -> Train:
+    return Train(
+        granularity=granularity,
+        desired_bl=int(update.desired_bl),
+        fixed_bl=bool(update.fixed_bl),
+        update_management=bool(update.update_management or update.update_bl_management),
+        update_bl_management=bool(update.update_bl_management),
+        um_grad_scale=_f(update.um_grad_scale),
+    )
+
+
+def _device(device: Any, dw_min: np.float32) -> Device:
+    return Device(
+        dw_min=dw_min,
+        dw_min_std=_f(device.dw_min_std),
+        mult_noise=bool(device.mult_noise),
+        write_noise=_f(_f(device.write_noise_std) * dw_min)
+        if device.write_noise_std > 0
+        else _f(0),
+    )
+
+
+def _read(io: Any) -> Read:
+    if io.is_perfect or io.mv_type is AnalogMVType.IDEAL:
+        return Read(_f(1.0), _f(0.0), _f(0.0), _f(np.inf), _f(io.out_scale))
+    # The read sends an input of 1 through the converter of the inputs.
+    given, inp_res = _f(1.0), _step_of(io.inp_res, io.inp_bound)
+    if inp_res > 0.0:
+        given = _f(np.rint(_f(_f(1.0) / inp_res)) * inp_res)
+    if io.inp_bound > 0.0:
+        given = min(given, _f(io.inp_bound))
+    return Read(
+        input=given,
+        noise=_f(io.out_noise),
+        res=_step_of(io.out_res, io.out_bound),
+        bound=_f(io.out_bound if io.out_bound > 0.0 else np.inf),
+        scale=_f(io.out_scale),
+    )
+
+
+def _buffer(c: Any, in_size: int, fast: np.float32, slow: np.float32) -> tuple[np.float32, ...]:
+    """The buffer's granularity and threshold."""
+    if not isinstance(c, ChoppedTransferCompound):
+        return _f(1.0), _f(_f(c.thres_scale) * slow)
+    scale, every = _f(c.buffer_granularity if c.buffer_granularity > 0.0 else 1.0), c.transfer_every
+    if c.auto_granularity > 0.0 and every > 0.0:  # without transfers it has no meaning
+        period = _f(_f(in_size) * _f(every))
+        return _f(scale * _f(_f(fast * _f(c.auto_granularity)) / period)), _f(1.0)
+    return _f(scale * fast), _f(1.0)
 
 
 def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
     """The update's numbers for a tile of ``in_size`` columns with these ``dw_min``."""
     c, up = rpu_config.device, rpu_config.update
     a, s = (plain_device(device) for device in c.unit_cell_devices)
-    chopped = isinstance(c, ChoppedTransferCompound)
-    dynamic = isinstance(c, DynamicTransferCompound)
+    chopped, dynamic = (
+        isinstance(c, kind) for kind in (ChoppedTransferCompound, DynamicTransferCompound)
+    )
     g_fast, g_slow = _f(dw_min[0]), _f(dw_min[1])
-    g_mean = _f(_f(g_fast + g_slow) / _f(2.0))
-    every = _f(c.transfer_every)
-    if chopped:
-        buffer = _f(c.buffer_granularity) if c.buffer_granularity > 0.0 else _f(1.0)
-        if c.auto_granularity > 0.0 and every > 0.0:  # without transfers it has no meaning
-            period = _f(_f(in_size) * every)
-            buffer = _f(buffer * _f(_f(g_fast * _f(c.auto_granularity)) / period))
-        else:
-            buffer = _f(buffer * g_fast)
-        threshold = _f(1.0)
-    else:
-        buffer, threshold = _f(1.0), _f(_f(c.thres_scale) * g_slow)
-    read, write = c.transfer_forward, c.transfer_update
-    perfect = read.is_perfect or read.mv_type is AnalogMVType.IDEAL
-    inp_res = _step_of(read.inp_res, read.inp_bound)
-    read_input = _f(1.0)
-    if not perfect:
-        if inp_res > 0.0:
-            read_input = _f(np.rint(_f(_f(1.0) / inp_res)) * inp_res)
-        if read.inp_bound > 0.0:
-            read_input = min(read_input, _f(read.inp_bound))
+    buffer, threshold = _buffer(c, in_size, g_fast, g_slow)
     return Spec(
-        desired_bl=int(up.desired_bl),
-        fixed_bl=bool(up.fixed_bl),
-        update_management=bool(up.update_management or up.update_bl_management),
-        update_bl_management=bool(up.update_bl_management),
-        um_grad_scale=_f(up.um_grad_scale),
+        train=_train(up, _f(_f(g_fast + g_slow) / _f(2.0))),
         res=_f(max(up.res, 0.0)),
         sto_round=bool(up.sto_round),
-        granularity=g_mean,
-        fast_granularity=g_fast,
-        slow_granularity=g_slow,
         auto_scale=bool(chopped and c.auto_scale),
         auto_momentum=_f(c.auto_momentum if chopped else 0.0),
         fast_lr=_f(c.fast_lr),
         scale_fast_lr=bool(getattr(c, "scale_fast_lr", False)),
-        fast_dw_min_std=_f(a.dw_min_std),
-        fast_mult_noise=bool(a.mult_noise),
-        fast_write_noise=_own_write_noise(a, g_fast),
-        slow_dw_min_std=_f(s.dw_min_std),
-        slow_mult_noise=bool(s.mult_noise),
-        slow_write_noise=_own_write_noise(s, g_slow),
-        transfer_every=every,
+        fast=_device(a, g_fast),
+        transfer_every=_f(c.transfer_every),
         units_in_mbatch=bool(c.units_in_mbatch),
         transfer_lr=_f(c.transfer_lr),
         scale_transfer_lr=bool(c.scale_transfer_lr),
-        read_input=read_input,
-        read_noise=_f(0.0 if perfect else read.out_noise),
-        read_res=_f(0.0) if perfect else _step_of(read.out_res, read.out_bound),
-        read_bound=_f(read.out_bound if read.out_bound > 0.0 and not perfect else np.inf),
-        read_scale=_f(read.out_scale),
+        read=_read(c.transfer_forward),
         buffer_granularity=buffer,
         threshold=threshold,
         correct_gradient_magnitudes=bool(chopped and c.correct_gradient_magnitudes),
@@ -333,11 +341,8 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
         in_chop_random=bool(chopped and c.in_chop_random),
         out_chop_prob=_f(c.out_chop_prob if chopped else 0.0),
         step=_f(c.step),
-        transfer_bl=int(write.desired_bl),
-        transfer_fixed_bl=bool(write.fixed_bl),
-        transfer_um=bool(write.update_management or write.update_bl_management),
-        transfer_ublm=bool(write.update_bl_management),
-        transfer_grad_scale=_f(write.um_grad_scale),
+        transfer_train=_train(c.transfer_update, g_slow),
+        slow=_device(s, g_slow),
         dynamic=dynamic,
         tail_weightening=_f(c.tail_weightening if dynamic else 1.0),
         buffer_cap=_f(c.buffer_cap if dynamic else 0.0),

@@ -1,33 +1,23 @@
 """The update of a tile: pulse trains, deferred pulses on A, reads, pulses on C.
 
 The fast array A is hidden (gamma 0): a column of A matters only at the moment it is read. So the
-pulses of an update are not applied at once. Every pulse of every input vector takes a *slot* in a
-ring: one bit per line (pulse or not) and one for its sign. When a column is read, the slots since
-its last read are applied to its cells in their order. That is the same stochastic process as pulse
-by pulse, with one column at a time in one piece of memory.
+pulses of an update are not applied at once but kept in a ring (`PulseRing`), and applied to a
+column, in their order, when the column is read. That is the same stochastic process as pulse by
+pulse, with one column at a time in one piece of memory. An update has two halves that take turns:
+`emit_pulses` puts the pulses of a block of vectors into the ring and notes which reads fall due;
+`read_columns` carries the reads out.
 
-Layouts, float32 unless said otherwise. Rows come in groups of ``LANES``; G groups, padded with
-cells that nothing moves:
-
-``fast`` [in, G * 8 * LANES]: a cell of A: persistent weight, apparent weight, buffer H, reference,
-    upper and lower bound, step up, step down.
-``slow`` [in, G * 6 * LANES]: a cell of C: persistent weight, reference, bounds, steps.
-``weight`` [in, G * LANES]: C's apparent weights, those of the forward pass.
-``means`` [in, G * 2 * LANES]: running and past mean of the reads (AGAD; else of length 1).
-``x_bits`` [slots / 32, 2, in] (uint32): pulses and signs of the columns, a bit per slot.
-``d_bits`` [G, slots, 2 * BLOCKS] (uint16): pulses and signs of the rows, a bit per row.
-``start`` [in] (int64): the first slot not yet applied to a column.
-``in_chop``, ``switched`` [in] (uint8): the column's chopper; whether it turned at its last read.
-``out_chop`` [G * LANES]: the rows' choppers, as factors 1 or -1.
-``counts`` [10] (int64), ``averages`` [3]: see the constants.
+Rows come in groups of ``LANES``: G groups, padded with cells that nothing moves. Arrays are float32
+unless said otherwise. ``counts`` [10] (int64) and ``averages`` [3]: see the constants.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analogtl.fastsim.compiled import compiled
 from analogtl.fastsim.simd import (
@@ -88,65 +78,171 @@ M_X, M_D, COUNT_LR = range(3)
 
 _SHIFT = np.uint64(64 - POOL_BITS)
 
+Array = NDArray[Any]
 
-class Spec(NamedTuple):
-    """What the update needs to know; aihwkit's names where there is one. Numbers are float32."""
 
-    # pulse trains of the update onto A
+class Cells(NamedTuple):
+    """The cells of a tile, [in, G * fields * LANES]: a column's in one piece.
+
+    ``fast``, of A: persistent weight, apparent weight, buffer H, reference, upper and lower bound,
+        step up, step down.
+    ``slow``, of C: persistent weight, reference, bounds, steps.
+    ``weight``: C's apparent weights, those of the forward pass.
+    ``means``: running and past mean of the reads (AGAD; else of length 1).
+    """
+
+    fast: Array
+    slow: Array
+    weight: Array
+    means: Array
+
+
+class PulseRing(NamedTuple):
+    """The pulses that some column has still to receive: a ring buffer of slots.
+
+    Each pulse of a vector's train takes one *slot*: a bit per column and per row for "pulses", and
+    one for the sign. Slots are numbered without end; slot s lies at place s modulo the ring's
+    size, a power of 2. Emitting goes on at ``counts[SLOT]``. A column has received the slots before
+    its ``start``; the oldest start of all columns is the ring's tail. Where the head comes too near
+    to the tail, all columns are brought to now (`flush`), which empties the ring.
+
+    ``x_bits`` [slots / 32, 2, in] (uint32): pulses and signs of the columns, a bit per slot: the
+        slots in which one column pulses are found 32 at a time.
+    ``d_bits`` [G, slots, 2 * BLOCKS] (uint16): pulses and signs of the rows, a bit per row: one
+        load has a slot's pulses for a vector of rows.
+    ``start`` [in] (int64): the first slot not yet applied to a column.
+    """
+
+    x_bits: Array
+    d_bits: Array
+    start: Array
+
+
+class Choppers(NamedTuple):
+    """Signs that pulses and reads are multiplied by.
+
+    ``columns`` [in] (uint8): whether a column's is -1. ``switched`` [in] (uint8): whether it turned
+    at the last read. ``rows`` [G * LANES]: the rows' choppers, as factors 1 or -1.
+    """
+
+    columns: Array
+    switched: Array
+    rows: Array
+
+
+class Train(NamedTuple):
+    """How pulse trains onto one array are made; aihwkit's names (``UpdateParameters``)."""
+
+    granularity: np.float32  # what one coinciding pulse changes
     desired_bl: int
     fixed_bl: bool
     update_management: bool
     update_bl_management: bool
-    um_grad_scale: float
-    res: float
+    um_grad_scale: np.float32
+
+
+class Device(NamedTuple):
+    """How the cells of one array answer to pulses."""
+
+    dw_min: np.float32
+    dw_min_std: np.float32
+    mult_noise: bool
+    write_noise: np.float32  # in weight units; 0: the apparent is the persistent weight
+
+
+class Read(NamedTuple):
+    """How a column of A is read; resolutions are absolute steps (0: none)."""
+
+    input: np.float32
+    noise: np.float32
+    res: np.float32
+    bound: np.float32
+    scale: np.float32
+
+
+class Spec(NamedTuple):
+    """What the update needs to know; aihwkit's names where there is one."""
+
+    # pulses onto A
+    train: Train
+    res: np.float32
     sto_round: bool
-    granularity: float  # mean of both devices'
-    fast_granularity: float
-    slow_granularity: float
     auto_scale: bool
-    auto_momentum: float
-    fast_lr: float
+    auto_momentum: np.float32
+    fast_lr: np.float32
     scale_fast_lr: bool
-    # device A, device C
-    fast_dw_min_std: float
-    fast_mult_noise: bool
-    fast_write_noise: float  # in weight units; 0: the apparent is the persistent weight
-    slow_dw_min_std: float
-    slow_mult_noise: bool
-    slow_write_noise: float
-    # reads
-    transfer_every: float
+    fast: Device
+    # reads of A into the buffer H
+    transfer_every: np.float32
     units_in_mbatch: bool
-    transfer_lr: float
+    transfer_lr: np.float32
     scale_transfer_lr: bool
-    read_input: float
-    read_noise: float
-    read_res: float
-    read_bound: float
-    read_scale: float
-    # buffer
-    buffer_granularity: float
-    threshold: float
+    read: Read
+    buffer_granularity: np.float32
+    threshold: np.float32
     correct_gradient_magnitudes: bool
     no_buffer: bool
     forget_buffer: bool
-    momentum: float
-    # choppers
-    in_chop_prob: float
+    momentum: np.float32
+    in_chop_prob: np.float32
     in_chop_random: bool
-    out_chop_prob: float
+    out_chop_prob: np.float32
     # pulses onto C
-    step: float
-    transfer_bl: int
-    transfer_fixed_bl: bool
-    transfer_um: bool
-    transfer_ublm: bool
-    transfer_grad_scale: float
+    step: np.float32
+    transfer_train: Train
+    slow: Device
     # AGAD
     dynamic: bool
-    tail_weightening: float
-    buffer_cap: float
+    tail_weightening: np.float32
+    buffer_cap: np.float32
     correct_accumulation: bool
+
+
+def _record(kind: type) -> np.dtype[Any]:
+    numbers = {bool: np.bool_, int: np.int64, np.float32: np.float32}
+    hints = get_type_hints(kind).items()
+    return np.dtype(
+        [(name, numbers.get(part) or _record(part)) for name, part in hints], align=True
+    )
+
+
+_SPEC = _record(Spec)
+
+
+def packed(spec: Spec) -> Array:
+    """Pack the numbers for the kernels, as an array [1] of one record.
+
+    numba takes an array in 0.1 us, and a named tuple of so many numbers in 3 us, a sixth of the
+    update of a small tile.
+    """
+    return np.array([spec], _SPEC)
+
+
+class Noise(NamedTuple):
+    """Normal numbers that are drawn once per block; ``gains``: 1 + dw_min_std times them."""
+
+    normals: Array
+    gains: Array
+
+
+class ColumnPulses(NamedTuple):
+    """Work space for the pulses of one column: places in the ring, and which turn over."""
+
+    slots: Array
+    turns: Array
+
+
+class Reads(NamedTuple):
+    """The reads that fall due in a block of vectors, in their order.
+
+    ``slot`` (int64): the first slot after the read. ``scale``: what the read is multiplied by.
+    ``chops`` [sweeps, G * LANES]: the rows' choppers; they may turn after each sweep over the
+    columns.
+    """
+
+    slot: Array
+    scale: Array
+    chops: Array
 
 
 @compiled
@@ -160,25 +256,25 @@ def abs_max(values):
 
 
 @compiled
-def pulse_train(lr, granularity, x_max, d_max, desired_bl, fixed_bl, um, ublm, grad_scale):
+def pulse_train(lr, x_max, d_max, train):
     """Length of the pulse train, and the factors that make pulse chances of |d| and of |x|."""
     zero = np.float32(0.0)
     if lr <= zero:
         return 0, zero, zero
-    f_bl = np.float32(desired_bl)
-    bl = desired_bl
+    granularity, f_bl, bl = train.granularity, np.float32(train.desired_bl), train.desired_bl
     a = np.float32(math.sqrt(np.float32(lr / np.float32(granularity * f_bl))))
-    if not fixed_bl and not ublm and np.float32(granularity * f_bl) < lr:
+    free = not train.fixed_bl and not train.update_bl_management
+    if free and np.float32(granularity * f_bl) < lr:
         a = np.float32(1.0)
         bl = max(math.ceil(np.float32(lr / granularity)), 1)
     b = a
-    if um or ublm:
+    if train.update_management or train.update_bl_management:
         if x_max == zero or d_max == zero:
             return 0, zero, zero
-        d_val = np.float32(grad_scale * d_max)
+        d_val = np.float32(train.um_grad_scale * d_max)
         k = np.float32(np.float32(np.float32(lr * x_max) * d_val) / granularity)
-        if ublm:
-            bl = desired_bl if k > f_bl else math.ceil(k)
+        if train.update_bl_management:
+            bl = train.desired_bl if k > f_bl else math.ceil(k)
             if bl <= 0:
                 return 0, zero, zero
             a = np.float32(math.sqrt(np.float32(lr / np.float32(granularity * np.float32(bl)))))
@@ -218,27 +314,29 @@ def draw_columns(chances, values, pulses, signs, bit, key):
 
 
 @compiled
-def column_slots(x_bits, column, start, end, chopped, slots, turns):
-    """List the slots from ``start`` to ``end`` in which a column pulsed; returns their number.
+def column_slots(ring, column, end, chopped, pulses):
+    """List the slots from the column's start to ``end`` in which it pulsed; returns their number.
 
-    ``slots`` (int64) are places in the ring; ``turns`` (uint16) is 0xFFFF where the column's sign
-    and chopper turn the direction of the pulse over.
+    ``pulses.slots`` (int64) are places in the ring; ``pulses.turns`` (uint16) is 0xFFFF where the
+    column's sign and chopper turn the direction of the pulse over.
     """
+    x_bits, start = ring.x_bits, ring.start[column]
+    slots, turns = pulses.slots, pulses.turns
     words = x_bits.shape[0]
     turn = np.uint32(0xFFFFFFFF) if chopped else np.uint32(0)
     n = 0
     for w in range(start >> 5, (end + 31) >> 5):
         place = w & (words - 1)
-        pulses = x_bits[place, 0, column]
+        word = x_bits[place, 0, column]
         from_bit, to_bit = start - (w << 5), end - (w << 5)
         if from_bit > 0:
-            pulses = np.uint32(pulses & np.uint32(0xFFFFFFFF << from_bit))
+            word = np.uint32(word & np.uint32(0xFFFFFFFF << from_bit))
         if to_bit < 32:
-            pulses = np.uint32(pulses & np.uint32((1 << to_bit) - 1))
+            word = np.uint32(word & np.uint32((1 << to_bit) - 1))
         signs = np.uint32(x_bits[place, 1, column] ^ turn)
-        while pulses != np.uint32(0):
-            bit = np.uint32(trailing_zeros(pulses))
-            pulses = np.uint32(pulses & np.uint32(pulses - np.uint32(1)))
+        while word != np.uint32(0):
+            bit = np.uint32(trailing_zeros(word))
+            word = np.uint32(word & np.uint32(word - np.uint32(1)))
             slots[n] = (place << 5) + np.int64(bit)
             turns[n] = np.uint16(0 - np.int64(np.uint32(signs >> bit) & np.uint32(1)))
             n += 1
@@ -254,39 +352,40 @@ def chop_period(spec):
 
 
 @compiled
-def visit_column(
-    cells, means, d_bits, slots, turns, n, out_chop, spec, gains, normals, numbers, steps, rng
-):
-    """Bring one column of A to now and, if there are ``numbers`` for it, read it into its buffer H.
+def apply_group(column, group, d_bits, pulses, n, noise, device, rng):
+    """Apply ``n`` pulses to one group of the cells of one column of A; returns ``rng``."""
+    base, first = np.uint64(group * 8 * LANES), group * d_bits.shape[1] * d_bits.shape[2]
+    if device.mult_noise:
+        return apply_multiplicative(
+            d_bits, first, pulses.slots, pulses.turns, n, column, base, noise.gains, noise.normals,
+            device.write_noise, rng,
+        )  # fmt: skip
+    return apply_additive(
+        d_bits, first, pulses.slots, pulses.turns, n, column, base, noise.gains, noise.normals,
+        device.write_noise, rng,
+    )  # fmt: skip
 
-    ``cells`` [G * 8 * LANES] and ``means`` [G * 2 * LANES] are the column's; ``slots`` and
-    ``turns`` list its ``n`` pulses; ``steps`` [rows] receives the signed number of pulses for each
-    row of C. Returns whether there is any, and ``rng``.
+
+@compiled
+def read_column(column, means, chops, d_bits, pulses, n, noise, numbers, spec, rng, steps):
+    """Apply ``n`` pulses to one column of A, then read it into its buffer H.
+
+    ``column`` [G * 8 * LANES] and ``means`` [G * 2 * LANES] are the column's; ``steps`` [rows]
+    receives the signed number of pulses for each row of C. Returns whether there is any, and
+    ``rng``.
     """
     any_step = np.uint64(0)
     for group in range(d_bits.shape[0]):
+        rng = apply_group(column, group, d_bits, pulses, n, noise, spec.fast, rng)
         base, row = np.uint64(group * 8 * LANES), np.uint64(group * LANES)
-        first = group * d_bits.shape[1] * d_bits.shape[2]
-        if spec.fast_mult_noise:
-            rng = apply_multiplicative(
-                d_bits, first, slots, turns, n, cells, base, gains, normals, spec.fast_write_noise,
-                rng,
-            )  # fmt: skip
-        else:
-            rng = apply_additive(
-                d_bits, first, slots, turns, n, cells, base, gains, normals, spec.fast_write_noise,
-                rng,
-            )  # fmt: skip
-        if numbers.shape[0] == 0:
-            continue
         if spec.dynamic:
             came, rng = read_dynamic(
-                cells, base, means, np.uint64(group * 2 * LANES), out_chop, steps, row, normals,
+                column, base, means, np.uint64(group * 2 * LANES), chops, steps, row, noise.normals,
                 numbers, rng,
             )  # fmt: skip
         else:
             came, rng = read_chopped(
-                cells, base, means, np.uint64(0), out_chop, steps, row, normals, numbers, rng
+                column, base, means, np.uint64(0), chops, steps, row, noise.normals, numbers, rng
             )
         any_step |= came
     return any_step != np.uint64(0), rng
@@ -298,12 +397,12 @@ def read_numbers(spec, numbers):
     zero, one = np.float32(0.0), np.float32(1.0)
     keep = spec.momentum
     subtract = np.float32(one - (keep if spec.dynamic else min(max(keep, zero), one)))
-    limit = np.float32(spec.transfer_bl)
-    numbers[READ_INPUT] = spec.read_input
-    numbers[READ_NOISE] = spec.read_noise
-    numbers[READ_RES] = spec.read_res
-    numbers[READ_BOUND] = spec.read_bound
-    numbers[READ_SCALE] = spec.read_scale
+    limit = np.float32(spec.transfer_train.desired_bl)
+    numbers[READ_INPUT] = spec.read.input
+    numbers[READ_NOISE] = spec.read.noise
+    numbers[READ_RES] = spec.read.res
+    numbers[READ_BOUND] = spec.read.bound
+    numbers[READ_SCALE] = spec.read.scale
     numbers[THRESHOLD] = spec.threshold
     numbers[LIMIT] = limit
     numbers[KEEP] = keep
@@ -315,17 +414,15 @@ def read_numbers(spec, numbers):
 
 
 @compiled
-def write_column(cells, weight, steps, spec, normals, rng, train):
+def write_column(cells, weight, steps, normals, spec, rng, train):
     """Pulses onto one column of C; ``steps`` [rows] holds each row's signed number of pulses."""
     zero, one = np.float32(0.0), np.float32(1.0)
     most = zero
     for row in range(steps.shape[0]):
         most = max(most, abs(steps[row]))
-    lr = np.float32(spec.step * spec.slow_granularity)
-    bl, a, b = pulse_train(
-        lr, spec.slow_granularity, one, most, spec.transfer_bl, spec.transfer_fixed_bl,
-        spec.transfer_um, spec.transfer_ublm, spec.transfer_grad_scale,
-    )  # fmt: skip
+    device = spec.slow
+    lr = np.float32(spec.step * device.dw_min)
+    bl, a, b = pulse_train(lr, one, most, spec.transfer_train)
     for k in range(bl):
         rng = mix64(rng)
         train[k] = 1 if uniform(rng) < b else 0
@@ -347,7 +444,7 @@ def write_column(cells, weight, steps, spec, normals, rng, train):
                 if uniform(rng) >= p:
                     continue
             rng = mix64(rng)
-            xi = normals[np.int64(rng >> _SHIFT)] * spec.slow_dw_min_std
+            xi = normals[np.int64(rng >> _SHIFT)] * device.dw_min_std
             if n > zero:
                 step = c[C_UP * LANES]
                 slope = -step / top if top > zero else zero
@@ -355,39 +452,49 @@ def write_column(cells, weight, steps, spec, normals, rng, train):
                 step = -c[C_DOWN * LANES]
                 slope = -step / bottom if bottom < zero else zero
             change = slope * w + step
-            w += change + xi * (change if spec.slow_mult_noise else step)
+            w += change + xi * (change if device.mult_noise else step)
             w = min(max(w, bottom), top)
             moved = True
         if moved:
             w -= reference
             c[C_PERSISTENT * LANES] = w
-            if spec.slow_write_noise > zero:
+            if device.write_noise > zero:
                 rng = mix64(rng)
-                w += spec.slow_write_noise * normals[np.int64(rng >> _SHIFT)]
+                w += device.write_noise * normals[np.int64(rng >> _SHIFT)]
             weight[row] = w
     return rng
 
 
 @compiled
-def flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, purpose):
-    """Bring every column of A to now: ``start`` moves on; H, C and the choppers stay."""
-    size = x_bits.shape[0] * 32
+def draw_noise(key, device):
+    """Draw the normal numbers of one block."""
     normals = np.empty(POOL_SIZE, np.float32)
-    fill_normals(normals, stream(seed, purpose, counts[POOLS]))
-    gains = np.float32(1.0) + spec.fast_dw_min_std * normals
-    nothing = np.empty(0, np.float32)
-    slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
+    fill_normals(normals, key)
+    std = device.dw_min_std
+    return Noise(normals, np.float32(1.0) + std * normals)
+
+
+@compiled
+def pulse_space(ring):
+    """Room for as many pulses as the ring has slots."""
+    size = ring.x_bits.shape[0] * 32
+    return ColumnPulses(np.empty(size, np.int64), np.empty(size, np.uint16))
+
+
+@compiled
+def flush(fast, ring, choppers, counts, packed_spec, seed, purpose):
+    """Bring every column of A to now: ``ring.start`` moves on; H, C and the choppers stay."""
+    device = packed_spec[0].fast
+    noise = draw_noise(stream(seed, purpose, counts[POOLS]), device)
+    pulses = pulse_space(ring)
     for column in range(fast.shape[0]):
-        n = column_slots(
-            x_bits, column, start[column], counts[SLOT], in_chop[column] != 0, slots, turns
-        )
-        start[column] = counts[SLOT]
+        n = column_slots(ring, column, counts[SLOT], choppers.columns[column] != 0, pulses)
+        ring.start[column] = counts[SLOT]
         if n == 0:
             continue
-        visit_column(
-            fast[column], nothing, d_bits, slots, turns, n, nothing, spec, gains, normals, nothing,
-            nothing, stream(seed, purpose, (counts[SLOT] << 16) + column),
-        )  # fmt: skip
+        rng = stream(seed, purpose, (counts[SLOT] << 16) + column)
+        for group in range(ring.d_bits.shape[0]):
+            rng = apply_group(fast[column], group, ring.d_bits, pulses, n, noise, device, rng)
 
 
 @compiled
@@ -409,7 +516,7 @@ def count_learning_rate(averages, lr, spec):
         return lr
     rate = spec.fast_lr
     if spec.auto_scale:
-        rate = np.float32(rate * np.float32(np.float32(spec.desired_bl) * spec.fast_granularity))
+        rate = np.float32(rate * np.float32(np.float32(spec.train.desired_bl) * spec.fast.dw_min))
         if averages[M_X] > zero and averages[M_D] > zero:
             rate = np.float32(rate / np.float32(averages[M_X] * averages[M_D]))
     return np.float32(rate * lr) if spec.scale_fast_lr else np.float32(rate)
@@ -421,149 +528,172 @@ def buffer_scale(read_lr, count_lr, spec):
     granularity = spec.buffer_granularity
     if not spec.correct_gradient_magnitudes:
         return np.float32(abs(read_lr) / granularity)
-    ratio = np.float32(spec.slow_granularity / spec.fast_granularity)
+    ratio = np.float32(spec.slow.dw_min / spec.fast.dw_min)
     return np.float32(np.float32(abs(read_lr) / count_lr) / np.float32(granularity * ratio))
 
 
 @compiled
-def update(
-    x, d, d_gain, lr, fast, weight, slow, means, x_bits, d_bits, start, in_chop, switched, out_chop,
-    counts, averages, spec, seed,
-):  # fmt: skip
-    """The update of one call with vectors ``x`` [N, in] and ``d * d_gain`` [N, out]."""
+def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed, every, reads):
+    """First half of an update: the pulses of vectors ``begin`` to ``end`` go into the ring.
+
+    Stops early where the ring has no room for the next vector's pulses. Every ``every`` vectors a
+    read of the next column falls due: it is noted in ``reads``, and column and choppers advance.
+
+    Returns:
+        The vector to go on with, the number of reads, and of finished sweeps over all columns.
+    """
     zero, one = np.float32(0.0), np.float32(1.0)
-    n_vectors, in_size, out_size = x.shape[0], x.shape[1], d.shape[1]
-    groups, rows = d_bits.shape[0], d_bits.shape[0] * LANES
-    size = x_bits.shape[0] * 32
-    stride = size * 2 * BLOCKS
-    tau = np.float32(np.float32(one - spec.auto_momentum) / np.float32(n_vectors))
+    in_size, out_size = x.shape[1], d.shape[1]
+    groups, size = ring.d_bits.shape[0], ring.d_bits.shape[1]
+    tau = np.float32(np.float32(one - spec.auto_momentum) / np.float32(x.shape[0]))
+    read_lr = np.float32(spec.transfer_lr * (lr if spec.scale_transfer_lr else one))
+    x_chance = np.empty(in_size, np.float32)
+    d_chance, d_sign = np.zeros(groups * LANES, np.float32), np.zeros(groups * LANES, np.float32)
+    oldest = counts[SLOT]
+    for j in range(in_size):
+        oldest = min(oldest, ring.start[j])
+    n_reads = sweep = 0
+    t = begin
+    while t < end:
+        # The length of the vector's train, and the chance of a pulse on each line.
+        x_max, d_max = abs_max(x[t]), np.float32(abs_max(d[t]) * d_gain)
+        m_x, m_d = averages[M_X], averages[M_D]
+        if spec.auto_scale:
+            averages[M_X] = follow_average(m_x, x_max, tau)
+            averages[M_D] = follow_average(m_d, d_max, tau)
+        count_lr = count_learning_rate(averages, lr, spec)
+        bl, a, b = pulse_train(abs(count_lr), x_max, d_max, spec.train)
+        # The word of 32 slots that is being written must hold none that are still to be read.
+        if counts[SLOT] + bl - oldest > size - 32:
+            averages[M_X], averages[M_D] = m_x, m_d
+            break
+        averages[COUNT_LR] = count_lr
+        if bl > 0:
+            key = stream(seed, X_BITS, -1 - counts[SLOT])
+            pulse_chances(x[t], b, spec.res, spec.sto_round, key, x_chance)
+            key = stream(seed, D_BITS, -1 - counts[SLOT])
+            a = np.float32(a * d_gain)
+            pulse_chances(d[t], a, spec.res, spec.sto_round, key, d_chance)
+            turn = reads.chops[sweep]
+            for i in range(out_size):
+                d_sign[i] = d[t, i] * turn[i]
+        for _ in range(bl):
+            slot = counts[SLOT] & (size - 1)
+            word, bit = slot >> 5, slot & 31
+            if bit == 0:
+                ring.x_bits[word] = np.uint32(0)
+            key = stream(seed, X_BITS, counts[SLOT])
+            draw_columns(x_chance, x[t], ring.x_bits[word, 0], ring.x_bits[word, 1], bit, key)
+            key = stream(seed, D_BITS, counts[SLOT])
+            draw_rows(
+                d_chance, d_sign, ring.d_bits, slot * 2 * BLOCKS, size * 2 * BLOCKS, groups,
+                key_low(key), key_high(key),
+            )  # fmt: skip
+            counts[SLOT] += 1
+        t += 1
+        counts[UPDATES] += 1
+        if every == 0 or counts[UPDATES] % every != 0:
+            continue
+        if read_lr != zero:
+            reads.slot[n_reads] = counts[SLOT]
+            reads.scale[n_reads] = buffer_scale(read_lr, count_lr, spec)
+            n_reads += 1
+            if counts[COLUMN] == in_size - 1:
+                sweep += 1
+                reads.chops[sweep] = reads.chops[sweep - 1]
+                if spec.out_chop_prob > zero and not spec.dynamic:
+                    key = stream(seed, OUT_CHOP, counts[SWEEPS] + sweep)
+                    for i in range(out_size):
+                        key = mix64(key)
+                        if uniform(key) < spec.out_chop_prob:
+                            reads.chops[sweep, i] = -reads.chops[sweep, i]
+        counts[COLUMN] = (counts[COLUMN] + 1) % in_size
+    return t, n_reads, sweep
+
+
+@compiled
+def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, spec, seed, pulses):
+    """Second half of an update: carry out the reads that `emit_pulses` noted.
+
+    The reads go round the columns from ``first_column`` on. Columns do not see one another, so that
+    all reads of one column are done in a row, while it is in the cache: each applies the column's
+    pulses up to the read's slot, reads it into H, and where H passes the threshold sends pulses to
+    the column of C.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    in_size = ring.start.shape[0]
+    period = chop_period(spec)
+    noise = draw_noise(stream(seed, POOL, counts[POOLS]), spec.fast)
+    counts[POOLS] += 1
+    numbers = np.zeros(N_NUMBERS, np.float32)
+    read_numbers(spec, numbers)
+    steps = np.empty(cells.weight.shape[1], np.float32)
+    train = np.empty(max(spec.transfer_train.desired_bl, math.ceil(spec.step), 1), np.uint8)
+    for e in range(min(n_reads, in_size)):
+        column = (first_column + e) % in_size
+        for f in range(e, n_reads, in_size):
+            done = (first_column + f) // in_size  # sweeps over the columns since the block began
+            total = counts[SWEEPS] + done
+            chopped = choppers.columns[column] != 0
+            n = column_slots(ring, column, reads.slot[f], chopped, pulses)
+            scale = reads.scale[f]
+            if spec.dynamic and spec.correct_accumulation:
+                sample = np.float32(total % period + 1)
+                scale = np.float32(scale / min(sample, np.float32(one / spec.fast.dw_min)))
+            numbers[FACTOR] = -scale if chopped else scale
+            numbers[SWITCHED] = one if choppers.switched[column] != 0 else zero
+            came, rng = read_column(
+                cells.fast[column], cells.means[column % cells.means.shape[0]], reads.chops[done],
+                ring.d_bits, pulses, n, noise, numbers, spec,
+                stream(seed, READ, counts[READS] + f), steps,
+            )  # fmt: skip
+            if came and (not spec.dynamic or total > period):
+                write_column(
+                    cells.slow[column], cells.weight[column], steps, noise.normals, spec, rng, train
+                )
+            ring.start[column] = reads.slot[f]
+            turn_now = total % period + 1 == period and (
+                spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random)
+            )
+            if spec.in_chop_random and spec.in_chop_prob > zero:
+                key = stream(seed, IN_CHOP, counts[READS] + f)
+                turn_now = turn_now or uniform(key) < spec.in_chop_prob
+            choppers.switched[column] = 1 if turn_now else 0
+            if turn_now:
+                choppers.columns[column] = 1 - choppers.columns[column]
+    counts[READS] += n_reads
+
+
+@compiled
+def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spec, seed):
+    """The update of one call with vectors ``x`` [N, in] and ``d * d_gain`` [N, out]."""
+    spec = packed_spec[0]
+    n_vectors, in_size = x.shape
     if spec.units_in_mbatch:
         every = max(math.ceil(np.float32(spec.transfer_every * np.float32(n_vectors))), 0)
     else:
         every = max(math.floor(spec.transfer_every + np.float32(0.5)), 0)
-    read_lr = np.float32(spec.transfer_lr * (lr if spec.scale_transfer_lr else one))
-    period = chop_period(spec)
-
-    normals, gains = np.empty(POOL_SIZE, np.float32), np.empty(POOL_SIZE, np.float32)
-    slots, turns = np.empty(size, np.int64), np.empty(size, np.uint16)
-    steps = np.empty(rows, np.float32)
-    numbers = np.zeros(N_NUMBERS, np.float32)
-    read_numbers(spec, numbers)
-    train = np.empty(max(spec.transfer_bl, math.ceil(spec.step), 1), np.uint8)
-    event_slot = np.empty(min(BLOCK, n_vectors), np.int64)
-    event_scale = np.empty(min(BLOCK, n_vectors), np.float32)
-    x_chance = np.empty(in_size, np.float32)
-    d_chance, d_sign = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
-    chop_history = np.empty((min(BLOCK, n_vectors) // in_size + 3, rows), np.float32)
-
+    block = min(BLOCK, n_vectors)
+    reads = Reads(
+        np.empty(block, np.int64),
+        np.empty(block, np.float32),
+        np.empty((block // in_size + 3, choppers.rows.shape[0]), np.float32),
+    )
+    pulses = pulse_space(ring)
     t = 0
     while t < n_vectors:
-        # Make the bits of as many vectors as fit into the ring.
-        oldest = counts[SLOT]
-        for j in range(in_size):
-            oldest = min(oldest, start[j])
-        if counts[SLOT] - oldest > 3 * (size // 4):
-            flush(fast, x_bits, d_bits, start, in_chop, counts, spec, seed, FLUSH)
+        if counts[SLOT] - ring.start.min() > 3 * (ring.d_bits.shape[1] // 4):
+            flush(cells.fast, ring, choppers, counts, packed_spec, seed, FLUSH)
             counts[POOLS] += 1
-            oldest = counts[SLOT]
-        n_events = 0
         first_column = counts[COLUMN]
-        sweep = 0
-        chop_history[0] = out_chop
-        t_end = min(t + BLOCK, n_vectors)
-        while t < t_end:
-            x_max, d_max = abs_max(x[t]), np.float32(abs_max(d[t]) * d_gain)
-            m_x, m_d = averages[M_X], averages[M_D]
-            if spec.auto_scale:
-                averages[M_X] = follow_average(m_x, x_max, tau)
-                averages[M_D] = follow_average(m_d, d_max, tau)
-            count_lr = count_learning_rate(averages, lr, spec)
-            bl, a, b = pulse_train(
-                abs(count_lr), spec.granularity, x_max, d_max, spec.desired_bl, spec.fixed_bl,
-                spec.update_management, spec.update_bl_management, spec.um_grad_scale,
-            )  # fmt: skip
-            if counts[SLOT] + bl - oldest > size - 32:  # no room: this vector opens the next block
-                averages[M_X], averages[M_D] = m_x, m_d
-                break
-            averages[COUNT_LR] = count_lr
-            if bl > 0:
-                key = stream(seed, X_BITS, -1 - counts[SLOT])
-                pulse_chances(x[t], b, spec.res, spec.sto_round, key, x_chance)
-                key = stream(seed, D_BITS, -1 - counts[SLOT])
-                a = np.float32(a * d_gain)
-                pulse_chances(d[t], a, spec.res, spec.sto_round, key, d_chance)
-                turn = chop_history[sweep]
-                for i in range(out_size):
-                    d_sign[i] = d[t, i] * turn[i]
-            for _ in range(bl):
-                slot = counts[SLOT] & (size - 1)
-                word, bit = slot >> 5, slot & 31
-                if bit == 0:
-                    x_bits[word] = np.uint32(0)
-                key = stream(seed, X_BITS, counts[SLOT])
-                draw_columns(x_chance, x[t], x_bits[word, 0], x_bits[word, 1], bit, key)
-                key = stream(seed, D_BITS, counts[SLOT])
-                draw_rows(
-                    d_chance, d_sign, d_bits, slot * 2 * BLOCKS, stride, groups, key_low(key),
-                    key_high(key),
-                )  # fmt: skip
-                counts[SLOT] += 1
-            t += 1
-            counts[UPDATES] += 1
-            if every > 0 and counts[UPDATES] % every == 0:
-                if read_lr != zero:
-                    event_slot[n_events] = counts[SLOT]
-                    event_scale[n_events] = buffer_scale(read_lr, count_lr, spec)
-                    n_events += 1
-                    if counts[COLUMN] == in_size - 1:
-                        chop_history[sweep + 1] = chop_history[sweep]
-                        sweep += 1
-                        if spec.out_chop_prob > zero and not spec.dynamic:
-                            key = stream(seed, OUT_CHOP, counts[SWEEPS] + sweep)
-                            for i in range(out_size):
-                                key = mix64(key)
-                                if uniform(key) < spec.out_chop_prob:
-                                    chop_history[sweep, i] = -chop_history[sweep, i]
-                counts[COLUMN] = (counts[COLUMN] + 1) % in_size
-        if n_events == 0:
-            continue
-        # Read the columns whose turn came, each in its own piece of memory.
-        fill_normals(normals, stream(seed, POOL, counts[POOLS]))
-        counts[POOLS] += 1
-        for i in range(POOL_SIZE):
-            gains[i] = one + spec.fast_dw_min_std * normals[i]
-        for e in range(min(n_events, in_size)):
-            column = (first_column + e) % in_size
-            for f in range(e, n_events, in_size):
-                done = (first_column + f) // in_size
-                total = counts[SWEEPS] + done
-                chopped = in_chop[column] != 0
-                n = column_slots(
-                    x_bits, column, start[column], event_slot[f], chopped, slots, turns
-                )
-                scale = event_scale[f]
-                if spec.dynamic and spec.correct_accumulation:
-                    sample = np.float32(total % period + 1)
-                    scale = np.float32(scale / min(sample, np.float32(one / spec.fast_granularity)))
-                numbers[FACTOR] = -scale if chopped else scale
-                numbers[SWITCHED] = one if switched[column] != 0 else zero
-                came, rng = visit_column(
-                    fast[column], means[column % means.shape[0]], d_bits, slots, turns, n,
-                    chop_history[done], spec, gains, normals, numbers, steps,
-                    stream(seed, READ, counts[READS] + f),
-                )  # fmt: skip
-                if came and (not spec.dynamic or total > period):
-                    write_column(slow[column], weight[column], steps, spec, normals, rng, train)
-                start[column] = event_slot[f]
-                turn_now = total % period + 1 == period and (
-                    spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random)
-                )
-                if spec.in_chop_random and spec.in_chop_prob > zero:
-                    key = stream(seed, IN_CHOP, counts[READS] + f)
-                    turn_now = turn_now or uniform(key) < spec.in_chop_prob
-                switched[column] = 1 if turn_now else 0
-                if turn_now:
-                    in_chop[column] = 1 - in_chop[column]
-        counts[READS] += n_events
-        counts[SWEEPS] += sweep
-        out_chop[:] = chop_history[sweep]
+        reads.chops[0] = choppers.rows
+        end = min(t + BLOCK, n_vectors)
+        t, n_reads, sweep = emit_pulses(
+            x, d, d_gain, lr, t, end, ring, counts, averages, spec, seed, every, reads
+        )
+        if n_reads > 0:
+            read_columns(
+                reads, n_reads, first_column, cells, ring, choppers, counts, spec, seed, pulses
+            )
+            counts[SWEEPS] += sweep
+            choppers.rows[:] = reads.chops[sweep]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import threading
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from analogtl.fastsim.compiled import compiled
 from analogtl.fastsim.kernels import abs_max
-from analogtl.fastsim.streams import fill_normals, mix64, stream
+from analogtl.fastsim.streams import BACKWARD, FORWARD, fill_normals, mix64, stream
 
 NONE, ABS_MAX, MAX, CONSTANT = range(4)  # noise management
 
@@ -22,17 +27,17 @@ class IO(NamedTuple):
 
     is_perfect: bool
     noise_management: int
-    nm_thres: float
+    nm_thres: np.float32
     bound_management: bool
-    inp_bound: float
-    inp_res: float
-    inp_noise: float
-    out_bound: float
-    out_noise: float
-    out_res: float
-    out_scale: float
+    inp_bound: np.float32
+    inp_res: np.float32
+    inp_noise: np.float32
+    out_bound: np.float32
+    out_noise: np.float32
+    out_res: np.float32
+    out_scale: np.float32
     max_bm_factor: int
-    max_bm_res: float
+    max_bm_res: np.float32
 
 
 @compiled
@@ -130,3 +135,75 @@ def finish(y, gain, io, reduction, scale, silent, passed, seed, purpose, counter
             for i in range(size):
                 row[i] *= gain
     return top
+
+
+_buffers = threading.local()
+
+
+def _scratch(shape: Sequence[int]) -> Tensor:
+    """An uninitialised float32 tensor that lives until the thread asks again."""
+    size = math.prod(shape)
+    buffer = getattr(_buffers, "buffer", None)
+    if buffer is None or buffer.numel() < size:
+        buffer = _buffers.buffer = torch.empty(max(size, 1 << 16))
+    return buffer[:size].view(*shape)
+
+
+def analog_product(
+    rows: Tensor,
+    matrix: Tensor,
+    io: IO,
+    gain_in: float,
+    gain_out: float,
+    seed: np.uint64,
+    next_counter: Callable[[], int],
+    backward: bool,
+) -> tuple[Tensor, float]:
+    """Multiply ``rows * gain_in`` with ``matrix``, times ``gain_out``, through the periphery.
+
+    Under bound management, vectors whose output is beyond the bound are sent again at half the
+    scale, until none is or the scale is at its limit. Each pass has a stream of noise of its own:
+    that of ``seed`` and ``next_counter()``.
+
+    Returns:
+        The product ``[N, out]`` and its largest absolute value before ``gain_out``.
+    """
+    if io.is_perfect:
+        out = rows @ matrix
+        factor = gain_in * float(io.out_scale)
+        if factor != 1.0:
+            out *= factor
+        top = float(out.abs().max()) if out.numel() else 0.0
+        return (out if gain_out == 1.0 else out.mul_(gain_out)), top
+    managed = io.noise_management != NONE
+    silent = managed and (backward or io.inp_noise <= 0.0)
+    purpose = BACKWARD if backward else FORWARD
+
+    def send(rows: Tensor, reduction: float) -> tuple[Tensor, np.ndarray, float]:
+        counter, factor = next_counter(), np.float32(reduction)
+        inputs, scale = _scratch(rows.shape), np.empty(len(rows), np.float32)
+        out, passed = torch.empty(len(rows), matrix.shape[1]), np.empty(len(rows), np.uint8)
+        prepare(
+            rows.numpy(), np.float32(gain_in), io, factor, scale, inputs.numpy(), seed, purpose,
+            counter,
+        )  # fmt: skip
+        torch.mm(inputs, matrix, out=out)
+        top = finish(
+            out.numpy(), np.float32(gain_out), io, factor, scale, silent, passed, seed, purpose,
+            counter,
+        )  # fmt: skip
+        return out, passed, float(top)
+
+    reduction, todo = 1.0, np.arange(len(rows))
+    out, passed, top = send(rows, reduction)
+    while io.bound_management and not passed.all():
+        if int(reduction) > io.max_bm_factor or (
+            io.inp_res > 0.0 and reduction > io.max_bm_res / io.inp_res
+        ):
+            break
+        todo, reduction = todo[passed == 0], reduction * 2.0
+        index = torch.from_numpy(todo)
+        again, passed, more = send(rows[index], reduction)
+        out[index] = again
+        top = max(top, more)
+    return out, top

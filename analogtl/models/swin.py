@@ -1,4 +1,4 @@
-"""A small-image Swin transformer: the paper's model and two smaller ones, registered with timm.
+"""A Swin transformer for small images: the paper's network (arXiv 2505.11067, section III).
 
 Everything that multiplies by a trained matrix (patch partition, qkv, projection, MLP, head) is a
 plain ``nn.Linear``, because those are what aihwkit puts on arrays. LayerNorms and the tables of
@@ -11,13 +11,9 @@ tokens, M windows, T tokens of a window, A attention heads, D numbers per head, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from timm.models import register_model
 from torch import Tensor, nn
-
-__all__ = ["SmallImageSwin"]
 
 
 class PatchPartition(nn.Module):
@@ -157,7 +153,9 @@ class SmallImageSwin(nn.Module):
     Raises:
         ValueError: if the sizes do not fit one another; the message names the one at fault.
 
-    Source: Liu et al., "Swin Transformer", 2021; sizes as in arXiv 2505.11067 for the defaults.
+    Source: Liu et al., "Swin Transformer", 2021; sizes as in arXiv 2505.11067 for the defaults:
+    26,592,494 parameters with a head for two classes. The published counts (26,591,906 for two
+    classes, 26,594,213 for five) leave out the 588 scalars of the position tables.
     """
 
     def __init__(
@@ -229,55 +227,3 @@ class SmallImageSwin(nn.Module):
         """Put a new head of ``num_classes`` in place; 0 for none. ``global_pool`` is timm's."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-
-# What timm's create_model hands to every entry point, and means nothing to weights of one's own.
-_TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-
-
-def _build(pretrained: bool, defaults: dict[str, Any], kwargs: dict[str, Any]) -> SmallImageSwin:
-    if pretrained:
-        raise ValueError("pretrained: no published weights exist; pretrain the model here")
-    given = {key: value for key, value in kwargs.items() if key not in _TIMM_ONLY}
-    return SmallImageSwin(**{**defaults, **given})
-
-
-@register_model
-def swin_cifar_tiny(pretrained: bool = False, **kwargs: Any) -> SmallImageSwin:
-    """The paper's Swin for 32 x 32 images: 26,592,494 parameters with a head for two classes.
-
-    The published counts (26,591,906 for two classes, 26,594,213 for five) leave out the 588
-    scalars of the position tables. Source: arXiv 2505.11067, section III.
-    """
-    return _build(pretrained, {}, kwargs)
-
-
-@register_model
-def swin_cifar_desk(pretrained: bool = False, **kwargs: Any) -> SmallImageSwin:
-    """A Swin of 208,862 parameters (ten classes) for 32 x 32 images: minutes, not days."""
-    sizes = {
-        "embed_dim": 48,
-        "depths": (2, 2),
-        "num_heads": (3, 6),
-        "head_dim": 16,
-        "downscaling": (4, 2),
-        "mlp_ratio": 2.0,
-    }
-    return _build(pretrained, sizes, kwargs)
-
-
-@register_model
-def swin_digits(pretrained: bool = False, **kwargs: Any) -> SmallImageSwin:
-    """A Swin of 23,673 parameters (five classes) for the 8 x 8 digits of scikit-learn: seconds."""
-    sizes = {
-        "img_size": 8,
-        "in_chans": 1,
-        "embed_dim": 16,
-        "depths": (2, 2),
-        "num_heads": (2, 4),
-        "head_dim": 8,
-        "downscaling": (2, 2),
-        "window_size": 2,
-        "mlp_ratio": 2.0,
-    }
-    return _build(pretrained, sizes, kwargs)

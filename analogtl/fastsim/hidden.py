@@ -1,0 +1,115 @@
+"""The hidden parameters of a fast tile, by aihwkit's names: devices, weights, buffer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from aihwkit.exceptions import TileError
+from torch import Tensor
+
+from analogtl.fastsim import kernels as k
+from analogtl.fastsim.config import device_numbers
+
+if TYPE_CHECKING:
+    from analogtl.fastsim.simulator import FastSimulatorTile
+
+_BOUNDS_AND_STEPS = ("max_bound", "min_bound", "dwmin_up", "dwmin_down")
+
+
+def _device_names(tile: FastSimulatorTile, n: int) -> list[str]:
+    device = tile.devices[n]
+    names = [*_BOUNDS_AND_STEPS, "decay_scales", "diffusion_rates", "reset_bias", "drift_nu"]
+    if device.write_noise_std > 0.0:
+        names.append("persistent_weights")
+    names += ["reference"] if device_numbers(device)[1] else ["slope_up", "slope_down"]
+    return [f"{name}_{n}" for name in [*names, "hidden_weights"]]
+
+
+def names(tile: FastSimulatorTile) -> list[str]:
+    """Name the slices of `values`."""
+    devices = _device_names(tile, 0) + _device_names(tile, 1)
+    if tile.spec.dynamic:
+        return [*devices, "buffered_FP_weight", "running_mean_weight", "past_mean_weight"]
+    return [*devices, "buffered_FP_weight_0"]
+
+
+def values(tile: FastSimulatorTile) -> Tensor:
+    """Collect devices, weights and buffer ``[names, out, in]``, A as it is now."""
+    fast = tile.current_fast()
+    found: dict[str, k.Array] = {}
+    for n, (cells, first) in enumerate(((fast, k.REFERENCE), (tile.cells.slow, k.C_REFERENCE))):
+        reference, top, bottom, up, down = (tile.get(cells, first + i) for i in range(5))
+        apparent = tile.get(fast, k.APPARENT) if n == 0 else tile.cells.weight[:, : tile.d_size]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            device = {
+                **dict(zip(_BOUNDS_AND_STEPS, (top, bottom, up, down), strict=True)),
+                "decay_scales": np.ones_like(top),
+                "diffusion_rates": np.zeros_like(top),
+                "reset_bias": tile.reset_bias[n],
+                "drift_nu": np.zeros_like(top),
+                "persistent_weights": tile.get(cells, k.PERSISTENT),
+                "reference": reference,
+                "slope_up": np.where(top != 0.0, -up / top, np.zeros_like(top)),
+                "slope_down": np.where(bottom != 0.0, -down / bottom, np.zeros_like(top)),
+                "hidden_weights": apparent,
+            }
+        found |= {f"{name}_{n}": value for name, value in device.items()}
+    found["buffered_FP_weight"] = found["buffered_FP_weight_0"] = tile.get(fast, k.BUFFER)
+    if tile.spec.dynamic:
+        found["running_mean_weight"] = tile.get(tile.cells.means, 0)
+        found["past_mean_weight"] = tile.get(tile.cells.means, 1)
+    chosen = (np.ascontiguousarray(found[name].T) for name in names(tile))
+    return torch.stack([torch.from_numpy(value) for value in chosen])
+
+
+def set_values(tile: FastSimulatorTile, params: Tensor) -> None:
+    """Set devices, weights and buffer from ``[names, out, in]``, exactly as given.
+
+    Raises:
+        RuntimeError: if they are of another tile.
+        TileError: if they hold slopes that do not belong to soft bounds.
+    """
+    own = names(tile)
+    if tuple(params.shape) != (len(own), tile.d_size, tile.x_size):
+        raise RuntimeError("hidden parameters of another tile")
+    p = {
+        name: value.detach().to(torch.float32).T.contiguous().numpy()
+        for name, value in zip(own, params, strict=True)
+    }
+    fast, slow = tile.cells.fast, tile.cells.slow
+    for n, (cells, reference) in enumerate(((fast, k.REFERENCE), (slow, k.C_REFERENCE))):
+        for i, name in enumerate(_BOUNDS_AND_STEPS):
+            tile.put(cells, reference + 1 + i, p[f"{name}_{n}"])
+        if f"reference_{n}" in p:
+            tile.put(cells, reference, p[f"reference_{n}"])
+        elif not _slopes_follow(p, n):
+            raise TileError("slopes of a soft-bounds device that its bounds do not give")
+        tile.reset_bias[n] = p[f"reset_bias_{n}"]
+        apparent = p[f"hidden_weights_{n}"]
+        tile.put(cells, k.PERSISTENT, p.get(f"persistent_weights_{n}", apparent))
+        if n == 0:
+            tile.put(cells, k.APPARENT, apparent)
+        else:
+            tile.cells.weight[:, : tile.d_size] = apparent
+        # Another device than the tile's own, if the mean step is further off than by its spread.
+        mean = float((np.abs(p[f"dwmin_up_{n}"]) + np.abs(p[f"dwmin_down_{n}"])).mean() / 2)
+        if abs(mean - tile.dw_min[n]) / tile.dw_min[n] > 2 * tile.devices[n].dw_min_dtod + 1e-5:
+            tile.dw_min[n] = mean
+            tile.renew_spec()
+    if tile.spec.dynamic:
+        tile.put(fast, k.BUFFER, p["buffered_FP_weight"])
+        tile.put(tile.cells.means, 0, p["running_mean_weight"])
+        tile.put(tile.cells.means, 1, p["past_mean_weight"])
+    else:
+        tile.put(fast, k.BUFFER, p["buffered_FP_weight_0"])
+    tile.ring.start[:] = tile.counts[k.SLOT]
+
+
+def _slopes_follow(p: dict[str, k.Array], n: int) -> bool:
+    """Whether the slopes given for device ``n`` are those of soft bounds: 0 at the bounds."""
+    up = p[f"slope_up_{n}"] * p[f"max_bound_{n}"] + p[f"dwmin_up_{n}"]
+    down = p[f"slope_down_{n}"] * p[f"min_bound_{n}"] + p[f"dwmin_down_{n}"]
+    scale = 1e-4 * float(np.abs(p[f"dwmin_up_{n}"]).max() + 1e-12)
+    return bool(np.abs(up).max() <= scale and np.abs(down).max() <= scale)

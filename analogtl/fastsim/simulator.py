@@ -1,0 +1,495 @@
+"""State and operations of one crossbar tile on the fast engine, as aihwkit's simulator tiles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from aihwkit.exceptions import TileError
+from aihwkit.simulator.tiles.base import SimulatorTile
+from torch import Tensor
+
+from analogtl.fastsim import hidden
+from analogtl.fastsim import kernels as k
+from analogtl.fastsim.config import (
+    FastRPUConfig,
+    UnsupportedConfig,
+    device_numbers,
+    io_numbers,
+    plain_device,
+    spec_of,
+    unsupported_reason,
+)
+from analogtl.fastsim.devices import draw_device
+from analogtl.fastsim.periphery import analog_product
+from analogtl.fastsim.streams import FLUSH, SET, fill_normals, stream
+
+STATE_FORMAT = 1  # of a captured state
+_SINGLE = ("format", "x_size", "d_size", "seed", "number", "learning_rate")  # no arrays nor lists
+_SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
+
+
+Array = k.Array
+
+
+class FastSimulatorTile(SimulatorTile):
+    """State and operations of one crossbar tile with ``x_size`` columns and ``d_size`` rows.
+
+    Args:
+        x_size: Number of inputs.
+        d_size: Number of outputs.
+        rpu_config: A ``FastRPUConfig``.
+        number: The tile's number among those made from the configuration.
+        draw: Whether to draw devices and program zero weights; without, the state is to be loaded.
+
+    Raises:
+        UnsupportedConfig: if the engine does not cover the configuration.
+    """
+
+    def __init__(
+        self,
+        x_size: int,
+        d_size: int,
+        rpu_config: FastRPUConfig,
+        number: int = 0,
+        draw: bool = True,
+    ) -> None:
+        if reason := unsupported_reason(rpu_config):  # it may have been changed since it was made
+            raise UnsupportedConfig(reason)
+        if not isinstance(rpu_config, FastRPUConfig):
+            raise UnsupportedConfig("a configuration that fast_rpu_config did not make")
+        self.x_size, self.d_size = x_size, d_size
+        self.learning_rate = 0.01
+        self.hide = False  # whether to leave the hidden parameters out of a state
+        self.number = number
+        self.seed = np.uint64(stream(np.uint64(rpu_config.seed & (2**64 - 1)), 0, number))
+        self.devices = [plain_device(d) for d in rpu_config.device.unit_cell_devices]
+        self.compound = rpu_config.device
+        self.dw_min = [float(d.dw_min) for d in self.devices]
+        self._config = rpu_config
+        self.forward_io = io_numbers(rpu_config.forward, forward=True)
+        self.backward_io = io_numbers(rpu_config.backward, forward=False)
+        self.renew_spec()
+        groups = -(-d_size // k.LANES)
+        rows = groups * k.LANES
+        slots = 1024
+        while slots < 2 * max(x_size, 2 * self.spec.train.desired_bl) + 512:
+            slots *= 2
+        agad = x_size if self.spec.dynamic else 1
+        self.cells = k.Cells(
+            fast=np.zeros((x_size, groups * 8 * k.LANES), np.float32),
+            slow=np.zeros((x_size, groups * 6 * k.LANES), np.float32),
+            weight=np.zeros((x_size, rows), np.float32),
+            means=np.zeros((agad, groups * 2 * k.LANES), np.float32),
+        )
+        self.ring = k.PulseRing(
+            x_bits=np.zeros((slots // 32, 2, x_size), np.uint32),
+            d_bits=np.zeros((groups, slots, 2 * k.BLOCKS), np.uint16),
+            start=np.zeros(x_size, np.int64),
+        )
+        self.choppers = k.Choppers(
+            columns=np.zeros(x_size, np.uint8),
+            switched=np.zeros(x_size, np.uint8),
+            rows=np.ones(rows, np.float32),
+        )
+        self.counts = np.zeros(10, np.int64)
+        self.averages = np.zeros(3, np.float32)
+        self.averages[k.COUNT_LR] = 1.0
+        self.reset_bias = np.zeros((2, x_size, d_size), np.float32)
+        if draw:
+            self._draw()
+            self.set_weights(torch.zeros(d_size, x_size))
+
+    # -- construction -----------------------------------------------------------------------------
+
+    def renew_spec(self) -> None:
+        """Take the numbers of the configuration, with the tile's own ``dw_min``."""
+        self.set_spec(spec_of(self._config, self.x_size, (self.dw_min[0], self.dw_min[1])))
+
+    def set_spec(self, spec: k.Spec) -> None:
+        """Take these numbers."""
+        self.spec, self._packed_spec = spec, k.packed(spec)
+
+    def _draw(self) -> None:
+        """Draw both devices' cells; the first tile of a configuration gets aihwkit's own draw."""
+        seed = int(self.compound.construction_seed)
+        if seed == 0 or self.number > 0:
+            seed = int(stream(self.seed if seed == 0 else np.uint64(seed), 1, self.number))
+        state = seed % 2147483647 or 1
+        saved, has_saved = np.float32(0.0), False
+        cells = np.zeros((self.x_size, 6, self.d_size), np.float32)
+        for n, device in enumerate(self.devices):
+            numbers, is_reference = device_numbers(device)
+            flags = (
+                bool(device.dw_min_dtod_log_normal),
+                bool(device.enforce_consistency),
+                bool(device.perfect_bias),
+                is_reference,
+                bool(getattr(device, "subtract_symmetry_point", False)),
+                self.d_size,
+            )
+            state, saved, has_saved = draw_device(
+                cells, numbers, flags, state, np.float32(saved), has_saved
+            )
+            first = k.REFERENCE if n == 0 else k.C_REFERENCE
+            for i in range(5):
+                self.put(self.cells.fast if n == 0 else self.cells.slow, first + i, cells[:, i])
+            self.reset_bias[n] = cells[:, 5]
+
+    def field(self, cells: Array, field: int) -> Array:
+        """One field of the cells in place, ``[x_size, groups, LANES]``."""
+        grouped = cells.reshape(self.x_size, self.ring.d_bits.shape[0], -1, k.LANES)
+        return grouped[:, :, field]
+
+    def get(self, cells: Array, field: int) -> Array:
+        """One field of the cells as a copy ``[x_size, d_size]``."""
+        return self.field(cells, field).reshape(self.x_size, -1)[:, : self.d_size]
+
+    def put(self, cells: Array, field: int, values: Array | float) -> None:
+        """Set one field of the cells from ``[x_size, d_size]`` or one number."""
+        padded = np.zeros((self.x_size, self.cells.weight.shape[1]), np.float32)
+        padded[:, : self.d_size] = values
+        self.field(cells, field)[...] = padded.reshape(self.x_size, -1, k.LANES)
+
+    # -- forward, backward, update ----------------------------------------------------------------
+
+    def matrix(self) -> Tensor:
+        """C's apparent weights, ``[x_size, d_size]``, in place."""
+        return torch.from_numpy(self.cells.weight)[:, : self.d_size]
+
+    def rows_of(self, values: Tensor, size: int, trans: bool, bias: bool) -> Tensor:
+        """``values`` as ``[N, size]`` float32 rows without gradient."""
+        values = values.detach()
+        if values.dtype != torch.float32:
+            raise TileError("the fast engine computes in float32")
+        if values.dim() < 1 or values.shape[0 if trans else -1] != size - int(bias):
+            raise TileError(f"Invalid dimensions: expected {size - int(bias)} values per vector.")
+        flat = (
+            values.reshape(values.shape[0], -1).T if trans else values.reshape(-1, size - int(bias))
+        )
+        if bias:
+            flat = torch.cat([flat, torch.ones(flat.shape[0], 1)], dim=1)
+        return flat.contiguous()
+
+    @staticmethod
+    def _shaped(flat: Tensor, like: Tensor, in_trans: bool, out_trans: bool) -> Tensor:
+        shape = list(like.shape)
+        batch = shape[1:] if in_trans else shape[:-1]
+        if out_trans:
+            return flat.T.reshape([flat.shape[1], *batch]).contiguous()
+        return flat.reshape([*batch, flat.shape[1]])
+
+    def product(
+        self, rows: Tensor, transposed: bool = False, gain_in: float = 1.0, gain_out: float = 1.0
+    ) -> tuple[Tensor, float]:
+        """``rows * gain_in`` times C (or its transpose), times ``gain_out``, through the periphery.
+
+        Returns the product ``[N, out]`` and its largest absolute value before ``gain_out``.
+        """
+        io = self.backward_io if transposed else self.forward_io
+        matrix = self.matrix().T if transposed else self.matrix()
+        return analog_product(
+            rows, matrix, io, gain_in, gain_out, self.seed, self._next_product, transposed
+        )
+
+    def _next_product(self) -> int:
+        """The number of a pass through the periphery, or of another draw of noise: its stream."""
+        self.counts[k.PRODUCTS] += 1
+        return int(self.counts[k.PRODUCTS]) - 1
+
+    def forward(
+        self,
+        x_input: Tensor,
+        bias: bool = False,
+        in_trans: bool = False,
+        out_trans: bool = False,
+        is_test: bool = False,
+        non_blocking: bool = False,
+    ) -> Tensor:
+        """Matrix product with the weights of C: ``[..., in]`` to ``[..., out]``."""
+        rows = self.rows_of(x_input, self.x_size, in_trans, bias)
+        out, _ = self.product(rows)
+        return self._shaped(out, x_input, in_trans, out_trans)
+
+    def backward(
+        self,
+        d_input: Tensor,
+        bias: bool = False,
+        in_trans: bool = False,
+        out_trans: bool = False,
+        non_blocking: bool = False,
+    ) -> Tensor:
+        """Product with the transposed weights of C: ``[..., out]`` to ``[..., in]``."""
+        rows = self.rows_of(d_input, self.d_size, in_trans, False)
+        out, _ = self.product(rows, transposed=True)
+        if bias:
+            out = out[:, :-1].contiguous()
+        return self._shaped(out, d_input, in_trans, out_trans)
+
+    def update(
+        self,
+        x_input: Tensor,
+        d_input: Tensor,
+        bias: bool = False,
+        in_trans: bool = False,
+        out_trans: bool = False,
+        non_blocking: bool = False,
+    ) -> None:
+        """The analog update with inputs ``[..., in]`` and output gradients ``[..., out]``."""
+        x = self.rows_of(x_input, self.x_size, in_trans, bias)
+        d = self.rows_of(d_input, self.d_size, out_trans, False)
+        self.update_rows(x, d)
+
+    def update_rows(self, x: Tensor, d: Tensor, divisor: float = 1.0) -> None:
+        """The update with vectors ``x`` [N, in] and ``d / divisor`` [N, out]."""
+        if x.shape[0] != d.shape[0]:
+            raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
+        if x.shape[0] == 0 or self.learning_rate == 0.0:
+            return
+        k.update(
+            x.numpy(), d.numpy(), np.float32(1.0 / divisor), np.float32(self.learning_rate),
+            self.cells, self.ring, self.choppers, self.counts, self.averages, self._packed_spec,
+            self.seed,
+        )  # fmt: skip
+
+    # -- weights and hidden parameters ------------------------------------------------------------
+
+    def get_weights(self) -> Tensor:
+        """A copy of C's apparent weights ``[out, in]``."""
+        return self.matrix().T.contiguous()
+
+    def set_weights(self, weight: Tensor) -> None:
+        """Program C, clipped to its cells' bounds; A's apparent weights become 0, as in aihwkit.
+
+        aihwkit also restarts the count of updates and the column to be read next.
+        """
+        if tuple(weight.shape) != (self.d_size, self.x_size):
+            raise RuntimeError(
+                f"Invalid weights dimensions: expected [{self.d_size},{self.x_size}] tensor"
+            )
+        self._flush()
+        target = weight.detach().to(torch.float32).T.contiguous().numpy()
+        d = self.d_size
+        low, high = self.get(self.cells.slow, k.C_MIN), self.get(self.cells.slow, k.C_MAX)
+        # the minimum first and then the maximum, where a cell's bounds are the wrong way round
+        programmed = np.maximum(np.minimum(target, high), low)
+        self.put(self.cells.slow, k.C_PERSISTENT, programmed)
+        self.cells.weight[:, :d] = programmed
+        if self.spec.slow.write_noise > 0.0 and self.devices[1].apply_write_noise_on_set:
+            self._write_noise_c()
+        self.put(self.cells.fast, k.APPARENT, 0.0)
+        if self.spec.fast.write_noise <= 0.0:
+            self.put(self.cells.fast, k.PERSISTENT, 0.0)
+        self.counts[k.UPDATES] = 0
+        self.counts[k.COLUMN] = 0
+
+    def _write_noise_c(self) -> None:
+        """Apparent weights of C anew from the persistent ones."""
+        size = (self.x_size, self.d_size)
+        noisy = self.get(self.cells.slow, k.C_PERSISTENT)
+        if self.spec.slow.write_noise > 0.0:
+            noisy = noisy + self.spec.slow.write_noise * self._normals(size, SET)
+        self.cells.weight[:, : self.d_size] = noisy
+
+    def _write_noise_a(self) -> None:
+        """Apparent weights of A anew from the persistent ones."""
+        size = (self.x_size, self.d_size)
+        noisy = self.get(self.cells.fast, k.PERSISTENT)
+        if self.spec.fast.write_noise > 0.0:
+            noisy = noisy + self.spec.fast.write_noise * self._normals(size, SET)
+        self.put(self.cells.fast, k.APPARENT, noisy)
+
+    def reset_columns(
+        self, start_column_idx: int = 0, num_columns: int = 1, reset_prob: float = 1.0
+    ) -> None:
+        """Reset columns of A (-1: all), each cell with probability ``reset_prob``, as aihwkit does.
+
+        A cell goes to its reset bias with noise ``reset_std``; all of A gets new write noise.
+        """
+        self._flush()
+        count = self.x_size if num_columns < 0 else num_columns
+        columns = (start_column_idx + np.arange(min(count, self.x_size))) % self.x_size
+        size = (self.x_size, self.d_size)
+        target = self.reset_bias[0] + self.devices[0].reset_std * self._normals(size, SET)
+        low, high = self.get(self.cells.fast, k.W_MIN), self.get(self.cells.fast, k.W_MAX)
+        target = np.maximum(np.minimum(target, high), low)
+        rng = np.random.default_rng([int(self.seed), int(self.counts[k.PRODUCTS])])
+        chosen = np.zeros(size, bool)
+        chosen[columns] = rng.random((len(columns), self.d_size)) < reset_prob
+        self.put(
+            self.cells.fast, k.PERSISTENT, np.where(chosen, target, self.get(self.cells.fast, 0))
+        )
+        self._write_noise_a()
+
+    def decay_weights(self, alpha: float = 1.0) -> None:
+        """Decay: these devices have none, but get new write noise, as in aihwkit."""
+        self._flush()
+        self._write_noise_a()
+        self._write_noise_c()
+
+    def diffuse_weights(self) -> None:
+        """Diffusion: these devices have none, but get new write noise, as in aihwkit."""
+        self.decay_weights()
+
+    def drift_weights(self, delta_t: float = 1.0) -> None:
+        """Drift: these devices have none."""
+
+    def set_weights_uniform_random(self, bmin: float, bmax: float) -> None:
+        """Program weights drawn uniformly between ``bmin`` and ``bmax``."""
+        rng = np.random.default_rng([int(self.seed), self._next_product()])
+        values = rng.uniform(bmin, bmax, (self.d_size, self.x_size)).astype(np.float32)
+        self.set_weights(torch.from_numpy(values))
+
+    def _normals(self, shape: tuple[int, ...], purpose: int) -> Array:
+        """Normal numbers for an operation outside of training, from a stream of its own."""
+        noise = np.empty(math.prod(shape) + 1 & ~1, np.float32)
+        fill_normals(noise, np.uint64(stream(self.seed, purpose, self._next_product())))
+        return noise[: math.prod(shape)].reshape(shape)
+
+    def _flush(self) -> None:
+        """Bring all of A to now, in place."""
+        if int(self.counts[k.SLOT]) > int(self.ring.start.min()):
+            k.flush(
+                self.cells.fast, self.ring, self.choppers, self.counts, self._packed_spec,
+                self.seed, FLUSH,
+            )  # fmt: skip
+            self.counts[k.POOLS] += 1
+
+    def current_fast(self) -> Array:
+        """A's cells brought to now, in a copy: looking does not disturb the run."""
+        fast, ring = self.cells.fast.copy(), self.ring._replace(start=self.ring.start.copy())
+        if int(self.counts[k.SLOT]) > int(ring.start.min()):
+            k.flush(fast, ring, self.choppers, self.counts, self._packed_spec, self.seed, FLUSH)
+        return fast
+
+    def get_hidden_parameter_names(self) -> list[str]:
+        """The names of ``get_hidden_parameters``' slices, those of aihwkit."""
+        return [] if self.hide else hidden.names(self)
+
+    def get_hidden_parameters(self) -> Tensor:
+        """Devices, weights and buffer ``[names, out, in]``, A as it is now."""
+        return torch.empty(0) if self.hide else hidden.values(self)
+
+    def set_hidden_parameters(self, params: Tensor) -> None:
+        """Set devices, weights and buffer from ``[names, out, in]``, exactly as given.
+
+        aihwkit overwrites the persistent with the apparent weights here; this does not.
+        """
+        if params.numel() > 0:
+            hidden.set_values(self, params)
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def _arrays(self) -> dict[str, Array]:
+        """Everything that changes, by the names that saved states have."""
+        cells, ring, choppers = self.cells, self.ring, self.choppers
+        return {
+            "fast": cells.fast,
+            "weight": cells.weight,
+            "slow": cells.slow,
+            "means": cells.means,
+            "x_bits": ring.x_bits,
+            "d_bits": ring.d_bits,
+            "start": ring.start,
+            "in_chop": choppers.columns,
+            "switched": choppers.switched,
+            "out_chop": choppers.rows,
+            "counts": self.counts,
+            "averages": self.averages,
+            "reset_bias": self.reset_bias,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The complete state as tensors, numbers and lists; loading it restores every bit."""
+        out: dict[str, Any] = {
+            "format": STATE_FORMAT,
+            "x_size": self.x_size,
+            "d_size": self.d_size,
+            "seed": str(int(self.seed)),
+            "number": self.number,
+            "learning_rate": float(self.learning_rate),
+            "dw_min": [float(v) for v in self.dw_min],
+        }
+        for name, array in self._arrays().items():
+            if name in _SIGNED:
+                array = array.view(_SIGNED[name])
+            out[name] = torch.from_numpy(array.copy())
+        return out
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises:
+            TileError: if the state is of another kind of tile.
+        """
+        if int(state["format"]) != STATE_FORMAT:
+            raise TileError(f"tile state of format {state['format']}, expected {STATE_FORMAT}")
+        if (int(state["x_size"]), int(state["d_size"])) != (self.x_size, self.d_size):
+            raise TileError("tile state of another size")
+        for name, array in self._arrays().items():
+            value = state[name].detach().cpu().numpy()
+            if name in _SIGNED:
+                value = value.view(array.dtype)
+            if value.shape != array.shape or value.dtype != array.dtype:
+                raise TileError(f"tile state: unexpected shape of {name}")
+            array[...] = value
+        self.seed = np.uint64(int(state["seed"]))
+        self.number = int(state["number"])
+        self.learning_rate = float(state["learning_rate"])
+        self.dw_min = [float(v) for v in state["dw_min"]]
+        self.renew_spec()
+
+    def dump_extra(self) -> dict[str, Any]:
+        """What a state_dict keeps of the tile: the complete state, everything as a sequence."""
+        return {
+            key: value if isinstance(value, Tensor | list) else [value]
+            for key, value in self.state().items()
+        }
+
+    def load_extra(self, extra: dict[str, Any], strict: bool = False) -> None:
+        """Restore ``dump_extra``'s state; another engine's is left alone unless ``strict``.
+
+        Raises:
+            RuntimeError: if ``strict`` and something is missing.
+        """
+        missing = sorted({*_SINGLE, "dw_min", *self._arrays()} - extra.keys())
+        if missing and strict:
+            raise RuntimeError(f"tile state without {', '.join(missing)}")
+        if not missing:
+            self.load_state({key: v[0] if key in _SINGLE else v for key, v in extra.items()})
+
+    # -- small things -----------------------------------------------------------------------------
+
+    def get_x_size(self) -> int:
+        """Number of columns."""
+        return self.x_size
+
+    def get_d_size(self) -> int:
+        """Number of rows."""
+        return self.d_size
+
+    def get_learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        return self.learning_rate
+
+    def set_learning_rate(self, learning_rate: float | None) -> None:
+        """Set the learning rate of the next updates."""
+        if learning_rate is not None:
+            self.learning_rate = float(learning_rate)
+
+    def get_brief_info(self) -> str:
+        """One line about the tile."""
+        return f"FastTile[{type(self.compound).__name__}]({self.d_size},{self.x_size})"
+
+    def get_meta_parameters(self) -> Any:
+        """The periphery's and the update's parameters, as aihwkit's own tiles give them."""
+        return self._config.as_bindings()
+
+    def get_hidden_update_index(self) -> int:
+        """The device that receives the update: always A."""
+        return 0
+
+    def set_hidden_update_index(self, index: int) -> None:
+        """Ignored, as for every transfer compound."""
