@@ -39,6 +39,11 @@ def test_every_experiment_is_shipped():
     assert set((ROOT / "experiments").rglob("*.toml")) == shipped
 
 
+def test_few_modules_stand_beside_the_rooms():
+    flat = {file.name for file in (ROOT / "analogtl").glob("*.py")}
+    assert len(flat - {"__init__.py", "__main__.py"}) <= 6
+
+
 def test_torch_torchvision_and_aihwkit_are_pinned_in_pairs():
     pinned = [d for d in PROJECT["project"]["dependencies"] if "python_version" in d]
     assert len(pinned) == 6

@@ -20,8 +20,8 @@ def generated() -> Mapping[Path, str]:
     }
     for name, text in scripts().items():
         found[package.parent / "completions" / name] = text
-    readme = package.parent / "README.md"
-    found[readme] = _between(readme.read_text(encoding="utf-8"), "axes", axes_table())
+    page = package / "explain" / "experiment-file.md"
+    found[page] = _between(page.read_text(encoding="utf-8"), "axes", axes_table())
     return found
 
 

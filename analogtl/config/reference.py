@@ -163,7 +163,7 @@ def _toml(value: Any) -> str:
 
 
 def axes_table() -> str:
-    """The axes as a Markdown table: the part of the README between its markers ``axes``."""
+    """The axes as a Markdown table: the part of the page experiment-file between markers."""
     lines = [
         "| axis | what is varied | key that a level sets | in aihwkit | default levels | source |",
         "|---|---|---|---|---|---|",

@@ -17,7 +17,8 @@ from analogtl.study import columns as records
 from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
 
 TOPICS = (
-    "first-steps", "c-ttv2", "devices-and-nonidealities", "weight-transfer", "engines",
+    "first-steps", "experiment-file", "results", "python",
+    "c-ttv2", "devices-and-nonidealities", "weight-transfer", "engines",
     "critical-point", "findings", "sweeps", "data", "models", "troubleshooting", "csv", "papers",
     "keys", "commands",
 )  # fmt: skip
@@ -73,7 +74,7 @@ def test_every_command_exists_with_its_options(page):
 def test_every_experiment_file_is_valid(page, tmp_path):
     for number, block in enumerate(blocks(page, "toml")):
         file = tmp_path / f"{number}.toml"
-        file.write_text("" if "\nname =" in block.text else 'name = "x"\n' + block.text)
+        file.write_text("" if "\nname =" in f"\n{block.text}" else 'name = "x"\n' + block.text)
         load_experiment(file)
 
 
