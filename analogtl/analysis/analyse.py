@@ -53,6 +53,11 @@ class RunAnalysis:
         return self.run.chosen
 
     @property
+    def asks_for_findings(self) -> bool:
+        """Whether the experiment wants to be held to the published findings."""
+        return self.run.setting("report", "findings") is True
+
+    @property
     def several_rates(self) -> bool:
         """Whether some level was run at more than one learning rate."""
         return bool((self.chosen.choices["n_lrs"] > 1).any())

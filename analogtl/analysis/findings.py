@@ -1,4 +1,9 @@
-"""What a set of runs says about each of the published findings (`analogtl.analysis.claims`).
+"""The findings that runs are held to, and what runs say about each.
+
+They are those that arXiv 2505.11067 states in words or numbers, and one of our own: that the arrays
+learn at all. Its Fig. 4 also varies the symmetry point skew, and the published version
+(DOI 10.1109/tcsii.2025.3596457) further axes, without a claim recorded here to hold them to; their
+critical points are in critical_points.csv like everyone's.
 
 Three verdicts, each with an error probability of at most alpha (5 %) where not stated otherwise:
 
@@ -6,8 +11,7 @@ Three verdicts, each with an error probability of at most alpha (5 %) where not 
   be shown as a rise below a margin, at every level up to the end of the registry's range.
 - *does not hold*: the runs show the contrary, beyond a margin that makes it matter.
 - *not enough data*: neither. That covers runs that are missing, fewer than three seeds, and seeds
-  enough to test but not to decide; ``says`` tells which, and where it can be told, how many seeds
-  would decide.
+  enough to test but not to decide; the `Reason` tells which.
 
 How each kind is decided:
 
@@ -28,7 +32,8 @@ How each kind is decided:
 - *The arrays learn* (ours): analog-tl beats the frozen-array control. If not one weight moved, it
   does not hold, whatever the errors.
 
-Experiments differ in scale and settings, so that each one is judged for itself.
+Experiments differ in scale and settings, so that each run is judged for itself, by its own alpha
+and margin.
 
 In simulated sweeps like those of `analogtl.analysis.critical_point`, a critical level elsewhere
 "holds", and the right one "does not hold", in at most 5 %; the right one, where the error
@@ -41,69 +46,267 @@ and in 80 % with 48.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy import special
 
-from analogtl.analysis.claims import (
-    FINDINGS,
-    ArmsFinding,
-    CriticalFinding,
-    Finding,
-    LittleEffectFinding,
-)
-from analogtl.analysis.critical_point import (
-    ALPHA,
-    MARGIN,
-    RECOMMENDED_SEEDS,
-    CriticalPoint,
-    judge_curves,
-)
-from analogtl.analysis.curves import curves, reference_level, setting
+from analogtl.analysis.critical_point import POWER, CriticalPoint, JudgedCurve
+from analogtl.analysis.curves import reference_level, setting
 from analogtl.analysis.seed_blocks import MIN_SEEDS, p_above
-from analogtl.analysis.select_lr import select_learning_rate
-from analogtl.errors import counted
 from analogtl.study.columns import axis_columns
-from analogtl.vocabulary import AXES, CriticalPointVerdict
-from analogtl.vocabulary import FindingVerdict as Verdict
+from analogtl.vocabulary import (
+    AXES,
+    PAPER,
+    Algorithm,
+    Arm,
+    CriticalPointVerdict,
+    FindingVerdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analogtl.analysis.analyse import RunAnalysis
 
-def p_text(p: float) -> str:
-    return f"p = {p:.2g}"
+OURS: Final = "analogtl"
 
 
-@dataclass(frozen=True)
-class Answer:
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A statement that runs can support or contradict.
+
+    Attributes:
+        id: Short name, for the CSV.
+        statement: In a sentence.
+        published: The published number or effect.
+        figure: Where: "Fig. 2"; "" for our own.
+        source: The publication.
+        n_classes: Tasks that it is stated for, by their number of classes; () for any.
+    """
+
+    id: str
+    statement: str
+    published: str
+    figure: str
+    source: str = PAPER
+    n_classes: tuple[int, ...] = (2, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmsFinding(Finding):
+    """Two arms compared: ``difference`` is the test error of `worse` less that of `better`, points.
+
+    Attributes:
+        better, worse: The arms.
+        above, below: It holds for a difference in between.
+        fails_below: It does not hold for a difference below this (or above `below`).
+        must_move: Whether it does not hold where no analog weight moved.
+    """
+
+    better: Arm
+    worse: Arm
+    above: float = 0.0
+    below: float = math.inf
+    fails_below: float = 1.0
+    must_move: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisFinding(Finding):
+    """What an axis does to the analog-tl arm.
+
+    Attributes:
+        axis: The axis.
+    """
+
+    axis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticalFinding(AxisFinding):
+    """A critical level of one axis.
+
+    Attributes:
+        level: The published critical level.
+        tolerance: How far from it still agrees.
+    """
+
+    level: float
+    tolerance: float = 5.0
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """The levels that still agree, from the lowest to the highest."""
+        return self.level - self.tolerance, self.level + self.tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class LittleEffectFinding(AxisFinding):
+    """An axis that hardly matters."""
+
+    @property
+    def reach(self) -> float:
+        """Harshest level that must have been tested: the last of the registry's."""
+        return max(AXES[self.axis].levels)
+
+
+FINDINGS: Final[tuple[Finding, ...]] = (
+    ArmsFinding(
+        id="analog-tl-beats-analog-scratch",
+        statement="Analog transfer learning beats analog training from scratch.",
+        published="lower test error",
+        figure="Fig. 2",
+        better=Arm.ANALOG_TL,
+        worse=Arm.ANALOG_SCRATCH,
+    ),
+    ArmsFinding(
+        id="analog-tl-beats-digital-scratch",
+        statement="Analog transfer learning beats digital training from scratch.",
+        published="lower test error",
+        figure="Fig. 2",
+        better=Arm.ANALOG_TL,
+        worse=Arm.DIGITAL_SCRATCH,
+    ),
+    ArmsFinding(
+        id="digital-tl-ahead",
+        statement="Digital transfer learning beats analog transfer learning by about 2 points.",
+        published="about 2 points",
+        figure="Fig. 2",
+        better=Arm.DIGITAL_TL,
+        worse=Arm.ANALOG_TL,
+        below=4.0,
+        fails_below=0.0,
+    ),
+    CriticalFinding(
+        id="wtn-critical-2-class",
+        statement="The critical weight transfer noise of the 2-class task is 15 %.",
+        published="15 %",
+        figure="Fig. 3",
+        n_classes=(2,),
+        axis="wtn",
+        level=15.0,
+    ),
+    CriticalFinding(
+        id="wtn-critical-5-class",
+        statement="The critical weight transfer noise of the 5-class task is 10 %.",
+        published="10 %",
+        figure="Fig. 3",
+        n_classes=(5,),
+        axis="wtn",
+        level=10.0,
+    ),
+    LittleEffectFinding(
+        id="spv-little-effect-2-class",
+        statement="Symmetry point variability has little effect on the 2-class task.",
+        published="little effect",
+        figure="Fig. 4",
+        n_classes=(2,),
+        axis="spv",
+    ),
+    CriticalFinding(
+        id="spv-critical-5-class",
+        statement="Symmetry point variability hurts the 5-class task beyond about 10 %.",
+        published="about 10 %",
+        figure="Fig. 4",
+        n_classes=(5,),
+        axis="spv",
+        level=10.0,
+    ),
+    LittleEffectFinding(
+        id="dw-min-std-little-effect",
+        statement="Pulse update noise has little effect.",
+        published="little effect",
+        figure="Fig. 5",
+        axis="dw_min_std",
+    ),
+    LittleEffectFinding(
+        id="dw-min-dtod-little-effect",
+        statement="Device-to-device variability of the mean pulse has little effect.",
+        published="little effect",
+        figure="Fig. 5",
+        axis="dw_min_dtod",
+    ),
+    ArmsFinding(
+        id="arrays-learn",
+        statement="The arrays learn: analog transfer learning beats the same network with frozen "
+        "arrays.",
+        published="not published: a control",
+        figure="",
+        source=OURS,
+        n_classes=(),
+        better=Arm.ANALOG_TL,
+        worse=Arm.FROZEN_ARRAY,
+        must_move=True,
+    ),
+)
+
+
+class Reason(Enum):
+    """Why a finding is judged as it is; each belongs to one verdict."""
+
+    NO_RUN = FindingVerdict.OPEN, "no run has what it takes"
+    FEW_SEEDS = FindingVerdict.OPEN, "fewer seeds than a test needs"
+    UNDECIDED = FindingVerdict.OPEN, "neither it nor the contrary is shown"
+    # two arms
+    DIFFERENCE = FindingVerdict.HOLDS, "the difference is shown"
+    NO_DIFFERENCE = FindingVerdict.FAILS, "a difference outside the stated range is shown"
+    NOTHING_MOVED = FindingVerdict.FAILS, "not one analog weight moved"
+    # a critical level
+    BEND_INSIDE = FindingVerdict.HOLDS, "the elbow's interval lies within the tolerance"
+    TESTS_CONFINE = FindingVerdict.HOLDS, "certified up to its lower end, worse from its upper one"
+    WORSE_BEFORE = FindingVerdict.FAILS, "worse at the lower end of the tolerance already"
+    HARMLESS_BEYOND = FindingVerdict.FAILS, "certified up to the upper end of the tolerance"
+    BEND_OUTSIDE = FindingVerdict.FAILS, "the elbow's interval lies outside the tolerance"
+    CONTRADICTION = FindingVerdict.OPEN, "the level tests and the hinge contradict each other"
+    SWEEP_ENDS = FindingVerdict.OPEN, "no level above the published one was tested"
+    # little effect
+    HARMLESS = FindingVerdict.HOLDS, "every level of the range is certified"
+    COSTLY = FindingVerdict.FAILS, "some level is shown to cost more than the margin"
+    TRIALS_MISSING = FindingVerdict.OPEN, "trials failed at some level of the range"
+    RANGE_SHORT = FindingVerdict.OPEN, "certified, but short of the range"
+
+    @property
+    def verdict(self) -> FindingVerdict:
+        """The verdict that it belongs to."""
+        return self.value[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedFinding:
     """What one experiment says about one finding.
 
     Attributes:
+        finding: The finding.
+        reason: Why it is judged as it is.
         experiment: "" if none has the runs.
         n_classes: The task; None if unknown.
         at: Levels of further axes, ``n_states=20``; "" for none.
-        verdict: See `Verdict`.
-        says: In words, with the numbers.
         estimate: Difference in points, critical level or elbow, or largest rise in points.
         low, high: Its interval at `confidence`; for a critical level, from the certified level to
             the first that is worse if the hinge has no interval.
         confidence: Of the interval, 0..1.
         unit: Of the three: "points" or the unit of the axis.
         p_holds, p_fails: Of the tests behind an arm comparison, after Holm's correction.
+        n_compared: Arm comparisons that were corrected together.
+        errors: Mean test errors of the better and the worse arm, percent.
+        curve: The curve that a finding about an axis is judged by.
+        levels: Of that curve: the levels that the reason is about.
+        seeds_needed: Seeds that would show a little effect where there is none, if more than now.
         n_seeds: Seeds that the answer rests on.
         trials: Names of these trials.
-        note: What to keep in mind.
+        weights_changed: Mean share of the analog cells that changed in those of analog-tl, 0..1;
+            None if unknown.
     """
 
-    experiment: str
-    n_classes: int | None
-    at: str
-    verdict: Verdict
-    says: str
+    finding: Finding
+    reason: Reason
+    experiment: str = ""
+    n_classes: int | None = None
+    at: str = ""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -111,149 +314,140 @@ class Answer:
     unit: str = ""
     p_holds: float | None = None
     p_fails: float | None = None
+    n_compared: int = 0
+    errors: tuple[float, float] | None = None
+    curve: JudgedCurve | None = None
+    levels: tuple[float, ...] = ()
+    seeds_needed: int | None = None
     n_seeds: int = 0
     trials: tuple[str, ...] = ()
-    note: str = ""
+    weights_changed: float | None = None
+
+    @property
+    def verdict(self) -> FindingVerdict:
+        """What the runs say."""
+        return self.reason.verdict
 
 
-COLUMNS: Final = [
-    "finding", "statement", "published", "figure", "source", "experiment", "n_classes", "at",
-    "verdict", "says", "estimate", "low", "high", "confidence", "unit", "p_holds", "p_fails",
-    "n_seeds", "min_seeds", "n_trials", "trials", "note",
-]  # fmt: skip
-
-
-def evaluate(
-    trials: pd.DataFrame,
-    *,
-    metric: str = "error_final",
-    alpha: float = ALPHA,
-    margin: float = MARGIN,
-    n_permutations: int = 1999,
-    n_bootstrap: int = 1999,
-) -> pd.DataFrame:
-    """Hold the findings to the runs in a trials table.
+def judge_findings(
+    analyses: Sequence[RunAnalysis], *, published: bool | None = None
+) -> list[JudgedFinding]:
+    """Hold the findings to runs. A partial sweep is judged as far as it goes.
 
     Args:
-        trials: Rows of trials.csv, of any number of experiments and learning rates; the learning
-            rate of each level is chosen here. A partial sweep is judged as far as it goes.
-        metric: Column of the test error, percent.
-        alpha: Error probability of each verdict.
-        margin: Points of test error that count as little.
-        n_permutations, n_bootstrap: Of the hinge (`analogtl.analysis.critical_point`).
+        analyses: The runs, analysed.
+        published: Whether to judge the published findings, too; by default, those runs are held to
+            them whose experiment asks for it (`[report] findings`).
 
     Returns:
-        One row per finding, task and experiment that has the runs for it, in the order of
-        `FINDINGS`; a finding without any has one row per task that says what is missing. Columns:
-        finding (its id), statement, published, figure, source, then the attributes of `Answer`
-        with min_seeds and n_trials; trials are separated by "; ".
+        One per finding, task, experiment and setting that has the runs for it, in the order of
+        `FINDINGS`; a finding without any has one per task.
+    """
+    asked = [one.asks_for_findings if published is None else published for one in analyses]
+    ours = [finding for finding in FINDINGS if finding.source == OURS]
+    judged: list[JudgedFinding] = []
+    for analysis, all_of_them in zip(analyses, asked, strict=True):
+        findings = FINDINGS if all_of_them else ours
+        judged += [*_judge_arms(analysis, findings), *_judge_axes(analysis, findings)]
+    result = []
+    for finding in FINDINGS if any(asked) else ours:
+        for task in finding.n_classes or (None,):
+            mine = [
+                one
+                for one in judged
+                if one.finding is finding and (task is None or one.n_classes == task)
+            ]
+            nothing = JudgedFinding(finding=finding, n_classes=task, reason=Reason.NO_RUN)
+            result += mine or [nothing]
+    return result
 
-    Raises:
-        ValueError: The table lacks the column.
+
+def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
+    """The numbers of findings.csv: one row per judged finding; trials are separated by "; ".
+
+    Columns: finding (its id), statement, published, figure, source, then experiment to n_seeds as
+    in `JudgedFinding`, min_seeds, n_trials, trials.
     """
     import pandas as pd
 
-    if metric not in trials:
-        raise ValueError(f"the trials table has no column {metric!r}")
-    by_finding: dict[str, list[Answer]] = {finding.id: [] for finding in FINDINGS}
-    for finding, answer in _arm_answers(trials, metric, alpha):
-        by_finding[finding.id].append(answer)
-    hinge = {"n_permutations": n_permutations, "n_bootstrap": n_bootstrap}
-    for finding, answer in _curve_answers(trials, metric, alpha, margin, hinge):
-        by_finding[finding.id].append(answer)
-    rows = []
-    for finding in FINDINGS:
-        answers = by_finding[finding.id]
-        for task in finding.n_classes or (None,):
-            mine = [a for a in answers if task is None or a.n_classes == task]
-            for answer in mine or [_nothing(finding, task)]:
-                rows.append(_row(finding, answer))
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    for column in ("estimate", "low", "high", "confidence", "p_holds", "p_fails"):
-        table[column] = pd.to_numeric(table[column])
-    table["n_classes"] = pd.to_numeric(table["n_classes"]).astype("Int64")
-    return table
+    rows = [
+        {
+            "finding": one.finding.id,
+            **{name: getattr(one.finding, name) for name in _STATED},
+            **{name: getattr(one, name) for name in (*_WHERE, *_NUMBERS, "n_seeds")},
+            "verdict": str(one.verdict),
+            "unit": one.unit,
+            "min_seeds": MIN_SEEDS,
+            "n_trials": len(one.trials),
+            "trials": "; ".join(one.trials),
+        }
+        for one in judged
+    ]
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
+    for column in _NUMBERS:
+        frame[column] = pd.to_numeric(frame[column])
+    frame["n_classes"] = pd.to_numeric(frame["n_classes"]).astype("Int64")
+    return frame
 
 
-def _row(finding: Finding, answer: Answer) -> dict[str, object]:
-    return {
-        "finding": finding.id,
-        "statement": finding.statement,
-        "published": finding.published,
-        "figure": finding.figure,
-        "source": finding.source,
-        **vars(answer),
-        "verdict": str(answer.verdict),
-        "min_seeds": MIN_SEEDS,
-        "n_trials": len(answer.trials),
-        "trials": "; ".join(answer.trials),
-    }
-
-
-def _nothing(finding: Finding, task: int | None) -> Answer:
-    where = f" on a {task}-class task" if task is not None else ""
-    return Answer("", task, "", Verdict.OPEN, f"No run has {finding.needs}{where}.")
+_STATED: Final = ("statement", "published", "figure", "source")
+_WHERE: Final = ("experiment", "n_classes", "at")
+_NUMBERS: Final = ("estimate", "low", "high", "confidence", "p_holds", "p_fails")
+_COLUMNS: Final = [
+    "finding", *_STATED, *_WHERE, "verdict", "estimate", "low", "high", "confidence", "unit",
+    "p_holds", "p_fails", "n_seeds", "min_seeds", "n_trials", "trials",
+]  # fmt: skip
 
 
 # --- arms -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """An arm comparison before it is judged."""
-
-    finding: ArmsFinding
-    answer: Answer
-    p_holds: float = 1.0
-    p_fails: float = 1.0
-
-
-def _arm_answers(
-    trials: pd.DataFrame, metric: str, alpha: float
-) -> Iterator[tuple[Finding, Answer]]:
-    """All arm comparisons, judged family by family."""
-    for (experiment, task, at), group in _at_reference(trials, metric):
-        family = []
-        for finding in FINDINGS:
-            if not isinstance(finding, ArmsFinding):
-                continue
-            if finding.n_classes and task not in finding.n_classes:
-                continue
-            if {finding.better, finding.worse} <= set(group["arm"]):
-                empty = Answer(experiment, task, at, Verdict.OPEN, "")
-                family.append(_compare(finding, group, metric, alpha, empty))
-        tested = [c for c in family if c.answer.n_seeds >= MIN_SEEDS]
-        holds = holm([c.p_holds for c in tested])
-        fails = holm([c.p_fails for c in tested])
-        for comparison, p_holds, p_fails in zip(tested, holds, fails, strict=True):
-            answer = _judge(comparison, p_holds, p_fails, alpha, len(tested))
-            yield comparison.finding, answer
-        for comparison in family:
-            if comparison not in tested:
-                yield comparison.finding, comparison.answer
+def _judge_arms(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[JudgedFinding]:
+    """All comparisons of arms of one run, corrected task by task and setting by setting."""
+    for task, at, trials in _at_reference(analysis):
+        arms = set(trials["arm"])
+        compared = [
+            _compare(finding, trials, analysis, task, at)
+            for finding in findings
+            if isinstance(finding, ArmsFinding)
+            and (not finding.n_classes or task in finding.n_classes)
+            and {finding.better, finding.worse} <= arms
+        ]
+        yield from (one for one in compared if one.p_holds is None)
+        tested = [one for one in compared if one.p_holds is not None]
+        holds = holm([one.p_holds for one in tested])
+        fails = holm([one.p_fails for one in tested])
+        for one, p_holds, p_fails in zip(tested, holds, fails, strict=True):
+            must_move = isinstance(one.finding, ArmsFinding) and one.finding.must_move
+            if must_move and one.weights_changed == 0:
+                reason = Reason.NOTHING_MOVED
+            elif p_holds < analysis.alpha:
+                reason = Reason.DIFFERENCE
+            else:
+                reason = Reason.NO_DIFFERENCE if p_fails < analysis.alpha else Reason.UNDECIDED
+            yield replace(
+                one, reason=reason, p_holds=p_holds, p_fails=p_fails, n_compared=len(tested)
+            )
 
 
-def _at_reference(
-    trials: pd.DataFrame, metric: str
-) -> Iterator[tuple[tuple[str, int | None, str], pd.DataFrame]]:
-    """Per experiment, task and setting: trials where no non-ideality of the registry is varied.
+def _at_reference(analysis: RunAnalysis) -> Iterator[tuple[int | None, str, pd.DataFrame]]:
+    """Per task and setting: the trials where no non-ideality of the registry is varied.
 
     Arms that an axis does not touch have no level and belong to every setting. Failed trials are
     kept, without an error, so that an arm which has only those is not taken for absent.
     """
     import pandas as pd
 
-    selected = select_learning_rate(trials)
-    table = selected.rows
-    if len(selected.failed):
-        table = pd.concat([table, selected.failed.assign(**{metric: float("nan")})])
+    table = analysis.chosen.with_failed(analysis.metric)
     if "algorithm" in table:
-        rival = table["algorithm"].notna() & ~table["algorithm"].isin(_ALGORITHM)
-        table = table[~(rival & table["arm"].isin(_ANALOG))]
-    keys = [k for k in ("experiment", "n_classes") if k in table]
-    for key, group in table.groupby(keys, dropna=False, sort=True):
-        task = _task(key[1]) if len(key) > 1 else None
-        axes = [a for a in axis_columns(group.columns) if group[a].notna().any()]
+        rival = table["algorithm"].notna() & ~table["algorithm"].isin(_ALGORITHMS)
+        table = table[~(rival & table["arm"].isin([arm for arm in Arm if arm.analog]))]
+    tasks: Any = (
+        table.groupby("n_classes", dropna=False) if "n_classes" in table else [(None, table)]
+    )
+    for key, group in tasks:
+        task = None if pd.isna(key) else int(key)
+        axes = [axis for axis in axis_columns(group.columns) if group[axis].notna().any()]
         mildest: dict[str, object] = {}  # where that is not "none of it"
         for axis in (a for a in axes if a in AXES):
             level = pd.to_numeric(group[axis], errors="coerce")
@@ -261,10 +455,10 @@ def _at_reference(
             group = group[level.isna() | (level == reference)]
             if reference:
                 mildest[axis] = reference
-        others = [a for a in axes if a not in AXES]
-        settings = group[others].dropna(how="all").drop_duplicates() if others else None
-        if settings is None or settings.empty:
-            yield (str(key[0]), task, setting(mildest)), group
+        others = [axis for axis in axes if axis not in AXES]
+        settings = group[others].dropna(how="all").drop_duplicates()
+        if settings.empty:
+            yield task, setting(mildest), group
             continue
         numeric = [name for name in others if pd.api.types.is_numeric_dtype(settings[name])]
         if numeric:
@@ -273,101 +467,70 @@ def _at_reference(
             here = pd.Series(True, index=group.index)
             for name, value in levels.items():
                 here &= group[name].isna() | group[name].eq(value)
-            yield (str(key[0]), task, setting({**mildest, **_named(levels)})), group[here]
+            named = {str(name): value for name, value in levels.items()}
+            yield task, setting({**mildest, **named}), group[here]
 
 
-_ANALOG: Final = ("analog-tl", "analog-scratch", "frozen-array")
-_POWER: Final = 0.8  # of the number of seeds that is suggested
-_ALGORITHM: Final = ("c-ttv2",)  # the findings are about this one
-
-
-def _named(levels: Mapping[object, object]) -> dict[str, object]:
-    return {str(name): value for name, value in levels.items()}
-
-
-def _task(value: Any) -> int | None:
-    import pandas as pd
-
-    return None if pd.isna(value) else int(value)
+_ALGORITHMS: Final = (Algorithm.C_TTV2,)  # the findings are about this one
 
 
 def _compare(
-    finding: ArmsFinding, group: pd.DataFrame, metric: str, alpha: float, answer: Answer
-) -> _Comparison:
-    """The difference of two arms over the seeds that both have finished."""
-    finished = group[group[metric].notna()].drop_duplicates(["arm", "seed"])
-    by_seed = finished.pivot(index="seed", columns="arm", values=metric)
-    by_seed = by_seed.reindex(columns=[finding.better, finding.worse]).dropna()
+    finding: ArmsFinding, trials: pd.DataFrame, analysis: RunAnalysis, task: int | None, at: str
+) -> JudgedFinding:
+    """The difference of two arms over the seeds that both have finished; not yet corrected."""
+    metric, pair = analysis.metric, [finding.better, finding.worse]
+    done = trials[trials[metric].notna()].drop_duplicates(["arm", "seed"])
+    by_seed = done.pivot(index="seed", columns="arm", values=metric).reindex(columns=pair).dropna()
+    used = done[done["seed"].isin(by_seed.index) & done["arm"].isin(pair)]
     n = len(by_seed)
-    used = finished[
-        finished["seed"].isin(by_seed.index) & finished["arm"].isin([finding.better, finding.worse])
-    ]
-    answer = replace(
-        answer,
+    found = JudgedFinding(
+        finding=finding,
+        reason=Reason.FEW_SEEDS,
+        experiment=analysis.run.name,
+        n_classes=task,
+        at=at,
         n_seeds=n,
         trials=tuple(used["trial"].astype(str)),
         unit="points",
-        note=_movement(used[used["arm"].eq("analog-tl")]),
+        weights_changed=_mean_share(used[used["arm"].eq(Arm.ANALOG_TL)]),
     )
     if n < MIN_SEEDS:
-        words = f"{counted(n, 'seed')} finished in both arms; at least {MIN_SEEDS} are needed."
-        return _Comparison(finding, replace(answer, says=words))
+        return found
     better, worse = by_seed[finding.better].to_numpy(), by_seed[finding.worse].to_numpy()
     difference = worse - better
     estimate = float(difference.mean())
     se = float(difference.std(ddof=1)) / math.sqrt(n)
-    reach = float(special.stdtrit(n - 1, 1 - alpha)) * se
-    says = (
-        f"{finding.better} {better.mean():.1f} %, {finding.worse} {worse.mean():.1f} %: "
-        f"{finding.better} is {abs(estimate):.1f} points {'better' if estimate >= 0 else 'worse'} "
-        f"({100 * (1 - 2 * alpha):.0f} % interval {estimate - reach:.1f} to {estimate + reach:.1f})"
-    )
-    over = p_above(estimate - finding.above, se, n - 1)
-    under = p_above(finding.below - estimate, se, n - 1) if finding.below < math.inf else 0.0
+    half = float(special.stdtrit(n - 1, 1 - analysis.alpha)) * se
+    above = p_above(estimate - finding.above, se, n - 1)
+    below = p_above(finding.below - estimate, se, n - 1) if finding.below < math.inf else 0.0
     too_low = p_above(finding.fails_below - estimate, se, n - 1)
     too_high = p_above(estimate - finding.below, se, n - 1) if finding.below < math.inf else 1.0
-    return _Comparison(
-        finding,
-        replace(
-            answer,
-            says=says,
-            estimate=estimate,
-            low=estimate - reach,
-            high=estimate + reach,
-            confidence=1 - 2 * alpha,
-        ),
-        p_holds=max(over, under),
+    return replace(
+        found,
+        reason=Reason.UNDECIDED,
+        errors=(float(better.mean()), float(worse.mean())),
+        estimate=estimate,
+        low=estimate - half,
+        high=estimate + half,
+        confidence=1 - 2 * analysis.alpha,
+        p_holds=max(above, below),
         p_fails=min(too_low, too_high),
     )
 
 
-def _judge(
-    comparison: _Comparison, p_holds: float, p_fails: float, alpha: float, n_family: int
-) -> Answer:
-    finding, answer = comparison.finding, comparison.answer
-    family = f" after Holm's correction for {n_family} comparisons" if n_family > 1 else ""
-    seeds = _seeds(answer.n_seeds)
-    if finding.must_move and answer.note == _NOT_MOVED:
-        verdict, why = Verdict.FAILS, "not one analog weight moved"
-    elif p_holds < alpha:
-        verdict, why = Verdict.HOLDS, f"{p_text(p_holds)}{family}"
-    elif p_fails < alpha:
-        bound = f"less than {_points(finding.fails_below)} better"
-        if finding.below < math.inf:
-            bound = f"outside {finding.above:g} to {finding.below:g} points"
-        verdict, why = Verdict.FAILS, f"{bound}, {p_text(p_fails)}{family}"
-    else:
-        verdict, why = Verdict.OPEN, f"the interval leaves it open{family}"
-    return replace(
-        answer,
-        verdict=verdict,
-        says=f"{answer.says}; {why}; {seeds}.",
-        p_holds=p_holds,
-        p_fails=p_fails,
-    )
+def _mean_share(trials: pd.DataFrame) -> float | None:
+    import pandas as pd
+
+    if "weights_changed" not in trials:
+        return None
+    return _mean(pd.to_numeric(trials["weights_changed"], errors="coerce").dropna())
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def _mean(shares: Any) -> float | None:
+    return float(np.mean(shares)) if len(shares) else None
+
+
+def holm(p_values: Sequence[float | None]) -> list[float]:
     """P values corrected by Holm's rule, in their order."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
@@ -377,159 +540,112 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-_NOT_MOVED: Final = "Not one analog weight moved: what was learned is in the digital parameters."
-
-
-def _movement(analog: pd.DataFrame) -> str:
-    import pandas as pd
-
-    if "weights_changed" not in analog:
-        return ""
-    return _moved(tuple(pd.to_numeric(analog["weights_changed"], errors="coerce").dropna()))
-
-
-def _moved(shares: Sequence[float]) -> str:
-    """How far the arrays moved, in words; "" if unknown."""
-    if not len(shares):
-        return ""
-    if max(shares) == 0:
-        return _NOT_MOVED
-    return f"{100 * np.mean(shares):.3g} % of the analog weights moved."
-
-
-def _points(n: float) -> str:
-    return f"{n:g} point" if n == 1 else f"{n:g} points"
-
-
-def _seeds(n: int) -> str:
-    few = f" ({RECOMMENDED_SEEDS} or more are recommended)" if n < RECOMMENDED_SEEDS else ""
-    return f"{counted(n, 'seed')}{few}"
-
-
 # --- axes -----------------------------------------------------------------------------------------
 
 
-def _curve_answers(
-    trials: pd.DataFrame, metric: str, alpha: float, margin: float, hinge: Mapping[str, int]
-) -> Iterator[tuple[Finding, Answer]]:
+def _judge_axes(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[JudgedFinding]:
     """All findings about an axis, on every curve of analog-tl that fits."""
-    for curve in curves(select_learning_rate(trials), metric=metric):
-        if curve.arm != "analog-tl" or curve.algorithm not in (None, *_ALGORITHM):
+    for judged in analysis.curves:
+        curve, point = judged.curve, judged.point
+        if curve.arm != Arm.ANALOG_TL or curve.algorithm not in (None, *_ALGORITHMS):
             continue
-        wanted = [
-            finding
-            for finding in FINDINGS
-            if isinstance(finding, (CriticalFinding, LittleEffectFinding))
-            and finding.axis == curve.axis
-            and curve.n_classes in finding.n_classes
-        ]
-        if not wanted:
-            continue
-        (judged,) = judge_curves([curve], alpha=alpha, margin=margin, **hinge)
-        point = judged.point
-        for finding in wanted:
-            answer = Answer(
-                curve.experiment,
-                curve.n_classes,
-                curve.at,
-                Verdict.OPEN,
-                "",
+        for finding in findings:
+            if not isinstance(finding, AxisFinding):
+                continue
+            if finding.axis != curve.axis or curve.n_classes not in finding.n_classes:
+                continue
+            found = JudgedFinding(
+                finding=finding,
+                reason=Reason.FEW_SEEDS,
+                experiment=curve.experiment,
+                n_classes=curve.n_classes,
+                at=curve.at,
+                curve=judged,
                 n_seeds=point.n_seeds,
                 trials=curve.trials,
-                note=_moved(curve.weights_changed),
+                weights_changed=_mean(curve.weights_changed),
             )
             if point.verdict is CriticalPointVerdict.NO_DATA:
-                yield finding, answer
+                yield found
             elif isinstance(finding, CriticalFinding):
-                yield finding, _judge_critical(finding, point, answer)
-            else:
-                yield finding, _judge_little(finding, point, answer)
+                yield _judge_critical(finding, point, found)
+            elif isinstance(finding, LittleEffectFinding):
+                yield _judge_little(finding, point, found)
 
 
-def _judge_critical(finding: CriticalFinding, point: CriticalPoint, answer: Answer) -> Answer:
-    lowest, highest = finding.level - finding.tolerance, finding.level + finding.tolerance
-    unit = AXES[finding.axis].unit
-    band = f"{lowest:g} to {highest:g} {unit}".strip()
-    hinge = point.hinge
-    inside = outside = False
+def _judge_critical(
+    finding: CriticalFinding, point: CriticalPoint, found: JudgedFinding
+) -> JudgedFinding:
+    lowest, highest = finding.band
+    certified = -math.inf if point.certified is None else point.certified
+    worse = math.inf if point.first_worse is None else point.first_worse
     estimate, low, high = point.critical, point.certified, point.first_worse
     confidence = 1 - 2 * point.alpha
+    inside = outside = False
+    hinge = point.hinge
     if hinge is not None and hinge.low is not None and hinge.high is not None:
         estimate, low, high, confidence = hinge.elbow, hinge.low, hinge.high, 1 - point.alpha
         inside = lowest <= hinge.low and hinge.high <= highest
         outside = hinge.high < lowest or hinge.low > highest
-    early = point.first_worse is not None and point.first_worse <= lowest
-    late = point.certified is not None and point.certified >= highest
-    confined = (
-        point.certified is not None
-        and point.first_worse is not None
-        and point.certified >= lowest
-        and point.first_worse <= highest
-    )
-    supports, contradicts = inside or confined, outside or early or late
-    if supports and contradicts:
-        verdict, why = Verdict.OPEN, "The step-down tests and the hinge contradict each other."
-    elif supports:
-        how = "interval of the bend lies" if inside else "tests confine the critical level"
-        verdict, why = Verdict.HOLDS, f"The {how} within {band}."
-    elif contradicts:
-        if early:
-            why = f"Worse already at {point.first_worse:g}, not above {lowest:g}."
-        elif late:
-            why = f"Harmless up to {point.certified:g}, beyond {band}."
-        else:
-            why = f"The interval of the bend lies outside {band}."
-        verdict = Verdict.FAILS
+    early, late = worse <= lowest, certified >= highest
+    confined = certified >= lowest and worse <= highest
+    if (inside or confined) and (outside or early or late):
+        reason = Reason.CONTRADICTION
+    elif inside:
+        reason = Reason.BEND_INSIDE
+    elif confined:
+        reason = Reason.TESTS_CONFINE
+    elif early:
+        reason = Reason.WORSE_BEFORE
+    elif late:
+        reason = Reason.HARMLESS_BEYOND
+    elif outside:
+        reason = Reason.BEND_OUTSIDE
     elif point.max_level is not None and point.max_level <= finding.level:
-        verdict, why = Verdict.OPEN, f"The sweep ends at {point.max_level:g}: no level above."
+        reason = Reason.SWEEP_ENDS
     else:
-        verdict, why = Verdict.OPEN, f"Neither inside nor outside {band} is shown."
+        reason = Reason.UNDECIDED
     return replace(
-        answer,
-        verdict=verdict,
-        says=f"{why} {answer.says}",
+        found,
+        reason=reason,
         estimate=estimate,
         low=low,
         high=high,
         confidence=confidence,
-        unit=unit,
+        unit=AXES[finding.axis].unit,
     )
 
 
-def _judge_little(finding: LittleEffectFinding, point: CriticalPoint, answer: Answer) -> Answer:
+def _judge_little(
+    finding: LittleEffectFinding, point: CriticalPoint, found: JudgedFinding
+) -> JudgedFinding:
     # Levels past the range that the finding is stated for neither refute nor are needed.
     tests = [t for t in point.levels if t.level <= finding.reach] or list(point.levels)
     worst = max(tests, key=lambda test: test.excess)
     # p_harmless tests a rise of at least the margin; its complement, one of at most the margin.
-    costly = [t for t in tests if (1 - t.p_harmless) * len(tests) < point.alpha]
-    unsure = [gap.level for gap in point.gaps if gap.level <= finding.reach]
+    levels = tuple(t.level for t in tests if (1 - t.p_harmless) * len(tests) < point.alpha)
     certified = point.reference if point.certified is None else point.certified
-    if costly:
-        at = ", ".join(f"{test.level:g}" for test in costly)
-        verdict, why = Verdict.FAILS, f"Costs more than {point.margin:g} points at {at}."
+    seeds_needed = None
+    if levels:
+        reason = Reason.COSTLY
     elif certified >= finding.reach:
-        verdict = Verdict.HOLDS
-        why = f"Every level up to {certified:g} costs less than {point.margin:g} points."
-    elif unsure:
-        verdict = Verdict.OPEN
-        why = f"Not all trials finished at {', '.join(f'{level:g}' for level in unsure)}."
+        reason = Reason.HARMLESS
+    elif levels := tuple(gap.level for gap in point.gaps if gap.level <= finding.reach):
+        reason = Reason.TRIALS_MISSING
     elif certified == point.max_level:
-        verdict = Verdict.OPEN
-        why = f"Harmless up to {certified:g}, short of {finding.reach:g}."
+        reason = Reason.RANGE_SHORT
     else:
-        verdict = Verdict.OPEN
-        why = f"A rise of {point.margin:g} points is neither shown nor excluded."
-        if point.residual_sd:
-            # Every level has to pass, so each must be all the more likely to.
-            power = _POWER ** (1 / len(tests))
-            spread = float(special.ndtri(1 - point.alpha) + special.ndtri(power))
-            needed = math.ceil(2 * (spread * point.residual_sd / point.margin) ** 2)
-            if needed > point.n_seeds:
-                why += f" To exclude it where there is none takes about {needed} seeds."
+        reason = Reason.UNDECIDED
+        # Every level has to pass, so each must be all the more likely to.
+        power = POWER ** (1 / len(tests))
+        spread = float(special.ndtri(1 - point.alpha) + special.ndtri(power))
+        needed = math.ceil(2 * (spread * (point.residual_sd or 0) / point.margin) ** 2)
+        seeds_needed = needed if needed > point.n_seeds else None
     return replace(
-        answer,
-        verdict=verdict,
-        says=f"{why} {answer.says}",
+        found,
+        reason=reason,
+        levels=levels,
+        seeds_needed=seeds_needed,
         estimate=worst.excess,
         low=worst.lower,
         high=worst.upper,

@@ -427,6 +427,8 @@ class Report(Section):
     margin: PositiveNumber = 2.0
     """Percentage points of test error that count as no harm: for the certified level, and for the
     findings of little effect."""
+    findings: Bool = False
+    """Whether reports hold the runs to the published findings (`analogtl explain findings`)."""
 
 
 class Experiment(Section):

@@ -14,14 +14,14 @@ import pandas as pd
 from analogtl import __version__
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis, analyse
-from analogtl.analysis.findings import evaluate
+from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_atomically
 from analogtl.report import figures as plots
 from analogtl.report import page as html
 from analogtl.report import sections as study
-from analogtl.report import tables
+from analogtl.report import tables, words
 from analogtl.report.sections import Section
 from analogtl.report.tables import Table
 from analogtl.vocabulary import Arm, FindingVerdict
@@ -118,7 +118,7 @@ def build_report(
     sections = [study.study(analysis) for analysis in analyses]
     for run in runs:
         messages += [*run.unreadable, *_progress(run)]
-    findings = _findings(analyses)
+    findings = judge_findings(analyses)
     shared = _shared_tables(sections, findings)
     written = _Writer(target, kinds)
     placed = [
@@ -197,19 +197,9 @@ def _progress(run: RunData) -> list[str]:
 # ------------------------------------------------------------------------------ shared tables
 
 
-def _findings(analyses: Sequence[RunAnalysis]) -> pd.DataFrame:
-    """What the runs say about the published findings (`analogtl.analysis.findings.evaluate`)."""
-    first = analyses[0]
-    return evaluate(
-        pd.concat([one.run.trials for one in analyses], ignore_index=True),
-        alpha=first.alpha,
-        margin=first.margin,
-    )
-
-
-def _shared_tables(sections: Sequence[Section], findings: pd.DataFrame) -> list[Table]:
+def _shared_tables(sections: Sequence[Section], findings: Sequence[JudgedFinding]) -> list[Table]:
     """Tables over all runs: findings, critical points of several runs, what is missing."""
-    shared = [tables.findings_table(findings)]
+    shared = [tables.findings_table(findings)] if findings else []
     curves = [curve for section in sections for curve in section.run.curves]
     if len(sections) > 1 and curves:
         shared.append(tables.critical_points_table(curves))
@@ -307,7 +297,7 @@ def _title(sections: Sequence[Section]) -> str:
 def _page(
     sections: Sequence[Section],
     shared: Sequence[Table],
-    findings: pd.DataFrame,
+    findings: Sequence[JudgedFinding],
     messages: Sequence[str],
     where: Sequence[Path],
 ) -> html.Page:
@@ -346,43 +336,43 @@ def _page(
 _KINDS = {FindingVerdict.HOLDS: "good", FindingVerdict.FAILS: "bad", FindingVerdict.OPEN: "open"}
 
 
-def _cards(findings: pd.DataFrame) -> list[html.Finding]:
+def _cards(findings: Sequence[JudgedFinding]) -> list[html.Finding]:
     """The findings that some run can speak to, each with its answers."""
-    cards = []
-    spoken = findings[findings["experiment"] != ""]
-    for _, rows in spoken.groupby("finding", sort=False):
-        first = rows.iloc[0]
-        source = f"{first['source']}, {first['figure']}" if first["figure"] else first["source"]
-        cards.append(
-            html.Finding(
-                claim=str(first["statement"]),
-                source=f"{source}: {first['published']}",
-                answers=tuple(_answer(row) for row in rows.to_dict("records")),
-            )
+    answers: dict[Finding, list[html.Answer]] = {}
+    for one in findings:
+        if one.experiment:
+            answers.setdefault(one.finding, []).append(_answer(one))
+    return [
+        html.Finding(
+            claim=finding.statement,
+            source=", ".join(filter(None, (finding.source, finding.figure)))
+            + f": {finding.published}",
+            answers=tuple(mine),
         )
-    return cards
+        for finding, mine in answers.items()
+    ]
 
 
-def _answer(row: dict[Any, Any]) -> html.Answer:
-    task = "" if pd.isna(row["n_classes"]) else f", {row['n_classes']}-class task"
-    at = f" at {row['at']}" if row["at"] else ""
+def _answer(judged: JudgedFinding) -> html.Answer:
+    task = "" if judged.n_classes is None else f", {judged.n_classes}-class task"
+    at = f" at {judged.at}" if judged.at else ""
     return html.Answer(
-        verdict=str(row["verdict"]),
-        kind=_KINDS[FindingVerdict(row["verdict"])],
-        where=f"{row['experiment']}{task}{at}",
-        says=" ".join(str(row[key]) for key in ("says", "note") if row[key]),
-        trials=tuple(filter(None, str(row["trials"]).split("; "))),
+        verdict=judged.verdict.value,
+        kind=_KINDS[judged.verdict],
+        where=f"{judged.experiment}{task}{at}",
+        says=" ".join(filter(None, (words.says(judged), words.movement(judged)))),
+        trials=judged.trials,
     )
 
 
-def _findings_note(findings: pd.DataFrame) -> str:
-    """Which published findings no run here speaks to."""
-    spoken = set(findings.loc[findings["experiment"] != "", "finding"])
-    silent = findings[~findings["finding"].isin(spoken)].drop_duplicates("finding")
-    if silent.empty:
+def _findings_note(findings: Sequence[JudgedFinding]) -> str:
+    """Which findings no run here speaks to."""
+    spoken = {one.finding for one in findings if one.experiment}
+    silent = dict.fromkeys(one.finding for one in findings if one.finding not in spoken)
+    if not silent:
         return ""
     return f"{len(silent)} further findings have no run here: " + " ".join(
-        str(statement) for statement in silent["statement"]
+        finding.statement for finding in silent
     )
 
 

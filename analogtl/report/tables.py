@@ -15,6 +15,7 @@ import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import JudgedCurve, points_frame
+from analogtl.analysis.findings import JudgedFinding, findings_frame
 from analogtl.report import words
 from analogtl.vocabulary import arm_label, label_of
 
@@ -422,11 +423,15 @@ def critical_points_table(judged: Sequence[JudgedCurve], *, experiment: str = ""
     return Table("critical_points", "Critical points", frame, kept, note, experiment, whole=points)
 
 
-def findings_table(findings: pd.DataFrame) -> Table:
-    """Published findings and what the runs say, from `analogtl.analysis.findings.evaluate`.
+def findings_table(judged: Sequence[JudgedFinding]) -> Table:
+    """The findings and what the runs say.
 
     Shows the rows of findings that some run can speak to; the CSV file has them all.
     """
+    findings = findings_frame(judged)
+    place = list(findings.columns).index("verdict") + 1
+    findings.insert(place, "says", [words.says(one) for one in judged])
+    findings["note"] = [words.movement(one) for one in judged]
     frame = findings[findings["experiment"] != ""]
     columns = [
         Column("statement", "finding"),

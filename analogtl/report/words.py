@@ -6,10 +6,19 @@ from collections.abc import Iterable, Iterator
 
 from analogtl.analysis.critical_point import POWER, RECOMMENDED_SEEDS, CriticalPoint, JudgedCurve
 from analogtl.analysis.curves import Curve
+from analogtl.analysis.findings import (
+    ArmsFinding,
+    AxisFinding,
+    CriticalFinding,
+    Finding,
+    JudgedFinding,
+    LittleEffectFinding,
+    Reason,
+)
 from analogtl.analysis.seed_blocks import MIN_SEEDS
 from analogtl.analysis.summaries import with_unit
 from analogtl.errors import counted
-from analogtl.vocabulary import CriticalPointVerdict, arm_label, label_of
+from analogtl.vocabulary import Arm, CriticalPointVerdict, arm_label, label_of
 
 
 def p_text(p_value: float) -> str:
@@ -140,6 +149,100 @@ def seeds_text(n_seeds: int) -> str:
     """``5 seeds``; fewer are said to be few."""
     few = f" ({RECOMMENDED_SEEDS} or more are recommended)" if n_seeds < RECOMMENDED_SEEDS else ""
     return f"{counted(n_seeds, 'seed')}{few}"
+
+
+# ------------------------------------------------------------------------------------- findings
+
+
+def needs(finding: Finding) -> str:
+    """The runs that a finding takes: ``a sweep of wtn with the arm analog-tl``."""
+    if isinstance(finding, ArmsFinding):
+        return f"the arms {finding.better} and {finding.worse}"
+    if isinstance(finding, LittleEffectFinding):
+        reach = with_unit(finding.axis, finding.reach)
+        return f"a sweep of {finding.axis} up to {reach} with the arm {Arm.ANALOG_TL}"
+    assert isinstance(finding, AxisFinding)
+    return f"a sweep of {finding.axis} with the arm {Arm.ANALOG_TL}"
+
+
+def says(judged: JudgedFinding) -> str:
+    """What the runs show about a finding, with the numbers."""
+    finding = judged.finding
+    if judged.reason is Reason.NO_RUN:
+        where = "" if judged.n_classes is None else f" on a {judged.n_classes}-class task"
+        return f"No run has {needs(finding)}{where}."
+    if isinstance(finding, ArmsFinding):
+        return _arms_say(judged, finding)
+    assert judged.curve is not None
+    why = _axis_says(judged, judged.curve)
+    return " ".join(filter(None, (why, sentences(judged.curve))))
+
+
+def movement(judged: JudgedFinding) -> str:
+    """How far the arrays of analog-tl moved; "" if unknown."""
+    if judged.weights_changed is None:
+        return ""
+    if judged.weights_changed == 0:
+        return "No cell changed: what was learned is in the digital parameters."
+    return f"{100 * judged.weights_changed:.3g} % of the cells changed."
+
+
+def _arms_say(judged: JudgedFinding, finding: ArmsFinding) -> str:
+    if judged.errors is None or judged.estimate is None:
+        have = f"{counted(judged.n_seeds, 'seed')} finished in both arms"
+        return f"{have}; at least {MIN_SEEDS} are needed."
+    better, worse = finding.better.label, finding.worse.label
+    than = "better" if judged.estimate >= 0 else "worse"
+    numbers = (
+        f"{better} {judged.errors[0]:.1f} %, {worse} {judged.errors[1]:.1f} %: {better} is "
+        f"{abs(judged.estimate):.1f} points {than} "
+        f"({100 * (judged.confidence or 0):.0f} % interval {judged.low:.1f} to {judged.high:.1f})"
+    )
+    corrected = f", corrected for {judged.n_compared} comparisons" if judged.n_compared > 1 else ""
+    bound = f"less than {counted(round(finding.fails_below), 'point')} better"
+    if finding.below < float("inf"):
+        bound = f"outside {finding.above:g} to {finding.below:g} points"
+    why = {
+        Reason.NOTHING_MOVED: "but no cell changed",
+        Reason.DIFFERENCE: f"{p_text(judged.p_holds or 0)}{corrected}",
+        Reason.NO_DIFFERENCE: f"{bound}, {p_text(judged.p_fails or 0)}{corrected}",
+    }.get(judged.reason, f"this decides nothing{corrected}")
+    return f"{numbers}; {why}; {seeds_text(judged.n_seeds)}."
+
+
+def _axis_says(judged: JudgedFinding, curve: JudgedCurve) -> str:
+    finding, point = judged.finding, curve.point
+    band = ""
+    if isinstance(finding, CriticalFinding):
+        low, high = finding.band
+        band = f"{low:g} to {with_unit(finding.axis, high)}"
+    levels = _levels(curve.curve, judged.levels)
+    worse, certified, top = (
+        "" if level is None else with_unit(curve.curve.axis, level)
+        for level in (point.first_worse, point.certified, point.max_level)
+    )
+    seeds = (
+        f" To exclude it takes about {judged.seeds_needed} seeds." if judged.seeds_needed else ""
+    )
+    margin = f"{point.margin:g} points"
+    return {
+        Reason.BEND_INSIDE: f"The rise starts within {band}, its interval included.",
+        Reason.TESTS_CONFINE: f"The level tests place the start of the harm within {band}.",
+        Reason.WORSE_BEFORE: f"Worse at {worse} already; published is {band}.",
+        Reason.HARMLESS_BEYOND: f"No harm up to {certified} for sure; published is {band}.",
+        Reason.BEND_OUTSIDE: f"The rise starts outside {band}.",
+        Reason.CONTRADICTION: "The level tests and the fitted line contradict each other.",
+        Reason.SWEEP_ENDS: f"The sweep ends at {top}, no level above was tested.",
+        Reason.COSTLY: f"Costs more than {margin} at {levels}.",
+        Reason.HARMLESS: f"Every level up to {certified} costs less than {margin}.",
+        Reason.TRIALS_MISSING: f"Not all trials finished at {levels}.",
+        Reason.RANGE_SHORT: f"No harm up to {certified} for sure, but the range goes further.",
+        Reason.UNDECIDED: (
+            f"Neither inside nor outside {band} is shown."
+            if band
+            else f"A rise of {margin} is neither shown nor excluded.{seeds}"
+        ),
+    }.get(judged.reason, "")
 
 
 def _reach(curve: Curve, level: float) -> str:

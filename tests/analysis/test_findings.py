@@ -1,9 +1,8 @@
-"""The published findings against simulated runs: never "holds" without the seeds for it."""
+"""The findings against simulated runs: never "holds" without the seeds for it."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +12,25 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analogtl.analysis.claims import FINDINGS, ArmsFinding, CriticalFinding, LittleEffectFinding
-from analogtl.analysis.critical_point import MARGIN
-from analogtl.analysis.findings import COLUMNS, evaluate, holm
-from analogtl.study import columns as records
-from analogtl.vocabulary import AXES
+from analogtl.analysis.analyse import RunAnalysis
+from analogtl.analysis.critical_point import ALPHA, MARGIN, judge_curves
+from analogtl.analysis.curves import curves
+from analogtl.analysis.findings import (
+    FINDINGS,
+    ArmsFinding,
+    CriticalFinding,
+    JudgedFinding,
+    LittleEffectFinding,
+    Reason,
+    findings_frame,
+    holm,
+    judge_findings,
+)
+from analogtl.analysis.read import RunData
+from analogtl.analysis.select_lr import select_learning_rate
+from analogtl.vocabulary import AXES, Arm, FindingVerdict
 
+HOLDS, FAILS, OPEN = FindingVerdict.HOLDS, FindingVerdict.FAILS, FindingVerdict.OPEN
 ARMS = {
     "digital-tl": 15.0,
     "analog-tl": 17.0,
@@ -26,13 +38,12 @@ ARMS = {
     "analog-scratch": 34.0,
     "frozen-array": 25.0,
 }
-ANALOG = ("analog-tl", "analog-scratch", "frozen-array")
 FALSE_ALARM = 1e-4
 LEVELS = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 
 def trial(arm: str, seed: int, error: float, **changes: object) -> dict[str, object]:
-    analog = arm in ANALOG
+    analog = Arm(arm).analog
     levels = "".join(f",{k}={v}" for k, v in changes.items() if k in AXES or "." in k)
     row: dict[str, object] = {
         "experiment": "fig2",
@@ -98,17 +109,44 @@ def bend(at: float, slope: float, levels: tuple[float, ...] = LEVELS) -> np.ndar
     return np.maximum(0.0, np.array(levels) - at) * slope
 
 
-def quick(trials: pd.DataFrame, **options: object) -> pd.DataFrame:
-    return evaluate(trials, n_permutations=199, n_bootstrap=199, **options)  # type: ignore[arg-type]
+def analysed(trials: pd.DataFrame, margin: float = MARGIN, draws: int = 199) -> RunAnalysis:
+    """What the findings need of an analysis, with fewer draws than `analyse` takes."""
+    chosen = select_learning_rate(trials)
+    empty = pd.DataFrame()
+    name = "" if trials.empty else str(trials["experiment"].iloc[0])
+    return RunAnalysis(
+        run=RunData(name, Path(name), trials, chosen, empty, empty),
+        metric="error_final",
+        alpha=ALPHA,
+        margin=margin,
+        trials=chosen.rows,
+        axes=[],
+        levels=empty,
+        traces=empty,
+        layers=empty,
+        stages=empty,
+        curves=judge_curves(curves(chosen), margin=margin, n_permutations=draws, n_bootstrap=draws),
+    )
 
 
-def answer(trials: pd.DataFrame, finding: str, n_classes: int = 2, **options: object) -> pd.Series:
-    table = quick(trials, **options)
-    table = table[table["finding"].eq(finding)]
-    if finding != "arrays-learn":
-        table = table[table["n_classes"].eq(n_classes)]
-    assert len(table) == 1
-    return table.iloc[0]
+def judge(trials: pd.DataFrame, **options: float) -> list[JudgedFinding]:
+    runs = [analysed(run, **options) for _, run in trials.groupby("experiment")]  # type: ignore[arg-type]
+    return judge_findings(runs, published=True)
+
+
+def answers(trials: pd.DataFrame, finding: str, **options: float) -> list[JudgedFinding]:
+    return [one for one in judge(trials, **options) if one.finding.id == finding]
+
+
+def answer(
+    trials: pd.DataFrame, finding: str, n_classes: int = 2, **options: float
+) -> JudgedFinding:
+    (one,) = (
+        one
+        for one in answers(trials, finding, **options)
+        if finding == "arrays-learn" or one.n_classes == n_classes
+    )
+    return one
 
 
 # --- the findings as data -------------------------------------------------------------------------
@@ -130,17 +168,22 @@ def test_every_published_finding_is_there_once() -> None:
     }
 
 
-def test_without_runs_every_finding_says_what_it_needs() -> None:
-    table = quick(fig2().iloc[:0])
-    assert list(table.columns) == COLUMNS
-    assert table["verdict"].eq("not enough data").all()
-    assert set(table["finding"]) == {finding.id for finding in FINDINGS}
-    assert table["says"].str.startswith("No run has ").all()
-    says = table.set_index(["finding", "n_classes"])["says"]
-    assert says["wtn-critical-5-class", 5] == (
-        "No run has a sweep of wtn with the arm analog-tl on a 5-class task."
-    )
-    assert (table["n_seeds"] == 0).all()
+def test_published_findings_are_judged_on_request_and_the_control_always() -> None:
+    own = analysed(fig2(5, ARMS | {"analog-scratch": 10.0}))
+    (control,) = judge_findings([own])
+    assert (control.finding.id, control.verdict) == ("arrays-learn", HOLDS)
+    own.run.experiment["report"] = {"findings": True}
+    assert FAILS in {one.verdict for one in judge_findings([own])}
+    assert len(judge_findings([own], published=False)) == 1
+
+
+def test_without_runs_every_finding_is_open() -> None:
+    found = judge_findings([analysed(fig2().iloc[:0])], published=True)
+    assert {one.reason for one in found} == {Reason.NO_RUN}
+    assert [one.finding for one in found if one.n_classes != 5] == [
+        finding for finding in FINDINGS if finding.n_classes != (5,)
+    ]
+    assert findings_frame(found)["verdict"].eq("not enough data").all()
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -148,22 +191,22 @@ def test_without_runs_every_finding_says_what_it_needs() -> None:
 
 def test_arms_in_the_published_order() -> None:
     trials = fig2(5)
-    table = quick(trials).set_index("finding")
-    row = answer(trials, "analog-tl-beats-analog-scratch")
-    assert row["verdict"] == "holds"
+    one = answer(trials, "analog-tl-beats-analog-scratch")
+    assert one.verdict is HOLDS
     errors = trials.pivot(index="seed", columns="arm", values="error_final")
     difference = errors["analog-scratch"] - errors["analog-tl"]
     half = stats.t.ppf(0.95, 4) * difference.std(ddof=1) / math.sqrt(5)
-    assert row["estimate"] == pytest.approx(difference.mean())
-    assert row["low"] == pytest.approx(difference.mean() - half)
-    assert row["high"] == pytest.approx(difference.mean() + half)
-    assert (row["confidence"], row["unit"], row["n_seeds"]) == (0.9, "points", 5)
-    assert row["n_trials"] == 10
-    assert "arm=analog-tl,lr=0.01,seed=4; " in row["trials"]
-    assert "6 % of the analog weights moved" in row["note"]
-    assert "Holm's correction for 4 comparisons" in row["says"]
-    assert table.loc["arrays-learn", "verdict"] == "holds"
-    assert table.loc["arrays-learn", "experiment"] == "fig2"
+    assert one.estimate == pytest.approx(difference.mean())
+    assert one.low == pytest.approx(difference.mean() - half)
+    assert one.high == pytest.approx(difference.mean() + half)
+    assert (one.confidence, one.unit, one.n_seeds, one.n_compared) == (0.9, "points", 5, 4)
+    assert one.errors == pytest.approx(
+        (errors["analog-tl"].mean(), errors["analog-scratch"].mean())
+    )
+    assert len(one.trials) == 10
+    assert "arm=analog-tl,lr=0.01,seed=4" in one.trials
+    assert one.weights_changed == pytest.approx(0.06)
+    assert answer(trials, "arrays-learn").verdict is HOLDS
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2])
@@ -175,72 +218,60 @@ def test_nothing_holds_on_fewer_than_three_seeds(n_seeds: int) -> None:
             sweep("spv", np.zeros(5), n_seeds, AXES["spv"].levels, sd=0.01),
         ]
     )
-    table = quick(clear)
-    assert table["verdict"].eq("not enough data").all()
-    assert table["min_seeds"].eq(3).all()
-    row = answer(clear, "analog-tl-beats-analog-scratch")
-    assert "at least 3 are needed" in row["says"]
-    assert row["n_seeds"] == n_seeds
-    three = fig2(3, sd=0.01)
-    assert answer(three, "analog-tl-beats-analog-scratch")["verdict"] == "holds"
-    assert "5 or more are recommended" in answer(three, "digital-tl-ahead")["says"]
+    found = judge(clear)
+    assert {one.verdict for one in found} == {OPEN}
+    one = answer(clear, "analog-tl-beats-analog-scratch")
+    assert (one.reason, one.n_seeds) == (Reason.FEW_SEEDS, n_seeds)
+    assert answer(fig2(3, sd=0.01), "analog-tl-beats-analog-scratch").verdict is HOLDS
 
 
 def test_an_advantage_that_is_not_there_is_refuted_or_left_open() -> None:
+    finding = "analog-tl-beats-analog-scratch"
     equal = ARMS | {"analog-scratch": 17.0}
-    seeds = range(100)
-    found = Counter(
-        answer(fig2(5, equal, seed=s), "analog-tl-beats-analog-scratch")["verdict"] for s in seeds
-    )
-    assert found["holds"] <= stats.binom.ppf(1 - FALSE_ALARM, 100, 0.05)
-    reversed_order = ARMS | {"analog-scratch": 12.0}
-    row = answer(fig2(5, reversed_order), "analog-tl-beats-analog-scratch")
-    assert row["verdict"] == "does not hold"
-    assert row["estimate"] < 0
-    assert "points worse" in row["says"]
+    found = Counter(answer(fig2(5, equal, seed=s), finding).verdict for s in range(100))
+    assert found[HOLDS] <= stats.binom.ppf(1 - FALSE_ALARM, 100, 0.05)
+    reversed_order = answer(fig2(5, ARMS | {"analog-scratch": 12.0}), finding)
+    assert reversed_order.reason is Reason.NO_DIFFERENCE
+    assert reversed_order.estimate is not None
+    assert reversed_order.estimate < 0
     # Little noise shows that there is less than a point to gain.
-    row = answer(fig2(5, equal, sd=0.1, seed=1), "analog-tl-beats-analog-scratch")
-    assert row["verdict"] == "does not hold"
-    assert "less than 1 point better" in row["says"]
-    row = answer(fig2(3, ARMS | {"analog-scratch": 19.0}, sd=6), "analog-tl-beats-analog-scratch")
-    assert row["verdict"] == "not enough data"
-    assert "leaves it open" in row["says"]
+    assert answer(fig2(5, equal, sd=0.1, seed=1), finding).reason is Reason.NO_DIFFERENCE
+    noisy = answer(fig2(3, ARMS | {"analog-scratch": 19.0}, sd=6), finding)
+    assert noisy.reason is Reason.UNDECIDED
 
 
 @pytest.mark.parametrize(
-    ("gap", "verdict"),
-    [(2.0, "holds"), (8.0, "does not hold"), (-3.0, "does not hold"), (3.9, "not enough data")],
+    ("gap", "verdict"), [(2.0, HOLDS), (8.0, FAILS), (-3.0, FAILS), (3.9, OPEN)]
 )
-def test_about_two_points_is_between_nought_and_four(gap: float, verdict: str) -> None:
-    row = answer(fig2(5, ARMS | {"analog-tl": 15 + gap}, sd=0.4), "digital-tl-ahead")
-    assert row["verdict"] == verdict
-    assert row["low"] < gap < row["high"]
+def test_about_two_points_is_between_nought_and_four(gap: float, verdict: FindingVerdict) -> None:
+    one = answer(fig2(5, ARMS | {"analog-tl": 15 + gap}, sd=0.4), "digital-tl-ahead")
+    assert one.verdict is verdict
+    assert one.low is not None
+    assert one.high is not None
+    assert one.low < gap < one.high
 
 
 def test_a_wide_interval_around_two_points_is_no_equivalence() -> None:
-    assert answer(fig2(3, sd=4.0), "digital-tl-ahead")["verdict"] == "not enough data"
+    assert answer(fig2(3, sd=4.0), "digital-tl-ahead").verdict is OPEN
 
 
 def test_arrays_that_did_not_move_have_not_learned() -> None:
     trials = fig2(5, weights_changed=0.0)
-    row = answer(trials, "arrays-learn")
-    assert row["verdict"] == "does not hold"  # though the errors differ by 8 points
-    assert "not one analog weight moved" in row["says"]
+    # though the errors differ by 8 points
+    assert answer(trials, "arrays-learn").reason is Reason.NOTHING_MOVED
     other = answer(trials, "analog-tl-beats-analog-scratch")
-    assert other["verdict"] == "holds"
-    assert "Not one analog weight moved" in other["note"]
-    assert answer(fig2(2, weights_changed=0.0), "arrays-learn")["verdict"] == "not enough data"
+    assert (other.verdict, other.weights_changed) == (HOLDS, 0)
+    assert answer(fig2(2, weights_changed=0.0), "arrays-learn").verdict is OPEN
 
 
 def test_only_common_seeds_are_compared() -> None:
     trials = fig2(5)
     lost = trials["arm"].eq("analog-scratch") & trials["seed"].lt(3)
-    row = answer(trials[~lost], "analog-tl-beats-analog-scratch")
-    assert (row["n_seeds"], row["verdict"]) == (2, "not enough data")
     failed = trials.assign(status=trials["status"].mask(lost, "failed"))
-    row = answer(failed, "analog-tl-beats-analog-scratch")
-    assert (row["n_seeds"], row["experiment"]) == (2, "fig2")
-    assert answer(trials[~lost], "analog-tl-beats-digital-scratch")["n_seeds"] == 5
+    for table in (trials[~lost], failed):
+        one = answer(table, "analog-tl-beats-analog-scratch")
+        assert (one.n_seeds, one.reason, one.experiment) == (2, Reason.FEW_SEEDS, "fig2")
+    assert answer(trials[~lost], "analog-tl-beats-digital-scratch").n_seeds == 5
 
 
 def test_holm() -> None:
@@ -258,52 +289,53 @@ def test_tasks_and_experiments_are_judged_apart() -> None:
             fig2(5, experiment="ten", n_classes=10),
         ]
     )
-    table = quick(trials)
-    rows = table[table["finding"].eq("analog-tl-beats-analog-scratch")]
-    assert list(zip(rows["experiment"], rows["n_classes"], rows["verdict"], strict=True)) == [
-        ("fig2", 2, "holds"),
-        ("full", 2, "holds"),
-        ("fig2", 5, "does not hold"),
+    found = answers(trials, "analog-tl-beats-analog-scratch")
+    assert [(one.experiment, one.n_classes, one.verdict) for one in found] == [
+        ("fig2", 2, HOLDS),
+        ("full", 2, HOLDS),
+        ("fig2", 5, FAILS),
     ]
-    learn = table[table["finding"].eq("arrays-learn")]  # stated for any task
-    assert set(learn["n_classes"]) == {2, 5, 10}
+    # stated for any task
+    assert {one.n_classes for one in answers(trials, "arrays-learn")} == {2, 5, 10}
 
 
 def test_arms_of_a_sweep_are_compared_at_the_reference() -> None:
     noisy = fig2(5, {"analog-tl": 60.0}, wtn=30.0)
     clean = fig2(5)
-    clean["wtn"] = clean["arm"].isin(ANALOG).map({True: 0.0, False: np.nan})
-    row = answer(pd.concat([noisy, clean]), "digital-tl-ahead")
-    assert row["n_seeds"] == 5
-    assert abs(row["estimate"] - 2) < 2
+    clean["wtn"] = [0.0 if Arm(arm).analog else np.nan for arm in clean["arm"]]
+    one = answer(pd.concat([noisy, clean]), "digital-tl-ahead")
+    assert one.n_seeds == 5
+    assert one.estimate == pytest.approx(2, abs=2)
     # without the reference nothing is compared
-    row = answer(pd.concat([noisy, clean[~clean["arm"].eq("analog-tl")]]), "digital-tl-ahead")
-    assert row["verdict"] == "not enough data"
+    one = answer(pd.concat([noisy, clean[~clean["arm"].eq("analog-tl")]]), "digital-tl-ahead")
+    assert one.verdict is OPEN
 
 
 def test_other_settings_are_judged_one_by_one() -> None:
     key = "analog.compound.auto_granularity"
     rows = fig2(5)
-    digital = rows[~rows["arm"].isin(ANALOG)]
-    moved = rows[rows["arm"].isin(ANALOG)].assign(**{key: 160})
+    analog = rows["arm"].map(lambda arm: Arm(arm).analog)
+    moved = rows[analog].assign(**{key: 160})
     frozen = moved.assign(**{key: 10000, "weights_changed": 0.0})
-    table = quick(pd.concat([digital, frozen, moved]))
-    learn = table[table["finding"].eq("arrays-learn")].set_index("at")["verdict"]
-    assert learn.to_dict() == {f"{key}=160": "holds", f"{key}=10000": "does not hold"}
-    assert list(learn.index) == [f"{key}=160", f"{key}=10000"], "in the order of the levels"
-    ahead = table[table["finding"].eq("digital-tl-ahead") & table["n_classes"].eq(2)]
+    trials = pd.concat([rows[~analog], frozen, moved])
+    learn = answers(trials, "arrays-learn")
+    assert [(one.at, one.verdict) for one in learn] == [
+        (f"{key}=160", HOLDS),  # in the order of the levels
+        (f"{key}=10000", FAILS),
+    ]
+    ahead = [one for one in answers(trials, "digital-tl-ahead") if one.n_classes == 2]
     assert len(ahead) == 2  # the digital arm, without a level, belongs to both
 
 
 def test_rival_algorithms_do_not_count() -> None:
     trials = fig2(5)
-    rival = trials["arm"].isin(ANALOG)
-    agad = trials.assign(algorithm=trials["algorithm"].mask(rival, "agad"))
-    assert answer(agad, "analog-tl-beats-analog-scratch")["experiment"] == ""
+    analog = trials["arm"].map(lambda arm: Arm(arm).analog)
+    agad = trials.assign(algorithm=trials["algorithm"].mask(analog, "agad"))
+    assert answer(agad, "analog-tl-beats-analog-scratch").reason is Reason.NO_RUN
     both = pd.concat([trials, agad.assign(error_final=90.0)])
-    assert answer(both, "analog-tl-beats-analog-scratch")["verdict"] == "holds"
+    assert answer(both, "analog-tl-beats-analog-scratch").verdict is HOLDS
     agad_sweep = sweep("wtn", bend(15, 3), algorithm="agad")
-    assert answer(agad_sweep, "wtn-critical-2-class")["experiment"] == ""
+    assert answer(agad_sweep, "wtn-critical-2-class").reason is Reason.NO_RUN
 
 
 def test_the_learning_rate_is_chosen_first() -> None:
@@ -313,11 +345,8 @@ def test_the_learning_rate_is_chosen_first() -> None:
         error_final=good["error_final"] - 50,  # tempting on the test set
         error_validation=good["error_validation"] + 20,
     )
-    row = answer(pd.concat([good, bad]), "analog-tl-beats-analog-scratch")
-    assert row["estimate"] == pytest.approx(
-        answer(good, "analog-tl-beats-analog-scratch")["estimate"]
-    )
-    assert "lr=0.1" not in row["trials"]
+    one = answer(pd.concat([good, bad]), "analog-tl-beats-analog-scratch")
+    assert one.estimate == answer(good, "analog-tl-beats-analog-scratch").estimate
 
 
 # --- critical levels and little effect ------------------------------------------------------------
@@ -326,205 +355,154 @@ def test_the_learning_rate_is_chosen_first() -> None:
 @pytest.mark.parametrize(
     ("finding", "at", "n_classes", "verdict"),
     [
-        ("wtn-critical-2-class", 15, 2, "holds"),
-        ("wtn-critical-2-class", 2, 2, "does not hold"),
-        ("wtn-critical-5-class", 10, 5, "holds"),
-        ("wtn-critical-5-class", 0, 5, "does not hold"),
-        ("spv-critical-5-class", 10, 5, "holds"),
+        ("wtn-critical-2-class", 15, 2, HOLDS),
+        ("wtn-critical-2-class", 2, 2, FAILS),
+        ("wtn-critical-5-class", 10, 5, HOLDS),
+        ("wtn-critical-5-class", 0, 5, FAILS),
+        ("spv-critical-5-class", 10, 5, HOLDS),
     ],
 )
-def test_critical_levels(finding: str, at: float, n_classes: int, verdict: str) -> None:
-    axis = finding.split("-")[0]
-    row = answer(sweep(axis, bend(at, 2.5), n_classes=n_classes), finding, n_classes)
+def test_critical_levels(finding: str, at: float, n_classes: int, verdict: FindingVerdict) -> None:
+    trials = sweep(finding.split("-")[0], bend(at, 2.5), n_classes=n_classes)
+    (row,) = findings_frame([answer(trials, finding, n_classes)]).to_dict("records")
     assert row["verdict"] == verdict
     assert row["low"] <= row["estimate"] <= row["high"]
     assert (row["unit"], row["n_seeds"], row["n_trials"]) == ("%", 5, 35)
-    assert row["figure"] == {"wtn": "Fig. 3", "spv": "Fig. 4"}[axis]
-    assert "% of the analog weights moved" in row["note"]
 
 
 def test_a_flat_sweep_refutes_a_critical_level_only_if_the_noise_allows() -> None:
-    flat = np.zeros(7)
-    quiet = answer(sweep("wtn", flat, sd=0.5), "wtn-critical-2-class")
-    assert quiet["verdict"] == "does not hold"
-    assert "Harmless up to 30" in quiet["says"]
-    noisy = answer(sweep("wtn", flat, n_seeds=3, sd=4), "wtn-critical-2-class")
-    assert noisy["verdict"] == "not enough data"
+    quiet = answer(sweep("wtn", np.zeros(7), sd=0.5), "wtn-critical-2-class")
+    assert quiet.reason is Reason.HARMLESS_BEYOND
+    noisy = answer(sweep("wtn", np.zeros(7), n_seeds=3, sd=4), "wtn-critical-2-class")
+    assert noisy.reason is Reason.UNDECIDED
 
 
-def test_a_sweep_that_ends_too_early_says_so() -> None:
+def test_a_sweep_that_ends_too_early_is_open() -> None:
     short = sweep("wtn", np.zeros(4), levels=LEVELS[:4])
-    row = answer(short, "wtn-critical-2-class")
-    assert row["verdict"] == "not enough data"
-    assert "ends at 10" in row["says"]
+    assert answer(short, "wtn-critical-2-class").reason is Reason.SWEEP_ENDS
 
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
 def test_critical_level_verdicts_are_seldom_wrong(n_seeds: int) -> None:
     n = 40
 
-    def verdicts(at: float) -> Counter[str]:
+    def verdicts(at: float) -> Counter[FindingVerdict]:
         return Counter(
-            answer(sweep("wtn", bend(at, 1.5), n_seeds, seed=s), "wtn-critical-2-class")["verdict"]
+            answer(sweep("wtn", bend(at, 1.5), n_seeds, seed=s), "wtn-critical-2-class").verdict
             for s in range(n)
         )
 
     few = stats.binom.ppf(1 - FALSE_ALARM, n, 0.05)
     right, low, high = verdicts(15), verdicts(5), verdicts(99)
-    assert right["does not hold"] <= few
-    assert right["holds"] >= {3: 0.5, 5: 0.8}[n_seeds] * n
-    assert low["holds"] <= few
-    assert low["does not hold"] > 0.8 * n
-    assert high["holds"] <= few
+    assert right[FAILS] <= few
+    assert right[HOLDS] >= {3: 0.5, 5: 0.8}[n_seeds] * n
+    assert low[HOLDS] <= few
+    assert low[FAILS] > 0.8 * n
+    assert high[HOLDS] <= few
+
+
+SPV, STD = AXES["spv"].levels, AXES["dw_min_std"].levels
+
+
+def little(excess: np.ndarray, n_seeds: int = 5, margin: float = MARGIN, **noise: float):
+    trials = sweep("spv", excess, n_seeds, SPV, **noise)  # type: ignore[arg-type]
+    return answer(trials, "spv-little-effect-2-class", margin=margin, draws=0)
 
 
 def test_little_effect_needs_a_margin_not_a_large_p_value() -> None:
-    levels = AXES["spv"].levels
-    flat = np.zeros(len(levels))
-    quiet = answer(sweep("spv", flat, levels=levels, sd=0.8), "spv-little-effect-2-class")
-    assert quiet["verdict"] == "holds"
-    assert quiet["high"] < MARGIN
+    quiet = little(np.zeros(5), sd=0.8)
+    assert quiet.reason is Reason.HARMLESS
+    assert quiet.high is not None
+    assert quiet.high < MARGIN
     # Nothing is significant here either, and yet little is known.
-    noisy = answer(sweep("spv", flat, 3, levels, sd=3.0), "spv-little-effect-2-class")
-    assert noisy["verdict"] == "not enough data"
-    assert re.search(r"takes about \d+ seeds", noisy["says"])
-    steep = answer(
-        sweep("spv", bend(0, 1, levels), levels=levels, sd=1), "spv-little-effect-2-class"
-    )
-    assert steep["verdict"] == "does not hold"
-    assert steep["estimate"] == pytest.approx(20, abs=3)
-    generous = answer(
-        sweep("spv", flat, 3, levels, sd=3.0), "spv-little-effect-2-class", margin=15.0
-    )
-    assert generous["verdict"] == "holds"
+    noisy = little(np.zeros(5), 3, sd=3.0)
+    assert noisy.reason is Reason.UNDECIDED
+    assert noisy.seeds_needed is not None
+    assert noisy.curve is not None
+    assert noisy.curve.point.critical is None
+    steep = little(bend(0, 1, SPV), sd=1)
+    assert (steep.reason, steep.levels[-1]) == (Reason.COSTLY, 20)
+    assert steep.estimate == pytest.approx(20, abs=3)
+    assert little(np.zeros(5), 3, sd=3.0, margin=15.0).verdict is HOLDS
 
 
 def test_a_rise_counts_by_the_margin_and_not_by_being_real() -> None:
-    levels = AXES["spv"].levels
-
-    def verdict(top: float, seed: int) -> pd.Series:
-        rise = np.array([0.0, 0.0, 0.0, 0.5, 1.0]) * top
-        return answer(
-            sweep("spv", rise, levels=levels, sd=0.3, seed=seed), "spv-little-effect-2-class"
-        )
-
     n = 60
-    small = [verdict(MARGIN / 2, seed) for seed in range(n)]
-    assert sum(row["low"] > 0 for row in small) > 0.9 * n  # real, and yet little
-    assert sum(row["verdict"] == "holds" for row in small) > 0.9 * n
+
+    def found(top: float) -> list[JudgedFinding]:
+        rise = np.array([0.0, 0.0, 0.0, 0.5, 1.0]) * top
+        return [little(rise, sd=0.3, seed=seed) for seed in range(n)]
+
+    small = found(MARGIN / 2)
+    assert sum((one.low or 0) > 0 for one in small) > 0.9 * n  # real, and yet little
+    assert sum(one.verdict is HOLDS for one in small) > 0.9 * n
     few = stats.binom.ppf(1 - FALSE_ALARM, n, 0.05)
-    at_the_margin = Counter(verdict(MARGIN, seed)["verdict"] for seed in range(n))
-    assert at_the_margin["holds"] <= few
-    assert at_the_margin["does not hold"] <= few
-    large = Counter(verdict(2 * MARGIN, seed)["verdict"] for seed in range(n))
-    assert large["does not hold"] > 0.9 * n
+    at_the_margin = Counter(one.verdict for one in found(MARGIN))
+    assert at_the_margin[HOLDS] <= few
+    assert at_the_margin[FAILS] <= few
+    assert sum(one.verdict is FAILS for one in found(2 * MARGIN)) > 0.9 * n
 
 
 def test_levels_at_which_trials_failed_are_not_taken_for_harmless() -> None:
-    levels = AXES["dw_min_std"].levels
-    trials = sweep("dw_min_std", np.zeros(len(levels)), 5, levels, sd=0.3)
-    assert answer(trials, "dw-min-std-little-effect")["verdict"] == "holds"
+    trials = sweep("dw_min_std", np.zeros(5), 5, STD, sd=0.3)
     for seeds in (1, 3):  # the level is kept, or left out
         failed = trials["dw_min_std"].eq(0.5) & trials["seed"].lt(seeds)
         lost = trials.assign(
             status=trials["status"].mask(failed, "failed"),
             error_final=trials["error_final"].mask(failed),
         )
-        row = answer(lost, "dw-min-std-little-effect")
-        assert row["verdict"] == "not enough data"
-        assert row["says"].startswith("Not all trials finished at 0.5.")
+        one = answer(lost, "dw-min-std-little-effect")
+        assert (one.reason, one.levels) == (Reason.TRIALS_MISSING, (0.5,))
 
 
 def test_levels_past_the_range_of_a_finding_do_not_decide_it() -> None:
-    levels = (*AXES["dw_min_std"].levels, 5.0)
+    levels = (*STD, 5.0)
     steep = np.where(np.array(levels) > 1, 20.0, 0.0)
-    row = answer(sweep("dw_min_std", steep, 5, levels, sd=0.3), "dw-min-std-little-effect")
-    assert row["verdict"] == "holds"
-    assert row["high"] < MARGIN
+    one = answer(sweep("dw_min_std", steep, 5, levels, sd=0.3), "dw-min-std-little-effect")
+    assert one.verdict is HOLDS
+    assert (one.high or 99) < MARGIN
+
+
+def test_little_effect_must_reach_the_end_of_the_range() -> None:
+    for n_classes in (2, 5):
+        full = sweep("dw_min_std", np.zeros(5), 5, STD, sd=0.5, n_classes=n_classes)
+        one = answer(full, "dw-min-std-little-effect", n_classes)
+        assert one.reason is Reason.HARMLESS
+        short = answer(full[full["dw_min_std"] < 0.6], "dw-min-std-little-effect", n_classes)
+        assert short.reason is Reason.RANGE_SHORT
 
 
 @pytest.mark.slow
 def test_the_number_of_seeds_that_is_suggested_is_enough() -> None:
-    levels = AXES["spv"].levels
-    flat = np.zeros(len(levels))
-    row = answer(sweep("spv", flat, 5, levels, sd=3.0, seed=1), "spv-little-effect-2-class")
-    suggested = re.search(r"takes about (\d+) seeds", row["says"])
-    assert suggested
-    n = 200
     needed = 48  # by the formula at the true standard deviation of 3 points
-    assert int(suggested[1]) == pytest.approx(needed, rel=0.6)
-    found = [little_effect(needed, levels, seed=s) for s in range(n)]
-    assert found.count("holds") / n == pytest.approx(0.8, abs=0.12)
+    assert little(np.zeros(5), sd=3.0, seed=1).seeds_needed == pytest.approx(needed, rel=0.6)
+    n = 200
+    found = [little(np.zeros(5), needed, sd=3.0, seed=s).verdict for s in range(n)]
+    assert found.count(HOLDS) / n == pytest.approx(0.8, abs=0.12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_seeds", "right", "flat"), [(3, 0.75, 0.02), (5, 0.92, 0.06)])
 def test_rates_stated_in_the_module(n_seeds: int, right: float, flat: float) -> None:
     n = 300
+    few = stats.binom.ppf(1 - FALSE_ALARM, n, 0.05)
     found = Counter(
-        answer(sweep("wtn", bend(15, 1.5), n_seeds, seed=s), "wtn-critical-2-class")["verdict"]
+        answer(sweep("wtn", bend(15, 1.5), n_seeds, seed=s), "wtn-critical-2-class").verdict
         for s in range(n)
     )
-    assert found["does not hold"] <= stats.binom.ppf(1 - FALSE_ALARM, n, 0.05)
-    assert found["holds"] / n == pytest.approx(right, abs=0.10)  # 4 standard errors
-    levels = AXES["spv"].levels
-    little = Counter(little_effect(n_seeds, levels, seed=s) for s in range(n))
-    assert little["does not hold"] <= stats.binom.ppf(1 - FALSE_ALARM, n, 0.05)
-    assert little["holds"] / n == pytest.approx(flat, abs=0.05)
-
-
-def little_effect(n_seeds: int, levels: tuple[float, ...], seed: int) -> str:
-    """The verdict on a flat sweep of spv whose trials have a standard deviation of 3 points."""
-    flat = sweep("spv", np.zeros(len(levels)), n_seeds, levels, sd=3.0, seed=seed)
-    table = evaluate(flat, n_permutations=0).set_index(["finding", "n_classes"])
-    return str(table.loc[("spv-little-effect-2-class", 2), "verdict"])
-
-
-def test_little_effect_must_reach_the_end_of_the_range() -> None:
-    levels = AXES["dw_min_std"].levels
-    for n_classes in (2, 5):
-        full = sweep("dw_min_std", np.zeros(5), 5, levels, sd=0.5, n_classes=n_classes)
-        assert answer(full, "dw-min-std-little-effect", n_classes)["verdict"] == "holds"
-        short = full[full["dw_min_std"] < 0.6]
-        row = answer(short, "dw-min-std-little-effect", n_classes)
-        assert row["verdict"] == "not enough data"
-        assert "short of 1" in row["says"]
-
-
-def test_arrays_that_did_not_move_are_noted_on_sweeps() -> None:
-    row = answer(sweep("wtn", bend(15, 2.5), weights_changed=0.0), "wtn-critical-2-class")
-    assert "Not one analog weight moved" in row["note"]
+    assert found[FAILS] <= few
+    assert found[HOLDS] / n == pytest.approx(right, abs=0.10)  # 4 standard errors
+    none = Counter(little(np.zeros(5), n_seeds, sd=3.0, seed=s).verdict for s in range(n))
+    assert none[FAILS] <= few
+    assert none[HOLDS] / n == pytest.approx(flat, abs=0.05)
 
 
 def test_partial_sweeps_and_bare_tables() -> None:
     trials = sweep("wtn", bend(15, 2.5))
     partial = trials[trials["seed"].lt(2) | (trials["seed"].eq(2) & trials["wtn"].lt(12))]
-    row = answer(partial, "wtn-critical-2-class")
-    assert row["verdict"] == "not enough data"
+    one = answer(partial, "wtn-critical-2-class")
+    assert one.verdict is OPEN
+    assert one.curve is not None
+    assert [gap.level for gap in one.curve.point.gaps if gap.left_out] == [15, 20, 30]
     bare = trials[["experiment", "trial", "seed", "arm", "lr", "wtn", "error_final", "n_classes"]]
-    assert answer(bare, "wtn-critical-2-class")["verdict"] == "holds"
-    with pytest.raises(ValueError, match="no column 'error_best'"):
-        quick(bare, metric="error_best")
-
-
-def test_the_table_survives_csv(tmp_path: Path) -> None:
-    table = quick(pd.concat([fig2(5), sweep("wtn", bend(15, 2.5))]))
-    path = f"{tmp_path}/findings.csv"
-    table.to_csv(path, index=False)
-    back = pd.read_csv(path, keep_default_na=True)
-    assert back["verdict"].tolist() == table["verdict"].tolist()
-    assert back["estimate"].tolist() == pytest.approx(table["estimate"].tolist(), nan_ok=True)
-    assert back["n_classes"].dropna().astype(int).tolist() == table["n_classes"].dropna().tolist()
-
-
-def test_tables_as_records_reads_them(tmp_path: Path) -> None:
-    digital = fig2(5)
-    digital.loc[digital["seed"].eq(4) & digital["arm"].eq("digital-tl"), "status"] = None
-    for name, trials in (("a", digital), ("b", sweep("wtn", bend(15, 2.5)))):
-        (tmp_path / name).mkdir()
-        trials.to_csv(tmp_path / name / "trials.csv", index=False)
-    table = quick(records.read_trials(tmp_path)).set_index("finding")
-    assert table.loc["wtn-critical-2-class", "verdict"] == "holds"
-    beats = table[table["n_classes"].eq(2)].loc["analog-tl-beats-analog-scratch"]
-    assert (beats["verdict"], beats["n_seeds"]) == ("holds", 5)
-    assert table[table["n_classes"].eq(2)].loc["digital-tl-ahead", "n_seeds"] == 4
+    assert answer(bare, "wtn-critical-2-class").verdict is HOLDS

@@ -8,7 +8,7 @@ import pytest
 from pages import EXPLAIN, PAGES, README, ROOT, blocks, code, is_key, keys, links, parse
 
 from analogtl import load_experiment
-from analogtl.analysis.claims import FINDINGS
+from analogtl.analysis.findings import FINDINGS
 from analogtl.cli.explain import titles
 from analogtl.config.catalog import presets
 from analogtl.config.schema import flatten
