@@ -74,7 +74,8 @@ def test_every_command_exists_with_its_options(page):
 def test_every_experiment_file_is_valid(page, tmp_path):
     for number, block in enumerate(blocks(page, "toml")):
         file = tmp_path / f"{number}.toml"
-        file.write_text("" if "\nname =" in f"\n{block.text}" else 'name = "x"\n' + block.text)
+        name = "" if "name = " in block.text else 'name = "x"\n'
+        file.write_text(name + block.text)
         load_experiment(file)
 
 
