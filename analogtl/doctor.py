@@ -214,8 +214,6 @@ def _threads() -> Check:
 
 
 def _memory() -> Iterator[Check]:
-    from analogtl.scheduling.plan import memory_free
-
     free = memory_free()
     if free is None:
         return
@@ -224,6 +222,25 @@ def _memory() -> Iterator[Check]:
         yield Check("memory", "note", text, "close something, or use --jobs 1 and small networks")
     else:
         yield Check("memory", "ok", text)
+
+
+def memory_free() -> int | None:
+    """Bytes of memory that new processes can use here, within a container's limit as well."""
+    free = None
+    for line in _text("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            free = 1024 * int(line.split()[1])
+    limit, used = _text("/sys/fs/cgroup/memory.max"), _text("/sys/fs/cgroup/memory.current")
+    if free is not None and limit.strip().isdigit() and used.strip().isdigit():
+        free = min(free, max(0, int(limit) - int(used)))
+    return free
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _data() -> Iterator[Check]:
@@ -257,13 +274,13 @@ def _disk(runs: Path) -> Check:
 
 
 def _extras() -> Iterator[Check]:
-    for engine, package in (("ray", "ray"), ("slurm", "submitit")):
+    for backend, package in (("ray", "ray"), ("slurm", "submitit")):
         version = installed(package)
-        name = f"engine {engine}"
+        name = f"backend {backend}"
         if version:
             yield Check(name, "ok", f"{package} {version}")
         else:
-            yield Check(name, "ok", f"not installed; pip install 'analogtl[{engine}]' brings it")
+            yield Check(name, "ok", f"not installed; pip install 'analogtl[{backend}]' brings it")
 
 
 # -- inside the probe's process --------------------------------------------------------------------

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,9 +15,8 @@ from analogtl.cli import output
 from analogtl.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from analogtl.config.schema import Experiment
-    from analogtl.study.run_dir import Options, RunDir
-    from analogtl.study.trial import Trial
+    from analogtl.study.limits import RunLimits
+    from analogtl.study.study import Study
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_FILE = "exp.toml"
@@ -60,74 +56,16 @@ def again(
     return shlex.join(words + ([] if jobs is None else ["--jobs", str(jobs)]))
 
 
-@dataclass(frozen=True)
-class Opened:
-    """An experiment that is ready to run.
-
-    Attributes:
-        experiment: The experiment, overrides applied.
-        name: What was asked for, as it is typed again in a command; "" for the default.
-        file: The experiment file.
-        run: Its run directory.
-    """
-
-    experiment: Experiment
-    name: str
-    file: Path
-    run: RunDir
-
-    @property
-    def text(self) -> str:
-        """The experiment file as it is written."""
-        return self.file.read_text(encoding="utf-8-sig")
-
-    @contextlib.contextmanager
-    def nothing_left_if_wrong(self) -> Iterator[None]:
-        """Remove the run directory that the block has made if the experiment turns out to be wrong.
-
-        Some mistakes show only once data and network are there. A directory that was there before,
-        or holds a finished trial, is kept, and so is a pretrained model.
-        """
-        run, root = self.run.path, self.run.root
-        new_run, new_root = not run.exists(), not root.exists()
-        try:
-            yield
-        except ExperimentError:
-            recorded = run.glob("trials/*/trial.json")
-            done = any(self._is_done(record.parent.name) for record in recorded)
-            if new_run and not done:
-                shutil.rmtree(run, ignore_errors=True)
-            if new_root:
-                with contextlib.suppress(OSError):  # not empty: then it stays
-                    if {path.name for path in self.run.pretrained.iterdir()} <= {".locks"}:
-                        shutil.rmtree(self.run.pretrained)
-                    root.rmdir()
-            raise
-
-    def _is_done(self, trial: str) -> bool:
-        record = self.run.record(trial)
-        return record is not None and record.get("status") == "done"
-
-    def prepare(self, trials: Sequence[Trial] | None) -> None:
-        """Write what describes the run; None plans no trials and keeps those that are planned."""
-        self.run.create(
-            self.experiment,
-            trials or (),
-            written=self.text,
-            argv=sys.argv,
-            keep_plan=trials is None,
-        )
-
-
-def open_experiment(
+def open_study(
     exp: str | None,
     settings: Sequence[str] | None,
     runs: Path,
     *,
     task: str | None = None,
+    sweep: bool = False,
     axes: dict[str, list[Any]] | None = None,
     tell: bool = True,
-) -> Opened:
+) -> Study:
     """Read the experiment that a command is about.
 
     Args:
@@ -135,18 +73,15 @@ def open_experiment(
         settings: Overrides, ``a.b=c``.
         runs: Folder of the run directories.
         task: One of the experiment's tasks; None for its own choice.
+        sweep: Whether the axes and learning rates of [sweep] are run.
         axes: Axes that take the place of the file's: name -> levels.
         tell: Say which experiment was taken where none was given.
 
     Raises:
         ExperimentError: With one line per problem.
     """
-    from analogtl.config.load import read_source, validate
-    from analogtl.config.source import find_experiment
-    from analogtl.study.run_dir import RunDir
-    from analogtl.vocabulary import key_of
+    from analogtl.study.study import Study
 
-    name = exp or ""
     if exp is None:
         exp = DEFAULT_FILE if Path(DEFAULT_FILE).exists() else DEFAULT_EXPERIMENT
         if tell and exp == DEFAULT_FILE:
@@ -155,27 +90,19 @@ def open_experiment(
             output.note(
                 "using the bundled quickstart; `analogtl init` writes an experiment of your own"
             )
-    source = read_source(exp, settings or (), task)
-    if axes is not None:
-        sweep = source.data.setdefault("sweep", {})
-        if isinstance(sweep, dict):
-            sweep["axes"] = axes
-            is_lr = any(key_of(axis) == "finetune.lr" for axis in axes)
-            if is_lr and sweep.pop("lr", None) and tell:
-                output.note("--param lr takes the place of sweep.lr: each rate is a level")
-        for axis in axes:
-            source.origin[f"sweep.axes.{axis}"] = f"--param {axis}"
-    experiment = validate(source)
-    return Opened(experiment, name, find_experiment(exp), RunDir(runs, experiment.name))
+    study = Study.open(exp, settings or (), runs, sweep=sweep, axes=axes, task=task)
+    for note in study.notes if tell else ():
+        output.note(note)
+    return study
 
 
-def run_options(
+def run_limits(
     checkpoint_minutes: float,
     max_hours: float | None,
     trial_timeout: float | None,
     stop_on_divergence: bool,
     stop: Callable[[], bool] | None = None,
-) -> Options:
+) -> RunLimits:
     """The limits of a command line as the stages take them.
 
     Args:
@@ -187,9 +114,9 @@ def run_options(
     """
     import time
 
-    from analogtl.study.run_dir import Options
+    from analogtl.study.limits import RunLimits
 
-    return Options(
+    return RunLimits(
         checkpoint_minutes=checkpoint_minutes,
         deadline=None if max_hours is None else time.time() + 3600 * max_hours,
         max_trial_hours=trial_timeout,

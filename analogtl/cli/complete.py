@@ -109,12 +109,12 @@ def algorithms(incomplete: str) -> Offers:
     return _starting(incomplete, ((each, each.meaning) for each in Algorithm))
 
 
-def engines(incomplete: str) -> Offers:
+def backends(incomplete: str) -> Offers:
     """Where trials run."""
-    return _starting(incomplete, ENGINES.items())
+    return _starting(incomplete, BACKENDS.items())
 
 
-ENGINES = {
+BACKENDS = {
     "local": "processes on this machine",
     "ray": "tasks on a Ray cluster",
     "slurm": "an array job of Slurm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,11 +61,11 @@ def command(
     clipped, the tiles, and the learning rates and granularity that fine-tuning would use. In all:
     the test error before and after, on the pretraining task.
     """
-    opened = common.open_experiment(exp, settings, runs, task=task, tell=not (quiet or as_json))
+    study = common.open_study(exp, settings, runs, task=task, tell=not (quiet or as_json))
     if dry_run:
         from analogtl.cli.dryrun import show_stage
 
-        show_stage(opened, convert=True, as_json=as_json)
+        show_stage(study, convert=True, as_json=as_json)
         return
     from analogtl.cli.live import watch_pretraining
 
@@ -72,15 +73,15 @@ def command(
     from analogtl.training.stages import convert
 
     # Only a pretraining has something to save when Ctrl-C comes.
-    trained = opened.run.find_pretrained(opened.experiment) is not None
+    trained = study.run.find_pretrained(study.experiment) is not None
     stopping = contextlib.nullcontext(bool) if trained else common.stoppable()
-    with opened.nothing_left_if_wrong(), stopping as stop:
-        opened.prepare(None)
-        options = common.run_options(checkpoint_minutes, None, None, False, stop)
-        chosen = opened.experiment.sweep.seeds[0] if seed is None else seed
-        steps = convert(opened.experiment, opened.run, seed=chosen, options=options)
+    with study.nothing_left_if_wrong(), stopping as stop:
+        study.prepare(argv=sys.argv, with_trials=False)
+        limits = common.run_limits(checkpoint_minutes, None, None, False, stop)
+        chosen = study.experiment.sweep.seeds[0] if seed is None else seed
+        steps = convert(study.experiment, study.run, seed=chosen, limits=limits)
         result: ConversionResult = watch_pretraining(
-            steps, opened, stop, quiet=quiet, as_json=as_json
+            steps, study, stop, quiet=quiet, as_json=as_json
         )
     if as_json:
         for layer in result.layers:
@@ -97,9 +98,9 @@ def command(
         return
     _show(result)
     if not quiet:
-        (where,) = output.paths([opened.run.path / "convert" / "layers.csv"])
+        (where,) = output.paths([study.run.path / "convert" / "layers.csv"])
         output.note(f"every number: {where}")
-        output.note(f"next: {common.again('finetune', opened.name, settings, runs, None)}")
+        output.note(f"next: {common.again('finetune', exp or '', settings, runs, None)}")
 
 
 def _show(result: ConversionResult) -> None:

@@ -6,99 +6,55 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output, toml_text
-from analogtl.cli.common import Opened
 
 if TYPE_CHECKING:
     from analogtl.config.schema import Experiment
-    from analogtl.scheduling.plan import Estimate, Plan, Sample
+    from analogtl.scheduling.plan import Plan
+    from analogtl.study.study import Study
 
 
-def show_stage(opened: Opened, *, convert: bool = False, as_json: bool = False) -> None:
+def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) -> None:
     """What `pretrain` or `convert` would do."""
-    found = opened.run.find_pretrained(opened.experiment)
+    found = study.run.find_pretrained(study.experiment)
     if found is not None:
         pretrain = f"reuse {found} (if the images are the same)"
     else:
-        pretrain = f"run: {opened.experiment.pretrain.epochs} epochs"
+        pretrain = f"run: {study.experiment.pretrain.epochs} epochs"
     facts = {"pretrain": pretrain}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
-    _print(opened, facts, as_json=as_json)
+    _print(study, facts, as_json=as_json)
 
 
-def show_trials(
-    opened: Opened,
-    *,
-    sweep: bool = False,
-    jobs: int | None = None,
-    max_hours: float | None = None,
-    measure: bool = False,
-    as_json: bool = False,
-) -> None:
-    """What `finetune` or `sweep` would do, and how long it would take."""
-    from analogtl.scheduling import plan as planning
+def show_trials(study: Study, *, jobs: int | None = None, as_json: bool = False) -> None:
+    """What `finetune` or `sweep` would do."""
+    from analogtl.scheduling.plan import plan, shortages
 
-    planned = planning.plan(opened.experiment, opened.run, sweep=sweep)
-    samples = measured(planned) if measure else []
-    expected = planning.estimate(
-        planned, opened.run, jobs=jobs or 1, max_hours=max_hours, samples=samples
-    )
+    planned = plan(study)
     facts = {"pretrain": f"{planned.pretrain}: {planned.reason}"}
-    facts["trials"] = _trials(opened.experiment, planned, sweep)
+    facts["trials"] = _trials(study, planned)
     if state := _state(planned):
         facts[""] = state
-    facts["expected"] = early_word(expected, jobs or 1)
     record = {
         "trials": [trial.id for trial in planned.trials],
         "finished": sorted(planned.finished),
         "failed": planned.failed,
-        "seconds": expected.seconds,
-        "disk_bytes": expected.disk,
     }
-    _print(opened, facts, record, as_json=as_json)
+    _print(study, facts, record, as_json=as_json)
     if not as_json:
-        for line in (*planned.notes, *expected.warnings):
+        for line in (*planned.notes, *shortages(planned.left, study.run, jobs=jobs or 1)):
             output.warn(line)
 
 
-def measured(planned: Plan) -> list[Sample]:
-    """Time a few steps of one trial of each arm that is left."""
-    from analogtl.scheduling.measuring import measure
-
-    samples = []
-    for arm in dict.fromkeys(trial.arm for trial in planned.left):
-        output.note(f"measuring {arm} ...")
-        trial = next(trial for trial in planned.left if trial.arm == arm)
-        sample = measure(trial)
-        if sample is not None:
-            samples.append(sample)
-    return samples
-
-
-def early_word(expected: Estimate, jobs: int) -> str:
-    """Time, disk and memory of what is left, in a line."""
-    if not expected.trials:
-        return "nothing is left to run"
-    if expected.seconds is None:
-        time = f"time unknown ({expected.basis}; --measure finds out)"
-    else:
-        together = f", {jobs} at a time" if jobs > 1 else ""
-        time = f"about {output.duration(expected.seconds)}{together} (from {expected.basis})"
-    parts = [time, f"{expected.disk / 1e6:,.1f} MB of disk"]
-    if expected.memory:
-        parts.append(f"{expected.memory / 1e9:.1f} GB of memory a trial")
-    return "; ".join(parts)
-
-
 def _print(
-    opened: Opened, facts: dict[str, str], record: dict[str, Any] | None = None, *, as_json: bool
+    study: Study, facts: dict[str, str], record: dict[str, Any] | None = None, *, as_json: bool
 ) -> None:
-    experiment, run = opened.experiment, opened.run
+    experiment, run = study.experiment, study.run
     if as_json:
         output.emit(
             {
                 "event": "dry-run",
-                "file": str(opened.file),
+                "file": str(study.file),
                 "run": str(run.path),
                 **{name: fact for name, fact in facts.items() if name in ("pretrain", "convert")},
                 **(record or {}),
@@ -106,7 +62,7 @@ def _print(
             }
         )
         return
-    everything = {"experiment": str(opened.file), "run directory": str(run.path), **facts}
+    everything = {"experiment": str(study.file), "run directory": str(run.path), **facts}
     for name, fact in everything.items():
         output.say(f"# {name:<13}  {fact}".rstrip())
     output.say("#\n# The resolved experiment, every default filled in:")
@@ -115,10 +71,11 @@ def _print(
     output.say(toml_text.text(_runnable(experiment)).rstrip())
 
 
-def _trials(experiment: Experiment, planned: Plan, sweep: bool) -> str:
+def _trials(study: Study, planned: Plan) -> str:
+    experiment = study.experiment
     arms = {trial.arm for trial in planned.trials}
     counts = {"arm": len(arms)}
-    if sweep:
+    if study.sweep:
         counts |= {f"level of {name}": len(v) for name, v in experiment.sweep.axes.items()}
         if experiment.sweep.lr:
             counts["learning rate"] = len(experiment.sweep.lr)
@@ -162,5 +119,6 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
         data["analog"] = experiment.as_written().get("analog", {})
         return data
     if experiment.analog.granularity is None:
-        data["analog"].pop("granularity_per_token", None)  # another setting is in force
+        analog = data["analog"].items()  # without it, as another setting is in force
+        data["analog"] = {k: v for k, v in analog if k != "granularity_per_token"}
     return data

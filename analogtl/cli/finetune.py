@@ -13,7 +13,6 @@ from analogtl.cli.options import (
     Jobs,
     Json,
     MaxHours,
-    Measure,
     Quiet,
     Runs,
     Settings,
@@ -44,7 +43,6 @@ def command(
     trial_timeout: TrialTimeout = None,
     stop_on_divergence: StopOnDivergence = False,
     failed: Failed = "again",
-    measure: Measure = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -56,24 +54,20 @@ def command(
     What is finished is never run again; what was interrupted goes on.
     """
     one = common.one_of("--failed", failed, complete.FAILED)
-    opened = common.open_experiment(exp, settings, runs, task=task, tell=not (quiet or as_json))
+    study = common.open_study(exp, settings, runs, task=task, tell=not (quiet or as_json))
     if dry_run:
         from analogtl.cli.dryrun import show_trials
 
-        show_trials(opened, jobs=jobs, max_hours=max_hours, measure=measure, as_json=as_json)
+        show_trials(study, jobs=jobs, as_json=as_json)
         return
     from analogtl.cli.trials import run_and_show
 
     run_and_show(
-        opened,
-        sweep=False,
+        study,
         jobs=jobs,
-        options=common.run_options(
-            checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence
-        ),
-        command=common.again("finetune", opened.name, settings, runs, jobs),
+        limits=common.run_limits(checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence),
+        command=common.again("finetune", exp or "", settings, runs, jobs),
         failed=one,
-        measure=measure,
         quiet=quiet,
         as_json=as_json,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from analogtl.cli import output, textplot
 from analogtl.cli.board import Board, TrialState
-from analogtl.cli.common import Interrupted, Opened, announced
+from analogtl.cli.common import Interrupted, announced
 from analogtl.errors import RunError, counted
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from analogtl.scheduling.sweep import Update
+    from analogtl.study.study import Study
 
 REFRESH = 1.0  # frames per second: enough to see, little for a slow connection
 LINE_EVERY = 10.0  # seconds between plain lines about the same trial
@@ -363,7 +364,7 @@ def _running_line(state: TrialState, width: int, unicode: bool) -> Text:
 
 def watch_pretraining(
     steps: Generator[dict[str, Any], None, Any],
-    opened: Opened,
+    study: Study,
     asked: Callable[[], bool],
     *,
     quiet: bool,
@@ -374,7 +375,7 @@ def watch_pretraining(
     Raises:
         Interrupted: When `asked` says that the user wants it, after the state is saved.
     """
-    epochs = opened.experiment.pretrain.epochs
+    epochs = study.experiment.pretrain.epochs
     errors: list[float] = []
     console = output.console()
     live = console.is_terminal and not console.is_dumb_terminal and not (quiet or as_json)

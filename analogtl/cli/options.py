@@ -155,11 +155,3 @@ Failed = Annotated[
         rich_help_panel="Limits",
     ),
 ]
-Measure = Annotated[
-    bool,
-    typer.Option(
-        "--measure",
-        help="Time a few steps of each arm first, for a better guess of how long it takes.",
-        rich_help_panel=EVERYWHERE,
-    ),
-]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from analogtl.cli import common, output
@@ -40,22 +41,22 @@ def command(
     data and [pretrain] section: the same network never trains twice. finetune and sweep pretrain by
     themselves where they need to.
     """
-    opened = common.open_experiment(exp, settings, runs, task=task, tell=not (quiet or as_json))
+    study = common.open_study(exp, settings, runs, task=task, tell=not (quiet or as_json))
     if dry_run:
         from analogtl.cli.dryrun import show_stage
 
-        show_stage(opened, as_json=as_json)
+        show_stage(study, as_json=as_json)
         return
     from analogtl.cli.live import watch_pretraining
 
     common.use_threads(threads)
     from analogtl.training.stages import pretrain
 
-    with opened.nothing_left_if_wrong(), common.stoppable() as stop:
-        opened.prepare(None)
-        options = common.run_options(checkpoint_minutes, None, None, False, stop)
-        steps = pretrain(opened.experiment, opened.run, options)
-        checkpoint = watch_pretraining(steps, opened, stop, quiet=quiet, as_json=as_json)
+    with study.nothing_left_if_wrong(), common.stoppable() as stop:
+        study.prepare(argv=sys.argv, with_trials=False)
+        limits = common.run_limits(checkpoint_minutes, None, None, False, stop)
+        steps = pretrain(study.experiment, study.run, limits)
+        checkpoint = watch_pretraining(steps, study, stop, quiet=quiet, as_json=as_json)
     if as_json:
         output.emit(
             {
@@ -71,4 +72,4 @@ def command(
     (where,) = output.paths([checkpoint.path.parent])
     output.say(f"{how}: test error {checkpoint.error:.1f} %, in {where}")
     if not quiet:
-        output.note(f"next: {common.again('finetune', opened.name, settings, runs, None)}")
+        output.note(f"next: {common.again('finetune', exp or '', settings, runs, None)}")

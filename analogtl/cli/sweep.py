@@ -17,7 +17,6 @@ from analogtl.cli.options import (
     Jobs,
     Json,
     MaxHours,
-    Measure,
     Quiet,
     Runs,
     Settings,
@@ -78,21 +77,21 @@ def command(
     task: Task = None,
     runs: Runs = Path("runs"),
     jobs: Jobs = None,
-    engine: Annotated[
+    backend: Annotated[
         str,
         typer.Option(
-            "--engine",
-            metavar="ENGINE",
+            "--backend",
+            metavar="BACKEND",
             help="Where trials run: local (processes on this machine), ray (a Ray cluster) or "
             "slurm (an array job). The key analog.engine is something else.",
-            autocompletion=complete.engines,
+            autocompletion=complete.backends,
             rich_help_panel="Where",
         ),
     ] = "local",
-    engine_options: Annotated[
+    backend_options: Annotated[
         list[str] | None,
         typer.Option(
-            "--engine-option",
+            "--backend-option",
             metavar="NAME=VALUE",
             help="An option of ray or slurm, e.g. address=auto, partition=gpu; repeatable.",
             show_default=False,
@@ -104,7 +103,6 @@ def command(
     trial_timeout: TrialTimeout = None,
     stop_on_divergence: StopOnDivergence = False,
     failed: Failed = "again",
-    measure: Measure = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -117,47 +115,49 @@ def command(
     validation data.
     """
     one = common.one_of("--failed", failed, complete.FAILED)
-    common.one_of("--engine", engine, complete.ENGINES)
-    more = _engine_options(engine_options or [])
-    if more and engine == "local":
+    common.one_of("--backend", backend, complete.BACKENDS)
+    more = _backend_options(backend_options or [])
+    if more and backend == "local":
         name = next(iter(more))
-        raise ExperimentError(f"--engine-option {name}: the engine local has none; give --engine")
+        raise ExperimentError(
+            f"--backend-option {name}: the backend local has none; give --backend"
+        )
     axes = _axes(param or [], values or [])
-    opened = common.open_experiment(
-        exp, settings, runs, task=task, axes=axes or None, tell=not (quiet or as_json)
+    study = common.open_study(
+        exp,
+        settings,
+        runs,
+        task=task,
+        sweep=True,
+        axes=axes or None,
+        tell=not (quiet or as_json),
     )
     if dry_run:
         from analogtl.cli.dryrun import show_trials
 
-        show_trials(
-            opened, sweep=True, jobs=jobs, max_hours=max_hours, measure=measure, as_json=as_json
-        )
+        show_trials(study, jobs=jobs, as_json=as_json)
         return
-    if not opened.experiment.sweep.axes and not opened.experiment.sweep.lr and not quiet:
+    if not study.experiment.sweep.axes and not study.experiment.sweep.lr and not quiet:
         output.note("no axis to sweep: give --param, or [sweep.axes] in the file")
     from analogtl.cli.trials import run_and_show
 
     run_and_show(
-        opened,
-        sweep=True,
+        study,
         jobs=jobs,
-        engine=engine,
-        engine_options=more,
-        options=common.run_options(
-            checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence
-        ),
+        backend=backend,
+        backend_options=more,
+        limits=common.run_limits(checkpoint_minutes, max_hours, trial_timeout, stop_on_divergence),
         command=common.again(
             "sweep",
-            opened.name,
+            exp or "",
             settings,
             runs,
             jobs,
             *_words(param or [], values or []),
-            *([] if engine == "local" else ["--engine", engine]),
-            *(word for one in engine_options or () for word in ("--engine-option", one)),
+            *([] if backend == "local" else ["--backend", backend]),
+            *(word for one in backend_options or () for word in ("--backend-option", one)),
         ),
         failed=one,
-        measure=measure,
         quiet=quiet,
         as_json=as_json,
     )
@@ -203,7 +203,7 @@ def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
     return axes
 
 
-def _engine_options(options: Sequence[str]) -> dict[str, Any]:
+def _backend_options(options: Sequence[str]) -> dict[str, Any]:
     from analogtl.config.load import parse_value
 
     parsed = {}
@@ -211,7 +211,7 @@ def _engine_options(options: Sequence[str]) -> dict[str, Any]:
         name, equals, raw = option.partition("=")
         if not equals or not name.strip().isidentifier():
             raise ExperimentError(
-                f"--engine-option {option}: expected NAME=VALUE, e.g. address=auto"
+                f"--backend-option {option}: expected NAME=VALUE, e.g. address=auto"
             )
         parsed[name.strip()] = parse_value(raw.strip())
     return parsed

@@ -11,12 +11,12 @@ import typer
 
 from analogtl.cli import output
 from analogtl.cli.board import Board
-from analogtl.cli.common import Opened
 from analogtl.errors import counted
 
 if TYPE_CHECKING:
-    from analogtl.scheduling.plan import Estimate, Plan
-    from analogtl.study.run_dir import Options
+    from analogtl.scheduling.plan import Plan
+    from analogtl.study.limits import RunLimits
+    from analogtl.study.study import Study
 
 Failed = Literal["again", "skip", "only"]
 # Left out, in this order, until the table fits the terminal.
@@ -25,83 +25,68 @@ MOST_FAILURES = 5
 
 
 def run_and_show(
-    opened: Opened,
+    study: Study,
     *,
-    sweep: bool,
     jobs: int | None,
-    options: Options,
+    limits: RunLimits,
     command: str,
-    engine: str = "local",
-    engine_options: Mapping[str, Any] | None = None,
+    backend: str = "local",
+    backend_options: Mapping[str, Any] | None = None,
     failed: Failed = "again",
-    measure: bool = False,
     quiet: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Run the trials of an experiment, show them meanwhile, and print the results.
+    """Run the trials of a study, show them meanwhile, and print the results.
 
     Raises:
         typer.Exit: With code 1 if a trial failed.
     """
-    from analogtl.cli.dryrun import measured
     from analogtl.cli.live import watch
-    from analogtl.scheduling import plan as planning
+    from analogtl.scheduling.plan import plan
     from analogtl.scheduling.sweep import run_trials
 
-    planned = planning.plan(opened.experiment, opened.run, sweep=sweep)
-    with opened.nothing_left_if_wrong():
-        opened.prepare(planned.trials)
-        expected = planning.estimate(
-            planned, opened.run, jobs=jobs or 1, samples=measured(planned) if measure else ()
-        )
+    planned = plan(study)
+    with study.nothing_left_if_wrong():
+        study.prepare(argv=sys.argv)
         if not (quiet or as_json):
-            _announce(opened, planned, expected, jobs=jobs or 1, sweep=sweep)
-        board = Board(
-            opened.experiment.name,
-            planned.trials,
-            opened.run,
-            jobs=jobs or 1,
-            expected=expected.seconds_by_trial,
-        )
+            _announce(study, planned, jobs=jobs or 1)
+        board = Board(study.experiment.name, study.trials, study.run, jobs=jobs or 1)
         updates = run_trials(
-            opened.experiment,
-            planned.trials,
-            opened.run,
+            study,
             jobs=jobs,
-            engine=engine,
-            options=options,
+            backend=backend,
+            limits=limits,
             failed=failed,
-            **(engine_options or {}),
+            **(backend_options or {}),
         )
         watch(updates, board, command, quiet=quiet, as_json=as_json)
-    _sum_up(opened, board, command, quiet=quiet, as_json=as_json)
+    _sum_up(study, board, command, quiet=quiet, as_json=as_json)
     if board.count("failed"):
         raise typer.Exit(1)
 
 
-def _announce(opened: Opened, planned: Plan, expected: Estimate, *, jobs: int, sweep: bool) -> None:
-    """The early word: what will run, how long it will take, and what will not fit."""
-    from analogtl.cli.dryrun import early_word
+def _announce(study: Study, planned: Plan, *, jobs: int) -> None:
+    """The early word: what will run, and what will not fit."""
+    from analogtl.scheduling.plan import shortages
 
-    if planned.left and (sweep or planned.finished):
-        left = f"{len(planned.left)} of {len(planned.trials)} trials to run"
-        output.note(f"{left}: {early_word(expected, jobs)}")
-    for line in (*planned.notes, *expected.warnings):
+    if planned.left and (study.sweep or planned.finished):
+        output.note(f"{len(planned.left)} of {len(planned.trials)} trials to run")
+    for line in (*planned.notes, *shortages(planned.left, study.run, jobs=jobs)):
         output.warn(line)
     if planned.changed:
         output.warn(
             f"{counted(len(planned.changed), 'trial')} finished with other settings, to be run "
-            f"anew; the earlier results go to {opened.run.path / 'replaced'}/; to keep both, "
+            f"anew; the earlier results go to {study.run.path / 'replaced'}/; to keep both, "
             "Ctrl-C and add --set name=ANOTHER"
         )
 
 
-def _sum_up(opened: Opened, board: Board, command: str, *, quiet: bool, as_json: bool) -> None:
+def _sum_up(study: Study, board: Board, command: str, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         output.emit(
             {
                 "event": "summary",
-                "run": str(opened.run.path),
+                "run": str(study.run.path),
                 "trials": len(board.trials),
                 **{kind: board.count(kind) for kind in ("done", "skipped", "failed", "stopped")},
                 "results": [dict(s.row) for s in board.trials.values() if s.row],
@@ -111,18 +96,18 @@ def _sum_up(opened: Opened, board: Board, command: str, *, quiet: bool, as_json:
     if board.done:
         if sys.stdout.isatty():
             output.say("")
-        _results(opened, board)
+        _results(study, board)
     failures = board.failures()
     for state in failures[:MOST_FAILURES]:
         output.problem(f"{state.id}: failed: {state.message}")
     if len(failures) > MOST_FAILURES:
         more = len(failures) - MOST_FAILURES
-        output.problem(f"and {more} more failed; `analogtl runs show {opened.run.name}` lists them")
+        output.problem(f"and {more} more failed; `analogtl runs show {study.run.name}` lists them")
     if any(_mismatch(state.message) for state in failures):
         output.problem("torch and aihwkit do not fit together: `analogtl doctor` says what to do")
     if quiet:
         return
-    (where,) = output.paths([opened.run.path])
+    (where,) = output.paths([study.run.path])
     waiting = board.count("waiting", "stopped")
     if waiting:
         output.note(f"{counted(waiting, 'trial')} left; go on with: {command}")
@@ -138,14 +123,14 @@ def _mismatch(message: str) -> bool:
     return looks_like_mismatch(message)
 
 
-def _results(opened: Opened, board: Board) -> None:
+def _results(study: Study, board: Board) -> None:
     """Mean and spread of the test error per arm and level, at the learning rate kept."""
     from analogtl.analysis import summaries
     from analogtl.analysis.select_lr import select_learning_rate
     from analogtl.report import tables
     from analogtl.study import columns as records
 
-    frame = records.read_trials(opened.run.path)
+    frame = records.read_trials(study.run.path)
     frame = frame[frame["trial"].isin(list(board.trials))]
     # Axes of other sweeps in this directory have no level here.
     fixed = set(records.TRIAL_COLUMNS)
@@ -155,5 +140,5 @@ def _results(opened: Opened, board: Board) -> None:
     if (chosen.choices["n_lrs"] > 1).any():
         note = "At each level the learning rate with the lowest validation error is kept."
     levels = summaries.levels(chosen.rows)
-    table = tables.outcomes_table(levels, experiment=opened.experiment.name, note=note)
+    table = tables.outcomes_table(levels, experiment=study.experiment.name, note=note)
     output.show_table(table, drop=LEAST_NEEDED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -521,7 +522,11 @@ class Experiment(Section):
         return self.finetune.arms
 
     def resolved(self) -> dict[str, Any]:
-        """Everything, defaults filled in, as JSON-able values."""
+        """Everything, defaults filled in, as JSON-able values; computed once, not to be changed."""
+        return self._resolved
+
+    @cached_property
+    def _resolved(self) -> dict[str, Any]:
         return {**self.model_dump(mode="json"), "analog": self.analog.resolved()}
 
     def as_written(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the executors share: a job as frozen data, its outcome, and the function all of them call.
+"""What the backends share: a job as frozen data, its outcome, and the function all of them call.
 
 Nothing here imports torch before a job runs.
 """
@@ -18,8 +18,10 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from analogtl.errors import AnalogtlError
-from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
+from analogtl.vocabulary import TrialStatus
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -54,7 +56,7 @@ class Job:
         cls,
         trial: Trial,
         run: RunDir,
-        options: Options,
+        limits: RunLimits,
         function: str = RUN_TRIAL,
         after: str | None = None,
     ) -> Job:
@@ -63,7 +65,7 @@ class Job:
         Args:
             trial: The trial.
             run: Its run directory; every process must see it under this path.
-            options: Limits and checkpoints.
+            limits: Limits and checkpoints.
             function: ``module:name`` of the function to call.
             after: Trial that makes the pretrained model which this one needs, if any.
         """
@@ -71,7 +73,7 @@ class Job:
             "trial": trial.as_data(),
             "root": str(run.root.resolve()),
             "name": run.name,
-            "options": options.as_data(),
+            "limits": limits.as_data(),
             "function": function,
         }
         return cls(trial.id, data, after)
@@ -129,7 +131,7 @@ class Pool(Protocol):
 
 
 def execute(data: Mapping[str, Any], stop: Callable[[], bool] | None = None) -> dict[str, Any]:
-    """Run one job in this process: what every executor ends in.
+    """Run one job in this process: what every backend ends in.
 
     Args:
         data: The job's data. With a ``stop_file`` in it, the job stops once that file exists.
@@ -138,15 +140,15 @@ def execute(data: Mapping[str, Any], stop: Callable[[], bool] | None = None) -> 
     Returns:
         The row of ``trials.csv``. A failure is a row as well, never an exception.
     """
-    row = {"trial": "", "status": "failed"}
+    row = {"trial": "", "status": TrialStatus.FAILED}
     try:
         trial = Trial.from_data(data["trial"])
         row["trial"] = trial.id
         if stop is None:
             stop = _StopFile(data.get("stop_file"))
-        options = Options(**data["options"], stop=stop)
+        limits = RunLimits(**data["limits"], stop=stop)
         run = RunDir(Path(data["root"]), str(data["name"]))
-        return dict(load(data["function"])(trial, run, options))
+        return dict(load(data["function"])(trial, run, limits))
     except Exception as error:  # even a bug must fail this trial only
         traceback.print_exc(file=sys.stderr)
         text = " ".join(str(error).split())

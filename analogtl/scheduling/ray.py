@@ -52,7 +52,7 @@ class RayPool:
             import ray
         except ImportError:
             raise ExperimentError(
-                "engine 'ray': Ray is not installed; pip install 'analogtl[ray]'"
+                "backend 'ray': Ray is not installed; pip install 'analogtl[ray]'"
             ) from None
         self._ray, self._jobs = ray, jobs
         self._cpus, self._gpus = cpus, gpus
@@ -66,7 +66,7 @@ class RayPool:
                 ray.init(address=address, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 text = " ".join(str(error).split())
-                raise ExperimentError(f"engine 'ray': no cluster at {address}: {text}") from None
+                raise ExperimentError(f"backend 'ray': no cluster at {address}: {text}") from None
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_run)
         self._running: dict[Any, str] = {}  # reference of a task -> trial
         self._stop = run.inside(".locks", f"stop-{uuid.uuid4().hex}")

@@ -25,10 +25,11 @@ from analogtl.errors import ExperimentError, RunError
 from analogtl.files import read_json, write_json
 from analogtl.scheduling.jobs import Job, Outcome, Positive, execute, single_threaded
 from analogtl.study.run_dir import RunDir
+from analogtl.vocabulary import TrialStatus
 
-LARGEST_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001
+MAX_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001
 LOOK_EVERY = 2.0  # seconds between looks at the records and the queue
-MOST_REQUEUES = 1000
+MAX_REQUEUES = 1000
 SAVE_SECONDS = 120  # before its time limit, a job is told to save
 
 
@@ -73,7 +74,7 @@ class SlurmPool:
             import submitit
         except ImportError:
             raise ExperimentError(
-                "engine 'slurm': submitit is not installed; pip install 'analogtl[slurm]'"
+                "backend 'slurm': submitit is not installed; pip install 'analogtl[slurm]'"
             ) from None
         self.takes_all = cluster == "slurm"  # nothing queues the processes of a rehearsal
         self._most = 1_000_000 if self.takes_all else jobs or os.cpu_count() or 1
@@ -83,10 +84,10 @@ class SlurmPool:
         self._folder = run.inside("slurm")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            limit = {f"{cluster}_max_num_timeout": MOST_REQUEUES}
+            limit = {f"{cluster}_max_num_timeout": MAX_REQUEUES}
             self._executor = submitit.AutoExecutor(self._folder, cluster=cluster, **limit)
         except (RuntimeError, OSError) as error:
-            raise ExperimentError(f"engine 'slurm': {' '.join(str(error).split())}") from None
+            raise ExperimentError(f"backend 'slurm': {' '.join(str(error).split())}") from None
         self._executor.update_parameters(
             name=f"analogtl-{run.name}",
             timeout_min=max(1, round(60 * hours)),
@@ -95,7 +96,7 @@ class SlurmPool:
             gpus_per_node=gpus,
             slurm_partition=partition,
             slurm_account=account,
-            slurm_array_parallelism=jobs or LARGEST_ARRAY,
+            slurm_array_parallelism=jobs or MAX_ARRAY,
             slurm_signal_delay_s=SAVE_SECONDS,
             slurm_additional_parameters={"requeue": True, **(parameters or {})},
         )
@@ -114,7 +115,7 @@ class SlurmPool:
 
     def submit(self, job: Job) -> None:
         self._keys[job.trial_id] = job.data["trial"]["key"]
-        self._deadline = job.data["options"]["deadline"]
+        self._deadline = job.data["limits"]["deadline"]
         # Once: when that job is over and the trial comes back, it needs another one.
         earlier = self._earlier.pop((job.trial_id, self._keys[job.trial_id]), None)
         if earlier is not None:
@@ -142,23 +143,20 @@ class SlurmPool:
 
     def _outcome(self, trial_id: str) -> Outcome | None:
         if not self._wait:
-            return Outcome(trial_id, {"trial": trial_id, "status": "queued"})
+            return Outcome(trial_id, {"trial": trial_id, "status": TrialStatus.QUEUED})
         job = self._jobs[trial_id]
         gone = job.done()  # before the look at the record, which is written first
-        record = None
-        if (self._run.trial_path(trial_id) / "trial.json").is_file():
-            record = self._run.record(trial_id)
-        ours = record is not None and record.get("key") == self._keys[trial_id]
+        record = self._run.record(trial_id)
         # A failure of an earlier submission is not the end of this one.
-        if ours and record and (record.get("status") == "done" or gone):
-            return Outcome(trial_id, dict(record["row"]))
+        if record and record.key == self._keys[trial_id] and (record.done or gone):
+            return Outcome(trial_id, dict(record.row))
         if not gone:
             return None
         with self._run.trial_lock(trial_id, wait=False) as held:
             if not held:  # a process that we know nothing of has it
-                return Outcome(trial_id, {"trial": trial_id, "status": "busy"})
+                return Outcome(trial_id, {"trial": trial_id, "status": TrialStatus.BUSY})
         if self._deadline is not None and time.time() >= self._deadline:
-            return Outcome(trial_id, {"trial": trial_id, "status": "stopped"})
+            return Outcome(trial_id, {"trial": trial_id, "status": TrialStatus.STOPPED})
         return Outcome(trial_id, None, f"Slurm job {job.job_id} ended ({job.state}); see slurm/")
 
     def _submit(self) -> None:
@@ -183,11 +181,11 @@ class SlurmPool:
 
     def _hand_in(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Submit arrays; return trial -> job id."""
-        size = self._size or -(-len(jobs) // LARGEST_ARRAY)
+        size = self._size or -(-len(jobs) // MAX_ARRAY)
         packs = [jobs[start : start + size] for start in range(0, len(jobs), size)] if jobs else []
         ids: dict[str, str] = {}
-        for start in range(0, len(packs), LARGEST_ARRAY):
-            part = packs[start : start + LARGEST_ARRAY]
+        for start in range(0, len(packs), MAX_ARRAY):
+            part = packs[start : start + MAX_ARRAY]
             try:
                 submitted = self._executor.map_array(
                     Task(), [[job.data for job in pack] for pack in part]

@@ -1,10 +1,10 @@
 """Running many trials: on this machine, on a Ray cluster, or under Slurm.
 
-`run_trials` is a plain generator. Whatever the engine, a trial is run by one function,
-`analogtl.training.stages.run_trial`, in some process that sees the run directory; it resumes it,
-catches its own failure and writes its own record. So the engines differ only in where that process
-is (`analogtl.scheduling`), and the rest is here: which trials are left and in which order, what
-waits for a pretrained model, what is told meanwhile. Nothing here imports torch.
+`run_trials` is a plain generator. Whatever the backend, a trial is run by one function,
+`analogtl.training.run_trial.run_trial`, in some process that sees the run directory; it resumes it,
+catches its own failure and writes its own record. So the backends differ only in where that process
+is, and the rest is here: which trials are left and in which order, what waits for a pretrained
+model, what is told meanwhile. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ import contextlib
 import inspect
 import shutil
 import time
-import typing
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from analogtl.config.schema import Experiment, content_key
 from analogtl.errors import ExperimentError, RunError, counted, did_you_mean
-from analogtl.scheduling.jobs import RUN_TRIAL, Job, Outcome, Pool, load
-from analogtl.study import run_dir as runs
-from analogtl.study.run_dir import Options, RunDir
+from analogtl.scheduling.jobs import RUN_TRIAL, Job, Outcome, Pool
+from analogtl.scheduling.local import LocalPool
+from analogtl.scheduling.ray import RayPool
+from analogtl.scheduling.slurm import SlurmPool
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir, trial_row
+from analogtl.study.study import Study
 from analogtl.study.trial import Trial
-from analogtl.vocabulary import Backend
+from analogtl.vocabulary import Backend, TrialStatus
 
 Kind = Literal["pretrain", "started", "epoch", "done", "failed", "skipped", "stopped", "message"]
 Failed = Literal["again", "skip", "only"]
 POLL = 0.25  # seconds between looks at the workers and their progress
 COLLECT_EVERY = 60.0  # seconds between rewrites of the tables, at least
-LEAST_DISK = 20_000_000  # bytes; with less, every further trial would fail on a full disk
+MIN_DISK = 20_000_000  # bytes; with less, every further trial would fail on a full disk
+POOLS = {Backend.LOCAL: LocalPool, Backend.RAY: RayPool, Backend.SLURM: SlurmPool}
 
 
 @dataclass(frozen=True)
@@ -57,47 +60,43 @@ class Update:
 
 
 def run_trials(
-    experiment: Experiment,
-    trials: Sequence[Trial],
-    run: RunDir,
+    study: Study,
     *,
     jobs: int | None = None,
-    engine: str = "local",
-    options: Options = Options(),
+    backend: str = Backend.LOCAL,
+    limits: RunLimits = RunLimits(),
     failed: Failed = "again",
     retries: int | None = None,
     function: str = RUN_TRIAL,
-    **engine_options: Any,
+    **options: Any,
 ) -> Iterator[Update]:
-    """Run what is left of some trials, in their order, and tell what happens meanwhile.
+    """Run what is left of a study's trials, in their order, and tell what happens meanwhile.
 
     Closing the generator (which Ctrl-C does) stops the workers after a checkpoint; another call
     goes on from there. The tables of the run directory are written every minute and at the end.
 
     Args:
-        experiment: The experiment; each trial carries its own, with its level applied.
-        trials: The trials, in the order to run them.
-        run: Where everything is written, and what is finished is found.
+        study: The trials, and where everything is written and what is finished is found.
         jobs: Trials at the same time. Default: one on this machine, all that fit elsewhere.
-        engine: A `Backend`.
-        options: Limits and checkpoints, the same for every trial.
+        backend: A `Backend`.
+        limits: Limits and checkpoints, the same for every trial.
         failed: What to do with trials that failed in an earlier call: run them ``again``, ``skip``
             them, or run ``only`` them.
         retries: How often a trial is taken up again after its process died. Default: once on this
             machine, where the same is likely to happen again; three times elsewhere.
         function: ``module:name`` of the function that runs a trial; for tests.
-        engine_options: Further options of the engine: see `RayPool` and `SlurmPool`.
+        options: Options of the backend: see `RayPool` and `SlurmPool`.
 
     Raises:
-        ExperimentError: If the engine is not known or not installed, or an option does not fit.
+        ExperimentError: If the backend is not known or not installed, or an option does not fit.
         RunError: If the run directory cannot be written, e.g. because the disk is full.
     """
-    if not (run.path / "plan.json").is_file():
-        run.create(experiment, trials)
+    if not (study.run.path / "plan.json").is_file():
+        study.prepare()
     if retries is None:
-        retries = 1 if engine == "local" else 3
-    sweep = _Sweep(trials, run, options, failed, retries, function)
-    pool = _pool(engine, run, jobs, options, function, engine_options)
+        retries = 1 if backend == Backend.LOCAL else 3
+    sweep = _Sweep(study, limits, failed, retries, function)
+    pool = _pool(backend, study.run, jobs, limits, function, options)
     whole = False
     try:
         yield from sweep.updates(pool)
@@ -105,49 +104,47 @@ def run_trials(
     finally:
         pool.close()
         with contextlib.nullcontext() if whole else contextlib.suppress(RunError):
-            run.collect()
+            study.run.collect()
 
 
 def _pool(
-    engine: str,
+    name: str,
     run: RunDir,
     jobs: int | None,
-    options: Options,
+    limits: RunLimits,
     function: str,
-    engine_options: dict[str, Any],
+    options: dict[str, Any],
 ) -> Pool:
-    if Backend.named(engine) is None:
-        raise ExperimentError(f"unknown engine {engine!r}; {did_you_mean(engine, Backend)}")
+    backend = Backend.named(name)
+    if backend is None:
+        raise ExperimentError(f"unknown backend {name!r}; {did_you_mean(name, Backend)}")
     if jobs is not None and jobs < 1:
         raise ExperimentError(f"jobs: expected 1 or more; got {jobs}")
-    pool = load(f"analogtl.scheduling.{engine}:{engine.capitalize()}Pool")
-    options_of = {} if engine == "local" else engine_parameters(engine)
+    known = {} if backend is Backend.LOCAL else backend_options(backend)
     given: dict[str, Any] = {}
-    for name, value in engine_options.items():
-        if name not in options_of:
-            hint = did_you_mean(name, options_of) if options_of else ""
+    for option, value in options.items():
+        if option not in known:
+            hint = did_you_mean(option, known) if known else ""
             raise ExperimentError(
-                f"engine {engine!r} has no option {name!r}" + (f"; {hint}" if hint else "")
+                f"backend '{backend}' has no option {option!r}" + (f"; {hint}" if hint else "")
             )
         try:
-            given[name] = options_of[name].validate_python(value)
+            given[option] = known[option].validate_python(value)
         except ValidationError as error:
             why = error.errors()[0]["msg"]
-            raise ExperimentError(f"engine {engine!r}: {name} = {value!r}: {why}") from None
-    if engine == "local":
-        fixed = {"function": function, "max_trial_hours": options.max_trial_hours}
-        return cast(Pool, pool(run, jobs or 1, **fixed))
-    return cast(Pool, pool(run, jobs, **given))
+            raise ExperimentError(f"backend '{backend}': {option} = {value!r}: {why}") from None
+    if backend is Backend.LOCAL:
+        return LocalPool(run, jobs or 1, function=function, max_trial_hours=limits.max_trial_hours)
+    return cast(Pool, POOLS[backend](run, jobs, **given))
 
 
-def engine_parameters(engine: str) -> dict[str, TypeAdapter[Any]]:
-    """The options of an engine, and what each may be."""
-    pool = load(f"analogtl.scheduling.{engine}:{engine.capitalize()}Pool")
-    hints = typing.get_type_hints(pool.__init__, include_extras=True)
+def backend_options(backend: Backend) -> dict[str, TypeAdapter[Any]]:
+    """The options of a backend, and what each may be."""
+    parameters = inspect.signature(POOLS[backend], eval_str=True).parameters.values()
     config = ConfigDict(coerce_numbers_to_str=True)
     return {
-        name: TypeAdapter(hints[name], config=config)
-        for name, parameter in inspect.signature(pool).parameters.items()
+        parameter.name: TypeAdapter(parameter.annotation, config=config)
+        for parameter in parameters
         if parameter.kind is parameter.KEYWORD_ONLY
     }
 
@@ -165,21 +162,20 @@ class _Sweep:
 
     def __init__(
         self,
-        trials: Sequence[Trial],
-        run: RunDir,
-        options: Options,
+        study: Study,
+        limits: RunLimits,
         failed: Failed,
         retries: int,
         function: str,
     ) -> None:
-        self._trials, self._run, self._options = trials, run, options
+        self._trials, self._run, self._limits = study.trials, study.run, limits
         self._failed, self._retries, self._function = failed, retries, function
         self._todo: deque[Trial] = deque()
         self._running: dict[str, _Running] = {}
         self._elsewhere: dict[str, Trial] = {}  # another process has them
         self._deaths: dict[str, int] = {}
         self._pretrainings: dict[str, str] = {}  # key of a pretraining -> trial that does it
-        self._pretrain_keys: dict[int, str] = {}  # experiment -> key of its pretraining
+        self._timed = False  # whether an epoch was measured
         self._collected = time.monotonic()
         self._pause = COLLECT_EVERY
         self._first_problem: str | None = ""  # of the experiment; None once a trial said otherwise
@@ -191,7 +187,7 @@ class _Sweep:
         yield from self._look_through()
         told_waiting = False
         while self._todo or self._running or self._elsewhere:
-            over = self._options.over()
+            over = self._limits.should_stop()
             if not over:
                 yield from self._submit(pool)
             if over and not self._running:
@@ -218,16 +214,10 @@ class _Sweep:
             record = self._run.record(trial.id, notes)
             for note in notes:
                 yield Update("message", trial.id, text=note)
-            status = None
-            if record is not None and record.get("key") == trial.key():
-                status = record.get("status")
-            if status == "done" and record is not None:
-                yield Update("skipped", trial.id, record["row"])
-            elif (
-                (status == "failed")
-                if self._failed == "only"
-                else (status != "failed" or self._failed == "again")
-            ):
+            ours = record is not None and record.key == trial.key
+            if record is not None and ours and record.done:
+                yield Update("skipped", trial.id, record.row)
+            elif self._failed == "again" or ours == (self._failed == "only"):
                 self._todo.append(trial)
 
     def _submit(self, pool: Pool) -> Iterator[Update]:
@@ -236,17 +226,13 @@ class _Sweep:
         keys: dict[str, str] = {}  # pretraining that is waited for -> trial that does it
         while slots > 0 and self._todo:
             trial = self._todo.popleft()
-            record = None
-            if (self._run.path / "trials" / trial.id / "trial.json").is_file():
-                record = self._run.finished(trial)
-            if record is not None:  # by another process, since we looked
-                yield Update("skipped", trial.id, record["row"])
-                continue
             maker = self._maker(trial, keys)
             if maker is not None and not pool.takes_all:
                 blocked.append(trial)
+            elif record := self._run.finished(trial):  # by another process, since we looked
+                yield Update("skipped", trial.id, record.row)
             else:
-                pool.submit(Job.of(trial, self._run, self._options, self._function, maker))
+                pool.submit(Job.of(trial, self._run, self._limits, self._function, maker))
                 self._running[trial.id] = _Running(trial, time.time(), told=pool.starts_at_once)
                 slots -= 1
                 if pool.starts_at_once:
@@ -260,7 +246,7 @@ class _Sweep:
         """
         if not trial.is_pretrained:
             return None
-        key = self._pretrain_key(trial)
+        key = trial.pretrain_key
         if key not in waited_for:
             if self._run.find_pretrained(trial.experiment) is not None:
                 return None
@@ -270,13 +256,6 @@ class _Sweep:
                 return None
             waited_for[key] = maker
         return waited_for[key]
-
-    def _pretrain_key(self, trial: Trial) -> str:
-        """Kept, as it is asked for at every look at the queue; many trials share an experiment."""
-        place = id(trial.experiment)  # alive as long as the sweep's trials
-        if place not in self._pretrain_keys:
-            self._pretrain_keys[place] = content_key(runs.pretrain_settings(trial.experiment))
-        return self._pretrain_keys[place]
 
     def _ended(self, outcome: Outcome) -> Iterator[Update]:
         trial = self._running.pop(outcome.trial_id).trial
@@ -288,20 +267,20 @@ class _Sweep:
                 text = f"{outcome.reason}; it goes on from its last checkpoint"
                 yield Update("message", trial.id, text=text)
                 return
-            row = {"status": "failed", "message": outcome.reason}
+            row = {"status": TrialStatus.FAILED, "message": outcome.reason}
         status = row.get("status")
-        if status == "busy":
+        if status == TrialStatus.BUSY:
             self._elsewhere[trial.id] = trial
-        elif status == "failed":
+        elif status == TrialStatus.FAILED:
             wrong = bool(row.pop("wrong", False))
             row = self._record_failure(trial, row)
             yield Update("failed", trial.id, row, str(row.get("message", "")))
             self._check_disk()
             self._check_experiment(str(row.get("message", "")) if wrong else "")
-        elif status == "done":
+        elif status == TrialStatus.DONE:
             self._first_problem = None
             yield Update("done", trial.id, row)
-        elif status != "queued":  # by an engine that does not wait
+        elif status != TrialStatus.QUEUED:  # by a backend that does not wait
             yield Update("stopped", trial.id, row, str(row.get("message", "")))
 
     def _record_failure(self, trial: Trial, row: dict[str, Any]) -> dict[str, Any]:
@@ -310,9 +289,9 @@ class _Sweep:
             if not held:  # its process lives on where we cannot see it
                 return row
             record = self._run.record(trial.id)
-            if record is not None and record.get("key") == trial.key():
-                return dict(record["row"])
-            whole = {**runs.trial_row(trial), **row, "status": "failed"}
+            if record is not None and record.key == trial.key:
+                return dict(record.row)
+            whole = {**trial_row(trial), **row, "status": TrialStatus.FAILED}
             self._run.write_trial(trial, whole, [], [])
             return whole
 
@@ -329,7 +308,7 @@ class _Sweep:
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self._run.path).free
-        if free < LEAST_DISK:
+        if free < MIN_DISK:
             raise RunError(
                 f"{self._run.path}: the disk is full ({free / 1e6:.0f} MB left); what is finished "
                 "is kept; free some space, and the same command goes on"
@@ -353,6 +332,20 @@ class _Sweep:
                 yield Update("started", trial_id)
             kind: Kind = "pretrain" if progress.get("stage") == "pretrain" else "epoch"
             yield Update(kind, trial_id, progress)
+            if kind == "epoch" and progress.get("epoch") and not self._timed:
+                self._timed = True
+                yield from self._time_needed(trial_id, progress)
+
+    def _time_needed(self, trial_id: str, progress: dict[str, Any]) -> Iterator[Update]:
+        """Tell how long the rest takes if every trial goes at the pace of this epoch."""
+        left = [*self._todo, *(running.trial for running in self._running.values())]
+        epochs = sum(trial.section.epochs for trial in left) - progress["epoch"]
+        seconds = float(progress.get("wall_s") or 0.0)
+        hours = seconds * epochs / len(self._running) / 3600
+        if hours > 0.05:
+            text = f"about {hours:.1f} hours for {counted(len(left), 'trial')} at the pace of its "
+            text += f"first epoch, {seconds:.3g} s"
+            yield Update("message", trial_id, text=text)
 
     def _return_of_the_busy(self) -> Iterator[Update]:
         for trial_id, trial in list(self._elsewhere.items()):
@@ -362,7 +355,7 @@ class _Sweep:
             del self._elsewhere[trial_id]
             record = self._run.finished(trial)
             if record is not None:
-                yield Update("done", trial_id, record["row"], "by another process")
+                yield Update("done", trial_id, record.row, "by another process")
             else:
                 self._todo.appendleft(trial)
 

@@ -1,4 +1,4 @@
-"""A worker process of the local executor: ``python -m analogtl.scheduling.worker module:function``.
+"""A worker process of the local backend: ``python -m analogtl.scheduling.worker module:function``.
 
 Jobs come in on standard input and rows go out on standard output, one line of JSON each. When the
 input ends, whoever started the worker is gone or wants it to stop: the current trial is saved, and

@@ -15,73 +15,57 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analogtl import __version__
 from analogtl.config.schema import Experiment, content_key
 from analogtl.errors import RunError
-from analogtl.files import (
-    digest,
-    lock_file,
-    never,
-    read_json,
-    set_aside,
-    unused,
-    write_atomically,
-    write_json,
-)
+from analogtl.files import digest, lock_file, read_json, set_aside, unused, write_json
 from analogtl.study import columns as records
-from analogtl.study.trial import Trial
+from analogtl.study.provenance import commit, usage, versions
+from analogtl.study.trial import Trial, pretrain_key
+from analogtl.vocabulary import TrialStatus
 
 DEFAULT_ROOT = Path("runs")
 TRIAL_TABLES = {"epochs.csv": records.EPOCH_COLUMNS, "layers.csv": records.LAYER_COLUMNS}
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to run, as opposed to what: none of it changes a result.
+class Record:
+    """What a trial's ``trial.json`` says, once it and the tables it vouches for are found whole.
 
     Attributes:
-        checkpoint_minutes: In the middle of an epoch, save at least this often.
-        deadline: Time (as of `time.time`) at which to save and stop; None for never.
-        max_trial_hours: Hours after which one trial fails; None for no limit.
-        stop_on_divergence: End a trial as failed when its training loss has grown beyond twice
-            that of guessing.
-        stop: Asked after every step; when true, save and stop.
+        key: `Trial.key` of the settings that it was run with.
+        status: done or failed.
+        row: Its row of ``trials.csv``.
+        files: Name of each of its tables -> SHA-256.
     """
 
-    checkpoint_minutes: float = 10.0
-    deadline: float | None = None
-    max_trial_hours: float | None = None
-    stop_on_divergence: bool = False
-    stop: Callable[[], bool] = never
+    key: str
+    status: str
+    row: dict[str, Any]
+    files: dict[str, str]
 
-    def over(self) -> bool:
-        """Whether it is time to save and stop."""
-        return self.stop() or (self.deadline is not None and time.time() >= self.deadline)
-
-    def as_data(self) -> dict[str, Any]:
-        """The options as JSON-able data, for another process; `stop` stays behind."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stop"}
+    @property
+    def done(self) -> bool:
+        """Whether the trial was finished."""
+        return self.status == TrialStatus.DONE
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The directory of one experiment below a root (default ``runs/``)."""
+    """The directory of one experiment below a root (default ``runs/``).
+
+    A record that was read once is kept, and read again only when a file of its trial has changed.
+    """
 
     root: Path
     name: str
+    _known: dict[str, tuple[object, Record]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def path(self) -> Path:
@@ -94,8 +78,7 @@ class RunDir:
 
     def find_pretrained(self, experiment: Experiment) -> Path | None:
         """Folder of a finished checkpoint of this pretraining, whatever its images; or None."""
-        key = content_key(pretrain_settings(experiment))
-        found = sorted(self.pretrained.glob(f"{key}-*/checkpoint.json"))
+        found = sorted(self.pretrained.glob(f"{pretrain_key(experiment)}-*/checkpoint.json"))
         return found[0].parent if found else None
 
     def trial_path(self, trial_id: str) -> Path:
@@ -122,36 +105,6 @@ class RunDir:
                 raise RunError(f"{path}: is a link; expected a part of this run")
         return path
 
-    def create(
-        self,
-        experiment: Experiment,
-        trials: Sequence[Trial],
-        *,
-        written: str = "",
-        argv: Sequence[str] = (),
-        keep_plan: bool = False,
-    ) -> None:
-        """Write what describes the run, before anything is run.
-
-        Args:
-            experiment: The experiment, overrides applied.
-            trials: The trials that are about to run.
-            written: Text of the experiment file.
-            argv: The command line, for the provenance.
-            keep_plan: Add to the trials that an earlier call planned instead of replacing them.
-
-        Raises:
-            RunError: If the directory cannot be written.
-        """
-        with self.lock("plan"):  # two sweeps may start at the same moment
-            earlier = self.planned() if keep_plan else []
-            planned = list(dict.fromkeys([*earlier, *(trial.id for trial in trials)]))
-            if written:
-                write_atomically(self.path / "experiment.toml", written)
-            write_json(self.path / "experiment.resolved.json", experiment.resolved())
-            write_json(self.path / "provenance.json", provenance(argv))
-            write_json(self.path / "plan.json", {"trials": planned})
-
     def planned(self) -> list[str]:
         """Names of the trials that were asked for; none if no readable plan is there."""
         with contextlib.suppress(RunError):
@@ -161,21 +114,19 @@ class RunDir:
                 return [name for name in names if isinstance(name, str)]
         return []
 
-    def finished(self, trial: Trial, notes: list[str] | None = None) -> dict[str, Any] | None:
+    def finished(self, trial: Trial) -> Record | None:
         """The record of a trial that is done and whole, or None if it has to run (again)."""
-        record = self.record(trial.id, notes)
-        if record is None or record.get("key") != trial.key() or record.get("status") != "done":
-            return None
-        return record
+        record = self.record(trial.id)
+        return record if record and record.done and record.key == trial.key else None
 
-    def record(self, trial_id: str, notes: list[str] | None = None) -> dict[str, Any] | None:
-        """The content of a trial's ``trial.json`` if it and the files it vouches for are whole.
+    def record(self, trial_id: str, notes: list[str] | None = None) -> Record | None:
+        """The record of a trial, None if there is none.
 
         A damaged trial is set aside under ``damaged/``, so that it is run again.
 
         Args:
             trial_id: The trial.
-            notes: Gets a line about each damaged trial.
+            notes: Gets a line about a damaged trial.
         """
         try:
             return self.checked_record(trial_id)
@@ -192,34 +143,20 @@ class RunDir:
                         notes.append(f"{error}; set aside as {place}, to be run again")
                     return None
 
-    def checked_record(self, trial_id: str) -> dict[str, Any] | None:
-        """The content of a trial's ``trial.json``, None if there is none; nothing is changed.
+    def checked_record(self, trial_id: str) -> Record | None:
+        """The record of a trial, None if there is none; nothing is changed.
 
         Raises:
             RunError: If it, or a file that it vouches for, is damaged.
         """
         path = self.trial_path(trial_id)
-        file = path / "trial.json"
-        if not file.is_file():
+        now = _state_of_files(path)
+        if now is None:
             return None
-        record = read_json(file)
-        if (
-            not isinstance(record, dict)
-            or record.get("trial") != trial_id
-            or not isinstance(record.get("row"), dict)
-            or record["row"].get("trial") != trial_id
-            or not isinstance(record.get("files"), dict)
-        ):
-            raise RunError(f"{file}: not the record of this trial")
-        for name, expected in record["files"].items():
-            if name not in TRIAL_TABLES:
-                raise RunError(f"{file}: vouches for {name!r}, which no trial has")
-            try:
-                whole = digest(path / name) == expected
-            except OSError as error:
-                raise RunError(f"{path / name}: {error.strerror or error}") from None
-            if not whole:
-                raise RunError(f"{path / name}: checksum does not match")
+        before, record = self._known.get(trial_id, (None, None))
+        if record is None or before != now:
+            record = _read_record(path, trial_id)
+            self._known[trial_id] = now, record
         return record
 
     def progress(self, trial_id: str) -> dict[str, Any]:
@@ -255,7 +192,7 @@ class RunDir:
                 files[name] = digest(path / name)
         content = {
             "trial": trial.id,
-            "key": trial.key(),
+            "key": trial.key,
             "status": row["status"],
             "settings": trial.settings(),
             "row": dict(row),
@@ -268,10 +205,10 @@ class RunDir:
         """Move a finished trial of other settings out of the way: its hours are not thrown away."""
         with contextlib.suppress(RunError):
             record = self.checked_record(trial.id)
-            if record and record["status"] == "done" and record["key"] != trial.key():
+            if record and record.done and record.key != trial.key:
                 place = unused(self.path / "replaced", trial.id)
                 place.mkdir(parents=True)
-                for name in (*record["files"], "trial.json"):
+                for name in (*record.files, "trial.json"):
                     os.replace(path / name, place / name)
 
     def collect(self) -> list[dict[str, Any]]:
@@ -289,8 +226,8 @@ class RunDir:
                 record = self.record(name)
                 if record is None:
                     continue
-                rows.append(record["row"])
-                for table in record["files"]:
+                rows.append(record.row)
+                for table in record.files:
                     parts[table].append(folder / name / table)
             records.write_rows(
                 self.path / "trials.csv", records.columns_of(records.TRIAL_COLUMNS, rows), rows
@@ -312,19 +249,11 @@ class RunDir:
             yield held
 
 
-def usage() -> dict[str, Any]:
-    """What this process has needed so far: the basis of later estimates."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
-    if sys.platform == "darwin":
-        peak //= 1024
-    return {"peak_memory_mb": round(peak / 1024), "host": platform.node()}
-
-
 def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> dict[str, Any]:
     """What the row of ``trials.csv`` says before there is any result."""
-    installed, commit = versions(), _commit()
-    if commit:  # a run directory may have seen several states of a checkout
-        installed["analogtl"] += f"+{commit}"
+    installed, state = dict(versions()), commit()
+    if state:  # a run directory may have seen several states of a checkout
+        installed["analogtl"] += f"+{state}"
     return {
         "experiment": trial.experiment.name,
         "trial": trial.id,
@@ -340,64 +269,37 @@ def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> d
     }
 
 
-def pretrain_settings(experiment: Experiment) -> dict[str, Any]:
-    """What a pretrained model depends on beside the images themselves."""
-    whole = experiment.resolved()
-    return {
-        "model": whole["model"],
-        "pretrain": whole["pretrain"],
-        "size": whole["data"]["image_size"],
-    }
-
-
-# -- provenance ------------------------------------------------------------------------------------
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what the results depend on, without importing any of it."""
-    found = {"analogtl": __version__, "python": platform.python_version()}
-    for name in ("aihwkit", "torch", "torchvision", "timm", "numba", "numpy", "scipy"):
+def _state_of_files(path: Path) -> object:
+    """What changes whenever a trial's record or one of its tables does; None without a record."""
+    states: list[tuple[int, int, int] | None] = []
+    for name in ("trial.json", *TRIAL_TABLES):
         try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            about = (path / name).stat()
+            states.append((about.st_ino, about.st_mtime_ns, about.st_size))
+        except OSError:
+            states.append(None)
+    return tuple(states) if states[0] else None
 
 
-def provenance(argv: Sequence[str] = ()) -> dict[str, Any]:
-    """Where, when, with what and by which command a run was started."""
-    return {
-        "argv": list(argv),
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "versions": versions(),
-        "hardware": {
-            "machine": platform.machine(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-        },
-        "python": sys.version.split()[0],
-    }
-
-
-@cache
-def _commit() -> str | None:
-    """The commit of a source checkout of analogtl, None for an installed package."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+def _read_record(path: Path, trial_id: str) -> Record:
+    file = path / "trial.json"
+    content = read_json(file)
+    if (
+        not isinstance(content, dict)
+        or content.get("trial") != trial_id
+        or not isinstance(content.get("row"), dict)
+        or content["row"].get("trial") != trial_id
+        or not isinstance(content.get("files"), dict)
+    ):
+        raise RunError(f"{file}: not the record of this trial")
+    for name, expected in content["files"].items():
+        if name not in TRIAL_TABLES:
+            raise RunError(f"{file}: vouches for {name!r}, which no trial has")
+        try:
+            whole = digest(path / name) == expected
+        except OSError as error:
+            raise RunError(f"{path / name}: {error.strerror or error}") from None
+        if not whole:
+            raise RunError(f"{path / name}: checksum does not match")
+    key, status = str(content.get("key")), str(content.get("status"))
+    return Record(key, status, content["row"], content["files"])

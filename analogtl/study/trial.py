@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from analogtl.config.load import with_settings
@@ -23,8 +24,8 @@ from analogtl.config.schema import (
 from analogtl.errors import ExperimentError, RunError
 from analogtl.vocabulary import Arm, analog_only, key_of
 
-LONGEST_ID = 180  # characters of a trial's name
-MOST_TRIALS = 20_000
+MAX_ID = 180  # characters of a trial's name
+MAX_TRIALS = 20_000
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ class Trial:
     lr: float
     seed: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Name of the trial and of its directory, e.g. ``arm=analog-tl,wtn=5,lr=0.01,seed=0``."""
         parts = {"arm": self.arm.value, **self.axes, "lr": self.lr, "seed": self.seed}
         name = ",".join(f"{_safe(name)}={_shown(value)}" for name, value in parts.items())
-        if len(name) > LONGEST_ID:  # a file system takes 255 bytes
-            name = f"{name[: LONGEST_ID - 17]}~{content_key(parts)}"
+        if len(name) > MAX_ID:  # a file system takes 255 bytes
+            name = f"{name[: MAX_ID - 17]}~{content_key(parts)}"
         return name
 
     @property
@@ -79,9 +80,15 @@ class Trial:
         """A hash of the settings that it shares with the other trials of its arm; see there."""
         return common_key(self.experiment.resolved(), self.arm, self.axes)
 
+    @cached_property
     def key(self) -> str:
         """A hash of `settings`: a finished trial with the same key is not run again."""
         return content_key(self.settings())
+
+    @cached_property
+    def pretrain_key(self) -> str:
+        """A hash of the settings of its pretraining; trials with the same one share the model."""
+        return pretrain_key(self.experiment)
 
     def as_data(self) -> dict[str, Any]:
         """The trial as JSON-able data, frozen: what a queue or another machine runs later."""
@@ -91,7 +98,7 @@ class Trial:
             "axes": dict(self.axes),
             "lr": self.lr,
             "seed": self.seed,
-            "key": self.key(),
+            "key": self.key,
         }
 
     @classmethod
@@ -111,7 +118,7 @@ class Trial:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"not a trial that this version of analogtl can run: {error}") from None
-        if trial.key() != data.get("key"):
+        if trial.key != data.get("key"):
             raise RunError(
                 f"{trial.id}: the installed analogtl gives this trial other settings than it was "
                 "submitted with; submit it again"
@@ -160,6 +167,21 @@ def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
     return content_key(flat)
 
 
+def pretrain_settings(experiment: Experiment) -> dict[str, Any]:
+    """What a pretrained model depends on beside the images themselves."""
+    whole = experiment.resolved()
+    return {
+        "model": whole["model"],
+        "pretrain": whole["pretrain"],
+        "size": whole["data"]["image_size"],
+    }
+
+
+def pretrain_key(experiment: Experiment) -> str:
+    """A hash of `pretrain_settings`: the first part of the name of the model's folder."""
+    return content_key(pretrain_settings(experiment))
+
+
 def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
     """All trials of an experiment, ordered so that a part of them is already useful.
 
@@ -178,9 +200,9 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
     count = len(swept.seeds) * len(experiment.arms)
     if sweep:
         count *= math.prod(map(len, swept.axes.values())) * max(1, len(swept.lr))
-    if count > MOST_TRIALS:
+    if count > MAX_TRIALS:
         raise ExperimentError(
-            f"sweep: {count:,} trials; expected at most {MOST_TRIALS:,}: take fewer levels or axes"
+            f"sweep: {count:,} trials; expected at most {MAX_TRIALS:,}: take fewer levels or axes"
         )
     points: Iterable[tuple[dict[str, Level], float | None]] = [({}, None)]
     if sweep:

@@ -8,26 +8,26 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from analogtl.config.load import load_experiment
-from analogtl.config.schema import Experiment, Training, content_key
+from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.errors import AnalogtlError, ExperimentError, RunError
 from analogtl.files import lock_file, read_json, set_aside, write_json
 from analogtl.models.build import build_model, replace_head
 from analogtl.study import columns as records
-from analogtl.study import run_dir as runs
-from analogtl.study.run_dir import Options, RunDir, pretrain_settings, trial_row
-from analogtl.study.trial import Trial, trials_of
+from analogtl.study.limits import RunLimits
+from analogtl.study.provenance import versions
+from analogtl.study.run_dir import RunDir, trial_row
+from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
 from analogtl.tasks.images import Task, batches, load_task
 from analogtl.training.loop import (
     EpochDone,
@@ -38,10 +38,7 @@ from analogtl.training.loop import (
     train_epochs,
 )
 from analogtl.training.programming import Measure, Program
-from analogtl.vocabulary import Arm
-
-if TYPE_CHECKING:
-    import pandas as pd
+from analogtl.vocabulary import Arm, TrialStatus
 
 Rows = list[dict[str, Any]]
 
@@ -98,7 +95,7 @@ def prepare_torch(threads: int | None = None) -> None:
 
 def pretrained_path(experiment: Experiment, run: RunDir) -> Path:
     """Stem of the shared checkpoint's files; the name holds the hashes of settings and images."""
-    key = content_key(pretrain_settings(experiment))
+    key = pretrain_key(experiment)
     return (
         run.pretrained / f"{key}-{task_of(experiment, 'pretrain').fingerprint[:12]}" / "checkpoint"
     )
@@ -107,7 +104,7 @@ def pretrained_path(experiment: Experiment, run: RunDir) -> Path:
 def pretrain(
     experiment: Experiment,
     run: RunDir,
-    options: Options = Options(),
+    limits: RunLimits = RunLimits(),
 ) -> Generator[dict[str, Any], None, Checkpoint]:
     """Train the model digitally on the source task, or find it trained.
 
@@ -126,7 +123,7 @@ def pretrain(
     prepare_torch()
     path = pretrained_path(experiment, run)
     lock = run.pretrained / ".locks" / f"{path.parent.name}.lock"
-    with lock_file(lock, until=options.over) as held:
+    with lock_file(lock, until=limits.should_stop) as held:
         if not held:
             raise Stopped("stopped while another process pretrains; the next call goes on")
         found = _find_pretrained(experiment, run, path)
@@ -147,7 +144,7 @@ def pretrain(
             base={**base, "stage": "pretrain"},
             resume=path.parent / "resume" / "state",
             key=path.parent.name,
-            options=options,
+            limits=limits,
         )
         rows: Rows = []
         for new in fit.run():
@@ -161,7 +158,7 @@ def pretrain(
             "in_channels": task.in_channels,
             "image_size": task.image_size,
             "error": final,
-            "versions": runs.versions(),
+            "versions": versions(),
         }
         records.write_rows(path.parent / "epochs.csv", records.EPOCH_COLUMNS, rows)
         state.save(path, tensors, meta)
@@ -213,7 +210,7 @@ def convert(
     run: RunDir,
     *,
     seed: int,
-    options: Options = Options(),
+    limits: RunLimits = RunLimits(),
 ) -> Generator[dict[str, Any], None, ConversionResult]:
     """Program the pretrained model onto arrays; compare both on the pretraining task's test images.
 
@@ -221,7 +218,7 @@ def convert(
         Rows of ``epochs.csv`` of the pretraining, if it has to run first.
     """
     _check_layers(experiment)
-    checkpoint = yield from pretrain(experiment, run, options)
+    checkpoint = yield from pretrain(experiment, run, limits)
     model = _load_pretrained(experiment, checkpoint)
     task = task_of(experiment, "pretrain")
     before = evaluate(model, task.test, task)
@@ -241,7 +238,7 @@ def convert(
 def finetune(
     trial: Trial,
     run: RunDir,
-    options: Options = Options(),
+    limits: RunLimits = RunLimits(),
 ) -> Generator[Rows, None, dict[str, Any]]:
     """Run one trial, or go on with it: its arm at its level, learning rate and seed.
 
@@ -258,10 +255,10 @@ def finetune(
     """
     prepare_torch()
     if trial.arm is Arm.WEIGHT_PROGRAMMING:
-        return (yield from _program(trial, run, options))
+        return (yield from _program(trial, run, limits))
     experiment = trial.experiment
     task = task_of(experiment, "finetune")
-    model = yield from _start_model(trial, run, task, options)
+    model = yield from _start_model(trial, run, task, limits)
     began = time.perf_counter()  # the pretraining counts for all trials, and for none
     layers: Rows = []
     engine = ""
@@ -281,8 +278,8 @@ def finetune(
         kind=kind_of(trial),
         base={**base, "arm": trial.arm, "stage": "finetune", **trial.axes},
         resume=run.inside("trials", trial.id, "resume") / "state",
-        key=f"{trial.key()}-{task.fingerprint}",
-        options=options,
+        key=f"{trial.key}-{task.fingerprint}",
+        limits=limits,
         on_arrays=trial.is_analog,
     )
     rows: Rows = []
@@ -294,7 +291,7 @@ def finetune(
         layers = [{**row, "weights_changed": by_layer[row["layer"]]} for row in layers]
     row = {
         **trial_row(trial, task.n_classes, engine),
-        "status": "done",
+        "status": TrialStatus.DONE,
         **_outcome(rows),
         "wall_s": fit.spent + time.perf_counter() - began,
         "resumed": fit.resumed,
@@ -304,7 +301,7 @@ def finetune(
     return row
 
 
-def _program(trial: Trial, run: RunDir, options: Options) -> Generator[Rows, None, dict[str, Any]]:
+def _program(trial: Trial, run: RunDir, limits: RunLimits) -> Generator[Rows, None, dict[str, Any]]:
     """One trial of weight programming. It takes seconds to minutes, so it is not saved half-way.
 
     In the tables, ``error`` of the split test is the programming error, and of the split validation
@@ -318,13 +315,13 @@ def _program(trial: Trial, run: RunDir, options: Options) -> Generator[Rows, Non
     for measure in job.run():
         rows += (new := _measured(trial, base, measure))
         yield new
-        if measure.epoch < section.epochs and options.over():
+        if measure.epoch < section.epochs and limits.should_stop():
             raise Stopped("stopped at the deadline; the next call starts this trial again")
     moved = rows[-1]["weights_changed"]
     layers = [{**base, **layer, "weights_changed": moved} for layer in job.layers]
     row = {
         **trial_row(trial, None, job.engine),
-        "status": "done",
+        "status": TrialStatus.DONE,
         **_outcome(rows),
         "wall_s": time.perf_counter() - began,
         "resumed": False,
@@ -352,9 +349,9 @@ def _measured(trial: Trial, base: Mapping[str, Any], measure: Measure) -> Rows:
 def run_trial(
     trial: Trial,
     run: RunDir,
-    options: Options = Options(),
+    limits: RunLimits = RunLimits(),
 ) -> dict[str, Any]:
-    """What every executor calls, in any process: run, resume or find a trial.
+    """What every backend calls, in any process: run, resume or find a trial.
 
     Returns:
         The row of ``trials.csv``. Its status is done, failed (the message says why), busy
@@ -363,12 +360,12 @@ def run_trial(
     """
     with run.trial_lock(trial.id, wait=False) as held:
         if not held:
-            return {**trial_row(trial), "status": "busy"}
+            return {**trial_row(trial), "status": TrialStatus.BUSY}
         record = run.finished(trial)
         if record is not None:
-            return dict(record["row"])
+            return dict(record.row)
         began = time.perf_counter()
-        steps = finetune(trial, run, options)
+        steps = finetune(trial, run, limits)
         progress = run.trial_path(trial.id) / "progress.json"
         began_at = None  # of the trial itself, which is after the pretraining
         try:
@@ -382,7 +379,7 @@ def run_trial(
                     began_at, began = time.time(), time.perf_counter()
                 write_json(progress, _progress(trial, rows, began_at))
         except Stopped as error:
-            return {**trial_row(trial), "status": "stopped", "message": str(error)}
+            return {**trial_row(trial), "status": TrialStatus.STOPPED, "message": str(error)}
         except (
             AnalogtlError,
             ArithmeticError,
@@ -393,47 +390,14 @@ def run_trial(
         ) as error:
             row = {
                 **trial_row(trial),
-                "status": "failed",
+                "status": TrialStatus.FAILED,
                 "wall_s": time.perf_counter() - began,
                 "message": _one_line(error),
             }
             run.write_trial(trial, row, [], [])
             progress.unlink(missing_ok=True)
-            # Not a column: the executor stops a sweep whose very experiment is wrong.
+            # Not a column: the sweep stops a sweep whose very experiment is wrong.
             return {**row, "wrong": isinstance(error, ExperimentError)}
-
-
-def run(
-    experiment: str | Path | Experiment,
-    *,
-    sweep: bool = False,
-    root: str | Path = runs.DEFAULT_ROOT,
-    jobs: int = 1,
-    overrides: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Run an experiment from Python: the same as `analogtl finetune` or `analogtl sweep`.
-
-    Args:
-        experiment: File, name of a shipped experiment, or an experiment.
-        sweep: Whether to run the sweep's axes and learning rates.
-        root: Folder of the run directories.
-        jobs: Trials at the same time.
-        overrides: Settings as ``a.b=c``.
-
-    Returns:
-        One row per trial, as in ``trials.csv``.
-    """
-    from analogtl.scheduling.sweep import run_trials
-
-    if not isinstance(experiment, Experiment):
-        experiment = load_experiment(experiment, overrides)
-    directory = RunDir(Path(root), experiment.name)
-    trials = trials_of(experiment, sweep=sweep)
-    directory.create(experiment, trials)
-    for _ in run_trials(experiment, trials, directory, jobs=jobs):
-        pass
-    directory.collect()
-    return records.read_trials(directory.path)
 
 
 # -- the loop that pretraining and fine-tuning share -----------------------------------------------
@@ -459,12 +423,12 @@ class Fit:
         base: Mapping[str, Any],
         resume: Path,
         key: str,
-        options: Options,
+        limits: RunLimits,
         on_arrays: bool = False,
     ) -> None:
         self.model, self.task, self.section = model, task, section
         self.lr, self.seed, self.base = lr, seed, dict(base)
-        self.resume, self.key, self.options = resume, key, options
+        self.resume, self.key, self.limits = resume, key, limits
         self.optimizer = build_optimizer(model, section, lr=lr, kind=kind)
         self.on_arrays = on_arrays
         self.resumed = False
@@ -503,15 +467,15 @@ class Fit:
                 self._check(event)
                 last = event.epoch == self.section.epochs
                 since = time.monotonic() - self._saved
-                if not last and (self.options.over() or self._cost <= SAVING_SHARE * since):
+                if not last and (self.limits.should_stop() or self._cost <= SAVING_SHARE * since):
                     self._save(event.next)
                 yield new
             if last:  # nothing is left to stop
                 continue
-            if self.options.over():
+            if self.limits.should_stop():
                 raise Stopped("stopped at the deadline; the next call goes on")
             if self._too_long():
-                raise RunError(f"took longer than {self.options.max_trial_hours:g} hours")
+                raise RunError(f"took longer than {self.limits.max_trial_hours:g} hours")
 
     def changed(self) -> tuple[float, dict[str, float]]:
         """Share of analog cells that moved since epoch 0: over all, and by layer."""
@@ -526,16 +490,16 @@ class Fit:
 
     def _due(self) -> bool:
         minutes = (time.monotonic() - self._saved) / 60
-        wanted = minutes >= self.options.checkpoint_minutes
-        return wanted or self.options.over() or self._too_long()
+        wanted = minutes >= self.limits.checkpoint_minutes
+        return wanted or self.limits.should_stop() or self._too_long()
 
     def _too_long(self) -> bool:
-        limit = self.options.max_trial_hours
+        limit = self.limits.max_trial_hours
         return limit is not None and self.spent + time.monotonic() - self._began > 3600 * limit
 
     def _check(self, event: EpochDone) -> None:
         guess = torch.log(torch.tensor(float(self.task.n_classes))).item()
-        if self.options.stop_on_divergence and event.train.loss > 2 * guess:
+        if self.limits.stop_on_divergence and event.train.loss > 2 * guess:
             raise RunError(f"diverged: training loss {event.train.loss:.3g} at epoch {event.epoch}")
 
     def _score(self, epoch: int, event: EpochDone | None, wall_s: float, lr: float) -> Rows:
@@ -661,7 +625,7 @@ def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
 
 
 def _start_model(
-    trial: Trial, run: RunDir, task: Task, options: Options
+    trial: Trial, run: RunDir, task: Task, limits: RunLimits
 ) -> Generator[Rows, None, nn.Module]:
     """The digital model that a trial starts from."""
     if not trial.is_pretrained:
@@ -670,7 +634,7 @@ def _start_model(
     if trial.is_analog:
         _check_layers(trial.experiment)
     # The limit of a trial is no limit of the work that all trials share.
-    steps = pretrain(trial.experiment, run, replace(options, max_trial_hours=None))
+    steps = pretrain(trial.experiment, run, replace(limits, max_trial_hours=None))
     while True:
         try:
             yield [next(steps)]

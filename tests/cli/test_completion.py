@@ -74,7 +74,7 @@ def test_bash_is_offered_commands_and_values(folder):
         (complete.algorithms, "", list(Algorithm)),
         (complete.kinds, "ax", ["axes"]),
         (complete.formats, "la", ["latex"]),
-        (complete.engines, "", ["local", "ray", "slurm"]),
+        (complete.backends, "", ["local", "ray", "slurm"]),
         (complete.failed, "o", ["only"]),
         (complete.topics, "k", ["keys"]),
         (complete.tasks, "cifar", ["cifar-2", "cifar-5"]),
@@ -97,7 +97,7 @@ def test_runs_are_offered_from_the_folder_that_was_asked_for(folder, monkeypatch
 def test_the_choices_that_are_offered_are_the_ones_that_are_taken():
     from analogtl.report import build as report
 
-    assert dict.fromkeys(complete.ENGINES) == dict.fromkeys(Backend)
+    assert dict.fromkeys(complete.BACKENDS) == dict.fromkeys(Backend)
     from analogtl.cli.report import FORMATS
 
     assert set(FORMATS) == set(report.FORMATS)

@@ -12,7 +12,7 @@ from analogtl.cli.output import duration
 from analogtl.config.schema import Experiment
 from analogtl.scheduling.sweep import Update
 from analogtl.study.run_dir import RunDir
-from analogtl.study.trial import trials_of
+from analogtl.study.study import Study
 
 
 class Clock:
@@ -35,11 +35,11 @@ def study(tmp_path):
                 "sweep": {"axes": {"wtn": wtn}, "seeds": seeds},
             }
         )
-        trials = trials_of(experiment, sweep=True)
-        run = RunDir(tmp_path / "runs", "study")
-        run.create(experiment, trials)
+        study = Study(experiment, RunDir(tmp_path / "runs", "study"), sweep=True)
+        study.prepare()
         clock = Clock()
-        return trials, Board("study", trials, run, clock=clock, **options), clock
+        trials = study.trials
+        return trials, Board("study", trials, study.run, clock=clock, **options), clock
 
     return make
 
@@ -53,7 +53,7 @@ def progress(trial, epoch, stage="finetune"):
 
 def finish(board, trials):
     run = board._run
-    for update in FakeTrials()(None, trials, run):
+    for update in FakeTrials().updates(run, trials):
         board.apply(update)
 
 

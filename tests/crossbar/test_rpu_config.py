@@ -156,9 +156,9 @@ def test_a_table_of_another_algorithm_changes_nothing():
     setup = Experiment.model_validate({"name": "x", "finetune": {"arms": ["analog-tl"]}})
     other = with_settings(setup, {"analog.algorithms": {"agad": {"compound": {"step": 2.0}}}})
     (here,), (there,) = (trials_of(one, sweep=False) for one in (setup, other))
-    assert here.key() == there.key()
+    assert here.key == there.key
     agad = [
-        trials_of(with_settings(one, {"analog.algorithm": "agad"}), sweep=False)[0].key()
+        trials_of(with_settings(one, {"analog.algorithm": "agad"}), sweep=False)[0].key
         for one in (setup, other)
     ]
     assert agad[0] != agad[1]

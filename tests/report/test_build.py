@@ -20,6 +20,7 @@ from analogtl.report import page as html
 from analogtl.report.build import FORMATS, build_report
 from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir, trial_row
+from analogtl.study.study import Study
 from analogtl.study.trial import trials_of
 
 WTN = {"wtn": [0, 5, 10, 15, 20, 25, 30]}
@@ -191,7 +192,7 @@ def test_trials_of_an_earlier_form_of_the_experiment_are_left_out(
     before = with_settings(now, {"finetune.epochs": 1, "sweep.seeds": [1, 2, 3, 4, 5]})
     for one, error in ((before, 50.0), (now, 5.0)):
         trials = trials_of(one, sweep=False)
-        run.create(one, trials)
+        Study(one, run).prepare()
         for trial in trials:
             outcome = {"status": "done", "error_final": error, "error_transfer": 60.0}
             run.write_trial(trial, {**trial_row(trial, 5, "fast"), **outcome}, [], [])

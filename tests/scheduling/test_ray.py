@@ -15,7 +15,7 @@ from analogtl.errors import ExperimentError
 from analogtl.scheduling.sweep import Update, run_trials
 from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
-from analogtl.study.trial import trials_of
+from analogtl.study.study import Study
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'analogtl[ray]'")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -42,9 +42,9 @@ def run(tmp_path: Path) -> RunDir:
 
 def start(run: RunDir, behaviour: dict[str, str], **given: Any) -> Iterator[Update]:
     sweep = {"seeds": given.pop("seeds")} if "seeds" in given else {}
-    trials = fake.trials(behaviour, **sweep)
-    experiment = fake.experiment(behaviour, **sweep)
-    return run_trials(experiment, trials, run, engine="ray", function=fake.FUNCTION, **given)
+    return run_trials(
+        fake.study(run, behaviour, **sweep), backend="ray", function=fake.FUNCTION, **given
+    )
 
 
 def test_a_cluster_runs_trials_side_by_side_and_survives_the_loss_of_a_node(
@@ -71,7 +71,7 @@ def test_a_cluster_runs_trials_side_by_side_and_survives_the_loss_of_a_node(
     assert [row["status"] for row in rows] == ["done"] * len(trials)
 
 
-def test_failures_are_like_those_of_any_engine(run: RunDir, cluster: Any) -> None:
+def test_failures_are_like_those_of_any_backend(run: RunDir, cluster: Any) -> None:
     behaviour = {
         "wtn=0,lr=0.01,seed=0": "fail",
         "wtn=5,lr=0.01,seed=0": "bug",
@@ -104,15 +104,14 @@ def test_closing_saves_and_stops_the_tasks(run: RunDir, cluster: Any) -> None:
     ) == 2
 
 
-def test_real_trials_give_what_the_local_engine_gives(
+def test_real_trials_give_what_the_local_backend_gives(
     tmp_path: Path, tiny: Any, cluster: Any
 ) -> None:
     experiment = tiny(analog={"engine": "fast"})
-    trials = trials_of(experiment, sweep=False)
     tables = []
-    for engine, options in (("local", {}), ("ray", {"address": cluster.address})):
-        run = RunDir(tmp_path / engine, "tiny")
-        updates = list(run_trials(experiment, trials, run, jobs=2, engine=engine, **options))
+    for backend, options in (("local", {}), ("ray", {"address": cluster.address})):
+        run = RunDir(tmp_path / backend, "tiny")
+        updates = list(run_trials(Study(experiment, run), jobs=2, backend=backend, **options))
         assert [u.text for u in updates if u.kind == "failed"] == []
         rows = records.read_rows(run.path / "epochs.csv")
         tables.append([{k: v for k, v in row.items() if k != "wall_s"} for row in rows])

@@ -19,8 +19,9 @@ from analogtl.errors import ExperimentError
 from analogtl.files import write_json
 from analogtl.scheduling.sweep import Update, run_trials
 from analogtl.study import columns as records
-from analogtl.study.run_dir import Options, RunDir
-from analogtl.study.trial import trials_of
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir
+from analogtl.study.study import Study
 
 submitit = pytest.importorskip(
     "submitit", reason="submitit is not installed: pip install 'analogtl[slurm]'"
@@ -50,8 +51,9 @@ def run(tmp_path: Path) -> RunDir:
 def start(run: RunDir, behaviour: dict[str, str], **given: Any) -> Iterator[Update]:
     sweep = {"seeds": given.pop("seeds")} if "seeds" in given else {}
     experiment = given.pop("experiment", None) or fake.experiment(behaviour, **sweep)
-    trials = trials_of(experiment, sweep=True)
-    return run_trials(experiment, trials, run, engine="slurm", function=fake.FUNCTION, **given)
+    return run_trials(
+        Study(experiment, run, sweep=True), backend="slurm", function=fake.FUNCTION, **given
+    )
 
 
 def test_a_rehearsal_on_this_machine(run: RunDir) -> None:
@@ -88,7 +90,7 @@ def test_one_array_job_runs_all_trials(run: RunDir, slurm: Path) -> None:
 def test_many_trials_share_the_jobs_of_one_array(
     run: RunDir, slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analogtl.scheduling.slurm.LARGEST_ARRAY", 3)
+    monkeypatch.setattr("analogtl.scheduling.slurm.MAX_ARRAY", 3)
     updates = list(start(run, {}, seeds=[0, 1, 2, 3]))
     assert [u.kind for u in updates].count("done") == 8
     [submission] = fake_slurm.submissions(slurm)
@@ -202,8 +204,8 @@ def test_a_job_that_dies_is_submitted_again(run: RunDir, slurm: Path) -> None:
 
 
 def test_a_deadline_stops_the_jobs_and_fails_no_trial(run: RunDir, slurm: Path) -> None:
-    options = Options(deadline=time.time() + 20)  # time enough for the other one, on any machine
-    updates = list(start(run, {"wtn=5": "held"}, options=options))
+    limits = RunLimits(deadline=time.time() + 20)  # time enough for the other one, on any machine
+    updates = list(start(run, {"wtn=5": "held"}, limits=limits))
     ended = {u.trial: u.kind for u in updates if u.kind in ("done", "failed", "stopped")}
     assert list(ended.values()).count("done") == 1
     assert list(ended.values()).count("stopped") == 1
@@ -217,7 +219,7 @@ def test_a_list_of_submissions_from_elsewhere_is_not_believed(run: RunDir, slurm
 
 
 def test_without_slurm_that_is_said(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ExperimentError, match=r"engine 'slurm': .*slurm cluster"):
+    with pytest.raises(ExperimentError, match=r"backend 'slurm': .*slurm cluster"):
         list(start(run, {}))
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ExperimentError, match=r"pip install 'analogtl\[slurm\]'"):

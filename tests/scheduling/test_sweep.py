@@ -15,12 +15,16 @@ from typing import Any
 import fake_trials as fake
 import pytest
 
+from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError, RunError
 from analogtl.scheduling.jobs import Job, execute
-from analogtl.scheduling.sweep import Update, engine_parameters, run_trials
+from analogtl.scheduling.sweep import Update, backend_options, run_trials
 from analogtl.study import columns as records
-from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir
+from analogtl.study.study import Study
 from analogtl.study.trial import Trial
+from analogtl.vocabulary import Backend
 
 Behaviour = dict[str, str]
 
@@ -30,11 +34,10 @@ def run(tmp_path: Path) -> RunDir:
     return RunDir(tmp_path / "runs", "fake")
 
 
-def start(run: RunDir, behaviour: Behaviour, *, options: Options = Options(), **given: Any) -> Any:
+def start(run: RunDir, behaviour: Behaviour, **given: Any) -> Any:
     sweep = {key: given.pop(key) for key in ("seeds", "axes") if key in given}
-    trials = given.pop("trials", None) or fake.trials(behaviour, **sweep)
     given.setdefault("function", fake.FUNCTION)
-    return run_trials(fake.experiment(behaviour, **sweep), trials, run, options=options, **given)
+    return run_trials(fake.study(run, behaviour, **sweep), **given)
 
 
 def kinds(updates: Iterator[Update] | list[Update]) -> list[str]:
@@ -159,10 +162,8 @@ def sweep_elsewhere(run: RunDir, behaviour: Behaviour, seeds: list[int]) -> subp
         "from analogtl.scheduling.sweep import run_trials\n"
         "from analogtl.study.run_dir import RunDir\n"
         "root, behaviour, seeds = sys.argv[1], *map(json.loads, sys.argv[2:])\n"
-        "experiment = fake.experiment(behaviour, seeds=seeds)\n"
-        "trials = fake.trials(behaviour, seeds=seeds)\n"
-        "run = RunDir(Path(root), 'fake')\n"
-        "for update in run_trials(experiment, trials, run, jobs=2, function=fake.FUNCTION): pass\n"
+        "study = fake.study(RunDir(Path(root), 'fake'), behaviour, seeds=seeds)\n"
+        "for update in run_trials(study, jobs=2, function=fake.FUNCTION): pass\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [str(run.root), json.dumps(behaviour), json.dumps(seeds)]
@@ -197,20 +198,17 @@ def test_three_processes_that_sweep_one_directory_do_no_trial_twice(run: RunDir)
 
 
 def test_a_deadline_stops_and_the_next_call_goes_on(run: RunDir) -> None:
-    options = Options(deadline=time.time() + 3)
-    updates = list(start(run, {"wtn=0": "steps 3000"}, jobs=1, options=options))
+    limits = RunLimits(deadline=time.time() + 3)
+    updates = list(start(run, {"wtn=0": "steps 3000"}, jobs=1, limits=limits))
     assert kinds(updates) == ["started", "stopped", "message"]
     assert "1 trial left" in updates[-1].text
-    assert kinds(start(run, {"wtn=0": "steps 3000"}, trials=fake.trials()[1:])) == [
-        "started",
-        "done",
-    ]
+    assert kinds(start(run, {}, axes={"wtn": [5]})) == ["started", "done"]
 
 
 def outcomes_of(pool: Any, run: RunDir, behaviour: str) -> list[Any]:
     """What a pool says of one trial; nothing within half a minute is nothing."""
     trial = fake.trials({"wtn": behaviour})[0]
-    pool.submit(Job.of(trial, run, Options(), fake.FUNCTION))
+    pool.submit(Job.of(trial, run, RunLimits(), fake.FUNCTION))
     outcomes: list[Any] = []
     end = time.monotonic() + 30
     while not outcomes and time.monotonic() < end:
@@ -267,7 +265,7 @@ def test_workers_run_one_thread_and_import_nothing_from_the_folder(
 
 def test_the_experiment_is_frozen_when_a_job_is_made(run: RunDir) -> None:
     trial = fake.trials()[0]
-    data = json.loads(json.dumps(Job.of(trial, run, Options(), fake.FUNCTION).data))
+    data = json.loads(json.dumps(Job.of(trial, run, RunLimits(), fake.FUNCTION).data))
     assert Trial.from_data(data["trial"]) == trial
     assert execute(data)["status"] == "done"
     data["trial"]["experiment"]["finetune"]["epochs"] = 99  # not what was submitted
@@ -310,7 +308,8 @@ def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) ->
 
 def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> None:
     list(start(run, {}))
-    list(start(run, {}, trials=[changed(trial) for trial in fake.trials()]))
+    changed = with_settings(fake.experiment(), {"finetune.epochs": 99})
+    list(run_trials(Study(changed, run, sweep=True), function=fake.FUNCTION))
     trial = fake.trials()[0]
     assert len(fake.attempts(run, trial.id)) == 2
     assert (run.path / "replaced" / f"{trial.id}.1" / "trial.json").is_file()
@@ -319,30 +318,22 @@ def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"engine": "rai"}, "unknown engine 'rai'; did you mean 'ray'"),
+        ({"backend": "rai"}, "unknown backend 'rai'; did you mean 'ray'"),
         ({"jobs": 0}, "expected 1 or more"),
-        ({"address": "auto"}, "engine 'local' has no option 'address'"),
-        ({"engine": "slurm", "queue": "x"}, "engine 'slurm' has no option 'queue'"),
-        ({"engine": "slurm", "hour": 3}, "did you mean 'hours'"),
-        ({"engine": "slurm", "hours": "x"}, "hours = 'x': Input should be a valid number"),
-        ({"engine": "slurm", "hours": 0}, "hours = 0: Input should be greater than 0"),
-        ({"engine": "slurm", "trials_per_job": -1}, "trials_per_job = -1: Input should be"),
-        ({"engine": "slurm", "cluster": "pbs"}, "Input should be 'slurm' or 'local'"),
-        ({"engine": "ray", "cpus": [1]}, "cpus = \\[1\\]: Input should be a valid number"),
-        ({"engine": "ray", "gpus": float("nan")}, "gpus = nan: Input should be"),
+        ({"address": "auto"}, "backend 'local' has no option 'address'"),
+        ({"backend": "slurm", "queue": "x"}, "backend 'slurm' has no option 'queue'"),
+        ({"backend": "slurm", "hour": 3}, "did you mean 'hours'"),
+        ({"backend": "slurm", "hours": "x"}, "hours = 'x': Input should be a valid number"),
+        ({"backend": "slurm", "hours": 0}, "hours = 0: Input should be greater than 0"),
+        ({"backend": "slurm", "trials_per_job": -1}, "trials_per_job = -1: Input should be"),
+        ({"backend": "slurm", "cluster": "pbs"}, "Input should be 'slurm' or 'local'"),
+        ({"backend": "ray", "cpus": [1]}, "cpus = \\[1\\]: Input should be a valid number"),
+        ({"backend": "ray", "gpus": float("nan")}, "gpus = nan: Input should be"),
     ],
 )
-def test_what_no_engine_can_do_is_refused(run: RunDir, given: Any, message: str) -> None:
+def test_what_no_backend_can_do_is_refused(run: RunDir, given: Any, message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         list(start(run, {}, **given))
-
-
-def changed(trial: Trial) -> Trial:
-    from dataclasses import replace
-
-    from analogtl.config.load import with_settings
-
-    return replace(trial, experiment=with_settings(trial.experiment, {"finetune.epochs": 99}))
 
 
 def alive(process: int) -> bool:
@@ -373,12 +364,12 @@ def test_interrupts_reach_only_the_parent(run: RunDir) -> None:
     assert kinds(list(updates)) == ["done", "started", "done"]
 
 
-@pytest.mark.parametrize("engine", ["ray", "slurm"])
-def test_every_option_of_an_engine_is_explained(engine: str) -> None:
+@pytest.mark.parametrize("backend", ["ray", "slurm"])
+def test_every_option_of_a_backend_is_explained(backend: str) -> None:
     from importlib import resources
 
     page = resources.files("analogtl").joinpath("explain", "sweeps.md").read_text()
-    _, _, rest = page.partition(f"`--engine {engine}`")
-    part = rest.partition("`--engine ")[0]
-    for name in engine_parameters(engine):
-        assert f"`{name}`" in part, f"{engine}: {name}"
+    _, _, rest = page.partition(f"`--backend {backend}`")
+    part = rest.partition("`--backend ")[0]
+    for name in backend_options(Backend(backend)):
+        assert f"`{name}`" in part, f"{backend}: {name}"

@@ -39,10 +39,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[RunDir, Remount]]:
 
 
 def sweep(run: RunDir, behaviour: dict[str, str]) -> Iterator[object]:
-    trials = fake.trials(behaviour, seeds=SEEDS)
-    return run_trials(
-        fake.experiment(behaviour, seeds=SEEDS), trials, run, jobs=2, function=fake.FUNCTION
-    )
+    return run_trials(fake.study(run, behaviour, seeds=SEEDS), jobs=2, function=fake.FUNCTION)
 
 
 def finished(run: RunDir) -> set[str]:

@@ -17,7 +17,7 @@ from analogtl.config.schema import Experiment
 from analogtl.scheduling.sweep import Update, run_trials
 from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
-from analogtl.study.trial import trials_of
+from analogtl.study.study import Study
 
 ARMS = ["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
 TIMES = ("wall_s", "resumed")
@@ -30,7 +30,7 @@ def table(run: RunDir, name: str) -> list[dict[str, str]]:
 
 
 def sweep(experiment: Experiment, run: RunDir, **given: Any) -> list[Update]:
-    return list(run_trials(experiment, trials_of(experiment, sweep=True), run, **given))
+    return list(run_trials(Study(experiment, run, sweep=True), **given))
 
 
 @pytest.mark.slow
@@ -101,8 +101,7 @@ def test_on_the_stock_engine_a_resumed_trial_says_so(tmp_path: Path, tiny: Any) 
         analog={"engine": "aihwkit"},
     )
     run = RunDir(tmp_path, "tiny")
-    [trial] = trials_of(experiment, sweep=False)
-    updates = run_trials(experiment, [trial], run)
+    updates = run_trials(Study(experiment, run))
     for update in updates:
         if update.kind == "epoch" and update.row["epoch"] >= 3:
             os.kill(update.row["pid"], signal.SIGKILL)
@@ -121,8 +120,9 @@ def test_ctrl_c_keeps_what_is_finished_and_saves_what_runs(tmp_path: Path, tiny:
         finetune={"arms": ["digital-scratch"], "epochs": 100_000, "samples_per_class": 100},
     )
     run = RunDir(tmp_path, "tiny")
-    [trial] = trials_of(experiment, sweep=False)
-    updates = run_trials(experiment, [trial], run)
+    study = Study(experiment, run)
+    [trial] = study.trials
+    updates = run_trials(study)
     for update in updates:
         if update.kind == "epoch" and update.row["epoch"] >= 2:
             break

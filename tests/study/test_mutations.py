@@ -24,7 +24,8 @@ from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.errors import ExperimentError
 from analogtl.scheduling.plan import plan
 from analogtl.study.run_dir import RunDir
-from analogtl.study.trial import MOST_TRIALS
+from analogtl.study.study import Study
+from analogtl.study.trial import MAX_TRIALS
 
 MANY = 10_000
 FEW = 400
@@ -272,7 +273,7 @@ def outcome(file: Path, overrides: list[str], run: RunDir) -> str:
     try:
         with no_longer_than(SECONDS):
             experiment = load_experiment(file, overrides)
-            planned = plan(experiment, run, sweep=True)
+            planned = plan(Study(experiment, run, sweep=True))
     except ExperimentError as error:
         problems = error.problems
     else:
@@ -283,7 +284,7 @@ def outcome(file: Path, overrides: list[str], run: RunDir) -> str:
         assert "Traceback" not in line
     if problems:
         return "problems"
-    assert 1 <= len(planned.trials) <= MOST_TRIALS
+    assert 1 <= len(planned.trials) <= MAX_TRIALS
     assert len({trial.id for trial in planned.trials}) == len(planned.trials)
     return "plan"
 

@@ -16,9 +16,10 @@ from analogtl.errors import ExperimentError, RunError
 from analogtl.files import lock_file, read_json, write_json
 from analogtl.study import columns as records
 from analogtl.study import index as run_index
-from analogtl.study import run_dir as runs
+from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir
-from analogtl.study.trial import Trial, trials_of
+from analogtl.study.study import Study
+from analogtl.study.trial import Trial
 
 HOSTILE = ["../outside", "..", ".", "", "/etc/passwd", "a/b", "a\0b", "x" * 300, "a\nb", "\ud800"]
 
@@ -32,12 +33,12 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def fill(run: RunDir, behaviour: dict[str, str] | None = None, **sweep: Any) -> list[Trial]:
-    trials = fake.trials(behaviour, **sweep)
-    run.create(fake.experiment(behaviour, **sweep), trials, written="# as written\n", argv=["x"])
-    for trial in trials:
+    study = fake.study(run, behaviour, **sweep)
+    study.prepare(argv=["x"])
+    for trial in study.trials:
         fake.run_trial(trial, run)
     run.collect()
-    return trials
+    return study.trials
 
 
 def first(run: RunDir) -> Path:
@@ -51,9 +52,10 @@ def test_a_record_comes_last_and_vouches_for_its_tables(run: RunDir) -> None:
     trial = fake.trials()[0]
     record = run.finished(trial)
     assert record is not None
-    assert record["row"]["error_final"] == 10.0
-    assert record["settings"] == json.loads(json.dumps(trial.settings()))
-    assert record["usage"]["peak_memory_mb"] > 5
+    assert record.row["error_final"] == 10.0
+    content = read_json(first(run) / "trial.json")
+    assert content["settings"] == json.loads(json.dumps(trial.settings()))
+    assert content["usage"]["peak_memory_mb"] > 5
     assert run.finished(fake.trials(seeds=[7])[0]) is None
 
 
@@ -135,15 +137,15 @@ def test_results_of_other_settings_are_kept(run: RunDir) -> None:
     fake.run_trial(changed, run)
     assert run.finished(changed) is not None
     kept = run.path / "replaced" / f"{trial.id}.1"
-    assert read_json(kept / "trial.json")["key"] == trial.key()
+    assert read_json(kept / "trial.json")["key"] == trial.key
     assert (kept / "epochs.csv").is_file()
 
 
 def test_a_plan_grows_or_is_replaced(run: RunDir) -> None:
     more = fake.trials(seeds=[5])
-    run.create(fake.experiment(), more, keep_plan=True)
-    assert run.planned() == [trial.id for trial in (*fake.trials(), *more)]
-    run.create(fake.experiment(), more)
+    fake.study(run, seeds=[5]).prepare(with_trials=False)
+    assert run.planned() == [trial.id for trial in fake.trials()]
+    fake.study(run, seeds=[5]).prepare()
     assert run.planned() == [trial.id for trial in more]
 
 
@@ -299,7 +301,7 @@ def test_no_code_of_a_run_directory_is_run(run: RunDir, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(RunError) as caught:
-        RunDir(tmp_path / "runs", "fake").create(fake.experiment(), fake.trials())
+        fake.study(RunDir(tmp_path / "runs", "fake")).prepare()
     assert "\n" not in str(caught.value)
     assert "cannot be written" in str(caught.value)
 
@@ -310,9 +312,9 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
 def test_states_of_runs(run: RunDir) -> None:
     fill(RunDir(run.root, "some"), {"wtn=0": "fail"})
     partial = RunDir(run.root, "partial")
-    partial.create(fake.experiment(), fake.trials())
+    fake.study(partial).prepare()
     fake.run_trial(fake.trials()[0], partial)
-    RunDir(run.root, "empty").create(fake.experiment(), fake.trials())
+    fake.study(RunDir(run.root, "empty")).prepare()
     (run.root / "not a run").mkdir()
     (run.root / "pretrained" / "x").mkdir(parents=True)
     states = {state.name: state for state in run_index.list_runs(run.root)}
@@ -346,12 +348,12 @@ def test_showing_a_run(run: RunDir) -> None:
 def test_runs_differ_in_settings_and_versions(run: RunDir) -> None:
     other = RunDir(run.root, "other")
     experiment = with_settings(fake.experiment(), {"finetune.epochs": 99, "name": "other"})
-    other.create(experiment, trials_of(experiment, sweep=True))
+    Study(experiment, other, sweep=True).prepare()
     provenance = read_json(other.path / "provenance.json")
     provenance["versions"]["torch"] = "9.9"
     write_json(other.path / "provenance.json", provenance)
     differences = {d.key: (d.a, d.b) for d in run_index.diff_runs(run, other)}
-    torch = runs.versions()["torch"]
+    torch = versions()["torch"]
     assert differences == {
         "name": ("fake", "other"),
         "finetune.epochs": (10, 99),

@@ -15,7 +15,7 @@ from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
 from analogtl.config.shipped import shipped_experiments
 from analogtl.errors import ExperimentError, RunError
-from analogtl.study.trial import LONGEST_ID, Trial, common_key, trials_of
+from analogtl.study.trial import MAX_ID, Trial, common_key, trials_of
 from analogtl.vocabulary import Arm
 
 
@@ -30,7 +30,7 @@ def test_the_trials_are_the_product_of_arms_levels_rates_and_seeds() -> None:
     )
     trials = trials_of(one, sweep=True)
     assert len(trials) == len({trial.id for trial in trials}) == 2 * 2 * 3 * 2 * 2
-    assert len({trial.key() for trial in trials}) == len(trials)
+    assert len({trial.key for trial in trials}) == len(trials)
     assert {trial.experiment.convert.weight_transfer_noise for trial in trials} == {0, 5, 10}
     assert {trial.experiment.finetune.lr for trial in trials} == {0.01, 0.02}
 
@@ -62,7 +62,7 @@ def test_the_key_depends_on_what_the_outcome_depends_on() -> None:
     def key(**sections: Any) -> str:
         arms = {"arms": ["digital-tl"]}
         sections["finetune"] = arms | sections.get("finetune", {})
-        return trials_of(experiment({}, **sections), sweep=False)[0].key()
+        return trials_of(experiment({}, **sections), sweep=False)[0].key
 
     assert key() == key(analog={"algorithm": "tt"}), "a digital arm has no arrays"
     assert key() == key(description="other words", report={"margin": 3})
@@ -77,7 +77,7 @@ def test_a_trial_survives_as_data(name: str) -> None:
     for trial in trials_of(load_experiment(name), sweep=True)[:20]:
         again = Trial.from_data(json.loads(json.dumps(trial.as_data())))
         assert again == trial
-        assert (again.id, again.key(), again.axes) == (trial.id, trial.key(), trial.axes)
+        assert (again.id, again.key, again.axes) == (trial.id, trial.key, trial.axes)
 
 
 @pytest.mark.parametrize("name", shipped_experiments())
@@ -125,7 +125,7 @@ def test_names_are_safe_and_differ_where_the_levels_do(values: list[Any]) -> Non
         assert "\0" not in name
         assert name.isprintable()
         assert name.isascii()
-        assert len(name) <= LONGEST_ID
+        assert len(name) <= MAX_ID
         assert name not in ("", ".", "..")
     # 1 and 1.0 and true may share a name only where they are equal as levels of an axis.
     assert len(ids) >= len({(v if isinstance(v, str) else float(v)) for v in values})
@@ -135,7 +135,7 @@ def test_a_name_stays_within_what_a_file_system_takes() -> None:
     axes: dict[str, Any] = {f"model.kwargs.some_rather_long_key_{n}": n for n in range(9)}
     one = Trial(experiment({}), Arm.ANALOG_TL, axes, 0.01, 0)
     other = Trial(experiment({}), Arm.ANALOG_TL, {**axes, "model.kwargs.x": 1}, 0.01, 0)
-    assert len(one.id) == len(other.id) == LONGEST_ID
+    assert len(one.id) == len(other.id) == MAX_ID
     assert one.id != other.id
 
 

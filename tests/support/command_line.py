@@ -10,8 +10,8 @@ from typing import Any
 
 from analogtl import cli
 from analogtl.scheduling.sweep import Update
-from analogtl.study import run_dir as runs
-from analogtl.study.run_dir import RunDir
+from analogtl.study.run_dir import RunDir, trial_row
+from analogtl.study.study import Study
 from analogtl.study.trial import Trial
 
 EPOCHS = 3
@@ -70,14 +70,16 @@ class FakeTrials:
         self.fail, self.interrupt = fail, interrupt
         self.options: dict[str, Any] = {}
 
-    def __call__(
-        self, experiment: Any, trials: Sequence[Trial], run: RunDir, **options: Any
-    ) -> Iterator[Update]:
+    def __call__(self, study: Study, **options: Any) -> Iterator[Update]:
         self.options = options
+        yield from self.updates(study.run, study.trials)
+
+    def updates(self, run: RunDir, trials: Sequence[Trial]) -> Iterator[Update]:
+        """What `run_trials` would say of these trials."""
         for number, trial in enumerate(trials):
             record = run.finished(trial)
             if record is not None:
-                yield Update("skipped", trial.id, record["row"])
+                yield Update("skipped", trial.id, record.row)
                 continue
             if number == self.interrupt:
                 run.collect()
@@ -110,7 +112,7 @@ class FakeTrials:
             progress = {"stage": "finetune", "epoch": epoch, "epochs": EPOCHS, "loss": error / 50}
             progress |= {"error": error, "wall_s": 2.0, "seconds_left": 2.0 * (EPOCHS - epoch)}
             yield Update("epoch", trial.id, progress)
-        row = {**runs.trial_row(trial, 5, "fast"), "wall_s": 8.0, "resumed": False}
+        row = {**trial_row(trial, 5, "fast"), "wall_s": 8.0, "resumed": False}
         if any(part in trial.id for part in self.fail):
             row |= {"status": "failed", "message": "loss is not finite at step 7"}
             run.write_trial(trial, row, [], [])

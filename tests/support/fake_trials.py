@@ -14,16 +14,19 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from analogtl.config.schema import Experiment
 from analogtl.errors import RunError
 from analogtl.files import write_json
-from analogtl.study.run_dir import Options, RunDir, trial_row
-from analogtl.study.trial import Trial, trials_of
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir, trial_row
+from analogtl.study.study import Study
+from analogtl.study.trial import Trial
 
 FUNCTION = "fake_trials:run_trial"
-LONGEST_HOLD = 15_000  # steps: five minutes, in case a test ends before it lets its trials end
+MAX_HOLD = 15_000  # steps: five minutes, in case a test ends before it lets its trials end
 
 
 def experiment(behaviour: Mapping[str, str] | None = None, **sweep: Any) -> Experiment:
@@ -38,23 +41,27 @@ def experiment(behaviour: Mapping[str, str] | None = None, **sweep: Any) -> Expe
     )
 
 
+def study(run: RunDir, behaviour: Mapping[str, str] | None = None, **sweep: Any) -> Study:
+    return Study(experiment(behaviour, **sweep), run, sweep=True)
+
+
 def trials(behaviour: Mapping[str, str] | None = None, **sweep: Any) -> list[Trial]:
-    return trials_of(experiment(behaviour, **sweep), sweep=True)
+    return study(RunDir(Path(), "fake"), behaviour, **sweep).trials
 
 
-def run_trial(trial: Trial, run: RunDir, options: Options = Options()) -> dict[str, Any]:
+def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dict[str, Any]:
     with run.trial_lock(trial.id, wait=False) as held:
         if not held:
             return {**trial_row(trial), "status": "busy"}
         record = run.finished(trial)
         if record is not None:
-            return dict(record["row"])
+            return dict(record.row)
         folder = run.trial_path(trial.id)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "attempts", "a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
         try:
-            _behave(trial, run, options)
+            _behave(trial, run, limits)
         except InterruptedError:
             return {**trial_row(trial), "status": "stopped"}
         except RunError as error:
@@ -93,7 +100,7 @@ def _error(trial: Trial) -> float:
     return 10.0 + float(trial.axes.get("wtn", 0)) / 2 + trial.seed
 
 
-def _behave(trial: Trial, run: RunDir, options: Options) -> None:
+def _behave(trial: Trial, run: RunDir, limits: RunLimits) -> None:
     chosen = json.loads(trial.experiment.description or "{}")
     for name, behaviour in chosen.items():
         if name not in trial.id:
@@ -120,15 +127,15 @@ def _behave(trial: Trial, run: RunDir, options: Options) -> None:
             write_json(progress, said)
             time.sleep(float(number))
         elif word == "steps":
-            _steps(trial, run, options, int(number))
+            _steps(trial, run, limits, int(number))
         elif word == "held" and len(attempts(run, trial.id)) == 1:
-            _steps(trial, run, options, LONGEST_HOLD)
+            _steps(trial, run, limits, MAX_HOLD)
 
 
-def _steps(trial: Trial, run: RunDir, options: Options, steps: int) -> None:
+def _steps(trial: Trial, run: RunDir, limits: RunLimits, steps: int) -> None:
     progress = run.trial_path(trial.id) / "progress.json"
     for step in range(steps):
-        if options.over():
+        if limits.should_stop():
             raise InterruptedError
         if (run.path / "released").exists():
             break

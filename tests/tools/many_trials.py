@@ -29,7 +29,8 @@ import fake_trials as fake
 from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
 from analogtl.scheduling.sweep import run_trials
-from analogtl.study.run_dir import RunDir, trial_row, usage
+from analogtl.study.provenance import usage
+from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.trial import trials_of
 
 EXPERIMENT = """
@@ -125,13 +126,13 @@ def _memory(run: RunDir, seeds: int) -> str:
     """Resident memory of this process after each quarter of as many trials."""
     fresh = RunDir(run.root, "fresh")
     sweep = {"seeds": list(range(seeds)), "axes": {"wtn": list(range(10))}}
-    trials = fake.trials(**sweep)
-    updates = run_trials(fake.experiment(**sweep), trials, fresh, jobs=2, function=fake.FUNCTION)
+    study = fake.study(fresh, **sweep)
+    updates = run_trials(study, jobs=2, function=fake.FUNCTION)
     seen = []
     done = 0
     for update in updates:
         done += update.kind == "done"
-        if update.kind == "done" and done % (len(trials) // 4) == 0:
+        if update.kind == "done" and done % (len(study.trials) // 4) == 0:
             seen.append(f"{_resident(os.getpid()):.0f}")
     workers = {
         json.loads(file.read_text())["usage"]["peak_memory_mb"]

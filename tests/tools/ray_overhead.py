@@ -23,19 +23,20 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 import fake_trials as fake
 
 from analogtl.scheduling.sweep import run_trials
-from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
 
 WORKERS = 4
 
 
-def wait(trial: Trial, run: RunDir, options: Options) -> dict[str, Any]:
+def wait(trial: Trial, run: RunDir, limits: RunLimits) -> dict[str, Any]:
     """The trial."""
     began = time.time()
     import analogtl.training.stages  # noqa: F401
 
     imported = time.time()
-    row = fake.run_trial(trial, run, options)
+    row = fake.run_trial(trial, run, limits)
     with open(run.root / "log", "a", encoding="utf-8") as file:
         file.write(f"{os.getpid()} {began} {imported} {time.time()}\n")
     return row
@@ -58,15 +59,12 @@ def main() -> int:
         cluster.add_node(num_cpus=WORKERS // 2)
     behaviour = {"arm": f"sleep {options.seconds}"}
     sweep: dict[str, Any] = {"seeds": list(range(options.trials)), "axes": {}}
-    trials = fake.trials(behaviour, **sweep)
     with tempfile.TemporaryDirectory() as folder:
         run = RunDir(Path(folder), "fake")
         began = time.time()
         updates = run_trials(
-            fake.experiment(behaviour, **sweep),
-            trials,
-            run,
-            engine="ray",
+            fake.study(run, behaviour, **sweep),
+            backend="ray",
             address=cluster.address,
             function="ray_overhead:wait",
         )

@@ -10,9 +10,11 @@ import torch
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.schema import Analog, Experiment, Programming
 from analogtl.errors import ExperimentError
-from analogtl.scheduling.plan import estimate, plan
+from analogtl.scheduling.plan import plan
 from analogtl.study import columns as records
-from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir
+from analogtl.study.study import Study
 from analogtl.study.trial import Trial, trials_of
 from analogtl.training import programming, stages
 from analogtl.training.programming import Program, input_vectors, target_matrix
@@ -157,12 +159,12 @@ def test_its_trials_have_one_arm_and_depend_on_nothing_else():
     assert (first.arm, first.is_analog, first.is_pretrained) == ("weight-programming", True, False)
     assert first.experiment.programming.lr == first.lr == 0.01
     assert first.section == first.experiment.programming
-    assert Trial.from_data(first.as_data()).key() == first.key()
+    assert Trial.from_data(first.as_data()).key == first.key
     other = with_settings(first.experiment, {"finetune.epochs": 99, "convert.relative_to": "std"})
     same = [t for t in trials_of(other, sweep=False) if t.seed == first.seed]
-    assert same[0].key() == first.key()
+    assert same[0].key == first.key
     longer = with_settings(first.experiment, {"programming.epochs": 99})
-    assert trials_of(longer, sweep=False)[0].key() != first.key()
+    assert trials_of(longer, sweep=False)[0].key != first.key
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,6 @@ def run(tmp_path):
 def test_a_trial_leaves_the_same_tables_as_every_other(run):
     setup = experiment(sweep={"axes": {"n_states": [20]}})
     (trial,) = trials_of(setup, sweep=True)
-    run.create(setup, [trial])
     row = stages.run_trial(trial, run)
     assert row["status"] == "done", row["message"]
     assert row["arm"] == "weight-programming"
@@ -222,7 +223,7 @@ def test_a_trial_leaves_the_same_tables_as_every_other(run):
 
 def test_it_stops_at_the_deadline_and_the_next_call_runs_it(run):
     (trial,) = trials_of(experiment(), sweep=False)
-    row = stages.run_trial(trial, run, Options(deadline=0.0))
+    row = stages.run_trial(trial, run, RunLimits(deadline=0.0))
     assert row["status"] == "stopped"
     assert run.finished(trial) is None
     assert stages.run_trial(trial, run)["status"] == "done"
@@ -243,18 +244,7 @@ def test_there_is_nothing_to_pretrain(run):
         next(stages.pretrain(setup, run))
     with pytest.raises(ExperimentError, match="has no network"):
         next(stages.convert(setup, run, seed=0))
-    assert plan(setup, run, sweep=True).pretrain == "not needed"
-
-
-def test_its_time_is_estimated_from_trials_like_it(run):
-    setup = experiment(sweep={"seeds": [0, 1]})
-    first, second = trials_of(setup, sweep=False)
-    run.create(setup, [first, second])
-    assert estimate(plan(setup, run, sweep=False), run).seconds is None
-    row = stages.run_trial(first, run)
-    guess = estimate(plan(setup, run, sweep=False), run)
-    assert guess.seconds_by_trial == {second.id: pytest.approx(row["wall_s"])}
-    assert guess.disk > 0
+    assert plan(Study(setup, run, sweep=True)).pretrain == "not needed"
 
 
 def test_torch_s_generator_is_left_to_the_caller_between_epochs():

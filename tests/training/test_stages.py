@@ -7,7 +7,9 @@ import torch
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.study import columns as records
-from analogtl.study.run_dir import Options, RunDir
+from analogtl.study.limits import RunLimits
+from analogtl.study.run_dir import RunDir
+from analogtl.study.study import Study
 from analogtl.study.trial import trials_of
 from analogtl.training import stages
 
@@ -132,7 +134,7 @@ def test_a_trial_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tiny, run
     expected = [{**row, "wall_s": "", "resumed": ""} for row in records.read_rows(final)]
 
     steps = iter(range(10_000))
-    stop = Options(stop=lambda: next(steps) >= 7)
+    stop = RunLimits(stop=lambda: next(steps) >= 7)
     with pytest.raises(stages.Stopped):
         result(stages.finetune(trial, run_dir, stop))
     assert (run_dir.trial_path(trial.id) / "resume").is_dir()
@@ -151,7 +153,7 @@ def test_a_state_of_another_simulator_is_not_taken_up(tiny, run_dir, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(stages.state, "FORMAT", "of another day")
         with pytest.raises(stages.Stopped):
-            result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 7)))
+            result(stages.finetune(trial, run_dir, RunLimits(stop=lambda: next(steps) >= 7)))
     _, again = result(stages.finetune(trial, run_dir))
     assert not again["resumed"]
     assert again["error_final"] == whole["error_final"]
@@ -162,7 +164,7 @@ def test_start_weights_of_a_process_that_died_are_not_taken_for_those_of_the_nex
     result(stages.pretrain(trial.experiment, run_dir))
     steps = iter(range(10_000))
     with pytest.raises(stages.Stopped):
-        result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 7)))
+        result(stages.finetune(trial, run_dir, RunLimits(stop=lambda: next(steps) >= 7)))
     resume = run_dir.trial_path(trial.id) / "resume"
     for file in resume.glob("state*"):  # it died between the two
         file.unlink()
@@ -171,7 +173,7 @@ def test_start_weights_of_a_process_that_died_are_not_taken_for_those_of_the_nex
     _, whole = result(stages.finetune(other, RunDir(run_dir.root, "other")))
     more = iter(range(10_000))
     with pytest.raises(stages.Stopped):
-        result(stages.finetune(other, run_dir, Options(stop=lambda: next(more) >= 7)))
+        result(stages.finetune(other, run_dir, RunLimits(stop=lambda: next(more) >= 7)))
     _, resumed = result(stages.finetune(other, run_dir))
     assert resumed["resumed"]
     assert resumed["weights_changed"] == whole["weights_changed"]
@@ -190,18 +192,18 @@ def test_the_limit_of_a_trial_is_none_of_the_pretraining(tiny, run_dir, monkeypa
     asked = []
     pretrain = stages.pretrain
 
-    def watched(experiment, run, options):
-        asked.append(options.max_trial_hours)
-        return pretrain(experiment, run, options)
+    def watched(experiment, run, limits):
+        asked.append(limits.max_trial_hours)
+        return pretrain(experiment, run, limits)
 
     monkeypatch.setattr(stages, "pretrain", watched)
-    stages.run_trial(trial_of(tiny(), "digital-tl"), run_dir, Options(max_trial_hours=5))
+    stages.run_trial(trial_of(tiny(), "digital-tl"), run_dir, RunLimits(max_trial_hours=5))
     assert asked == [None]
 
 
 def test_a_stopped_trial_says_so_and_the_next_call_finishes(tiny, run_dir):
     trial = trial_of(tiny(), "digital-tl")
-    assert stages.run_trial(trial, run_dir, Options(deadline=0))["status"] == "stopped"
+    assert stages.run_trial(trial, run_dir, RunLimits(deadline=0))["status"] == "stopped"
     assert run_dir.record(trial.id) is None
     assert stages.run_trial(trial, run_dir)["status"] == "done"
 
@@ -225,7 +227,7 @@ def test_a_busy_trial_is_left_alone(tiny, run_dir):
 def test_divergence_can_end_a_trial(tiny, run_dir):
     settings = {"arms": ["digital-scratch"], "lr": 1.5, "momentum": 0.99}
     trial = trial_of(tiny(finetune=settings), "digital-scratch")
-    row = stages.run_trial(trial, run_dir, Options(stop_on_divergence=True))
+    row = stages.run_trial(trial, run_dir, RunLimits(stop_on_divergence=True))
     assert row["status"] == "failed"
     assert "diverged" in row["message"]
 
@@ -250,7 +252,6 @@ def test_data_sets_of_different_sizes_are_refused(tiny, run_dir, tmp_path):
 def test_tables_of_a_run_hold_every_trial_once(tiny, run_dir):
     experiment = tiny(sweep={"seeds": [0, 1]})
     trials = trials_of(experiment, sweep=False)
-    run_dir.create(experiment, trials)
     for trial in trials:
         stages.run_trial(trial, run_dir)
     run_dir.collect()
@@ -266,7 +267,7 @@ def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
     trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
     steps = iter(range(10_000))
     with pytest.raises(RunError):
-        result(stages.finetune(trial, run_dir, Options(stop=lambda: next(steps) >= 5)))
+        result(stages.finetune(trial, run_dir, RunLimits(stop=lambda: next(steps) >= 5)))
     state = run_dir.trial_path(trial.id) / "resume" / "state.json"
     content = json.loads(state.read_text())
     content["sha256"] = "0" * 64
@@ -287,9 +288,7 @@ def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir)
 
     gone = {"data": {"root": "gone"}, "finetune": {"dataset": "image_folder"}}
     experiment = tiny(**gone, sweep={"seeds": [0, 1, 2]})
-    trials = trials_of(experiment, sweep=False)
-    run_dir.create(experiment, trials)
     kinds: list[str] = []
     with pytest.raises(ExperimentError, match="gone is not a folder"):
-        kinds.extend(update.kind for update in run_trials(experiment, trials, run_dir))
+        kinds.extend(update.kind for update in run_trials(Study(experiment, run_dir)))
     assert kinds.count("failed") == 2

@@ -1,0 +1,38 @@
+"""How to run, as opposed to what: limits and checkpoints, which change no result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from analogtl.files import never
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """When a training saves its state and when it stops.
+
+    Attributes:
+        checkpoint_minutes: In the middle of an epoch, save at least this often.
+        deadline: Time (as of `time.time`) at which to save and stop; None for never.
+        max_trial_hours: Hours after which one trial fails; None for no limit.
+        stop_on_divergence: End a trial as failed when its training loss has grown beyond twice
+            that of guessing.
+        stop: Asked after every step; when true, save and stop.
+    """
+
+    checkpoint_minutes: float = 10.0
+    deadline: float | None = None
+    max_trial_hours: float | None = None
+    stop_on_divergence: bool = False
+    stop: Callable[[], bool] = never
+
+    def should_stop(self) -> bool:
+        """Whether it is time to save and stop."""
+        return self.stop() or (self.deadline is not None and time.time() >= self.deadline)
+
+    def as_data(self) -> dict[str, Any]:
+        """The limits as JSON-able data, for another process; `stop` stays behind."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stop"}

@@ -1,0 +1,132 @@
+"""A study: one experiment, opened once, with its trials and its run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from analogtl.config.load import read_source, validate
+from analogtl.config.schema import Experiment
+from analogtl.errors import ExperimentError
+from analogtl.files import write_atomically, write_json
+from analogtl.study.provenance import provenance
+from analogtl.study.run_dir import DEFAULT_ROOT, RunDir
+from analogtl.study.trial import Trial, trials_of
+from analogtl.vocabulary import key_of
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment that is ready to run.
+
+    Attributes:
+        experiment: The experiment, overrides applied.
+        run: Its run directory.
+        sweep: Whether the axes and learning rates of [sweep] are run, or the experiment as written.
+        file: The experiment file; None for an experiment made in Python.
+        notes: What the user should know of how the settings were taken.
+    """
+
+    experiment: Experiment
+    run: RunDir
+    sweep: bool = False
+    file: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(
+        cls,
+        experiment: str | Path | Experiment,
+        settings: Sequence[str] = (),
+        root: str | Path = DEFAULT_ROOT,
+        *,
+        task: str | None = None,
+        sweep: bool = False,
+        axes: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Study:
+        """Read the experiment of a study; nothing is written.
+
+        Args:
+            experiment: File, name of a shipped experiment, or an experiment.
+            settings: Overrides of the file, as ``a.b=c``.
+            root: Folder of the run directories.
+            task: One of the file's tasks; None for its own choice.
+            sweep: Whether to run the axes and learning rates of [sweep].
+            axes: Axes that take the place of the file's: name -> levels.
+
+        Raises:
+            ExperimentError: With one line per problem.
+        """
+        if isinstance(experiment, Experiment):
+            return cls(experiment, RunDir(Path(root), experiment.name), sweep)
+        source = read_source(experiment, settings, task)
+        notes = []
+        if axes:
+            section = source.data.setdefault("sweep", {})
+            if isinstance(section, dict):
+                section["axes"] = {name: list(levels) for name, levels in axes.items()}
+                is_lr = any(key_of(axis) == "finetune.lr" for axis in axes)
+                if is_lr and section.pop("lr", None):
+                    notes.append("the axis lr takes the place of sweep.lr: each rate is a level")
+            for axis in axes:
+                source.origin[f"sweep.axes.{axis}"] = f"--param {axis}"
+        read = validate(source)
+        run = RunDir(Path(root), read.name)
+        return cls(read, run, sweep, Path(source.file), tuple(notes))
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """All trials, in the order in which they run.
+
+        Raises:
+            ExperimentError: If there are too many, or levels that do not go together.
+        """
+        return trials_of(self.experiment, sweep=self.sweep)
+
+    def prepare(self, *, argv: Sequence[str] = (), with_trials: bool = True) -> None:
+        """Write what describes the run, before anything is run.
+
+        Args:
+            argv: The command line, for the provenance.
+            with_trials: Plan the trials, in place of those of an earlier call, which are kept
+                otherwise.
+
+        Raises:
+            RunError: If the directory cannot be written.
+        """
+        path = self.run.path
+        with self.run.lock("plan"):  # two sweeps may start at the same moment
+            planned = [trial.id for trial in self.trials] if with_trials else self.run.planned()
+            if self.file is not None:
+                text = self.file.read_text(encoding="utf-8-sig")
+                write_atomically(path / "experiment.toml", text)
+            write_json(path / "experiment.resolved.json", self.experiment.resolved())
+            write_json(path / "provenance.json", provenance(argv))
+            write_json(path / "plan.json", {"trials": planned})
+
+    @contextlib.contextmanager
+    def nothing_left_if_wrong(self) -> Iterator[None]:
+        """Remove the run directory that the block has made if the experiment turns out to be wrong.
+
+        Some mistakes show only once data and network are there. A directory that was there before,
+        or holds a finished trial, is kept, and so is a pretrained model.
+        """
+        run, root = self.run.path, self.run.root
+        new_run, new_root = not run.exists(), not root.exists()
+        try:
+            yield
+        except ExperimentError:
+            recorded = [self.run.record(file.parent.name) for file in run.glob("trials/*/*.json")]
+            if new_run and not any(record and record.done for record in recorded):
+                shutil.rmtree(run, ignore_errors=True)
+            if new_root:
+                with contextlib.suppress(OSError):  # not empty: then it stays
+                    if {path.name for path in self.run.pretrained.iterdir()} <= {".locks"}:
+                        shutil.rmtree(self.run.pretrained)
+                    root.rmdir()
+            raise
