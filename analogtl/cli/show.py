@@ -123,10 +123,10 @@ def _facts(view: DeviceView) -> None:
 
 
 def _draw(view: DeviceView, out: Path) -> None:
-    from analogtl.crossbar.pulse_response import device_figure
+    from analogtl.report.pulse_figure import pulse_figure
 
     try:
-        device_figure(view).savefig(out)
+        pulse_figure(view).savefig(out)
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror or error}") from None
 
@@ -157,10 +157,8 @@ def _chart(view: DeviceView) -> None:
 
 def _crossing(view: DeviceView, device: int) -> list[tuple[float, float]]:
     """Where the ramps of a shown device pass its symmetry point."""
-    from analogtl.crossbar.pulse_response import passes
-
     point = float(view.symmetry_points[device])
-    return [(x, point) for x in passes(view.pulses, view.weights[:, device], view.turn, point)]
+    return [(x, point) for x in view.crossings(device)]
 
 
 def _number(value: float | None) -> str:

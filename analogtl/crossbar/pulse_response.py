@@ -1,4 +1,4 @@
-"""A device as its users think of it: states, step, bounds, symmetry point, noise, pulse response.
+"""Measure a device: number of states, step, bounds, symmetry point, noise, pulse response.
 
 Everything "measured" is read off a real aihwkit tile, by giving it pulses and reading its weights;
 so it holds for the device that an experiment would train on, whatever its class.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +19,15 @@ from numpy.typing import NDArray
 
 from analogtl.config.catalog import device_class
 from analogtl.config.schema import Device, Nonidealities
-from analogtl.crossbar.device import build_device
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from analogtl.crossbar.rpu_config import build_device
 
 Array = NDArray[np.float64]
 
 NOISE_PARAMETERS = ("dw_min_std", "dw_min_std_add", "dw_min_std_slope", "write_noise_std")
-LONGEST_RAMP = 20_000  # pulses; a device of 10,000 states goes from bound to bound
+MAX_RAMP = 20_000  # pulses; a device of 10,000 states goes from bound to bound
 RAMP_POINTS = 200  # weights kept per ramp
 GRID = 41  # weights between the bounds at which the steps are measured
 REPEATS = 30  # pulses from the same weight, for the noise
-COLORS = ("#0B5FA5", "#C2410C", "#2E7D32", "#6B4FA0", "#5F6773")
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,18 @@ class DeviceView:
     grid: Array
     up: Array
     down: Array
+
+    def crossings(self, number: int) -> Iterator[float]:
+        """Find the pulse at which each ramp of a shown device first passes its symmetry point."""
+        point, weights, pulses = self.symmetry_points[number], self.weights[:, number], self.pulses
+        if np.isnan(point):
+            return
+        ways = ((pulses <= self.turn, weights >= point), (pulses >= self.turn, weights <= point))
+        for ramp, beyond in ways:
+            i = int(np.argmax(ramp & beyond))
+            if (ramp & beyond).any() and i > 0 and ramp[i - 1]:
+                share = (point - weights[i - 1]) / (weights[i] - weights[i - 1])
+                yield float(pulses[i - 1] + share * (pulses[i] - pulses[i - 1]))
 
 
 def view_device(
@@ -175,41 +183,18 @@ def _facts(
     device: Any, measured: _Measured, update_noise: float, write_noise: float
 ) -> Iterator[Fact]:
     moves = measured.step > 0
-    step = measured.step[moves]
-    span = (measured.upper - measured.lower)[moves]
+    step, span = measured.step[moves], (measured.upper - measured.lower)[moves]
     typical, spread = _middle(step)
-    nominal = None if device.dw_min is None else (device.w_max - device.w_min) / device.dw_min
-    yield Fact(
-        "number of states",
-        "(w_max - w_min) / dw_min",
-        nominal,
-        *_middle(span / step),
-        note="steps from bound to bound",
-    )
-    yield Fact(
-        "step of one pulse",
-        "dw_min",
-        device.dw_min,
-        typical,
-        spread,
-        note="the smallest change of a weight, at the symmetry point",
-    )
-    yield Fact(
-        "its spread over devices",
-        "dw_min_dtod",
-        device.dw_min_dtod,
-        spread / typical,
-        unit="x step",
-        note="half the central 68 % of the devices / median",
-    )
-    yield Fact(
-        "update noise",
-        "dw_min_std",
-        getattr(device, "dw_min_std", None),
-        update_noise,
-        unit="x step",
-        note="from pulse to pulse of one device",
-    )
+    states = None if device.dw_min is None else (device.w_max - device.w_min) / device.dw_min
+    parameter, note = "(w_max - w_min) / dw_min", "steps from bound to bound"
+    yield Fact("number of states", parameter, states, *_middle(span / step), note=note)
+    note = "the smallest change of a weight, at the symmetry point"
+    yield Fact("step of one pulse", "dw_min", device.dw_min, typical, spread, note=note)
+    name, note = "its spread over devices", "half the central 68 % of the devices / median"
+    dtod = device.dw_min_dtod
+    yield Fact(name, "dw_min_dtod", dtod, spread / typical, unit="x step", note=note)
+    noise, note = getattr(device, "dw_min_std", None), "from pulse to pulse of one device"
+    yield Fact("update noise", "dw_min_std", noise, update_noise, unit="x step", note=note)
     yield Fact("upper bound", "w_max", device.w_max, *_middle(measured.upper))
     yield Fact("lower bound", "w_min", device.w_min, *_middle(measured.lower))
     points = measured.points[~np.isnan(measured.points)]
@@ -220,14 +205,10 @@ def _facts(
         note = "none: up and down steps do not cross between the bounds"
         yield Fact("symmetry point", "", None, note=note)
     if getattr(device, "write_noise_std", 0.0) > 0:
-        on_set = getattr(device, "apply_write_noise_on_set", False)
-        yield Fact(
-            "write noise",
-            "write_noise_std x dw_min",
-            device.write_noise_std * device.dw_min,
-            write_noise,
-            note="of the weight as read, after a pulse" + (" and programming" if on_set else ""),
-        )
+        on_set = " and programming" if getattr(device, "apply_write_noise_on_set", False) else ""
+        parameter, noise = "write_noise_std x dw_min", device.write_noise_std * device.dw_min
+        note = f"of the weight as read, after a pulse{on_set}"
+        yield Fact("write noise", parameter, noise, write_noise, note=note)
     if getattr(device, "reference_std", 0.0) > 0:
         note = "spread of the reference devices, and so of the symmetry points"
         yield Fact("reference spread", "reference_std", device.reference_std, note=note)
@@ -260,7 +241,7 @@ class _Pulsed:
         self.tile.set_learning_rate(step)
         span = float((self.hidden("max_bound") - self.hidden("min_bound")).mean())
         # Pulses that take a device from one bound (nearly) to the other.
-        self.ramp = int(np.clip(np.ceil(2 * span / step), 20, LONGEST_RAMP))
+        self.ramp = int(np.clip(np.ceil(2 * span / step), 20, MAX_RAMP))
 
     def hidden(self, name: str) -> Array:
         """A parameter of each device (N,), by aihwkit's name of it."""
@@ -279,7 +260,7 @@ class _Pulsed:
         self.tile.update(x, d, False)
 
     def saturate(self, sign: int) -> None:
-        self.pulse(sign, min(3 * self.ramp, LONGEST_RAMP))
+        self.pulse(sign, min(3 * self.ramp, MAX_RAMP))
 
     def weights(self) -> Array:
         return _array(self.tile.get_weights())
@@ -339,49 +320,3 @@ def _ramps(tile: _Pulsed) -> tuple[Array, Array]:
             pulses.append(pulses[-1] + int(number))
             weights.append(tile.weights())
     return np.array(pulses, dtype=float), np.array(weights)
-
-
-def device_figure(view: DeviceView) -> Figure:
-    """The pulse response of some devices, and the typical step of all at each weight.
-
-    Left: up and down ramps; a dot marks where each device passes its symmetry point. Right: the
-    sizes of up and down steps, which cross at the symmetry point.
-    """
-    from analogtl.report import figures as plots
-
-    with plots.paper_style():
-        figure = plots.new_figure(height=2.4, width=7.0)
-        ramps, steps = figure.subplots(1, 2, width_ratios=(3, 2))
-        ramps.axvline(view.turn, color="#999999", linewidth=0.6, linestyle=":")
-        for number, point in enumerate(view.symmetry_points):
-            color = COLORS[number % len(COLORS)]
-            weights = view.weights[:, number]
-            ramps.plot(view.pulses, weights, color=color, linewidth=0.9)
-            for crossing in passes(view.pulses, weights, view.turn, point):
-                ramps.plot(
-                    crossing, point, "o", color=color, markersize=4.5, markeredgecolor="black"
-                )
-        ramps.set_xlabel("pulse (up, then down)")
-        ramps.set_ylabel("weight")
-        ramps.set_title(f"{len(view.symmetry_points)} devices; dots: symmetry points")
-        steps.plot(view.grid, view.up, color="#0B5FA5", label="up")
-        steps.plot(view.grid, view.down, color="#C2410C", linestyle="--", label="down")
-        steps.set_xlabel("weight")
-        steps.set_ylabel("step of one pulse")
-        steps.set_ylim(bottom=0)
-        steps.legend()
-        steps.set_title(f"median of {view.n_devices} devices")
-        figure.suptitle(f"{view.preset} ({view.device_class})", fontsize=8)
-    return figure
-
-
-def passes(pulses: Array, weights: Array, turn: float, point: float) -> Iterator[float]:
-    """The pulse at which each ramp first passes a weight, between the points of the ramp."""
-    if np.isnan(point):
-        return
-    up, down = pulses <= turn, pulses >= turn
-    for ramp, beyond in ((up, weights >= point), (down, weights <= point)):
-        i = int(np.argmax(ramp & beyond))
-        if (ramp & beyond).any() and i > 0 and ramp[i - 1]:
-            share = (point - weights[i - 1]) / (weights[i] - weights[i - 1])
-            yield float(pulses[i - 1] + share * (pulses[i] - pulses[i - 1]))

@@ -1,12 +1,15 @@
-"""The training algorithm -> an aihwkit rpu_config: c-TTv2 and its rivals.
+"""The experiment's device and training algorithm -> an aihwkit rpu_config.
 
 Each algorithm is aihwkit's own device class with the settings of the experiment file; what
-aihwkit's `build_config` sets for it is the default (see `analogtl.config.parameters.DEFAULTS`).
+aihwkit's `build_config` sets for it is the default (see `analogtl.config.schema.SECTION_DEFAULTS`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from enum import Enum
+from importlib import metadata
 from typing import Any
 
 from aihwkit.simulator.configs import (
@@ -16,30 +19,23 @@ from aihwkit.simulator.configs import (
     SingleRPUConfig,
     UnitCellRPUConfig,
     UpdateParameters,
+    compounds,
 )
-from aihwkit.simulator.configs.compounds import (
-    ChoppedTransferCompound,
-    DynamicTransferCompound,
-    MixedPrecisionCompound,
-    TransferCompound,
-)
+from aihwkit.simulator.configs import devices as device_classes
+from aihwkit.simulator.configs.devices import PulsedDevice
+from aihwkit.simulator.presets import devices as preset_classes
 
-from analogtl.config.schema import Analog
-from analogtl.crossbar.device import build_device, set_parameters
+from analogtl.config.schema import Analog, Device, Nonidealities
+from analogtl.errors import ExperimentError
+from analogtl.vocabulary import Algorithm
 
 RPUConfig = UnitCellRPUConfig | SingleRPUConfig | DigitalRankUpdateRPUConfig
-COMPOUNDS = {
-    "c-ttv2": ChoppedTransferCompound,
-    "ttv2": ChoppedTransferCompound,
-    "agad": DynamicTransferCompound,
-    "tt": TransferCompound,
-}
 
 
 def build_rpu_config(
     analog: Analog, *, tokens_per_image: int = 1, construction_seed: int = 0
 ) -> RPUConfig:
-    """The stock aihwkit configuration of one layer.
+    """Build the stock aihwkit configuration of one layer.
 
     Args:
         analog: The experiment's section.
@@ -57,14 +53,14 @@ def build_rpu_config(
         "update": _filled(UpdateParameters(), analog, "update"),
         "mapping": _filled(MappingParameter(), analog, "mapping"),
     }
-    if analog.algorithm == "sgd":
+    algorithm = Algorithm(analog.algorithm)
+    if algorithm in (Algorithm.SGD, Algorithm.MP):
         device.construction_seed = construction_seed
-        return SingleRPUConfig(device=device, **common)
-    if analog.algorithm == "mp":
-        device.construction_seed = construction_seed
-        compound = _filled(MixedPrecisionCompound(device=device), analog, "compound")
-        return DigitalRankUpdateRPUConfig(device=compound, **common)
-    compound = COMPOUNDS[analog.algorithm](
+        if algorithm is Algorithm.SGD:
+            return SingleRPUConfig(device=device, **common)
+        compound = compounds.MixedPrecisionCompound(device=device)
+        return DigitalRankUpdateRPUConfig(device=_filled(compound, analog, "compound"), **common)
+    compound = getattr(compounds, algorithm.compound or "")(
         unit_cell_devices=[device, _filled(deepcopy(device), analog, "slow_device")],
         transfer_forward=_filled(IOParameters(), analog, "transfer_forward"),
         transfer_update=_filled(UpdateParameters(), analog, "transfer_update"),
@@ -74,6 +70,67 @@ def build_rpu_config(
     if analog.granularity is not None:
         compound.auto_granularity = analog.granularity * tokens_per_image
     return UnitCellRPUConfig(device=compound, **common)
+
+
+def build_device(device: Device, nonidealities: Nonidealities) -> PulsedDevice:
+    """Build the resistive device of an experiment.
+
+    The preset's parameters come first, then the file's, then the non-idealities in the paper's
+    terms (arXiv 2505.11067, Section III; Figs. 4 and 5):
+
+    - symmetry point skew p %: w_max, w_min or both move by p % of their size; "both" moves them
+      in the same direction, so that the centre moves and the range stays.
+    - symmetry point variability p %: reference_std = 2 p / 100.
+    - number of states n: dw_min = (w_max - w_min) / n with the bounds before any skew, which is
+      2 / n for bounds of 1 and -1.
+
+    Raises:
+        ExperimentError: If the installed aihwkit lacks a parameter.
+    """
+    cls = getattr(preset_classes, device.preset, None) or getattr(device_classes, device.preset)
+    built: PulsedDevice = cls()
+    set_parameters(built, device.parameters, "analog.device")
+    # Only devices with write noise have the switch; setting it on others would be unused.
+    if hasattr(built, "apply_write_noise_on_set"):
+        built.apply_write_noise_on_set = device.apply_write_noise_on_set
+    if nonidealities.n_states is not None:
+        built.dw_min = (built.w_max - built.w_min) / nonidealities.n_states
+    skew = nonidealities.symmetry_point_skew / 100
+    bound = nonidealities.symmetry_point_skew_bound
+    if skew and bound in ("upper", "both"):
+        built.w_max *= 1 - skew
+    if skew and bound in ("lower", "both"):
+        built.w_min *= 1 + skew if bound == "both" else 1 - skew
+    if nonidealities.symmetry_point_variability is not None:
+        built.reference_std = 2 * nonidealities.symmetry_point_variability / 100
+    return built
+
+
+def set_parameters(target: Any, values: Mapping[str, Any], section: str) -> None:
+    """Set dataclass fields of an aihwkit object; text becomes the field's enum member.
+
+    Raises:
+        ExperimentError: If the installed aihwkit has no such field.
+    """
+    problems = []
+    for name, value in values.items():
+        if not hasattr(target, name):
+            version = metadata.version("aihwkit")
+            owner = type(target).__name__
+            problems.append(f"{section}.{name}: aihwkit {version} has no {name} in its {owner}")
+            continue
+        current = getattr(target, name)
+        if isinstance(current, Enum):
+            value = type(current)(value)
+        elif isinstance(current, bool):
+            value = bool(value)
+        elif isinstance(current, int) and float(value).is_integer():
+            value = int(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        setattr(target, name, value)
+    if problems:
+        raise ExperimentError(problems)
 
 
 def _filled(target: Any, analog: Analog, section: str) -> Any:

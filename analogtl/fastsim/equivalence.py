@@ -20,37 +20,24 @@ difference although there is none is at most ``FALSE_ALARM``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from aihwkit.simulator.configs.compounds import (
-    BufferedTransferCompound,
-    ChoppedTransferCompound,
-    DynamicTransferCompound,
-)
-from aihwkit.simulator.configs.configs import UnitCellRPUConfig
-from aihwkit.simulator.configs.devices import SoftBoundsDevice
-from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
-from aihwkit.simulator.parameters.io import IOParameters
-from aihwkit.simulator.parameters.training import UpdateParameters
-from aihwkit.simulator.presets.devices import (
-    ReRamArrayHfO2PresetDevice,
-    ReRamArrayOMPresetDevice,
-    ReRamSBPresetDevice,
-)
-from aihwkit.simulator.presets.utils import PresetIOParameters, PresetUpdateParameters
 from aihwkit.simulator.tiles.analog import AnalogTile
+from numpy.typing import NDArray
 from scipy import stats
 
-from analogtl.fastsim import FastTile, fast_rpu_config
+from analogtl.fastsim.cases import BASIC, CASES, PERIPHERIES, Case, compound_config
+from analogtl.fastsim.config import fast_rpu_config
+from analogtl.fastsim.tile import FastTile
 
 FALSE_ALARM = 1e-4
 REPETITIONS = 250
 EXCHANGES = 200  # random exchanges of repetitions between the engines
 
-OUT, IN, BATCHES, VECTORS = 52, 12, 6, 40
+OUT, IN = 52, 12
+Array = NDArray[Any]
 _QUANTITIES = {
     "persistent_weights_0": "A persistent",
     "hidden_weights_0": "A apparent",
@@ -61,265 +48,6 @@ _QUANTITIES = {
     "persistent_weights_1": "C persistent",
     "hidden_weights_1": "C apparent",
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """A configuration to compare.
-
-    Attributes:
-        about: What it tests.
-        make: Makes the configuration.
-        lr: The learning rate.
-        batches: Number of calls of the update.
-        vectors: Input vectors in a call.
-        signs: Whether all inputs and gradients are 1 or -1. Every vector then pulses every cell,
-            and what varies is the noise alone.
-    """
-
-    about: str
-    make: Callable[[], Any]
-    lr: float = 0.1
-    batches: int = BATCHES
-    vectors: int = VECTORS
-    signs: bool = False
-
-
-def compound_config(
-    device: Any = ReRamArrayHfO2PresetDevice,
-    slow_device: Any = None,
-    compound: Any = ChoppedTransferCompound,
-    update: UpdateParameters | None = None,
-    transfer_update: UpdateParameters | None = None,
-    write_noise_on_set: bool = False,
-    **settings: Any,
-) -> UnitCellRPUConfig:
-    """A c-TTv2 configuration with preset periphery in which the weights of C move often.
-
-    Args:
-        device: Device class of both arrays, or of A.
-        slow_device: Device class of C, if it is another.
-        compound: Compound class.
-        update: Pulse trains onto A (default: up to 5 pulses).
-        transfer_update: Pulse trains onto C (default: one pulse).
-        write_noise_on_set: The devices' ``apply_write_noise_on_set``.
-        **settings: Parameters of the compound.
-    """
-    values: dict[str, Any] = {"transfer_every": 1.0, "fast_lr": 0.1, "transfer_lr": 10.0}
-    if compound is not BufferedTransferCompound:
-        values |= {"in_chop_prob": 0.1, "auto_scale": True, "units_in_mbatch": False}
-    values |= {"transfer_forward": PresetIOParameters()} | settings
-    devices = [
-        make(apply_write_noise_on_set=write_noise_on_set)
-        for make in (device, slow_device or device)
-    ]
-    single = PresetUpdateParameters(
-        desired_bl=1, update_bl_management=False, update_management=False
-    )
-    return UnitCellRPUConfig(
-        device=compound(
-            unit_cell_devices=devices,
-            construction_seed=97,
-            transfer_update=transfer_update or single,
-            **values,
-        ),
-        forward=PresetIOParameters(),
-        backward=PresetIOParameters(),
-        update=update or PresetUpdateParameters(desired_bl=5),
-    )
-
-
-def _soft_bounds(**values: Any) -> SoftBoundsDevice:
-    return SoftBoundsDevice(dw_min=0.05, write_noise_std=0.5, **values)
-
-
-def _additive(**values: Any) -> SoftBoundsDevice:
-    return _soft_bounds(mult_noise=False, **values)
-
-
-def _quiet(**values: Any) -> SoftBoundsDevice:
-    return SoftBoundsDevice(dw_min=0.05, dw_min_std=0.01, mult_noise=False, **values)
-
-
-def _certain_pulses(device: Any, **settings: Any) -> UnitCellRPUConfig:
-    """Vectors of 1 and -1 give every cell one pulse each (but for one in a thousand)."""
-    devices = device(), settings.get("slow_device", device)()
-    rate = 0.999 * (devices[0].dw_min + devices[1].dw_min) / 2
-    return compound_config(device, auto_scale=False, fast_lr=rate, in_chop_prob=0.0, **settings)
-
-
-CASES: dict[str, Case] = {
-    "HfO2": Case("c-TTv2 as in the paper, HfO2", compound_config),
-    "OM": Case("the same, OM device", lambda: compound_config(ReRamArrayOMPresetDevice)),
-    "SB": Case(
-        "the same, SB device (many small steps, no write noise)",
-        lambda: compound_config(ReRamSBPresetDevice, fast_lr=0.5, transfer_lr=0.05),
-    ),
-    "choppers": Case(
-        "regular input choppers, output choppers",
-        lambda: compound_config(in_chop_prob=0.4, in_chop_random=False, out_chop_prob=0.3),
-    ),
-    "transfer_bl": Case(
-        "up to 5 pulses onto C, buffer kept, momentum",
-        lambda: compound_config(
-            transfer_update=PresetUpdateParameters(desired_bl=5),
-            transfer_lr=20.0,
-            forget_buffer=False,
-            momentum=0.3,
-        ),
-    ),
-    "every": Case(
-        "a read every 3 vectors, multiplicative noise, buffer with momentum",
-        lambda: compound_config(_soft_bounds, transfer_every=3, momentum=0.2, fast_lr=0.5),
-    ),
-    "AGAD": Case(
-        "DynamicTransferCompound",
-        lambda: compound_config(
-            compound=DynamicTransferCompound, in_chop_prob=0.4, transfer_lr=20.0
-        ),
-    ),
-    "TTv2": Case(
-        "BufferedTransferCompound",
-        lambda: compound_config(
-            compound=BufferedTransferCompound, units_in_mbatch=False, fast_lr=0.5
-        ),
-        lr=0.3,
-    ),
-    "noise": Case(
-        "pulse and write noise of A, with certain pulses",
-        lambda: _certain_pulses(ReRamArrayHfO2PresetDevice, transfer_lr=0.01),
-        signs=True,
-    ),
-    "slow_noise": Case(
-        "pulse and write noise of C, which is another device than A, after perfect reads",
-        lambda: _certain_pulses(
-            _quiet,
-            slow_device=ReRamArrayHfO2PresetDevice,
-            transfer_lr=1e3,
-            transfer_forward=IOParameters(is_perfect=True),
-        ),
-        signs=True,
-    ),
-    "read_noise": Case(
-        "noise of the read, with certain pulses and little other noise",
-        lambda: _certain_pulses(_quiet, slow_device=ReRamArrayHfO2PresetDevice, transfer_lr=1e-3),
-        signs=True,
-    ),
-    # options of the update onto A
-    "plain_lr": Case(
-        "no auto_scale, the SGD learning rate on A",
-        lambda: compound_config(auto_scale=False, fast_lr=0.0),
-    ),
-    "mbatch": Case(
-        "transfer_every in mini-batches",
-        lambda: compound_config(transfer_every=0.1, units_in_mbatch=True, transfer_lr=20.0),
-    ),
-    "magnitudes": Case(
-        "correct_gradient_magnitudes, auto_granularity",
-        lambda: compound_config(
-            correct_gradient_magnitudes=True, auto_granularity=100, transfer_lr=1.0
-        ),
-    ),
-    "no_buffer": Case("no_buffer", lambda: compound_config(no_buffer=True, transfer_lr=20.0)),
-    "long_trains": Case(
-        "long pulse trains, some at their limit",
-        lambda: compound_config(
-            _additive,
-            fast_lr=0.8,
-            update=PresetUpdateParameters(desired_bl=31),
-            transfer_lr=0.5,
-        ),
-    ),
-    "rare_reads": Case(
-        "so many pulses between two reads that the history must be cleared in between",
-        lambda: compound_config(
-            _additive,
-            fast_lr=0.8,
-            update=PresetUpdateParameters(desired_bl=31),
-            transfer_every=10,
-            transfer_lr=1.0,
-        ),
-    ),
-    "one_call": Case("all vectors in one call", compound_config, batches=1, vectors=1100),
-    "fixed_trains": Case(
-        "no update management, trains of free length",
-        lambda: compound_config(
-            _additive,
-            auto_scale=False,
-            transfer_lr=0.5,
-            fast_lr=0.06,
-            update=UpdateParameters(
-                desired_bl=3, update_bl_management=False, update_management=False, fixed_bl=False
-            ),
-        ),
-    ),
-    "resolution": Case(
-        "discretised pulse probabilities, stochastic rounding, gradient scale",
-        lambda: compound_config(
-            update=UpdateParameters(
-                desired_bl=7,
-                res=0.15,
-                sto_round=True,
-                um_grad_scale=0.6,
-                update_bl_management=False,
-            )
-        ),
-    ),
-    "transfer_train": Case(
-        "pulse trains of 4 onto C without management, steps of 0.7",
-        lambda: compound_config(
-            transfer_update=UpdateParameters(
-                desired_bl=4, update_bl_management=False, update_management=False
-            ),
-            transfer_lr=20.0,
-            step=0.7,
-        ),
-    ),
-    "write_on_set": Case(
-        "write noise when weights are set", lambda: compound_config(write_noise_on_set=True)
-    ),
-    "AGAD_random": Case(
-        "DynamicTransferCompound, random choppers, buffer kept and capped",
-        lambda: compound_config(
-            compound=DynamicTransferCompound,
-            in_chop_prob=0.3,
-            in_chop_random=True,
-            forget_buffer=False,
-            buffer_cap=0.5,
-            transfer_lr=20.0,
-            experimental_correct_accumulation=True,
-        ),
-    ),
-    "perfect_read": Case(
-        "a perfect read of A, output choppers at random",
-        lambda: compound_config(
-            out_chop_prob=0.5, transfer_forward=IOParameters(is_perfect=True, out_scale=0.7)
-        ),
-    ),
-}
-_PERIPHERIES = {
-    "preset converters": PresetIOParameters(),
-    "bound management": PresetIOParameters(out_bound=1.5, out_noise=0.05),
-    "input noise, no output converter": IOParameters(inp_noise=0.05, out_res=-1.0, out_bound=0.0),
-    "constant scale that clips": IOParameters(
-        noise_management=NoiseManagementType.CONSTANT,
-        nm_thres=1.5,
-        bound_management=BoundManagementType.NONE,
-    ),
-}
-BASIC = (
-    "HfO2",
-    "OM",
-    "SB",
-    "choppers",
-    "transfer_bl",
-    "AGAD",
-    "TTv2",
-    "noise",
-    "slow_noise",
-    "read_noise",
-)
-"""The cases that ``check`` runs unless told otherwise."""
 
 
 def check(
@@ -406,13 +134,13 @@ def compare_products(
         "backward": torch.randn(8, OUT, generator=generator),
     }
     seeds = np.random.default_rng(seed).integers(0, 2**63, repetitions)
-    for about, io in _PERIPHERIES.items():
+    for about, io in PERIPHERIES.items():
         config = compound_config()
         config.forward = config.backward = io
         fast = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
         fast.tile.set_weights(weights)
         start = fast.tile.state()
-        results: dict[tuple[str, str], list[np.ndarray]] = {}
+        results: dict[tuple[str, str], list[Array]] = {}
         for own in seeds:
             stock = AnalogTile(OUT, IN, config)
             stock.tile.set_weights(weights)
@@ -430,7 +158,7 @@ def compare_products(
     return rows
 
 
-def compare_samples(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+def compare_samples(a: Array, b: Array, *, seed: int = 0) -> dict[str, Any]:
     """Compare two samples of vectors, ``a`` and ``b`` [repetitions, cells].
 
     Repetitions are independent, cells need not be.
@@ -472,13 +200,13 @@ def compare_samples(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> dict[str,
     }
 
 
-def _gamma_tail(value: float, null: np.ndarray) -> float:
+def _gamma_tail(value: float, null: Array) -> float:
     """P(a gamma variable with the mean and variance of ``null`` exceeds ``value``)."""
     mean, variance = null.mean(), null.var(ddof=1)
     return float(stats.gamma.sf(value, mean**2 / variance, scale=variance / mean))
 
 
-def _normal_tail(value: float, null: np.ndarray) -> float:
+def _normal_tail(value: float, null: Array) -> float:
     return float(2 * stats.norm.sf(abs(value) / null.std(ddof=1)))
 
 
@@ -498,7 +226,7 @@ def _inputs(case: Case) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.T
 
 def _run_stock(
     config: Any, xs: list[Any], ds: list[Any], weights: torch.Tensor, lr: float, repetitions: int
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[Array, list[str]]:
     results, names = [], []
     for _ in range(repetitions):
         tile = AnalogTile(OUT, IN, config)  # kept: the C++ tile lives in its memory
@@ -520,7 +248,7 @@ def _run_fast(
     repetitions: int,
     seed: int,
     alter: Callable[[FastTile], None] | None,
-) -> np.ndarray:
+) -> Array:
     tile = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
     tile.tile.set_learning_rate(lr)
     start = tile.tile.state()

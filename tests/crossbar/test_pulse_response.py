@@ -1,11 +1,10 @@
 """What `analogtl show` tells of a device, compared with what the device was built with."""
 
-import matplotlib.figure
 import numpy as np
 import pytest
 
 from analogtl.config.schema import Device, Nonidealities
-from analogtl.crossbar.pulse_response import device_figure, view_device
+from analogtl.crossbar.pulse_response import view_device
 
 HFO2 = "ReRamArrayHfO2PresetDevice"
 
@@ -82,13 +81,3 @@ def test_the_same_seed_draws_the_same_devices():
     bounds = [facts(view)["upper bound"].measured for view in (one, two)]
     assert bounds[0] == pytest.approx(bounds[1], abs=1e-3)
     np.testing.assert_allclose(one.symmetry_points, two.symmetry_points, atol=1e-3)
-
-
-def test_the_figure_marks_each_symmetry_point_on_both_ramps():
-    view = view_device(Device(preset="EcRamPresetDevice"), n_devices=20, n_shown=4)
-    figure = device_figure(view)
-    assert isinstance(figure, matplotlib.figure.Figure)
-    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert len(dots) == 8
-    for dot in dots:
-        assert np.isclose(view.symmetry_points, dot.get_ydata()[0]).any()

@@ -15,7 +15,7 @@ from aihwkit.simulator.presets.devices import (
 from aihwkit.simulator.tiles.analog import AnalogTile
 
 from analogtl.fastsim import FastTile, fast_rpu_config
-from analogtl.fastsim.equivalence import compound_config
+from analogtl.fastsim.cases import compound_config
 
 DRAWN = ("max_bound", "min_bound", "dwmin_up", "dwmin_down", "reset_bias", "reference")
 

@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from analogtl.fastsim import FastTile, fast_rpu_config, load_tile_state, tile_state
-from analogtl.fastsim.equivalence import compound_config
+from analogtl.fastsim.cases import compound_config
 
 CONFIGS = {
     "c-TTv2": lambda: compound_config(transfer_lr=3.0, out_chop_prob=0.2),

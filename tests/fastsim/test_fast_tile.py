@@ -33,7 +33,7 @@ from analogtl.fastsim import (
     unsupported_reason,
     weights_copy,
 )
-from analogtl.fastsim.equivalence import compound_config
+from analogtl.fastsim.cases import compound_config
 
 
 def silent(**values):
