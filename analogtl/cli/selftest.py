@@ -51,12 +51,12 @@ def command(
     if repetitions is not None and repetitions < FEWEST:
         raise ExperimentError(f"--repetitions {repetitions}: expected {FEWEST} or more")
     use_threads(None)
-    from analogtl.fastsim import equivalence
+    from analogtl.fastsim import cases, equivalence
 
     began = time.monotonic()
     with _busy("training small tiles on both engines ..."):
         rows = equivalence.check(
-            list(equivalence.CASES) if everything else equivalence.BASIC,
+            list(cases.CASES) if everything else cases.BASIC,
             repetitions=repetitions or equivalence.REPETITIONS,
             seed=seed,
         )
