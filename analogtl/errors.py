@@ -26,7 +26,7 @@ class ExperimentError(AnalogtlError):
     exit_code = 2
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = list(map(_one_line, [problems] if isinstance(problems, str) else problems))
+        self.problems = list(map(_printable, [problems] if isinstance(problems, str) else problems))
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[ExperimentError], tuple[list[str]]]:
@@ -34,7 +34,7 @@ class ExperimentError(AnalogtlError):
         return type(self), (self.problems,)
 
 
-def _one_line(text: str) -> str:
+def _printable(text: str) -> str:
     # A key or a file name may hold anything: line breaks, or codes that a terminal would obey.
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
@@ -43,6 +43,13 @@ class RunError(AnalogtlError):
     """A run failed although its experiment is valid (exit code 1)."""
 
     exit_code = 1
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message in a line of at most 500 characters; an unexpected one names its class."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    expected = isinstance(error, AnalogtlError)
+    return (text if expected else f"{type(error).__name__}: {text}")[:500]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -363,7 +363,7 @@ def _running_line(state: TrialState, width: int, unicode: bool) -> Text:
 
 
 def watch_pretraining(
-    steps: Generator[dict[str, Any], None, Any],
+    steps: Generator[list[dict[str, Any]], None, Any],
     study: Study,
     asked: Callable[[], bool],
     *,
@@ -385,13 +385,12 @@ def watch_pretraining(
         with _pretraining_line(console) if live else contextlib.nullcontext() as line:
             while True:
                 try:
-                    row = next(steps)
+                    rows = next(steps)
                 except StopIteration as end:
                     return end.value
-                if as_json:
+                for row in rows if as_json else ():
                     output.emit({"event": "pretrain", **row})
-                if row["split"] != "test":
-                    continue
+                row = rows[-1]  # of the test images
                 errors.append(float(row["error"]))
                 epoch = int(row["epoch"])
                 spent = time.monotonic() - began

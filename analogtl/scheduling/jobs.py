@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from analogtl.errors import AnalogtlError
+from analogtl.errors import one_line
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
@@ -25,7 +25,7 @@ from analogtl.vocabulary import TrialStatus
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-RUN_TRIAL = "analogtl.training.stages:run_trial"
+RUN_TRIAL = "analogtl.training.run_trial:run_trial"
 # One thread per trial: trials are the parallel unit, and aihwkit carries an OpenBLAS of its own.
 # The libraries read these when they are loaded, so they must be set before torch is imported.
 THREADS = {
@@ -151,10 +151,7 @@ def execute(data: Mapping[str, Any], stop: Callable[[], bool] | None = None) -> 
         return dict(load(data["function"])(trial, run, limits))
     except Exception as error:  # even a bug must fail this trial only
         traceback.print_exc(file=sys.stderr)
-        text = " ".join(str(error).split())
-        if not isinstance(error, AnalogtlError):
-            text = f"{type(error).__name__}: {text}"
-        return {**row, "message": text[:500]}
+        return {**row, "message": one_line(error)}
 
 
 class _StopFile:

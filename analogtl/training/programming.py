@@ -38,7 +38,7 @@ class Measure:
         error: Programming error in percent: root mean square of the deviation from the target
             over all cells, relative to a weight of 1, the nominal bound of the devices.
         output_error: Error of the outputs for other inputs, in percent of the outputs' size.
-        weights_changed: Share (0 to 1) of the cells that moved since epoch 0.
+        weights_changed: Share (0 to 1) of the cells that changed since epoch 0.
         n_samples: Vectors of the epoch.
         wall_s: Seconds it took.
     """
@@ -52,7 +52,7 @@ class Measure:
     wall_s: float
 
 
-class Program:
+class WeightProgrammingRun:
     """One array on its way to a target matrix.
 
     Attributes:

@@ -33,7 +33,7 @@ WORKERS = 4
 def wait(trial: Trial, run: RunDir, limits: RunLimits) -> dict[str, Any]:
     """The trial."""
     began = time.time()
-    import analogtl.training.stages  # noqa: F401
+    import analogtl.training.run_trial  # noqa: F401
 
     imported = time.time()
     row = fake.run_trial(trial, run, limits)

@@ -17,7 +17,8 @@ from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
 from analogtl.study.trial import Trial, trials_of
 from analogtl.training import programming, stages
-from analogtl.training.programming import Program, input_vectors, target_matrix
+from analogtl.training.programming import WeightProgrammingRun, input_vectors, target_matrix
+from analogtl.training.run_trial import run_trial
 
 QUICK = Programming(size=8, vectors=200, epochs=3, batch_size=10, lr=0.1)
 
@@ -57,7 +58,7 @@ def test_the_inputs_follow_their_distribution(inputs, spread):
 
 
 def test_it_starts_at_zero_and_the_error_is_that_of_the_weights_on_the_array():
-    program = Program(QUICK, Analog(), lr=0.1, seed=1)
+    program = WeightProgrammingRun(QUICK, Analog(), lr=0.1, seed=1)
     measures = list(program.run())
     assert [measure.epoch for measure in measures] == [0, 1, 2, 3]
     target = target_matrix(QUICK)
@@ -76,7 +77,9 @@ def test_it_starts_at_zero_and_the_error_is_that_of_the_weights_on_the_array():
 
 def test_a_seed_draws_the_devices_and_nothing_else():
     devices = [
-        Program(QUICK, Analog(engine="aihwkit"), lr=0.1, seed=seed).model.array.analog_module
+        WeightProgrammingRun(
+            QUICK, Analog(engine="aihwkit"), lr=0.1, seed=seed
+        ).model.array.analog_module
         for seed in (1, 1, 2)
     ]
     bounds = [tile.get_hidden_parameters()["max_bound_0"] for tile in devices]
@@ -86,7 +89,7 @@ def test_a_seed_draws_the_devices_and_nothing_else():
 
 def test_on_the_fast_engine_a_trial_repeats_bit_for_bit():
     errors = [
-        [m.error for m in Program(QUICK, Analog(engine="fast"), lr=0.1, seed=1).run()]
+        [m.error for m in WeightProgrammingRun(QUICK, Analog(engine="fast"), lr=0.1, seed=1).run()]
         for _ in range(2)
     ]
     assert errors[0] == errors[1]
@@ -109,7 +112,7 @@ def programmed(algorithm: str, sigma_r: float, epochs: int, **more: Any) -> floa
             **more,
         },
     )
-    program = Program(setup.programming, setup.analog, lr=setup.programming.lr, seed=0)
+    program = WeightProgrammingRun(setup.programming, setup.analog, lr=setup.programming.lr, seed=0)
     return [measure.error for measure in program.run()][-1]
 
 
@@ -197,7 +200,7 @@ def run(tmp_path):
 def test_a_trial_leaves_the_same_tables_as_every_other(run):
     setup = experiment(sweep={"axes": {"n_states": [20]}})
     (trial,) = trials_of(setup, sweep=True)
-    row = stages.run_trial(trial, run)
+    row = run_trial(trial, run)
     assert row["status"] == "done", row["message"]
     assert row["arm"] == "weight-programming"
     assert row["n_states"] == 20
@@ -223,17 +226,17 @@ def test_a_trial_leaves_the_same_tables_as_every_other(run):
 
 def test_it_stops_at_the_deadline_and_the_next_call_runs_it(run):
     (trial,) = trials_of(experiment(), sweep=False)
-    row = stages.run_trial(trial, run, RunLimits(deadline=0.0))
+    row = run_trial(trial, run, RunLimits(deadline=0.0))
     assert row["status"] == "stopped"
     assert run.finished(trial) is None
-    assert stages.run_trial(trial, run)["status"] == "done"
+    assert run_trial(trial, run)["status"] == "done"
 
 
 def test_it_fails_with_one_line_where_the_numbers_explode(run, monkeypatch):
     infinite = torch.full((200, 8), float("inf"))
     monkeypatch.setattr(programming, "input_vectors", lambda *_: infinite)
     (trial,) = trials_of(experiment(analog={"engine": "aihwkit"}), sweep=False)
-    row = stages.run_trial(trial, run)
+    row = run_trial(trial, run)
     assert row["status"] == "failed"
     assert row["message"] == "the loss became nan at epoch 1"
 
@@ -248,10 +251,10 @@ def test_there_is_nothing_to_pretrain(run):
 
 
 def test_torch_s_generator_is_left_to_the_caller_between_epochs():
-    program = Program(QUICK, Analog(engine="fast"), lr=0.1, seed=1)
+    program = WeightProgrammingRun(QUICK, Analog(engine="fast"), lr=0.1, seed=1)
     errors = []
     for measure in program.run():
         torch.rand(measure.epoch + 1)  # whatever the consumer draws changes nothing
         errors.append(measure.error)
-    undisturbed = Program(QUICK, Analog(engine="fast"), lr=0.1, seed=1)
+    undisturbed = WeightProgrammingRun(QUICK, Analog(engine="fast"), lr=0.1, seed=1)
     assert errors == [measure.error for measure in undisturbed.run()]

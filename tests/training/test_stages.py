@@ -11,7 +11,8 @@ from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
 from analogtl.study.trial import trials_of
-from analogtl.training import stages
+from analogtl.training import resumable, stages
+from analogtl.training.run_trial import run_trial
 
 
 def result(steps):
@@ -29,18 +30,12 @@ def trial_of(experiment, arm, seed=0):
 
 
 def test_pretraining_runs_once_and_is_reused_by_content(tiny, run_dir):
-    rows, first = result(stages.pretrain(tiny(), run_dir))
-    assert [(r["epoch"], r["split"]) for r in rows] == [
-        (0, "test"),
-        (1, "train"),
-        (1, "test"),
-        (2, "train"),
-        (2, "test"),
-    ]
+    epochs, first = result(stages.pretrain(tiny(), run_dir))
+    assert [[r["split"] for r in rows] for rows in epochs] == [["test"], *2 * [["train", "test"]]]
     assert not first.reused
-    assert rows[-1]["error"] < rows[0]["error"]
-    rows, again = result(stages.pretrain(tiny(finetune={"epochs": 9}), run_dir))
-    assert rows == []
+    assert epochs[-1][-1]["error"] < epochs[0][-1]["error"]
+    epochs, again = result(stages.pretrain(tiny(finetune={"epochs": 9}), run_dir))
+    assert epochs == []
     assert again.reused
     assert again.path == first.path
     _, other = result(stages.pretrain(tiny(pretrain={"epochs": 1}), run_dir))
@@ -71,7 +66,7 @@ def test_convert_reports_layers_and_both_errors(tiny, run_dir):
 def test_a_trial_records_its_epochs_and_its_row(tiny, run_dir, arm):
     experiment = tiny(finetune={"arms": [arm]})
     trial = trial_of(experiment, arm)
-    row = stages.run_trial(trial, run_dir)
+    row = run_trial(trial, run_dir)
     assert row["status"] == "done", row
     assert row["n_classes"] == 3
     record = run_dir.finished(trial)
@@ -95,20 +90,20 @@ def test_a_trial_records_its_epochs_and_its_row(tiny, run_dir, arm):
 
 def test_frozen_arrays_hold_still_while_the_rest_learns(tiny, run_dir):
     experiment = tiny(finetune={"arms": ["frozen-array"], "lr": 0.1})
-    row = stages.run_trial(trial_of(experiment, "frozen-array"), run_dir)
+    row = run_trial(trial_of(experiment, "frozen-array"), run_dir)
     assert row["weights_changed"] == 0
     assert row["error_final"] != row["error_transfer"]
 
 
 def test_a_finished_trial_is_not_run_again_and_a_changed_one_is(tiny, run_dir, monkeypatch):
     trial = trial_of(tiny(), "digital-tl")
-    first = stages.run_trial(trial, run_dir)
+    first = run_trial(trial, run_dir)
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "finetune", None)  # not called
-        assert stages.run_trial(trial, run_dir)["error_final"] == first["error_final"]
+        patched.setattr("analogtl.training.run_trial.finetune", None)  # not called
+        assert run_trial(trial, run_dir)["error_final"] == first["error_final"]
     changed = trial_of(tiny(finetune={"epochs": 1}), "digital-tl")
     assert changed.id == trial.id
-    assert stages.run_trial(changed, run_dir)["error_final"] != pytest.approx(first["error_final"])
+    assert run_trial(changed, run_dir)["error_final"] != pytest.approx(first["error_final"])
 
 
 def test_two_runs_of_one_seed_give_the_same_rows(tiny, run_dir):
@@ -151,7 +146,7 @@ def test_a_state_of_another_simulator_is_not_taken_up(tiny, run_dir, monkeypatch
     _, whole = result(stages.finetune(trial, run_dir))
     steps = iter(range(10_000))
     with monkeypatch.context() as patched:
-        patched.setattr(stages.state, "FORMAT", "of another day")
+        patched.setattr(resumable.state, "FORMAT", "of another day")
         with pytest.raises(stages.Stopped):
             result(stages.finetune(trial, run_dir, RunLimits(stop=lambda: next(steps) >= 7)))
     _, again = result(stages.finetune(trial, run_dir))
@@ -197,21 +192,21 @@ def test_the_limit_of_a_trial_is_none_of_the_pretraining(tiny, run_dir, monkeypa
         return pretrain(experiment, run, limits)
 
     monkeypatch.setattr(stages, "pretrain", watched)
-    stages.run_trial(trial_of(tiny(), "digital-tl"), run_dir, RunLimits(max_trial_hours=5))
+    run_trial(trial_of(tiny(), "digital-tl"), run_dir, RunLimits(max_trial_hours=5))
     assert asked == [None]
 
 
 def test_a_stopped_trial_says_so_and_the_next_call_finishes(tiny, run_dir):
     trial = trial_of(tiny(), "digital-tl")
-    assert stages.run_trial(trial, run_dir, RunLimits(deadline=0))["status"] == "stopped"
+    assert run_trial(trial, run_dir, RunLimits(deadline=0))["status"] == "stopped"
     assert run_dir.record(trial.id) is None
-    assert stages.run_trial(trial, run_dir)["status"] == "done"
+    assert run_trial(trial, run_dir)["status"] == "done"
 
 
 def test_a_failure_is_recorded_with_its_reason_and_can_be_run_again(tiny, run_dir):
     experiment = tiny(finetune={"arms": ["digital-scratch"], "lr": 1e30})
     trial = trial_of(experiment, "digital-scratch")
-    row = stages.run_trial(trial, run_dir)
+    row = run_trial(trial, run_dir)
     assert row["status"] == "failed"
     assert "the loss became" in row["message"]
     assert run_dir.finished(trial) is None
@@ -221,13 +216,13 @@ def test_a_busy_trial_is_left_alone(tiny, run_dir):
     trial = trial_of(tiny(), "digital-tl")
     with run_dir.trial_lock(trial.id, wait=False) as held:
         assert held
-        assert stages.run_trial(trial, run_dir)["status"] == "busy"
+        assert run_trial(trial, run_dir)["status"] == "busy"
 
 
 def test_divergence_can_end_a_trial(tiny, run_dir):
     settings = {"arms": ["digital-scratch"], "lr": 1.5, "momentum": 0.99}
     trial = trial_of(tiny(finetune=settings), "digital-scratch")
-    row = stages.run_trial(trial, run_dir, RunLimits(stop_on_divergence=True))
+    row = run_trial(trial, run_dir, RunLimits(stop_on_divergence=True))
     assert row["status"] == "failed"
     assert "diverged" in row["message"]
 
@@ -253,7 +248,7 @@ def test_tables_of_a_run_hold_every_trial_once(tiny, run_dir):
     experiment = tiny(sweep={"seeds": [0, 1]})
     trials = trials_of(experiment, sweep=False)
     for trial in trials:
-        stages.run_trial(trial, run_dir)
+        run_trial(trial, run_dir)
     run_dir.collect()
     table = records.read_trials(run_dir.path)
     assert sorted(table["trial"]) == sorted(trial.id for trial in trials)

@@ -1,0 +1,221 @@
+"""A training that is saved on the way, so that another process can go on with it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from analogtl.config.schema import Training
+from analogtl.crossbar import checkpoint as state
+from analogtl.crossbar import convert as transfer
+from analogtl.errors import RunError
+from analogtl.files import set_aside
+from analogtl.study.limits import RunLimits
+from analogtl.tasks.images import Task
+from analogtl.training.loop import (
+    EpochDone,
+    Position,
+    build_optimizer,
+    evaluate,
+    train_epochs,
+)
+
+Rows = list[dict[str, Any]]
+
+# A checkpoint at the end of an epoch is worth it while saving takes less than this share of the
+# time since the last one; in between, `checkpoint_minutes` decides.
+SAVING_SHARE = 0.05
+POSITION = ("epoch", "batch", "loss_sum", "wrong", "seen", "wall_s")
+
+
+class Stopped(RunError):
+    """The deadline came: the state is saved, and the next call goes on."""
+
+
+@dataclass
+class ResumableTraining:
+    """One training from its first epoch to its last, saved on the way and gone on with.
+
+    Attributes:
+        model: Digital or analog.
+        task: The images.
+        section: Epochs, batch size, schedule, optimizer.
+        lr: Peak learning rate.
+        seed: Seed of everything random.
+        kind: What is trained; see `build_optimizer`.
+        base: What every row of ``epochs.csv`` begins with.
+        checkpoint: Stem of the files of the saved state.
+        key: What the state belongs to; one with another key is not taken up.
+        limits: When to save and to stop.
+        resumed: Whether an earlier process began it.
+        spent: Seconds that earlier processes spent on it.
+    """
+
+    model: nn.Module
+    task: Task
+    section: Training
+    lr: float
+    seed: int
+    kind: str
+    base: dict[str, Any]
+    checkpoint: Path
+    key: str
+    limits: RunLimits
+    resumed: bool = False
+    spent: float = 0.0
+    _rows: Rows = field(default_factory=list)
+    _start: dict[str, list[Tensor]] = field(default_factory=dict)  # programmed weights
+    _cost: float = 0.0  # seconds of the last checkpoint
+
+    def __post_init__(self) -> None:
+        self._on_arrays = self.kind != "digital"
+        self._optimizer = build_optimizer(self.model, self.section, lr=self.lr, kind=self.kind)
+        self._began = self._saved = time.monotonic()
+
+    def run(self) -> Iterator[Rows]:
+        """Train; yield the rows of each epoch, those of an earlier process first, in one go.
+
+        Raises:
+            Stopped: If it is time to stop; the state is saved by then.
+            RunError: If it diverges or takes too long.
+        """
+        if self._on_arrays:
+            self._start = transfer.programmed_weights(self.model)
+        position = self._load()
+        if position is None:
+            position = Position()
+            self._rows = self._score(0, None, self.lr)
+        yield list(self._rows)
+        for event in train_epochs(
+            self.model,
+            self._optimizer,
+            self.task,
+            self.section,
+            lr=self.lr,
+            seed=self.seed,
+            start=position,
+            pause=self._checkpoint_due,
+        ):
+            last = False
+            if isinstance(event, Position):
+                self._save(event)
+            else:
+                new = self._score(event.epoch, event, event.lr)
+                self._rows += new
+                self._check_divergence(event)
+                last = event.epoch == self.section.epochs
+                cheap = self._cost <= SAVING_SHARE * (time.monotonic() - self._saved)
+                if not last and (cheap or self.limits.should_stop()):
+                    self._save(event.next)
+                yield new
+            if last:  # nothing is left to stop
+                continue
+            if self.limits.should_stop():
+                raise Stopped("stopped at the deadline; the next call goes on")
+            if self._takes_too_long():
+                raise RunError(f"took longer than {self.limits.max_trial_hours:g} hours")
+
+    def changed(self) -> tuple[float, dict[str, float]]:
+        """Share of analog cells that changed since epoch 0: over all, and by layer."""
+        return transfer.share_changed(self._start, transfer.programmed_weights(self.model))
+
+    def _checkpoint_due(self) -> bool:
+        minutes = (time.monotonic() - self._saved) / 60
+        wanted = minutes >= self.limits.checkpoint_minutes
+        return wanted or self.limits.should_stop() or self._takes_too_long()
+
+    def _takes_too_long(self) -> bool:
+        limit = self.limits.max_trial_hours
+        return limit is not None and self.spent + time.monotonic() - self._began > 3600 * limit
+
+    def _check_divergence(self, event: EpochDone) -> None:
+        guessing = math.log(self.task.n_classes)
+        if self.limits.stop_on_divergence and event.train.loss > 2 * guessing:
+            raise RunError(f"diverged: training loss {event.train.loss:.3g} at epoch {event.epoch}")
+
+    def _score(self, epoch: int, event: EpochDone | None, lr: float) -> Rows:
+        """Evaluate; return the rows of an epoch."""
+        changed = self.changed()[0] if self._on_arrays else None
+        scores = [("train", event.train, event.wall_s)] if event is not None else []
+        for split in ("validation", "test"):
+            images = getattr(self.task, split)
+            if len(images):
+                began = time.perf_counter()
+                score = evaluate(self.model, images, self.task)
+                scores.append((split, score, time.perf_counter() - began))
+        return [
+            {
+                **self.base,
+                "epoch": epoch,
+                "split": split,
+                "loss": score.loss,
+                "accuracy": (100 - score.error) / 100,
+                "error": score.error,
+                "lr": lr,
+                "n_samples": score.n_samples,
+                "wall_s": seconds,
+                "weights_changed": changed,
+                "resumed": self.resumed,
+            }
+            for split, score, seconds in scores
+        ]
+
+    def _save(self, position: Position) -> None:
+        began = time.monotonic()
+        tensors, meta = state.capture(self.model)
+        if position.rng is not None:
+            tensors["rng"] = position.rng
+        state.pack(self._optimizer.state_dict()["state"], "optimizer", tensors, meta)
+        start = self.checkpoint.with_name("start")
+        if self._start and not start.with_suffix(".json").is_file():
+            state.save_weights(start, self._start)
+        meta["fit"] = {
+            "key": self.key,
+            "format": state.FORMAT,
+            "rows": self._rows,
+            "spent": self.spent + began - self._began,
+            "position": [getattr(position, name) for name in POSITION],
+        }
+        state.save(self.checkpoint, tensors, meta)
+        self._saved = time.monotonic()
+        self._cost = self._saved - began
+
+    def _load(self) -> Position | None:
+        """Put a saved state back; None if there is none, or none that can be used."""
+        try:
+            loaded = state.load(self.checkpoint)
+            if loaded is None:
+                delete_checkpoint(self.checkpoint)  # it died after the first of two files
+                return None
+            tensors, meta = loaded
+            about = meta["fit"]
+            if (about["key"], about["format"]) != (self.key, state.FORMAT):
+                # The settings, or the simulators, are not those any more: begin anew.
+                delete_checkpoint(self.checkpoint)
+                return None
+            start = state.load(self.checkpoint.with_name("start")) if self._on_arrays else None
+            optimizer = state.unpack("optimizer", tensors, meta)
+            state.restore(self.model, tensors, meta)
+            if start is not None:
+                self._start = state.unpack("weights", *start)
+        except (RunError, KeyError, TypeError):
+            folder = self.checkpoint.parent
+            set_aside(folder, folder.parent / "damaged")
+            return None
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": optimizer})
+        self.resumed, self.spent, self._rows = True, float(about["spent"]), list(about["rows"])
+        return Position(*about["position"], rng=tensors.get("rng"))
+
+
+def delete_checkpoint(stem: Path) -> None:
+    """Remove a saved state and its folder, once the result is recorded or nobody can use it."""
+    for file in stem.parent.glob("*"):
+        file.unlink(missing_ok=True)
+    if stem.parent.is_dir():
+        stem.parent.rmdir()
