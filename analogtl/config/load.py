@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 import re
+import tomllib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomli
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -153,8 +153,8 @@ def parse_value(raw: str, annotation: Any = None) -> Any:
     if wants_text and raw[:1] not in ("'", '"'):
         return raw
     try:
-        return tomli.loads(f"value = {raw}")["value"]
-    except (tomli.TOMLDecodeError, KeyError, RecursionError, ValueError):
+        return tomllib.loads(f"value = {raw}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError, RecursionError, ValueError):
         return raw
 
 
@@ -256,7 +256,7 @@ def _place_of(location: Sequence[int | str]) -> tuple[str, Any]:
     below: Any = Experiment
     for part in location:
         # "[key]" is pydantic's name for the key of a table, as opposed to its value.
-        if part == "[key]" or not (_is_section(below) or _is_section(_below(below, ""))):
+        if part == "[key]" or not (_is_section(below) or typing.get_origin(below) is dict):
             break
         section = below
         key.append(str(part))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from analogtl.config import catalog
 from analogtl.errors import did_you_mean
@@ -25,7 +25,18 @@ PARAMETERS_OF = {
     "transfer_update": ("update", "UpdateParameters"),
     "mapping": ("mapping", "MappingParameter"),
 }
-SECTIONS = ("compound", *PARAMETERS_OF)
+Table = Literal[
+    "device",
+    "slow_device",
+    "compound",
+    "forward",
+    "backward",
+    "update",
+    "transfer_forward",
+    "transfer_update",
+    "mapping",
+]
+SECTIONS: tuple[Table, ...] = get_args(Table)[2:]  # those that are aihwkit's beside the devices
 _WHOLE = (
     "desired_bl",
     "n_reads_per_transfer",

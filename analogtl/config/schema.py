@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from analogtl.config import catalog
 from analogtl.config.class_names import class_problems
-from analogtl.config.parameters import DEFAULTS, SECTIONS, Problem, is_number, table_problems
+from analogtl.config.parameters import DEFAULTS, SECTIONS, Problem, Table, is_number, table_problems
 from analogtl.errors import did_you_mean
 from analogtl.vocabulary import (
     AXES,
@@ -227,27 +227,6 @@ class Nonidealities(Section):
     """I/O resolution in bits: inp_res = out_res = 1 / (2^bits - 2), forward and backward."""
 
 
-class AlgorithmSettings(Section):
-    """What differs for one algorithm: it takes the place of the same key of [analog] there."""
-
-    device: dict[Text, Any] = {}
-    """Parameters of the device."""
-    slow_device: dict[Text, Any] = {}
-    """Parameters of the slow array's device."""
-    compound: dict[Text, Any] = {}
-    """Parameters of the algorithm's aihwkit compound."""
-    forward: dict[Text, Any] = {}
-    """Forward pass: parameters of aihwkit's IOParameters."""
-    backward: dict[Text, Any] = {}
-    """Backward pass: parameters of aihwkit's IOParameters."""
-    update: dict[Text, Any] = {}
-    """Parallel update: parameters of aihwkit's UpdateParameters."""
-    transfer_forward: dict[Text, Any] = {}
-    """Reads of the fast array: parameters of aihwkit's IOParameters."""
-    transfer_update: dict[Text, Any] = {}
-    """Pulses of a transfer: parameters of aihwkit's UpdateParameters."""
-
-
 class Analog(Section):
     """The arrays and the algorithm that trains them."""
 
@@ -284,9 +263,9 @@ class Analog(Section):
     """How weights map to arrays: parameters of aihwkit's MappingParameter (weight_scaling_omega
     0.6 unless set)."""
     nonidealities: Nonidealities = Nonidealities()
-    algorithms: dict[Algorithm, AlgorithmSettings] = {}
-    """What differs for one algorithm, e.g. `[analog.algorithms.agad.compound]`: it takes effect
-    where that algorithm runs, so that one file can compare several."""
+    algorithms: dict[Algorithm, dict[Table, dict[Text, Any]]] = {}
+    """What differs for one algorithm, e.g. `[analog.algorithms.agad.compound]`: it takes the place
+    of the same key of [analog] where that algorithm runs, so that one file can compare several."""
 
     @model_validator(mode="after")
     def _tables_fit(self) -> Self:
@@ -297,12 +276,13 @@ class Analog(Section):
         if preset not in known:
             hint = did_you_mean(preset, known) or "see `analogtl list presets`"
             yield "device.preset", f"unknown device preset {preset!r}; {hint}"
+        tables: dict[tuple[str, Algorithm], dict[str, Any]]
         tables = {(name, self.algorithm): getattr(self, name) for name in SECTIONS}
         tables["device", self.algorithm] = self.device.parameters
         tables["slow_device", self.algorithm] = self.slow_device
         for algorithm, own in self.algorithms.items():
-            for name in own.model_fields_set:
-                tables[f"algorithms.{algorithm}.{name}", algorithm] = getattr(own, name)
+            for table, values in own.items():
+                tables[f"algorithms.{algorithm}.{table}", algorithm] = values
         for (name, algorithm), values in tables.items():
             kind = name.rpartition(".")[2]
             if preset in known or not kind.endswith("device"):
@@ -316,22 +296,20 @@ class Analog(Section):
             yield "granularity_per_token", reason
 
     @property
-    def _own(self) -> AlgorithmSettings:
-        return self.algorithms.get(self.algorithm, AlgorithmSettings())
-
-    @property
     def array_device(self) -> Device:
         """The device of all arrays, as it is for the algorithm; see `slow_device`."""
-        return Device(**{**self.device.model_dump(), **self._own.device})
+        own = self.algorithms.get(self.algorithm, {}).get("device", {})
+        return Device(**{**self.device.model_dump(), **own})
 
-    def values(self, section: str) -> dict[str, Any]:
-        """Return the parameters of one aihwkit section: the file's over analogtl's defaults.
+    def values(self, table: str) -> dict[str, Any]:
+        """Return the parameters of one of aihwkit's tables: the file's over analogtl's defaults.
 
         Args:
-            section: One of SECTIONS, or "slow_device".
+            table: One of SECTIONS, or "slow_device".
         """
-        defaults = DEFAULTS[self.algorithm].get(section, {})
-        return {**defaults, **getattr(self, section), **getattr(self._own, section, {})}
+        defaults = DEFAULTS[self.algorithm].get(table, {})
+        own: Mapping[Any, dict[str, Any]] = self.algorithms.get(self.algorithm, {})
+        return {**defaults, **getattr(self, table), **own.get(table, {})}
 
     @property
     def granularity(self) -> float | None:
@@ -503,10 +481,9 @@ class Experiment(Section):
         """The key of an algorithm's own table that makes this dotted key ineffective, or None."""
         algorithms = {self.analog.algorithm, *self.sweep.axes.get("analog.algorithm", ())}
         for algorithm, own in self.analog.algorithms.items():
-            for section in own.model_fields_set if algorithm in algorithms else ():
-                for name in getattr(own, section):
-                    if key == f"analog.{section}.{name}":
-                        return f"analog.algorithms.{algorithm}.{section}.{name}"
+            for table, values in own.items() if algorithm in algorithms else ():
+                if key.removeprefix(f"analog.{table}.") in values:
+                    return f"analog.algorithms.{algorithm}{key.removeprefix('analog')}"
         return None
 
     @property

@@ -6,11 +6,11 @@ The comments are the docstrings of the schema, so they cannot say anything else 
 from __future__ import annotations
 
 import textwrap
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import tomli
 from pydantic import BaseModel, ValidationError
 
 from analogtl.config import catalog
@@ -138,7 +138,7 @@ def starter(
     chosen = TASKS[task]
     text = _text(chosen, model or chosen.model, device, algorithm, name, file)
     try:
-        Experiment.model_validate(tomli.loads(text))
+        Experiment.model_validate(tomllib.loads(text))
     except ValidationError as error:
         details = error.errors()[0]
         key = ".".join(map(str, details["loc"]))

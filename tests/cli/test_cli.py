@@ -5,9 +5,9 @@ import os
 import re
 import shlex
 import sys
+import tomllib
 
 import pytest
-import tomli
 from command_line import FakeTrials, call, written
 from fake_cifar import cifar100_files, write_folder
 from report_data import write_run
@@ -619,7 +619,7 @@ def tiny_file(tiny, folder, **changes):
 
 def test_pretrain_and_convert_on_digits(capsys, tmp_path, tiny):
     file = tiny_file(tiny, tmp_path)
-    tomli.loads(file.read_text())
+    tomllib.loads(file.read_text())
     assert "run: 2 epochs" in call(capsys, "pretrain", file, "--dry-run").out
     result = call(capsys, "pretrain", file)
     assert result.code == 0, result.err

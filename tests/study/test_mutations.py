@@ -10,6 +10,7 @@ import copy
 import random
 import signal
 import string
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli
 
 from analogtl.config.load import load_experiment
 from analogtl.config.shipped import shipped_experiments, shipped_folder
@@ -143,7 +143,7 @@ def mutate(text: str, dice: random.Random, shipped: list[str]) -> tuple[bytes, l
         content = f"extends = {_toml(dice.choice([*shipped, '.', '..', 'x', 5, '', 'a' * 300]))}\n"
         content = (content + text).encode()
     else:
-        data = tomli.loads(text)
+        data = tomllib.loads(text)
         for _ in range(dice.choice([1, 1, 1, 2, 5])):
             _change(data, dice)
         content = "".join(_document(data)).encode(errors="surrogatepass")
@@ -225,7 +225,7 @@ def _misspelt(key: str, dice: random.Random) -> str:
 
 
 def _override(text: str, dice: random.Random) -> str:
-    data = tomli.loads(text)
+    data = tomllib.loads(text)
     tables = [(f"{name}.", value) for name, value in data.items() if isinstance(value, dict)]
     prefix, table = dice.choice([("", data), *tables])
     key = dice.choice(list(table) or ["x"])
@@ -313,9 +313,9 @@ def test_the_files_to_mutate_are_valid(tmp_path: Path) -> None:
     for text in valid_files():
         file.write_text(text, encoding="utf-8")
         assert outcome(file, [], run) == "plan"
-        data = tomli.loads(text)
+        data = tomllib.loads(text)
         file.write_text("".join(_document(data)), encoding="utf-8")
-        assert tomli.loads(file.read_text(encoding="utf-8")) == data, "the writer is faithful"
+        assert tomllib.loads(file.read_text(encoding="utf-8")) == data, "the writer is faithful"
 
 
 def test_mutants_end_in_a_plan_or_in_problems(tmp_path: Path) -> None:
