@@ -7,8 +7,7 @@ asked of ``f``, and how:
 - *Is it worse at level x than at zero?* A one-sided t test on the within-seed excess, from the
   highest level down, stopping at the first level that is not worse. In this fixed order every test
   may use the full alpha: the chance that any level no worse than zero is called worse is alpha at
-  most, without a correction and whatever the shape of the curve (Maurer, Hothorn, Lehmacher 1995),
-  as far as each test keeps its alpha; the table below has what was simulated.
+  most, without a correction and whatever the shape of the curve (Maurer, Hothorn, Lehmacher 1995).
 - *How noisy is a trial?* The residual standard deviation of seed + level, pooled over the levels
   below the one tested (the first two others at least), and a variance of its own for the level
   tested, as in Welch's test with Satterthwaite's degrees of freedom. Pooling is what gives 3 to 5
@@ -16,43 +15,15 @@ asked of ``f``, and how:
   being called worse (one spread for all would do that in 14 % of flat sweeps whose last level is
   three times as noisy). The levels above are left out: noisier training there would hide the elbow,
   and networks stuck at exactly 50 % would feign one.
-- *Where does it bend?* A hinge, flat and then linear, fitted by least squares. Whether there is a
-  hinge at all is a sup-F test; its null distribution is that of the levels permuted within each
-  seed, exact for any noise and any offset as long as the curve is flat. Only if it passes is the
-  elbow given. Levels at the top that a straight line does not fit (an error that has saturated at
-  chance) are left out of the fit. The interval is a bootstrap of the residuals over seeds and
-  levels: drawing whole seeds, of which there are three to five, covers the true elbow in 73 to 93 %
-  of simulated sweeps where 95 % are asked for; this one in 88 to 98 %. It supposes that the curve
-  does bend at one point; a smooth upward curve gets an elbow later than where it leaves the flat.
+- *Where does it bend?* See `analogtl.analysis.hinge`.
 - *Up to where is it certainly harmless?* The largest level up to which every level is shown to cost
   less than a margin, by one-sided tests from the lowest level up (same alpha, fixed order). It ends
   below a level at which trials failed: they are not missing by chance.
 
 A level that is "not worse" is one that was not shown to be worse; with few seeds that is easily
 said. So the result carries the excess that would have been found with a probability of 80 %, and
-the certified level beside the critical one.
-
-What to expect at alpha 5 % with 200 test images, test errors near 17 % (binomial sd 2.7 points),
-training noise of 1.5 and seed offsets of 2 points, levels 0 2 5 10 15 20 30, elbow at 5, 10 or 15.
-``rise`` is the excess at the first level past the elbow
-(`tests/analysis/test_critical_point.py` holds the module to these):
-
-=======================================  =======  =======
-share of simulated sweeps                3 seeds  5 seeds
-=======================================  =======  =======
-flat curve: some critical point claimed  <= 6 %   <= 6 %
-same, last level three times as noisy    <= 7.5%  <= 7.5%
-elbow: claimed below the true one        <= 5 %   <= 5 %
-elbow: exact level, rise 5 points        42 %     69 %
-elbow: exact level, rise 7.5 points      73 %     91 %
-elbow: within one level, rise 5 points   93 %     99 %
-flat curve: hinge reported               <= 5 %   <= 5 %
-hinge interval covers the true elbow     >= 90 %  >= 90 %
-certified a level that costs the margin  <= 5 %   <= 5 %
-=======================================  =======  =======
-
-Inference is over seeds, for the test images at hand: other images of the same classes are a further
-source of spread that no number of seeds shows.
+the certified level beside the critical one. Inference is over seeds, for the test images at hand.
+`analogtl explain critical-point` has the error rates that the tests hold this module to.
 """
 
 from __future__ import annotations

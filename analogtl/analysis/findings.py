@@ -1,46 +1,21 @@
 """The findings that runs are held to, and what runs say about each.
 
 They are those that arXiv 2505.11067 states in words or numbers, and one of our own: that the arrays
-learn at all. Its Fig. 4 also varies the symmetry point skew, and the published version
-(DOI 10.1109/tcsii.2025.3596457) further axes, without a claim recorded here to hold them to; their
-critical points are in critical_points.csv like everyone's.
+learn at all. `analogtl explain findings` says how each kind is decided; in short:
 
-Three verdicts, each with an error probability of at most alpha (5 %) where not stated otherwise:
+- *Arms*: one-sided t tests on the difference within seeds. All comparisons of one run, task and
+  setting are one family (Holm). In a sweep, an arm counts at the level that stands for none of the
+  non-ideality.
+- *Critical level*: it holds if the hinge's interval lies within the tolerance, or if the level
+  tests confine it: certified up to the lower end, worse from the upper one. It does not if the
+  interval lies outside, if the lower end is worse already, or if the upper end is certified. Where
+  one of these speaks for it and another against it, it is open.
+- *Little effect*: every level of the range is shown to cost less than the margin. All tests must
+  pass, which needs no correction. It does not hold if one costs more (Bonferroni over the levels).
 
-- *holds*: the runs show it. Absence of a difference is never taken for "little effect": that has to
-  be shown as a rise below a margin, at every level up to the end of the registry's range.
-- *does not hold*: the runs show the contrary, beyond a margin that makes it matter.
-- *not enough data*: neither. That covers runs that are missing, fewer than three seeds, and seeds
-  enough to test but not to decide; the `Reason` tells which.
-
-How each kind is decided:
-
-- *Arms* (Fig. 2): the difference of two arms within seeds, by one-sided t tests. "A beats B": shown
-  above 0 points it holds, shown below 1 point it does not. "By about 2 points": shown between 0 and
-  4 it holds, shown outside it does not. The arm comparisons of one experiment and task are one
-  family, corrected by Holm's rule. An arm that a sweep varies counts at the level that stands for
-  none of the non-ideality.
-- *Critical level* (Figs. 3, 4): within 5 percentage points of the published one, one step of its
-  grid. It holds if the interval of the hinge lies in there, or if the step-down tests confine it
-  (certified up to the lower end, worse from the upper one). It does not if the interval lies
-  outside, if the error is worse at the lower end already, or if it is certified to the upper end.
-  If one of these speaks for the finding and another against it, it is open.
-- *Little effect* (Figs. 4, 5): every level up to the end of the registry's range is shown to cost
-  less than the margin: it holds (all tests must pass, which needs no correction; a level at which
-  trials failed does not pass). Some level of that range is shown to cost more: it does not
-  (corrected by Bonferroni over the levels).
-- *The arrays learn* (ours): analog-tl beats the frozen-array control. If not one weight moved, it
-  does not hold, whatever the errors.
-
-Experiments differ in scale and settings, so that each run is judged for itself, by its own alpha
-and margin.
-
-In simulated sweeps like those of `analogtl.analysis.critical_point`, a critical level elsewhere
-"holds", and the right one "does not hold", in at most 5 %; the right one, where the error
-rises by 7.5 points at the next level, is shown in 75 % of the sweeps with 3 seeds and in 92 %
-with 5. "Little effect" is harder: that no effect at all stays below 2 points at each of four levels
-is shown in 2 %, 6 % and 11 % with 3, 5 and 8 seeds, where a trial's standard deviation is 3 points,
-and in 80 % with 48.
+Each verdict has an error probability of at most alpha; no difference seen is never taken for no
+effect. Runs differ in scale and settings, so that each is judged for itself, by its own alpha and
+margin.
 """
 
 from __future__ import annotations
@@ -72,39 +47,35 @@ if TYPE_CHECKING:
 
     from analogtl.analysis.analyse import RunAnalysis
 
-OURS: Final = "analogtl"
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """A statement that runs can support or contradict.
 
     Attributes:
         id: Short name, for the CSV.
-        statement: In a sentence.
-        published: The published number or effect.
-        figure: Where: "Fig. 2"; "" for our own.
-        source: The publication.
+        figure: Where it is published: "Fig. 2"; "" for our own, which is not.
         n_classes: Tasks that it is stated for, by their number of classes; () for any.
     """
 
     id: str
-    statement: str
-    published: str
     figure: str
-    source: str = PAPER
-    n_classes: tuple[int, ...] = (2, 5)
+    n_classes: tuple[int, ...]
+
+    @property
+    def source(self) -> str:
+        """The publication."""
+        return PAPER if self.figure else "analogtl"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ArmsFinding(Finding):
-    """Two arms compared: ``difference`` is the test error of `worse` less that of `better`, points.
+    """Two arms compared: the difference is the test error of `worse` less that of `better`, points.
 
     Attributes:
         better, worse: The arms.
         above, below: It holds for a difference in between.
         fails_below: It does not hold for a difference below this (or above `below`).
-        must_move: Whether it does not hold where no analog weight moved.
     """
 
     better: Arm
@@ -112,28 +83,18 @@ class ArmsFinding(Finding):
     above: float = 0.0
     below: float = math.inf
     fails_below: float = 1.0
-    must_move: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AxisFinding(Finding):
-    """What an axis does to the analog-tl arm.
-
-    Attributes:
-        axis: The axis.
-    """
+    """What an axis does to the analog-tl arm."""
 
     axis: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CriticalFinding(AxisFinding):
-    """A critical level of one axis.
-
-    Attributes:
-        level: The published critical level.
-        tolerance: How far from it still agrees.
-    """
+    """A critical level of one axis, and how far from it still agrees."""
 
     level: float
     tolerance: float = 5.0
@@ -144,7 +105,7 @@ class CriticalFinding(AxisFinding):
         return self.level - self.tolerance, self.level + self.tolerance
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LittleEffectFinding(AxisFinding):
     """An axis that hardly matters."""
 
@@ -154,95 +115,30 @@ class LittleEffectFinding(AxisFinding):
         return max(AXES[self.axis].levels)
 
 
-FINDINGS: Final[tuple[Finding, ...]] = (
+ARRAYS_LEARN: Final = ArmsFinding("arrays-learn", "", (), Arm.ANALOG_TL, Arm.FROZEN_ARRAY)
+"""Our own control. It does not hold where not one cell changed, whatever the errors."""
+
+PUBLISHED: Final[tuple[Finding, ...]] = (
     ArmsFinding(
-        id="analog-tl-beats-analog-scratch",
-        statement="Analog transfer learning beats analog training from scratch.",
-        published="lower test error",
-        figure="Fig. 2",
-        better=Arm.ANALOG_TL,
-        worse=Arm.ANALOG_SCRATCH,
+        "analog-tl-beats-analog-scratch", "Fig. 2", (2, 5), Arm.ANALOG_TL, Arm.ANALOG_SCRATCH
     ),
     ArmsFinding(
-        id="analog-tl-beats-digital-scratch",
-        statement="Analog transfer learning beats digital training from scratch.",
-        published="lower test error",
-        figure="Fig. 2",
-        better=Arm.ANALOG_TL,
-        worse=Arm.DIGITAL_SCRATCH,
+        "analog-tl-beats-digital-scratch", "Fig. 2", (2, 5), Arm.ANALOG_TL, Arm.DIGITAL_SCRATCH
     ),
     ArmsFinding(
-        id="digital-tl-ahead",
-        statement="Digital transfer learning beats analog transfer learning by about 2 points.",
-        published="about 2 points",
-        figure="Fig. 2",
-        better=Arm.DIGITAL_TL,
-        worse=Arm.ANALOG_TL,
-        below=4.0,
-        fails_below=0.0,
+        "digital-tl-ahead", "Fig. 2", (2, 5), Arm.DIGITAL_TL, Arm.ANALOG_TL, below=4, fails_below=0
     ),
-    CriticalFinding(
-        id="wtn-critical-2-class",
-        statement="The critical weight transfer noise of the 2-class task is 15 %.",
-        published="15 %",
-        figure="Fig. 3",
-        n_classes=(2,),
-        axis="wtn",
-        level=15.0,
-    ),
-    CriticalFinding(
-        id="wtn-critical-5-class",
-        statement="The critical weight transfer noise of the 5-class task is 10 %.",
-        published="10 %",
-        figure="Fig. 3",
-        n_classes=(5,),
-        axis="wtn",
-        level=10.0,
-    ),
-    LittleEffectFinding(
-        id="spv-little-effect-2-class",
-        statement="Symmetry point variability has little effect on the 2-class task.",
-        published="little effect",
-        figure="Fig. 4",
-        n_classes=(2,),
-        axis="spv",
-    ),
-    CriticalFinding(
-        id="spv-critical-5-class",
-        statement="Symmetry point variability hurts the 5-class task beyond about 10 %.",
-        published="about 10 %",
-        figure="Fig. 4",
-        n_classes=(5,),
-        axis="spv",
-        level=10.0,
-    ),
-    LittleEffectFinding(
-        id="dw-min-std-little-effect",
-        statement="Pulse update noise has little effect.",
-        published="little effect",
-        figure="Fig. 5",
-        axis="dw_min_std",
-    ),
-    LittleEffectFinding(
-        id="dw-min-dtod-little-effect",
-        statement="Device-to-device variability of the mean pulse has little effect.",
-        published="little effect",
-        figure="Fig. 5",
-        axis="dw_min_dtod",
-    ),
-    ArmsFinding(
-        id="arrays-learn",
-        statement="The arrays learn: analog transfer learning beats the same network with frozen "
-        "arrays.",
-        published="not published: a control",
-        figure="",
-        source=OURS,
-        n_classes=(),
-        better=Arm.ANALOG_TL,
-        worse=Arm.FROZEN_ARRAY,
-        must_move=True,
-    ),
+    CriticalFinding("wtn-critical-2-class", "Fig. 3", (2,), "wtn", 15.0),
+    CriticalFinding("wtn-critical-5-class", "Fig. 3", (5,), "wtn", 10.0),
+    LittleEffectFinding("spv-little-effect-2-class", "Fig. 4", (2,), "spv"),
+    CriticalFinding("spv-critical-5-class", "Fig. 4", (5,), "spv", 10.0),
+    LittleEffectFinding("dw-min-std-little-effect", "Fig. 5", (2, 5), "dw_min_std"),
+    LittleEffectFinding("dw-min-dtod-little-effect", "Fig. 5", (2, 5), "dw_min_dtod"),
 )
+"""Fig. 4 also varies the symmetry point skew, and the published version of the paper further axes,
+without a claim that runs could be held to."""
+
+FINDINGS: Final = (*PUBLISHED, ARRAYS_LEARN)
 
 
 class Reason(Enum):
@@ -275,7 +171,7 @@ class Reason(Enum):
         return self.value[0]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class JudgedFinding:
     """What one experiment says about one finding.
 
@@ -344,59 +240,49 @@ def judge_findings(
         `FINDINGS`; a finding without any has one per task.
     """
     asked = [one.asks_for_findings if published is None else published for one in analyses]
-    ours = [finding for finding in FINDINGS if finding.source == OURS]
     judged: list[JudgedFinding] = []
     for analysis, all_of_them in zip(analyses, asked, strict=True):
-        findings = FINDINGS if all_of_them else ours
+        findings = FINDINGS if all_of_them else (ARRAYS_LEARN,)
         judged += [*_judge_arms(analysis, findings), *_judge_axes(analysis, findings)]
     result = []
-    for finding in FINDINGS if any(asked) else ours:
+    for finding in FINDINGS if any(asked) else (ARRAYS_LEARN,):
+        mine = [one for one in judged if one.finding is finding]
         for task in finding.n_classes or (None,):
-            mine = [
-                one
-                for one in judged
-                if one.finding is finding and (task is None or one.n_classes == task)
-            ]
-            nothing = JudgedFinding(finding=finding, n_classes=task, reason=Reason.NO_RUN)
-            result += mine or [nothing]
+            nothing = JudgedFinding(finding, Reason.NO_RUN, n_classes=task)
+            result += [one for one in mine if task in (None, one.n_classes)] or [nothing]
     return result
 
 
-def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
-    """The numbers of findings.csv: one row per judged finding; trials are separated by "; ".
+_NUMBERS: Final = ("estimate", "low", "high", "confidence", "p_holds", "p_fails")
 
-    Columns: finding (its id), statement, published, figure, source, then experiment to n_seeds as
-    in `JudgedFinding`, min_seeds, n_trials, trials.
-    """
+
+def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
+    """The numbers of findings.csv: one row per judged finding; trials are separated by "; "."""
     import pandas as pd
 
     rows = [
         {
+            **vars(one),
             "finding": one.finding.id,
-            **{name: getattr(one.finding, name) for name in _STATED},
-            **{name: getattr(one, name) for name in (*_WHERE, *_NUMBERS, "n_seeds")},
+            "figure": one.finding.figure,
+            "source": one.finding.source,
             "verdict": str(one.verdict),
-            "unit": one.unit,
             "min_seeds": MIN_SEEDS,
             "n_trials": len(one.trials),
             "trials": "; ".join(one.trials),
         }
         for one in judged
     ]
-    frame = pd.DataFrame(rows, columns=_COLUMNS)
+    columns = [
+        *("finding", "figure", "source", "experiment", "n_classes", "at", "verdict"),
+        *("estimate", "low", "high", "confidence", "unit", "p_holds", "p_fails"),
+        *("n_seeds", "min_seeds", "n_trials", "trials"),
+    ]
+    frame = pd.DataFrame(rows, columns=columns)
     for column in _NUMBERS:
         frame[column] = pd.to_numeric(frame[column])
     frame["n_classes"] = pd.to_numeric(frame["n_classes"]).astype("Int64")
     return frame
-
-
-_STATED: Final = ("statement", "published", "figure", "source")
-_WHERE: Final = ("experiment", "n_classes", "at")
-_NUMBERS: Final = ("estimate", "low", "high", "confidence", "p_holds", "p_fails")
-_COLUMNS: Final = [
-    "finding", *_STATED, *_WHERE, "verdict", "estimate", "low", "high", "confidence", "unit",
-    "p_holds", "p_fails", "n_seeds", "min_seeds", "n_trials", "trials",
-]  # fmt: skip
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -418,8 +304,7 @@ def _judge_arms(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
         holds = holm([one.p_holds for one in tested])
         fails = holm([one.p_fails for one in tested])
         for one, p_holds, p_fails in zip(tested, holds, fails, strict=True):
-            must_move = isinstance(one.finding, ArmsFinding) and one.finding.must_move
-            if must_move and one.weights_changed == 0:
+            if one.finding is ARRAYS_LEARN and one.weights_changed == 0:
                 reason = Reason.NOTHING_MOVED
             elif p_holds < analysis.alpha:
                 reason = Reason.DIFFERENCE
@@ -484,8 +369,8 @@ def _compare(
     used = done[done["seed"].isin(by_seed.index) & done["arm"].isin(pair)]
     n = len(by_seed)
     found = JudgedFinding(
-        finding=finding,
-        reason=Reason.FEW_SEEDS,
+        finding,
+        Reason.FEW_SEEDS,
         experiment=analysis.run.name,
         n_classes=task,
         at=at,
@@ -555,8 +440,8 @@ def _judge_axes(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
             if finding.axis != curve.axis or curve.n_classes not in finding.n_classes:
                 continue
             found = JudgedFinding(
-                finding=finding,
-                reason=Reason.FEW_SEEDS,
+                finding,
+                Reason.FEW_SEEDS,
                 experiment=curve.experiment,
                 n_classes=curve.n_classes,
                 at=curve.at,

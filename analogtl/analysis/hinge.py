@@ -1,10 +1,20 @@
-"""The hinge of a sweep: flat, then linear; whether there is one, and where it bends."""
+"""The hinge of a sweep: flat, then linear; whether there is one, and where it bends.
+
+It is fitted by least squares. Whether there is one at all is a sup-F test; its null distribution is
+that of the levels permuted within each seed, exact for any noise and any offset as long as the
+curve is flat. Only if it passes is the elbow given. Levels at the top that a straight line does not
+fit (an error that has saturated at chance) are left out. The interval is a bootstrap of the
+residuals over seeds and levels: drawing whole seeds, of which there are three to five, covers the
+true elbow in 73 to 93 % of simulated sweeps where 95 % are asked for; this one in 88 to 98 %. It
+supposes that the curve does bend at one point; a smooth upward curve gets an elbow later than where
+it leaves the flat.
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,32 +126,21 @@ def fit_hinge(
     p_value = _sup_f_p_value(sweep, u_L, n_permutations, rng)
     if not p_value < alpha:
         return Hinge(p_value)
-    fit = None
-    n_levels = len(u_L)
-    while fit is None and n_levels >= MIN_LEVELS:
-        fit = _one_hinge(sweep.up_to(n_levels), u_L[:n_levels], alpha, n_bootstrap, rng)
-        n_levels -= 1
-    if fit is None:
-        return Hinge(p_value)
     toward = float(np.sign(scaled_L[-1] - scaled_L[0]))
-    ends = sorted(_to_scale(scaled_L[0] + toward * np.array(fit.interval), scale).tolist())
-    return Hinge(
-        p_value=p_value,
-        elbow=float(_to_scale(scaled_L[0] + toward * np.array([fit.elbow]), scale)[0]),
-        low=ends[0] if ends else None,
-        high=ends[1] if ends else None,
-        height=fit.height,
-        slope=fit.slope,
-        fitted_to=float(sweep.levels[n_levels]),
-    )
+    for n_levels in range(len(u_L), MIN_LEVELS - 1, -1):
+        fit = _one_hinge(sweep.up_to(n_levels), u_L[:n_levels], alpha, n_bootstrap, rng)
+        if fit is not None:
+            elbow, *ends = _to_scale(scaled_L[0] + toward * np.array(fit.places), scale).tolist()
+            low, high = sorted(ends) if ends else (None, None)
+            fitted_to = float(sweep.levels[n_levels - 1])
+            return Hinge(p_value, elbow, low, high, fit.height, fit.slope, fitted_to)
+    return Hinge(p_value)
 
 
-@dataclass(frozen=True)
-class _Fit:
+class _Fit(NamedTuple):
     """A hinge on the scale of the fit, where the reference is 0 and harm is positive."""
 
-    elbow: float
-    interval: tuple[float, ...]  # low, high; empty without a bootstrap
+    places: list[float]  # elbow, and, with a bootstrap, the two ends of its interval
     height: float
     slope: float
 
@@ -192,7 +191,7 @@ def _one_hinge(
         return None
     elbow = float(grid.elbows_C[index])
     height = float(np.nanmean(sweep.errors_SL - slope * np.maximum(0.0, u_L - elbow)))
-    interval: tuple[float, ...] = ()
+    places = [elbow]
     if n_bootstrap:
         fitted_SL = slope * grid.shape_SLC[..., index]
         residuals = (within_SL - fitted_SL)[present_SL]
@@ -201,5 +200,5 @@ def _one_hinge(
         drawn = fitted_SL + rng.choice(residuals, (n_bootstrap, *fitted_SL.shape))
         elbows = grid.elbows_C[grid.best(centred(drawn, present_SL))[0]]
         low, high = np.quantile(elbows, [alpha / 2, 1 - alpha / 2])
-        interval = (float(low), float(high if high < grid.elbows_C[-1] else u_L[-1]))
-    return _Fit(elbow, interval, height, float(slope))
+        places += [float(low), float(high if high < grid.elbows_C[-1] else u_L[-1])]
+    return _Fit(places, height, float(slope))

@@ -64,7 +64,10 @@ class SeedBlockDesign:
         errors: ArrayLike,
         reference: float | None,
     ) -> SeedBlockDesign:
-        """Arrange trials [N] into the table; see `critical_point` for arguments and errors."""
+        """Arrange trials [N] into the table; see `critical_point` for arguments and errors.
+
+        Seeds without the reference are left out, and levels that share too few seeds with it.
+        """
         level_N = np.asarray(levels, dtype=float).ravel()
         error_N = np.asarray(errors, dtype=float).ravel()
         seed_N = [str(seed) for seed in seeds]
@@ -82,41 +85,36 @@ class SeedBlockDesign:
             raise ValueError(
                 f"levels lie on both sides of {reference:g}: give the two sides separately"
             )
-        order = np.argsort(np.abs(distinct - reference))
-        columns = {float(level): place for place, level in enumerate(distinct[order])}
+        ordered = distinct[np.argsort(np.abs(distinct - reference))]
+        columns = {float(level): place for place, level in enumerate(ordered)}
         rows = {name: place for place, name in enumerate(dict.fromkeys(seed_N))}
+        cells = [(rows[n], columns[x]) for n, x in zip(seed_N, level_N.tolist(), strict=True)]
+        if len(set(cells)) < len(cells):
+            place = next(place for place, cell in enumerate(cells) if cell in cells[:place])
+            raise ValueError(
+                f"seed {seed_N[place]} has more than one error at level {level_N[place]:g}"
+            )
         table_SL = np.full((len(rows), len(columns)), np.nan)
         failed_L = np.zeros(len(columns), dtype=int)
-        seen: set[tuple[int, int]] = set()
-        for level, name, error in zip(level_N, seed_N, error_N, strict=True):
-            cell = (rows[name], columns[float(level)])
-            if cell in seen:
-                raise ValueError(f"seed {name} has more than one error at level {level:g}")
-            seen.add(cell)
+        for cell, error in zip(cells, error_N, strict=True):
             table_SL[cell] = error if np.isfinite(error) else np.nan
             failed_L[cell[1]] += not np.isfinite(error)
-        return cls._usable(distinct[order], table_SL, float(reference), failed_L)
-
-    @classmethod
-    def _usable(
-        cls, levels: Floats, table_SL: Floats, reference: float, failed_L: NDArray[np.int_]
-    ) -> SeedBlockDesign:
-        """Leave out seeds without the reference, and levels that share too few seeds with it."""
-        if not len(levels) or levels[0] != reference:
-            return cls(levels, np.empty((0, len(levels))), reference)
+        if not len(ordered) or ordered[0] != reference:
+            return cls(ordered, np.empty((0, len(ordered))), float(reference))
         paired_S = np.isfinite(table_SL[:, 0])
         n_unpaired = int((~paired_S & np.isfinite(table_SL).any(axis=1)).sum())
         table_SL = table_SL[paired_S]
         n_seeds_L = np.isfinite(table_SL).sum(axis=0)
         keep_L = n_seeds_L >= min(MIN_SEEDS, max(1, len(table_SL)))
-        gaps = tuple(
+        gaps = [
             LevelGap(float(level), int(n_seeds), int(n_failed), not keep)
             for level, n_seeds, n_failed, keep in zip(
-                levels, n_seeds_L, failed_L, keep_L, strict=True
+                ordered, n_seeds_L, failed_L, keep_L, strict=True
             )
             if n_failed or not keep
-        )
-        return cls(levels[keep_L], table_SL[:, keep_L], reference, n_unpaired, gaps)
+        ]
+        kept = table_SL[:, keep_L]
+        return cls(ordered[keep_L], kept, float(reference), n_unpaired, tuple(gaps))
 
     @property
     def n_seeds(self) -> int:

@@ -95,22 +95,15 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
     keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in trials]
     keys += axis_columns(trials.columns)
     lr = pd.to_numeric(trials["lr"], errors="coerce")
-    validation = (
-        pd.to_numeric(trials["error_validation"], errors="coerce").tolist()
-        if "error_validation" in trials
-        else [math.nan] * len(trials)
-    )
+    validation = trials.get("error_validation", pd.Series(math.nan, trials.index))
+    validation = pd.to_numeric(validation, errors="coerce")
+    level_of = trials.groupby(keys, dropna=False, sort=False).ngroup() if len(trials) else lr
+    known = zip(level_of, trials["seed"], lr, finished(trials), validation, strict=True)
     # Plain Python per level: a study has thousands of small ones.
-    runs = [
-        _Run(place, seed, 0.0 if math.isnan(rate) else float(f"{rate:.{_DIGITS}g}"), done, error)
-        for place, (seed, rate, done, error) in enumerate(
-            zip(trials["seed"], lr, finished(trials), validation, strict=True)
-        )
-    ]
-    level_of = trials.groupby(keys, dropna=False, sort=False).ngroup() if runs else ()
-    levels: dict[int, list[_Run]] = {}
-    for run, level in zip(runs, level_of, strict=True):
-        levels.setdefault(level, []).append(run)
+    levels: dict[float, list[_Run]] = {}
+    for place, (level, seed, rate, done, error) in enumerate(known):
+        rounded = 0.0 if math.isnan(rate) else float(f"{rate:.{_DIGITS}g}")
+        levels.setdefault(level, []).append(_Run(place, seed, rounded, done, error))
     key_values = {key: trials[key].tolist() for key in keys}
     kept, failed, choices = [], [], []
     for level_runs in levels.values():
@@ -166,46 +159,39 @@ class _Run(NamedTuple):
 
 def _choose(runs: list[_Run]) -> tuple[float, dict[str, Any]]:
     """The learning rate of one level of one arm, and how it was chosen."""
-    rates = sorted({run.lr for run in runs})
-    seeds = {rate: {run.seed for run in runs if run.done and run.lr == rate} for rate in rates}
-    candidates = [rate for rate in rates if seeds[rate]]
-    best, how = rates[0], ONLY_ONE if len(rates) == 1 else ALL_FAILED
-    shared: set[object] = set()
-    error = math.nan
-    if candidates:
-        anyone = set.union(*seeds.values())
-        tried = {rate: {run.seed for run in runs if run.lr == rate} for rate in rates}
-        lost = {rate: len(tried[rate] & anyone - seeds[rate]) for rate in rates}
-        fewest = min(lost[rate] for rate in candidates)
-        candidates = [rate for rate in candidates if lost[rate] == fewest]
-        most = max(len(seeds[rate]) for rate in candidates)
-        candidates = [rate for rate in candidates if 2 * len(seeds[rate]) >= most]
-        shared = set.intersection(*(seeds[rate] for rate in candidates))
-        errors = {rate: _mean_error(runs, rate, shared) for rate in candidates}
-        if len(rates) > 1:
-            how = CHOSEN
-        if len(candidates) == 1:
-            best = candidates[0]
-        elif not shared:
-            best = max(candidates, key=lambda rate: (len(seeds[rate]), -rate))
-            how = NOTHING_SHARED
-        elif any(math.isnan(value) for value in errors.values()):
-            best = candidates[(len(candidates) - 1) // 2]
-            how = NO_VALIDATION
-        else:
-            best = min(candidates, key=lambda rate: (errors[rate], rate))
-        error = errors[best]
+    tried: dict[float, set[object]] = {}
+    errors: dict[float, dict[object, float]] = {}  # of the finished trials: seed -> error
+    for run in runs:
+        tried.setdefault(run.lr, set()).add(run.seed)
+        if run.done:
+            errors.setdefault(run.lr, {})[run.seed] = run.error
+    anyone = set().union(*errors.values())
+    lost = {rate: len(tried[rate] & anyone - errors[rate].keys()) for rate in errors}
+    left = [rate for rate in sorted(errors) if lost[rate] == min(lost.values())]
+    most = max((len(errors[rate]) for rate in left), default=0)
+    left = [rate for rate in left if 2 * len(errors[rate]) >= most]
+    shared = anyone.intersection(*(errors[rate] for rate in left)) if left else set()
+    means = {rate: _mean(errors[rate], shared) for rate in left}
+    if len(tried) == 1 or not left:
+        best, how = min(tried), ONLY_ONE if len(tried) == 1 else ALL_FAILED
+    elif len(left) == 1:
+        best, how = left[0], CHOSEN
+    elif not shared:
+        best, how = max(left, key=lambda rate: (len(errors[rate]), -rate)), NOTHING_SHARED
+    elif any(math.isnan(mean) for mean in means.values()):
+        best, how = left[(len(left) - 1) // 2], NO_VALIDATION
+    else:
+        best, how = min(left, key=lambda rate: (means[rate], rate)), CHOSEN
     return best, {
         "lr": best or None,
-        "lrs": " ".join(f"{rate:g}" for rate in rates),
-        "n_lrs": len(rates),
+        "lrs": " ".join(f"{rate:g}" for rate in sorted(tried)),
+        "n_lrs": len(tried),
         "n_seeds_compared": len(shared),
-        "error_validation": error,
+        "error_validation": means.get(best, math.nan),
         "how": how,
     }
 
 
-def _mean_error(runs: list[_Run], lr: float, seeds: set[object]) -> float:
-    """Mean validation error at one learning rate; NaN without trials or if any lacks it."""
-    errors = [run.error for run in runs if run.done and run.lr == lr and run.seed in seeds]
-    return sum(errors) / len(errors) if errors else math.nan
+def _mean(errors: dict[object, float], seeds: set[object]) -> float:
+    compared = [error for seed, error in errors.items() if seed in seeds]
+    return sum(compared) / len(compared) if compared else math.nan

@@ -344,9 +344,9 @@ def _cards(findings: Sequence[JudgedFinding]) -> list[html.Finding]:
             answers.setdefault(one.finding, []).append(_answer(one))
     return [
         html.Finding(
-            claim=finding.statement,
+            claim=words.statement(finding),
             source=", ".join(filter(None, (finding.source, finding.figure)))
-            + f": {finding.published}",
+            + f": {words.published(finding)}",
             answers=tuple(mine),
         )
         for finding, mine in answers.items()
@@ -372,7 +372,7 @@ def _findings_note(findings: Sequence[JudgedFinding]) -> str:
     if not silent:
         return ""
     return f"{len(silent)} further findings have no run here: " + " ".join(
-        finding.statement for finding in silent
+        words.statement(finding) for finding in silent
     )
 
 

@@ -429,8 +429,9 @@ def findings_table(judged: Sequence[JudgedFinding]) -> Table:
     Shows the rows of findings that some run can speak to; the CSV file has them all.
     """
     findings = findings_frame(judged)
-    place = list(findings.columns).index("verdict") + 1
-    findings.insert(place, "says", [words.says(one) for one in judged])
+    findings.insert(1, "statement", [words.statement(one.finding) for one in judged])
+    findings.insert(2, "published", [words.published(one.finding) for one in judged])
+    findings.insert(9, "says", [words.says(one) for one in judged])
     findings["note"] = [words.movement(one) for one in judged]
     frame = findings[findings["experiment"] != ""]
     columns = [

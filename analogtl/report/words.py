@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from analogtl.analysis.critical_point import POWER, RECOMMENDED_SEEDS, CriticalPoint, JudgedCurve
 from analogtl.analysis.curves import Curve
 from analogtl.analysis.findings import (
+    ARRAYS_LEARN,
     ArmsFinding,
     AxisFinding,
     CriticalFinding,
@@ -18,7 +20,7 @@ from analogtl.analysis.findings import (
 from analogtl.analysis.seed_blocks import MIN_SEEDS
 from analogtl.analysis.summaries import with_unit
 from analogtl.errors import counted
-from analogtl.vocabulary import Arm, CriticalPointVerdict, arm_label, label_of
+from analogtl.vocabulary import AXES, Arm, CriticalPointVerdict, arm_label, label_of
 
 
 def p_text(p_value: float) -> str:
@@ -154,6 +156,33 @@ def seeds_text(n_seeds: int) -> str:
 # ------------------------------------------------------------------------------------- findings
 
 
+def statement(finding: Finding) -> str:
+    """A finding in a sentence: ``Weight transfer noise hurts the 2-class task beyond 15 %.``"""
+    if isinstance(finding, ArmsFinding):
+        control = "The arrays learn: " if finding is ARRAYS_LEARN else ""
+        by = f" by {published(finding)}" if finding.below < math.inf else ""
+        return _capital(f"{control}{finding.better.label} beats {finding.worse.label}{by}.")
+    assert isinstance(finding, AxisFinding)
+    task = "" if len(finding.n_classes) > 1 else f" the {finding.n_classes[0]}-class task"
+    if isinstance(finding, CriticalFinding):
+        does = f"hurts{task} beyond {published(finding)}"
+    else:
+        does = f"has little effect{task and ' on'}{task}"
+    return _capital(f"{AXES[finding.axis].meaning} {does}.")
+
+
+def published(finding: Finding) -> str:
+    """The published number or effect."""
+    if finding is ARRAYS_LEARN:
+        return "not published: a control"
+    if isinstance(finding, ArmsFinding):
+        middle = (finding.above + finding.below) / 2
+        return f"about {middle:g} points" if middle < math.inf else "lower test error"
+    if isinstance(finding, CriticalFinding):
+        return with_unit(finding.axis, finding.level)
+    return "little effect"
+
+
 def needs(finding: Finding) -> str:
     """The runs that a finding takes: ``a sweep of wtn with the arm analog-tl``."""
     if isinstance(finding, ArmsFinding):
@@ -200,7 +229,7 @@ def _arms_say(judged: JudgedFinding, finding: ArmsFinding) -> str:
     )
     corrected = f", corrected for {judged.n_compared} comparisons" if judged.n_compared > 1 else ""
     bound = f"less than {counted(round(finding.fails_below), 'point')} better"
-    if finding.below < float("inf"):
+    if finding.below < math.inf:
         bound = f"outside {finding.above:g} to {finding.below:g} points"
     why = {
         Reason.NOTHING_MOVED: "but no cell changed",
