@@ -533,9 +533,9 @@ def test_show_prints_numbers_and_draws(capsys, tmp_path):
 
 
 def test_selftest_compares_the_engines_here(capsys, monkeypatch):
-    from analogtl.fastsim import equivalence
+    from analogtl.fastsim import cases
 
-    monkeypatch.setattr(equivalence, "BASIC", ("HfO2",))
+    monkeypatch.setattr(cases, "BASIC", ("HfO2",))
     result = call(capsys, "selftest", "--repetitions", "60")
     assert result.code == 0, result.out + result.err
     assert "the engines agree in all" in result.out
