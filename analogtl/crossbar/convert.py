@@ -287,7 +287,7 @@ def _seeded_array(config: RPUConfig, seed: int, name: str, *, fast: bool) -> typ
 
 def _tile_slices(layer: nn.Module) -> Iterator[tuple[SimulatorTileWrapper, slice, slice]]:
     """Each tile of a layer with its rows and columns in the layer's weight matrix."""
-    inner = layer.analog_module
+    inner: Any = layer.analog_module
     if not isinstance(inner, TileModuleArray):
         yield inner, slice(0, inner.out_size), slice(0, inner.in_size)
         return

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from enum import Enum
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeAlias
 
 from aihwkit.simulator.configs import (
     DigitalRankUpdateRPUConfig,
@@ -29,7 +29,7 @@ from analogtl.config.schema import Analog, Device, Nonidealities
 from analogtl.errors import ExperimentError
 from analogtl.vocabulary import Algorithm
 
-RPUConfig = UnitCellRPUConfig | SingleRPUConfig | DigitalRankUpdateRPUConfig
+RPUConfig: TypeAlias = UnitCellRPUConfig | SingleRPUConfig | DigitalRankUpdateRPUConfig
 
 
 def build_rpu_config(

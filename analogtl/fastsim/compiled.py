@@ -26,7 +26,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     folder; where there is no such folder either, every process compiles for itself.
     """
     try:
-        dispatcher = njit(cache=True, nogil=True, error_model="numpy")(function)
+        dispatcher: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
         return njit(nogil=True, error_model="numpy")(function)
     file = getattr(dispatcher._cache, "_cache_file", None)

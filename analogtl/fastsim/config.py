@@ -28,7 +28,7 @@ from aihwkit.simulator.parameters.enums import (
 )
 
 from analogtl.fastsim import periphery as fast_io
-from analogtl.fastsim.kernels import Device, Read, Spec, Train
+from analogtl.fastsim.layout import Device, Read, Spec, Train
 
 _NOISE_MANAGEMENT = {
     NoiseManagementType.NONE: fast_io.NONE,
@@ -116,7 +116,7 @@ def fast_rpu_config(rpu_config: Any, *, seed: int) -> FastRPUConfig:
 
 def unsupported_reason(rpu_config: Any) -> str | None:
     """Name what the fast engine cannot run exactly in ``rpu_config``; ``None`` if nothing."""
-    compound = getattr(rpu_config, "device", None)
+    compound: Any = getattr(rpu_config, "device", None)
     if not isinstance(rpu_config, UnitCellRPUConfig):
         return f"{type(rpu_config).__name__}, only compounds of two devices"
     if type(compound) not in (
@@ -223,7 +223,7 @@ def _io_reason(io: Any, name: str) -> str | None:
     return None
 
 
-def _f(value: float) -> np.float32:
+def _f(value: Any) -> np.float32:
     return np.float32(value)
 
 

@@ -9,7 +9,7 @@ import torch
 from aihwkit.exceptions import TileError
 from torch import Tensor
 
-from analogtl.fastsim import kernels as k
+from analogtl.fastsim import layout as k
 from analogtl.fastsim.config import device_numbers
 
 if TYPE_CHECKING:

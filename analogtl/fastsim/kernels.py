@@ -7,215 +7,42 @@ pulse, with one column at a time in one piece of memory. An update has two halve
 `emit_pulses` puts the pulses of a block of vectors into the ring and notes which reads fall due;
 `read_columns` carries the reads out.
 
-Rows come in groups of ``LANES``: G groups, padded with cells that nothing moves. Arrays are float32
-unless said otherwise. ``counts`` [10] (int64) and ``averages`` [3]: see the constants.
+`analogtl.fastsim.layout` describes the arrays and numbers.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analogtl.fastsim import simd, streams
 from analogtl.fastsim.compiled import compiled
-from analogtl.fastsim.simd import (
-    BLOCKS,
-    CAP,
-    FACTOR,
-    FORGET,
-    KEEP,
-    LANES,
-    LIMIT,
-    N_NUMBERS,
-    POOL_BITS,
-    POOL_SIZE,
-    READ_BOUND,
-    READ_INPUT,
-    READ_NOISE,
-    READ_RES,
-    READ_SCALE,
-    SUBTRACT,
-    SWITCHED,
-    TAIL,
-    THRESHOLD,
-    WITH_BUFFER,
-    apply_additive,
-    apply_multiplicative,
-    draw_rows,
-    read_chopped,
-    read_dynamic,
-    trailing_zeros,
+from analogtl.fastsim.layout import (
+    C_DOWN,
+    C_MAX,
+    C_MIN,
+    C_PERSISTENT,
+    C_REFERENCE,
+    C_UP,
+    COLUMN,
+    COUNT_LR,
+    M_D,
+    M_X,
+    POOLS,
+    READS,
+    SLOT,
+    SWEEPS,
+    UPDATES,
+    Array,
 )
-from analogtl.fastsim.streams import (
-    D_BITS,
-    FLUSH,
-    IN_CHOP,
-    OUT_CHOP,
-    POOL,
-    READ,
-    X_BITS,
-    fill_normals,
-    hash32,
-    key_high,
-    key_low,
-    mix64,
-    stream,
-    uniform,
-    uniform_of,
-)
+from analogtl.fastsim.simd import BLOCKS, LANES
+from analogtl.fastsim.streams import mix64, stream, uniform
 
 BLOCK = 1024  # vectors whose bits are made before their columns are read
 
-# fields of ``fast`` and of ``slow``, in multiples of LANES
-PERSISTENT, APPARENT, BUFFER, REFERENCE, W_MAX, W_MIN, STEP_UP, STEP_DOWN = range(8)
-C_PERSISTENT, C_REFERENCE, C_MAX, C_MIN, C_UP, C_DOWN = range(6)
-# fields of ``counts``
-UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
-# fields of ``averages``
-M_X, M_D, COUNT_LR = range(3)
-
-_SHIFT = np.uint64(64 - POOL_BITS)
-
-Array = NDArray[Any]
-
-
-class Cells(NamedTuple):
-    """The cells of a tile, [in, G * fields * LANES]: a column's in one piece.
-
-    ``fast``, of A: persistent weight, apparent weight, buffer H, reference, upper and lower bound,
-        step up, step down.
-    ``slow``, of C: persistent weight, reference, bounds, steps.
-    ``weight``: C's apparent weights, those of the forward pass.
-    ``means``: running and past mean of the reads (AGAD; else of length 1).
-    """
-
-    fast: Array
-    slow: Array
-    weight: Array
-    means: Array
-
-
-class PulseRing(NamedTuple):
-    """The pulses that some column has still to receive: a ring buffer of slots.
-
-    Each pulse of a vector's train takes one *slot*: a bit per column and per row for "pulses", and
-    one for the sign. Slots are numbered without end; slot s lies at place s modulo the ring's
-    size, a power of 2. Emitting goes on at ``counts[SLOT]``. A column has received the slots before
-    its ``start``; the oldest start of all columns is the ring's tail. Where the head comes too near
-    to the tail, all columns are brought to now (`flush`), which empties the ring.
-
-    ``x_bits`` [slots / 32, 2, in] (uint32): pulses and signs of the columns, a bit per slot: the
-        slots in which one column pulses are found 32 at a time.
-    ``d_bits`` [G, slots, 2 * BLOCKS] (uint16): pulses and signs of the rows, a bit per row: one
-        load has a slot's pulses for a vector of rows.
-    ``start`` [in] (int64): the first slot not yet applied to a column.
-    """
-
-    x_bits: Array
-    d_bits: Array
-    start: Array
-
-
-class Choppers(NamedTuple):
-    """Signs that pulses and reads are multiplied by.
-
-    ``columns`` [in] (uint8): whether a column's is -1. ``switched`` [in] (uint8): whether it turned
-    at the last read. ``rows`` [G * LANES]: the rows' choppers, as factors 1 or -1.
-    """
-
-    columns: Array
-    switched: Array
-    rows: Array
-
-
-class Train(NamedTuple):
-    """How pulse trains onto one array are made; aihwkit's names (``UpdateParameters``)."""
-
-    granularity: np.float32  # what one coinciding pulse changes
-    desired_bl: int
-    fixed_bl: bool
-    update_management: bool
-    update_bl_management: bool
-    um_grad_scale: np.float32
-
-
-class Device(NamedTuple):
-    """How the cells of one array answer to pulses."""
-
-    dw_min: np.float32
-    dw_min_std: np.float32
-    mult_noise: bool
-    write_noise: np.float32  # in weight units; 0: the apparent is the persistent weight
-
-
-class Read(NamedTuple):
-    """How a column of A is read; resolutions are absolute steps (0: none)."""
-
-    input: np.float32
-    noise: np.float32
-    res: np.float32
-    bound: np.float32
-    scale: np.float32
-
-
-class Spec(NamedTuple):
-    """What the update needs to know; aihwkit's names where there is one."""
-
-    # pulses onto A
-    train: Train
-    res: np.float32
-    sto_round: bool
-    auto_scale: bool
-    auto_momentum: np.float32
-    fast_lr: np.float32
-    scale_fast_lr: bool
-    fast: Device
-    # reads of A into the buffer H
-    transfer_every: np.float32
-    units_in_mbatch: bool
-    transfer_lr: np.float32
-    scale_transfer_lr: bool
-    read: Read
-    buffer_granularity: np.float32
-    threshold: np.float32
-    correct_gradient_magnitudes: bool
-    no_buffer: bool
-    forget_buffer: bool
-    momentum: np.float32
-    in_chop_prob: np.float32
-    in_chop_random: bool
-    out_chop_prob: np.float32
-    # pulses onto C
-    step: np.float32
-    transfer_train: Train
-    slow: Device
-    # AGAD
-    dynamic: bool
-    tail_weightening: np.float32
-    buffer_cap: np.float32
-    correct_accumulation: bool
-
-
-def _record(kind: type) -> np.dtype[Any]:
-    numbers = {bool: np.bool_, int: np.int64, np.float32: np.float32}
-    hints = get_type_hints(kind).items()
-    return np.dtype(
-        [(name, numbers.get(part) or _record(part)) for name, part in hints], align=True
-    )
-
-
-_SPEC = _record(Spec)
-
-
-def packed(spec: Spec) -> Array:
-    """Pack the numbers for the kernels, as an array [1] of one record.
-
-    numba takes an array in 0.1 us, and a named tuple of so many numbers in 3 us, a sixth of the
-    update of a small tile.
-    """
-    return np.array([spec], _SPEC)
+_SHIFT = np.uint64(64 - simd.POOL_BITS)
 
 
 class Noise(NamedTuple):
@@ -293,21 +120,21 @@ def pulse_chances(values, factor, res, sto_round, key, chances):
         for i in range(values.shape[0]):
             chances[i] = abs(values[i]) * factor
         return
-    k1, k2 = key_low(key), key_high(key)
+    k1, k2 = streams.key_low(key), streams.key_high(key)
     for i in range(values.shape[0]):
         r = abs(values[i]) * factor / res
         if sto_round:
-            r += uniform_of(hash32(i, k1, k2)) - np.float32(0.5)
+            r += streams.uniform_of(streams.hash32(i, k1, k2)) - np.float32(0.5)
         chances[i] = np.float32(np.rint(r)) * res
 
 
 @compiled
 def draw_columns(chances, values, pulses, signs, bit, key):
     """Draw one slot's bits of all columns into bit ``bit`` of ``pulses`` and ``signs`` [in]."""
-    k1, k2 = key_low(key), key_high(key)
+    k1, k2 = streams.key_low(key), streams.key_high(key)
     one, none = np.uint32(1 << bit), np.uint32(0)
     for i in range(values.shape[0]):
-        pulse = one if uniform_of(hash32(i, k1, k2)) < chances[i] else none
+        pulse = one if streams.uniform_of(streams.hash32(i, k1, k2)) < chances[i] else none
         negative = one if values[i] < np.float32(0.0) else none
         pulses[i] = np.uint32(pulses[i] | pulse)
         signs[i] = np.uint32(signs[i] | negative)
@@ -335,7 +162,7 @@ def column_slots(ring, column, end, chopped, pulses):
             word = np.uint32(word & np.uint32((1 << to_bit) - 1))
         signs = np.uint32(x_bits[place, 1, column] ^ turn)
         while word != np.uint32(0):
-            bit = np.uint32(trailing_zeros(word))
+            bit = np.uint32(simd.trailing_zeros(word))
             word = np.uint32(word & np.uint32(word - np.uint32(1)))
             slots[n] = (place << 5) + np.int64(bit)
             turns[n] = np.uint16(0 - np.int64(np.uint32(signs >> bit) & np.uint32(1)))
@@ -356,11 +183,11 @@ def apply_group(column, group, d_bits, pulses, n, noise, device, rng):
     """Apply ``n`` pulses to one group of the cells of one column of A; returns ``rng``."""
     base, first = np.uint64(group * 8 * LANES), group * d_bits.shape[1] * d_bits.shape[2]
     if device.mult_noise:
-        return apply_multiplicative(
+        return simd.apply_multiplicative(
             d_bits, first, pulses.slots, pulses.turns, n, column, base, noise.gains, noise.normals,
             device.write_noise, rng,
         )  # fmt: skip
-    return apply_additive(
+    return simd.apply_additive(
         d_bits, first, pulses.slots, pulses.turns, n, column, base, noise.gains, noise.normals,
         device.write_noise, rng,
     )  # fmt: skip
@@ -379,12 +206,12 @@ def read_column(column, means, chops, d_bits, pulses, n, noise, numbers, spec, r
         rng = apply_group(column, group, d_bits, pulses, n, noise, spec.fast, rng)
         base, row = np.uint64(group * 8 * LANES), np.uint64(group * LANES)
         if spec.dynamic:
-            came, rng = read_dynamic(
+            came, rng = simd.read_dynamic(
                 column, base, means, np.uint64(group * 2 * LANES), chops, steps, row, noise.normals,
                 numbers, rng,
             )  # fmt: skip
         else:
-            came, rng = read_chopped(
+            came, rng = simd.read_chopped(
                 column, base, means, np.uint64(0), chops, steps, row, noise.normals, numbers, rng
             )
         any_step |= came
@@ -398,19 +225,19 @@ def read_numbers(spec, numbers):
     keep = spec.momentum
     subtract = np.float32(one - (keep if spec.dynamic else min(max(keep, zero), one)))
     limit = np.float32(spec.transfer_train.desired_bl)
-    numbers[READ_INPUT] = spec.read.input
-    numbers[READ_NOISE] = spec.read.noise
-    numbers[READ_RES] = spec.read.res
-    numbers[READ_BOUND] = spec.read.bound
-    numbers[READ_SCALE] = spec.read.scale
-    numbers[THRESHOLD] = spec.threshold
-    numbers[LIMIT] = limit
-    numbers[KEEP] = keep
-    numbers[SUBTRACT] = np.float32(subtract * spec.threshold)
-    numbers[CAP] = np.float32(limit * spec.buffer_cap)
-    numbers[TAIL] = min(np.float32(spec.tail_weightening / np.float32(chop_period(spec))), one)
-    numbers[FORGET] = one if spec.forget_buffer else zero
-    numbers[WITH_BUFFER] = zero if spec.no_buffer else one
+    numbers[simd.READ_INPUT] = spec.read.input
+    numbers[simd.READ_NOISE] = spec.read.noise
+    numbers[simd.READ_RES] = spec.read.res
+    numbers[simd.READ_BOUND] = spec.read.bound
+    numbers[simd.READ_SCALE] = spec.read.scale
+    numbers[simd.THRESHOLD] = spec.threshold
+    numbers[simd.LIMIT] = limit
+    numbers[simd.KEEP] = keep
+    numbers[simd.SUBTRACT] = np.float32(subtract * spec.threshold)
+    numbers[simd.CAP] = np.float32(limit * spec.buffer_cap)
+    numbers[simd.TAIL] = min(np.float32(spec.tail_weightening / np.float32(chop_period(spec))), one)
+    numbers[simd.FORGET] = one if spec.forget_buffer else zero
+    numbers[simd.WITH_BUFFER] = zero if spec.no_buffer else one
 
 
 @compiled
@@ -468,8 +295,8 @@ def write_column(cells, weight, steps, normals, spec, rng, train):
 @compiled
 def draw_noise(key, device):
     """Draw the normal numbers of one block."""
-    normals = np.empty(POOL_SIZE, np.float32)
-    fill_normals(normals, key)
+    normals = np.empty(simd.POOL_SIZE, np.float32)
+    streams.fill_normals(normals, key)
     std = device.dw_min_std
     return Noise(normals, np.float32(1.0) + std * normals)
 
@@ -488,7 +315,7 @@ def flush(fast, ring, choppers, counts, packed_spec, seed, purpose):
     noise = draw_noise(stream(seed, purpose, counts[POOLS]), device)
     pulses = pulse_space(ring)
     for column in range(fast.shape[0]):
-        n = column_slots(ring, column, counts[SLOT], choppers.columns[column] != 0, pulses)
+        n = column_slots(ring, column, counts[SLOT], choppers.in_chop[column] != 0, pulses)
         ring.start[column] = counts[SLOT]
         if n == 0:
             continue
@@ -569,9 +396,9 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
             break
         averages[COUNT_LR] = count_lr
         if bl > 0:
-            key = stream(seed, X_BITS, -1 - counts[SLOT])
+            key = stream(seed, streams.X_BITS, -1 - counts[SLOT])
             pulse_chances(x[t], b, spec.res, spec.sto_round, key, x_chance)
-            key = stream(seed, D_BITS, -1 - counts[SLOT])
+            key = stream(seed, streams.D_BITS, -1 - counts[SLOT])
             a = np.float32(a * d_gain)
             pulse_chances(d[t], a, spec.res, spec.sto_round, key, d_chance)
             turn = reads.chops[sweep]
@@ -582,12 +409,12 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
             word, bit = slot >> 5, slot & 31
             if bit == 0:
                 ring.x_bits[word] = np.uint32(0)
-            key = stream(seed, X_BITS, counts[SLOT])
+            key = stream(seed, streams.X_BITS, counts[SLOT])
             draw_columns(x_chance, x[t], ring.x_bits[word, 0], ring.x_bits[word, 1], bit, key)
-            key = stream(seed, D_BITS, counts[SLOT])
-            draw_rows(
+            key = stream(seed, streams.D_BITS, counts[SLOT])
+            simd.draw_rows(
                 d_chance, d_sign, ring.d_bits, slot * 2 * BLOCKS, size * 2 * BLOCKS, groups,
-                key_low(key), key_high(key),
+                streams.key_low(key), streams.key_high(key),
             )  # fmt: skip
             counts[SLOT] += 1
         t += 1
@@ -602,7 +429,7 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
                 sweep += 1
                 reads.chops[sweep] = reads.chops[sweep - 1]
                 if spec.out_chop_prob > zero and not spec.dynamic:
-                    key = stream(seed, OUT_CHOP, counts[SWEEPS] + sweep)
+                    key = stream(seed, streams.OUT_CHOP, counts[SWEEPS] + sweep)
                     for i in range(out_size):
                         key = mix64(key)
                         if uniform(key) < spec.out_chop_prob:
@@ -623,9 +450,9 @@ def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, sp
     zero, one = np.float32(0.0), np.float32(1.0)
     in_size = ring.start.shape[0]
     period = chop_period(spec)
-    noise = draw_noise(stream(seed, POOL, counts[POOLS]), spec.fast)
+    noise = draw_noise(stream(seed, streams.POOL, counts[POOLS]), spec.fast)
     counts[POOLS] += 1
-    numbers = np.zeros(N_NUMBERS, np.float32)
+    numbers = np.zeros(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
     steps = np.empty(cells.weight.shape[1], np.float32)
     train = np.empty(max(spec.transfer_train.desired_bl, math.ceil(spec.step), 1), np.uint8)
@@ -634,18 +461,18 @@ def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, sp
         for f in range(e, n_reads, in_size):
             done = (first_column + f) // in_size  # sweeps over the columns since the block began
             total = counts[SWEEPS] + done
-            chopped = choppers.columns[column] != 0
+            chopped = choppers.in_chop[column] != 0
             n = column_slots(ring, column, reads.slot[f], chopped, pulses)
             scale = reads.scale[f]
             if spec.dynamic and spec.correct_accumulation:
                 sample = np.float32(total % period + 1)
                 scale = np.float32(scale / min(sample, np.float32(one / spec.fast.dw_min)))
-            numbers[FACTOR] = -scale if chopped else scale
-            numbers[SWITCHED] = one if choppers.switched[column] != 0 else zero
+            numbers[simd.FACTOR] = -scale if chopped else scale
+            numbers[simd.SWITCHED] = one if choppers.switched[column] != 0 else zero
             came, rng = read_column(
                 cells.fast[column], cells.means[column % cells.means.shape[0]], reads.chops[done],
                 ring.d_bits, pulses, n, noise, numbers, spec,
-                stream(seed, READ, counts[READS] + f), steps,
+                stream(seed, streams.READ, counts[READS] + f), steps,
             )  # fmt: skip
             if came and (not spec.dynamic or total > period):
                 write_column(
@@ -656,11 +483,11 @@ def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, sp
                 spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random)
             )
             if spec.in_chop_random and spec.in_chop_prob > zero:
-                key = stream(seed, IN_CHOP, counts[READS] + f)
+                key = stream(seed, streams.IN_CHOP, counts[READS] + f)
                 turn_now = turn_now or uniform(key) < spec.in_chop_prob
             choppers.switched[column] = 1 if turn_now else 0
             if turn_now:
-                choppers.columns[column] = 1 - choppers.columns[column]
+                choppers.in_chop[column] = 1 - choppers.in_chop[column]
     counts[READS] += n_reads
 
 
@@ -677,16 +504,16 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
     reads = Reads(
         np.empty(block, np.int64),
         np.empty(block, np.float32),
-        np.empty((block // in_size + 3, choppers.rows.shape[0]), np.float32),
+        np.empty((block // in_size + 3, choppers.out_chop.shape[0]), np.float32),
     )
     pulses = pulse_space(ring)
     t = 0
     while t < n_vectors:
         if counts[SLOT] - ring.start.min() > 3 * (ring.d_bits.shape[1] // 4):
-            flush(cells.fast, ring, choppers, counts, packed_spec, seed, FLUSH)
+            flush(cells.fast, ring, choppers, counts, packed_spec, seed, streams.FLUSH)
             counts[POOLS] += 1
         first_column = counts[COLUMN]
-        reads.chops[0] = choppers.rows
+        reads.chops[0] = choppers.out_chop
         end = min(t + BLOCK, n_vectors)
         t, n_reads, sweep = emit_pulses(
             x, d, d_gain, lr, t, end, ring, counts, averages, spec, seed, every, reads
@@ -696,4 +523,4 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
                 reads, n_reads, first_column, cells, ring, choppers, counts, spec, seed, pulses
             )
             counts[SWEEPS] += sweep
-            choppers.rows[:] = reads.chops[sweep]
+            choppers.out_chop[:] = reads.chops[sweep]

@@ -193,7 +193,7 @@ apply_multiplicative = _make_apply_pulses(multiplicative=True)
 ``bits`` [groups, slots, 2 * BLOCKS] (uint16): pulse bits and sign bits of the rows; ``first``: the
 first element of the group in it; ``slots`` (int64), ``turns`` (uint16; 0xFFFF turns the directions
 over): a list of ``n`` slots; ``cells`` (float32): the column's cells, of which the group's begin at
-element ``base``, in the order of the fields in ``kernels.py``. Where a pulse came, the persistent
+element ``base``, in the order of the fields in ``layout.py``. Where a pulse came, the persistent
 and the apparent weight are replaced, the latter with noise of strength ``write_noise``. ``gains``
 (float32): 1 + noise, and ``normals``: every ``PIECE`` slots, and the write noise, take a run of
 them that begins at random.
@@ -291,7 +291,7 @@ def draw_rows(typing, chances, signs, bits, first, stride, groups, k1, k2):
 
     ``chances``, ``signs`` [rows] (float32): probability of a pulse, and a number of the row's sign;
     ``bits`` (uint16): where to, from element ``first`` on, ``stride`` elements from group to group;
-    ``k1``, ``k2`` (uint32): the key. The same numbers as ``hash32`` in ``random.py``.
+    ``k1``, ``k2`` (uint32): the key. The same numbers as ``hash32`` in ``streams.py``.
     """
     signature = types.none(
         chances, signs, bits, types.int64, types.int64, types.int64, types.uint32, types.uint32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from aihwkit.exceptions import TileError
 from aihwkit.simulator.tiles.base import SimulatorTile
 from torch import Tensor
 
-from analogtl.fastsim import hidden
-from analogtl.fastsim import kernels as k
+from analogtl.fastsim import hidden, kernels
+from analogtl.fastsim import layout as k
 from analogtl.fastsim.config import (
     FastRPUConfig,
     UnsupportedConfig,
@@ -24,6 +23,7 @@ from analogtl.fastsim.config import (
 )
 from analogtl.fastsim.devices import draw_device
 from analogtl.fastsim.periphery import analog_product
+from analogtl.fastsim.simd import BLOCKS, LANES
 from analogtl.fastsim.streams import FLUSH, SET, fill_normals, stream
 
 STATE_FORMAT = 1  # of a captured state
@@ -32,6 +32,11 @@ _SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned n
 
 
 Array = k.Array
+
+
+def _clipped(values: Array, low: Array, high: Array) -> Array:
+    """Clip to the maximum first, then to the minimum, which may be above it."""
+    return np.maximum(np.minimum(values, high), low)
 
 
 class FastSimulatorTile(SimulatorTile):
@@ -72,27 +77,27 @@ class FastSimulatorTile(SimulatorTile):
         self.forward_io = io_numbers(rpu_config.forward, forward=True)
         self.backward_io = io_numbers(rpu_config.backward, forward=False)
         self.renew_spec()
-        groups = -(-d_size // k.LANES)
-        rows = groups * k.LANES
+        groups = -(-d_size // LANES)
+        rows = groups * LANES
         slots = 1024
         while slots < 2 * max(x_size, 2 * self.spec.train.desired_bl) + 512:
             slots *= 2
         agad = x_size if self.spec.dynamic else 1
         self.cells = k.Cells(
-            fast=np.zeros((x_size, groups * 8 * k.LANES), np.float32),
-            slow=np.zeros((x_size, groups * 6 * k.LANES), np.float32),
+            fast=np.zeros((x_size, groups * 8 * LANES), np.float32),
             weight=np.zeros((x_size, rows), np.float32),
-            means=np.zeros((agad, groups * 2 * k.LANES), np.float32),
+            slow=np.zeros((x_size, groups * 6 * LANES), np.float32),
+            means=np.zeros((agad, groups * 2 * LANES), np.float32),
         )
         self.ring = k.PulseRing(
             x_bits=np.zeros((slots // 32, 2, x_size), np.uint32),
-            d_bits=np.zeros((groups, slots, 2 * k.BLOCKS), np.uint16),
+            d_bits=np.zeros((groups, slots, 2 * BLOCKS), np.uint16),
             start=np.zeros(x_size, np.int64),
         )
         self.choppers = k.Choppers(
-            columns=np.zeros(x_size, np.uint8),
+            in_chop=np.zeros(x_size, np.uint8),
             switched=np.zeros(x_size, np.uint8),
-            rows=np.ones(rows, np.float32),
+            out_chop=np.ones(rows, np.float32),
         )
         self.counts = np.zeros(10, np.int64)
         self.averages = np.zeros(3, np.float32)
@@ -140,7 +145,7 @@ class FastSimulatorTile(SimulatorTile):
 
     def field(self, cells: Array, field: int) -> Array:
         """One field of the cells in place, ``[x_size, groups, LANES]``."""
-        grouped = cells.reshape(self.x_size, self.ring.d_bits.shape[0], -1, k.LANES)
+        grouped = cells.reshape(self.x_size, self.ring.d_bits.shape[0], -1, LANES)
         return grouped[:, :, field]
 
     def get(self, cells: Array, field: int) -> Array:
@@ -151,7 +156,7 @@ class FastSimulatorTile(SimulatorTile):
         """Set one field of the cells from ``[x_size, d_size]`` or one number."""
         padded = np.zeros((self.x_size, self.cells.weight.shape[1]), np.float32)
         padded[:, : self.d_size] = values
-        self.field(cells, field)[...] = padded.reshape(self.x_size, -1, k.LANES)
+        self.field(cells, field)[...] = padded.reshape(self.x_size, -1, LANES)
 
     # -- forward, backward, update ----------------------------------------------------------------
 
@@ -248,7 +253,7 @@ class FastSimulatorTile(SimulatorTile):
             raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
         if x.shape[0] == 0 or self.learning_rate == 0.0:
             return
-        k.update(
+        kernels.update(
             x.numpy(), d.numpy(), np.float32(1.0 / divisor), np.float32(self.learning_rate),
             self.cells, self.ring, self.choppers, self.counts, self.averages, self._packed_spec,
             self.seed,
@@ -271,35 +276,28 @@ class FastSimulatorTile(SimulatorTile):
             )
         self._flush()
         target = weight.detach().to(torch.float32).T.contiguous().numpy()
-        d = self.d_size
-        low, high = self.get(self.cells.slow, k.C_MIN), self.get(self.cells.slow, k.C_MAX)
-        # the minimum first and then the maximum, where a cell's bounds are the wrong way round
-        programmed = np.maximum(np.minimum(target, high), low)
-        self.put(self.cells.slow, k.C_PERSISTENT, programmed)
-        self.cells.weight[:, :d] = programmed
+        fast, slow = self.cells.fast, self.cells.slow
+        programmed = _clipped(target, self.get(slow, k.C_MIN), self.get(slow, k.C_MAX))
+        self.put(slow, k.C_PERSISTENT, programmed)
+        self.cells.weight[:, : self.d_size] = programmed
         if self.spec.slow.write_noise > 0.0 and self.devices[1].apply_write_noise_on_set:
-            self._write_noise_c()
-        self.put(self.cells.fast, k.APPARENT, 0.0)
+            self._renew_write_noise(1)
+        self.put(fast, k.APPARENT, 0.0)
         if self.spec.fast.write_noise <= 0.0:
-            self.put(self.cells.fast, k.PERSISTENT, 0.0)
+            self.put(fast, k.PERSISTENT, 0.0)
         self.counts[k.UPDATES] = 0
         self.counts[k.COLUMN] = 0
 
-    def _write_noise_c(self) -> None:
-        """Apparent weights of C anew from the persistent ones."""
-        size = (self.x_size, self.d_size)
-        noisy = self.get(self.cells.slow, k.C_PERSISTENT)
-        if self.spec.slow.write_noise > 0.0:
-            noisy = noisy + self.spec.slow.write_noise * self._normals(size, SET)
-        self.cells.weight[:, : self.d_size] = noisy
-
-    def _write_noise_a(self) -> None:
-        """Apparent weights of A anew from the persistent ones."""
-        size = (self.x_size, self.d_size)
-        noisy = self.get(self.cells.fast, k.PERSISTENT)
-        if self.spec.fast.write_noise > 0.0:
-            noisy = noisy + self.spec.fast.write_noise * self._normals(size, SET)
-        self.put(self.cells.fast, k.APPARENT, noisy)
+    def _renew_write_noise(self, n: int) -> None:
+        """Draw the apparent weights of a device anew, from its persistent ones."""
+        cells, spec = ((self.cells.fast, self.spec.fast), (self.cells.slow, self.spec.slow))[n]
+        weights = self.get(cells, k.PERSISTENT if n == 0 else k.C_PERSISTENT)
+        if spec.write_noise > 0.0:
+            weights = weights + spec.write_noise * self._normals()
+        if n == 0:
+            self.put(cells, k.APPARENT, weights)
+        else:
+            self.cells.weight[:, : self.d_size] = weights
 
     def reset_columns(
         self, start_column_idx: int = 0, num_columns: int = 1, reset_prob: float = 1.0
@@ -309,25 +307,22 @@ class FastSimulatorTile(SimulatorTile):
         A cell goes to its reset bias with noise ``reset_std``; all of A gets new write noise.
         """
         self._flush()
+        fast = self.cells.fast
         count = self.x_size if num_columns < 0 else num_columns
         columns = (start_column_idx + np.arange(min(count, self.x_size))) % self.x_size
-        size = (self.x_size, self.d_size)
-        target = self.reset_bias[0] + self.devices[0].reset_std * self._normals(size, SET)
-        low, high = self.get(self.cells.fast, k.W_MIN), self.get(self.cells.fast, k.W_MAX)
-        target = np.maximum(np.minimum(target, high), low)
+        target = self.reset_bias[0] + self.devices[0].reset_std * self._normals()
+        target = _clipped(target, self.get(fast, k.W_MIN), self.get(fast, k.W_MAX))
         rng = np.random.default_rng([int(self.seed), int(self.counts[k.PRODUCTS])])
-        chosen = np.zeros(size, bool)
+        chosen = np.zeros((self.x_size, self.d_size), bool)
         chosen[columns] = rng.random((len(columns), self.d_size)) < reset_prob
-        self.put(
-            self.cells.fast, k.PERSISTENT, np.where(chosen, target, self.get(self.cells.fast, 0))
-        )
-        self._write_noise_a()
+        self.put(fast, k.PERSISTENT, np.where(chosen, target, self.get(fast, k.PERSISTENT)))
+        self._renew_write_noise(0)
 
     def decay_weights(self, alpha: float = 1.0) -> None:
         """Decay: these devices have none, but get new write noise, as in aihwkit."""
         self._flush()
-        self._write_noise_a()
-        self._write_noise_c()
+        for n in range(2):
+            self._renew_write_noise(n)
 
     def diffuse_weights(self) -> None:
         """Diffusion: these devices have none, but get new write noise, as in aihwkit."""
@@ -342,26 +337,25 @@ class FastSimulatorTile(SimulatorTile):
         values = rng.uniform(bmin, bmax, (self.d_size, self.x_size)).astype(np.float32)
         self.set_weights(torch.from_numpy(values))
 
-    def _normals(self, shape: tuple[int, ...], purpose: int) -> Array:
-        """Normal numbers for an operation outside of training, from a stream of its own."""
-        noise = np.empty(math.prod(shape) + 1 & ~1, np.float32)
-        fill_normals(noise, np.uint64(stream(self.seed, purpose, self._next_product())))
-        return noise[: math.prod(shape)].reshape(shape)
+    def _normals(self) -> Array:
+        """Draw normal numbers ``[x_size, d_size]`` for an operation outside of training."""
+        size = self.x_size * self.d_size
+        noise = np.empty(size + 1 & ~1, np.float32)
+        fill_normals(noise, np.uint64(stream(self.seed, SET, self._next_product())))
+        return noise[:size].reshape(self.x_size, self.d_size)
 
     def _flush(self) -> None:
         """Bring all of A to now, in place."""
-        if int(self.counts[k.SLOT]) > int(self.ring.start.min()):
-            k.flush(
-                self.cells.fast, self.ring, self.choppers, self.counts, self._packed_spec,
-                self.seed, FLUSH,
-            )  # fmt: skip
+        if self._flush_into(self.cells.fast, self.ring):
             self.counts[k.POOLS] += 1
 
     def current_fast(self) -> Array:
         """A's cells brought to now, in a copy: looking does not disturb the run."""
         fast, ring = self.cells.fast.copy(), self.ring._replace(start=self.ring.start.copy())
         if int(self.counts[k.SLOT]) > int(ring.start.min()):
-            k.flush(fast, ring, self.choppers, self.counts, self._packed_spec, self.seed, FLUSH)
+            kernels.flush(
+                fast, ring, self.choppers, self.counts, self._packed_spec, self.seed, FLUSH
+            )
         return fast
 
     def get_hidden_parameter_names(self) -> list[str]:
@@ -384,18 +378,10 @@ class FastSimulatorTile(SimulatorTile):
 
     def _arrays(self) -> dict[str, Array]:
         """Everything that changes, by the names that saved states have."""
-        cells, ring, choppers = self.cells, self.ring, self.choppers
         return {
-            "fast": cells.fast,
-            "weight": cells.weight,
-            "slow": cells.slow,
-            "means": cells.means,
-            "x_bits": ring.x_bits,
-            "d_bits": ring.d_bits,
-            "start": ring.start,
-            "in_chop": choppers.columns,
-            "switched": choppers.switched,
-            "out_chop": choppers.rows,
+            **self.cells._asdict(),
+            **self.ring._asdict(),
+            **self.choppers._asdict(),
             "counts": self.counts,
             "averages": self.averages,
             "reset_bias": self.reset_bias,

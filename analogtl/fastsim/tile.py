@@ -18,13 +18,13 @@ class FastTile(AnalogTile):
 
     supports_indexed = False
 
-    def _create_simulator_tile(  # type: ignore[override]
+    def _create_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
         number = rpu_config.tile_count.next() if isinstance(rpu_config, FastRPUConfig) else 0
         return FastSimulatorTile(x_size, d_size, rpu_config, number)
 
-    def _recreate_simulator_tile(  # type: ignore[override]
+    def _recreate_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
         return FastSimulatorTile(x_size, d_size, rpu_config, draw=False)

@@ -126,10 +126,12 @@ def _builder(architecture: str) -> Callable[[dict[str, Any], dict[str, Any]], nn
     """Find what builds a network, given sizes and kwargs."""
     if architecture in OWN_MODELS:
         return lambda sizes, kwargs: own_model(architecture, **sizes, **kwargs)
+    import timm
+
     from analogtl.models import timm_models
 
-    if not timm_models.timm.is_model(architecture):
-        near = did_you_mean(architecture, timm_models.timm.list_models())
+    if not timm.is_model(architecture):
+        near = did_you_mean(architecture, timm.list_models())
         hint = near or f"own: {', '.join(OWN_MODELS)}"
         raise ExperimentError(
             f"model {architecture!r}: unknown to this package and to timm; {hint}"

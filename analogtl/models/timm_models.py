@@ -17,10 +17,10 @@ _TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 def create_model(architecture: str, sizes: dict[str, Any], kwargs: dict[str, Any]) -> nn.Module:
     """Build a timm model of these sizes; one that takes any ``img_size`` is built without."""
     try:
-        return timm.create_model(architecture, **sizes, **kwargs)  # type: ignore[no-any-return]
+        return timm.create_model(architecture, **sizes, **kwargs)
     except TypeError:
         sizes = {name: value for name, value in sizes.items() if name != "img_size"}
-        return timm.create_model(architecture, **sizes, **kwargs)  # type: ignore[no-any-return]
+        return timm.create_model(architecture, **sizes, **kwargs)
 
 
 def _register(name: str) -> None:

@@ -1,0 +1,159 @@
+"""The arrays and numbers of a tile that the kernels work on.
+
+Rows come in groups of ``LANES``: G groups, padded with cells that nothing moves. Arrays are float32
+unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# fields of ``fast`` and of ``slow``, in multiples of LANES
+PERSISTENT, APPARENT, BUFFER, REFERENCE, W_MAX, W_MIN, STEP_UP, STEP_DOWN = range(8)
+C_PERSISTENT, C_REFERENCE, C_MAX, C_MIN, C_UP, C_DOWN = range(6)
+# fields of ``counts`` [10] (int64)
+UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
+# fields of ``averages`` [3]
+M_X, M_D, COUNT_LR = range(3)
+
+
+class Cells(NamedTuple):
+    """The cells of a tile, [in, G * fields * LANES]: a column's in one piece.
+
+    ``fast``, of A: persistent weight, apparent weight, buffer H, reference, upper and lower bound,
+        step up, step down.
+    ``weight``: C's apparent weights, those of the forward pass.
+    ``slow``, of C: persistent weight, reference, bounds, steps.
+    ``means``: running and past mean of the reads (AGAD; else of length 1).
+    """
+
+    fast: Array
+    weight: Array
+    slow: Array
+    means: Array
+
+
+class PulseRing(NamedTuple):
+    """The pulses that some column has still to receive: a ring buffer of slots.
+
+    Each pulse of a vector's train takes one *slot*: a bit per column and per row for "pulses", and
+    one for the sign. Slots are numbered without end; slot s lies at place s modulo the ring's
+    size, a power of 2. Emitting goes on at ``counts[SLOT]``. A column has received the slots before
+    its ``start``; the oldest start of all columns is the ring's tail. Where the head comes too near
+    to the tail, all columns are brought to now (`flush`), which empties the ring.
+
+    ``x_bits`` [slots / 32, 2, in] (uint32): pulses and signs of the columns, a bit per slot: the
+        slots in which one column pulses are found 32 at a time.
+    ``d_bits`` [G, slots, 2 * BLOCKS] (uint16): pulses and signs of the rows, a bit per row: one
+        load has a slot's pulses for a vector of rows.
+    ``start`` [in] (int64): the first slot not yet applied to a column.
+    """
+
+    x_bits: Array
+    d_bits: Array
+    start: Array
+
+
+class Choppers(NamedTuple):
+    """Signs that pulses and reads are multiplied by.
+
+    ``in_chop`` [in] (uint8): whether a column's is -1. ``switched`` [in] (uint8): whether it turned
+    at the last read. ``out_chop`` [G * LANES]: the rows' choppers, as factors 1 or -1.
+    """
+
+    in_chop: Array
+    switched: Array
+    out_chop: Array
+
+
+class Train(NamedTuple):
+    """How pulse trains onto one array are made; aihwkit's names (``UpdateParameters``)."""
+
+    granularity: np.float32  # what one coinciding pulse changes
+    desired_bl: int
+    fixed_bl: bool
+    update_management: bool
+    update_bl_management: bool
+    um_grad_scale: np.float32
+
+
+class Device(NamedTuple):
+    """How the cells of one array answer to pulses."""
+
+    dw_min: np.float32
+    dw_min_std: np.float32
+    mult_noise: bool
+    write_noise: np.float32  # in weight units; 0: the apparent is the persistent weight
+
+
+class Read(NamedTuple):
+    """How a column of A is read; resolutions are absolute steps (0: none)."""
+
+    input: np.float32
+    noise: np.float32
+    res: np.float32
+    bound: np.float32
+    scale: np.float32
+
+
+class Spec(NamedTuple):
+    """What the update needs to know; aihwkit's names where there is one."""
+
+    # pulses onto A
+    train: Train
+    res: np.float32
+    sto_round: bool
+    auto_scale: bool
+    auto_momentum: np.float32
+    fast_lr: np.float32
+    scale_fast_lr: bool
+    fast: Device
+    # reads of A into the buffer H
+    transfer_every: np.float32
+    units_in_mbatch: bool
+    transfer_lr: np.float32
+    scale_transfer_lr: bool
+    read: Read
+    buffer_granularity: np.float32
+    threshold: np.float32
+    correct_gradient_magnitudes: bool
+    no_buffer: bool
+    forget_buffer: bool
+    momentum: np.float32
+    in_chop_prob: np.float32
+    in_chop_random: bool
+    out_chop_prob: np.float32
+    # pulses onto C
+    step: np.float32
+    transfer_train: Train
+    slow: Device
+    # AGAD
+    dynamic: bool
+    tail_weightening: np.float32
+    buffer_cap: np.float32
+    correct_accumulation: bool
+
+
+def _record(kind: type) -> np.dtype[Any]:
+    numbers = {bool: np.bool_, int: np.int64, np.float32: np.float32}
+    hints = get_type_hints(kind).items()
+    return np.dtype(
+        [(name, numbers.get(part) or _record(part)) for name, part in hints], align=True
+    )
+
+
+_SPEC = _record(Spec)
+
+
+def packed(spec: Spec) -> Array:
+    """Pack the numbers for the kernels, as an array [1] of one record.
+
+    numba takes an array in 0.1 us, and a named tuple of so many numbers in 3 us, a sixth of the
+    update of a small tile.
+    """
+    return np.array([spec], _SPEC)
