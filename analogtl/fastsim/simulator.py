@@ -352,11 +352,15 @@ class FastSimulatorTile(SimulatorTile):
     def current_fast(self) -> Array:
         """A's cells brought to now, in a copy: looking does not disturb the run."""
         fast, ring = self.cells.fast.copy(), self.ring._replace(start=self.ring.start.copy())
-        if int(self.counts[k.SLOT]) > int(ring.start.min()):
-            kernels.flush(
-                fast, ring, self.choppers, self.counts, self._packed_spec, self.seed, FLUSH
-            )
+        self._flush_into(fast, ring)
         return fast
+
+    def _flush_into(self, fast: Array, ring: k.PulseRing) -> bool:
+        """Apply the pulses that are still in the ring, if there are any; whether there were."""
+        if int(self.counts[k.SLOT]) <= int(ring.start.min()):
+            return False
+        kernels.flush(fast, ring, self.choppers, self.counts, self._packed_spec, self.seed, FLUSH)
+        return True
 
     def get_hidden_parameter_names(self) -> list[str]:
         """The names of ``get_hidden_parameters``' slices, those of aihwkit."""
