@@ -25,7 +25,7 @@ from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
-from analogtl.training import stages
+from analogtl.training.run_trial import run_trial
 from analogtl.vocabulary import Algorithm
 
 CLASSES = {
@@ -301,7 +301,7 @@ def test_it_learns_a_task(algorithm, lr, device, at_most, digits):
         setup, {"analog.algorithm": algorithm, "finetune.lr": lr, "finetune.epochs": 6, **device}
     )
     (trial,) = trials_of(setup, sweep=False)
-    row = stages.run_trial(trial, run)
+    row = run_trial(trial, run)
     assert row["status"] == "done", row["message"]
     assert (row["algorithm"], row["engine"]) == (algorithm, "aihwkit")
     assert row["weights_changed"] > 0
@@ -314,6 +314,6 @@ def test_it_runs_on_the_paper_s_device_too(algorithm, digits):
     setup, run = digits
     setup = with_settings(setup, {"analog.algorithm": algorithm, "finetune.epochs": 1})
     (trial,) = trials_of(setup, sweep=False)
-    row = stages.run_trial(trial, run)
+    row = run_trial(trial, run)
     assert row["status"] == "done", row["message"]
     assert row["weights_changed"] > 0
