@@ -362,40 +362,34 @@ class Sweep(Section):
     lr: tuple[PositiveNumber, ...] = ()
     """Learning rates to try at every level; the best one on validation data is kept. Empty:
     [finetune] lr alone (weight programming: [programming] lr)."""
-    axes: dict[Text, tuple[Level, ...]] = {}
+    axes: dict[Text, tuple[Any, ...]] = {}
     """Axis name or dotted key -> levels; see `analogtl list axes`."""
 
     @model_validator(mode="before")
     @classmethod
     def _flatten_axes(cls, data: Any) -> Any:
         # TOML reads an unquoted dotted key as nested tables; both spellings mean the same axis.
-        if not isinstance(data, Mapping) or not isinstance(data.get("axes"), Mapping):
-            return data
-        axes = flatten(data["axes"])
-        # Here, as the schema's own words for a list of one of four types help nobody.
-        problems: list[Problem] = []
-        for name, levels in axes.items():
-            if not isinstance(levels, list | tuple):
-                problems.append((f"axes.{name}", f"expected a list of levels; got {levels!r}"))
-            elif wrong := [v for v in levels if not (is_number(v) or isinstance(v, bool | str))]:
-                problems.append((f"axes.{name}", f"expected numbers or names; got {wrong}"))
-        return _raise(problems, {**data, "axes": axes})
+        if isinstance(data, Mapping) and isinstance(data.get("axes"), Mapping):
+            return {**data, "axes": flatten(data["axes"])}
+        return data
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def _levels_fit(self) -> Self:
         return _raise(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
         axes = {f"axes.{name}": levels for name, levels in self.axes.items()}
+        for key, values in axes.items():
+            # Checked here, as the schema's own words for one of four types help nobody.
+            names = () if key.removeprefix("axes.") in AXES else (bool, str)
+            if wrong := [v for v in values if not (is_number(v) or isinstance(v, names))]:
+                yield key, f"expected numbers{' or names' if names else ''}; got {wrong}"
+                return
+            if not values:
+                yield key, "expected at least one level; got none"
         for key, values in (("seeds", self.seeds), ("lr", self.lr), *axes.items()):
             if len(set(values)) < len(values):
                 yield key, f"expected each value once; got {list(values)}"
-            if key.removeprefix("axes.") in AXES and key in axes:
-                wrong = [v for v in values if not is_number(v)]
-                if wrong:
-                    yield key, f"expected numbers; got {wrong}"
-            if not values and key in axes:
-                yield key, "expected at least one level; got none"
 
 
 class Report(Section):

@@ -196,7 +196,7 @@ def test_every_problem_is_named_with_its_own_line_also_those_behind_others(write
         7: "analog.device.dw_min_stdd: ReRamArrayHfO2PresetDevice",
         9: "sweep.seeds: expected 0 or more; got -1",
         11: "sweep.axes.spw: unknown axis 'spw'; did you mean 'spv'?",
-        12: "sweep.axes.spv: expected numbers or names; got [[1]]",
+        12: "sweep.axes.spv: expected numbers; got [[1]]",
         13: "sweep.axes.wtn: expected a list of levels; got 5",
     }
     for line, text in wanted.items():
