@@ -197,7 +197,7 @@ def test_every_problem_is_named_with_its_own_line_also_those_behind_others(write
         9: "sweep.seeds: expected 0 or more; got -1",
         11: "sweep.axes.spw: unknown axis 'spw'; did you mean 'spv'?",
         12: "sweep.axes.spv: expected numbers; got [[1]]",
-        13: "sweep.axes.wtn: expected a list of levels; got 5",
+        13: "sweep.axes.wtn: expected a list; got 5",
     }
     for line, text in wanted.items():
         assert any(problem.startswith(f"{file}:{line}: {text}") for problem in problems), text
