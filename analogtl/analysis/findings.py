@@ -150,7 +150,7 @@ class Reason(Enum):
     # two arms
     DIFFERENCE = FindingVerdict.HOLDS, "the difference is shown"
     NO_DIFFERENCE = FindingVerdict.FAILS, "a difference outside the stated range is shown"
-    NOTHING_MOVED = FindingVerdict.FAILS, "not one analog weight moved"
+    NOTHING_CHANGED = FindingVerdict.FAILS, "not one cell changed"
     # a critical level
     BEND_INSIDE = FindingVerdict.HOLDS, "the elbow's interval lies within the tolerance"
     TESTS_CONFINE = FindingVerdict.HOLDS, "certified up to its lower end, worse from its upper one"
@@ -305,7 +305,7 @@ def _judge_arms(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
         fails = holm([one.p_fails for one in tested])
         for one, p_holds, p_fails in zip(tested, holds, fails, strict=True):
             if one.finding is ARRAYS_LEARN and one.weights_changed == 0:
-                reason = Reason.NOTHING_MOVED
+                reason = Reason.NOTHING_CHANGED
             elif p_holds < analysis.alpha:
                 reason = Reason.DIFFERENCE
             else:

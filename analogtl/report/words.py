@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from analogtl.analysis.critical_point import POWER, RECOMMENDED_SEEDS, CriticalPoint, JudgedCurve
 from analogtl.analysis.curves import Curve
@@ -66,11 +67,11 @@ def bend(judged: JudgedCurve) -> str:
 
 
 def harmless(judged: JudgedCurve) -> str:
-    """Up to which level less than the margin is lost: ``costs less than 2 points up to 5 %``."""
-    curve, point = judged.curve, judged.point
+    """Up to where harm is shown to be small: ``costs less than 2 points up to 5 %``; or ""."""
+    point = judged.point
     if point.certified is None:
-        return f"costs less than {point.margin:g} points at no level for sure"
-    return f"costs less than {point.margin:g} points {_reach(curve, point.certified)} for sure"
+        return ""
+    return f"costs less than {point.margin:g} points {_reach(judged.curve, point.certified)}"
 
 
 def sentences(judged: JudgedCurve) -> str:
@@ -79,13 +80,11 @@ def sentences(judged: JudgedCurve) -> str:
     if point.verdict is CriticalPointVerdict.NO_DATA:
         return " ".join([_no_data(curve, point), *_gaps(curve, point)])
     parts = [*_verdict(judged)]
-    if rise := bend(judged):
-        assert point.hinge is not None
-        parts.append(
-            f"{_capital(rise)}, by a line that is flat and then rises "
-            f"({p_text(point.hinge.p_value)})."
-        )
-    parts += [f"{_capital(harmless(judged))}.", _seeds_of(point), *_gaps(curve, point)]
+    if point.hinge and (rise := bend(judged)):
+        fit = f"a fit of a flat, then rising line, {p_text(point.hinge.p_value)}"
+        parts.append(f"{_capital(rise)}: {fit}.")
+    small = harmless(judged) or f"costs less than {point.margin:g} points at no level"
+    parts += [f"Shown: {small}.", _seeds_of(point), *_gaps(curve, point)]
     return " ".join(parts)
 
 
@@ -194,17 +193,81 @@ def needs(finding: Finding) -> str:
     return f"a sweep of {finding.axis} with the arm {Arm.ANALOG_TL}"
 
 
+_WHY: Final = {
+    Reason.NO_RUN: "No run has {needs}{task}.",
+    Reason.DIFFERENCE: "{p_holds}{corrected}",
+    Reason.NO_DIFFERENCE: "{outside}, {p_fails}{corrected}",
+    Reason.NOTHING_CHANGED: "but no cell changed",
+    Reason.BEND_INSIDE: "The rise starts within {band}, its interval included.",
+    Reason.TESTS_CONFINE: "The level tests place the start of the harm within {band}.",
+    Reason.WORSE_BEFORE: "Worse at {worse} already; published is {band}.",
+    Reason.HARMLESS_BEYOND: "No harm up to {certified} for sure; published is {band}.",
+    Reason.BEND_OUTSIDE: "The rise starts outside {band}.",
+    Reason.CONTRADICTION: "The level tests and the fitted line contradict each other.",
+    Reason.SWEEP_ENDS: "The sweep ends at {top}; no level above was tested.",
+    Reason.HARMLESS: "Every level up to {certified} costs less than {margin}.",
+    Reason.COSTLY: "Costs more than {margin} at {levels}.",
+    Reason.TRIALS_MISSING: "Not all trials finished at {levels}.",
+    Reason.RANGE_SHORT: "No harm up to {certified} for sure, but the range goes further.",
+}
+
+
 def says(judged: JudgedFinding) -> str:
     """What the runs show about a finding, with the numbers."""
-    finding = judged.finding
+    if judged.curve is not None:
+        return " ".join(filter(None, (_axis_why(judged, judged.curve), sentences(judged.curve))))
     if judged.reason is Reason.NO_RUN:
-        where = "" if judged.n_classes is None else f" on a {judged.n_classes}-class task"
-        return f"No run has {needs(finding)}{where}."
-    if isinstance(finding, ArmsFinding):
-        return _arms_say(judged, finding)
-    assert judged.curve is not None
-    why = _axis_says(judged, judged.curve)
-    return " ".join(filter(None, (why, sentences(judged.curve))))
+        task = "" if judged.n_classes is None else f" on a {judged.n_classes}-class task"
+        return _WHY[judged.reason].format(needs=needs(judged.finding), task=task)
+    finding = judged.finding
+    assert isinstance(finding, ArmsFinding)
+    if judged.errors is None or judged.estimate is None:
+        have = f"{counted(judged.n_seeds, 'seed')} finished in both arms"
+        return f"{have}; at least {MIN_SEEDS} are needed."
+    outside = f"less than {counted(round(finding.fails_below), 'point')} better"
+    if finding.below < math.inf:
+        outside = f"outside {finding.above:g} to {finding.below:g} points"
+    n = judged.n_compared
+    why = _WHY.get(judged.reason, "this leaves it open{corrected}").format(
+        p_holds=p_text(judged.p_holds or 0),
+        p_fails=p_text(judged.p_fails or 0),
+        outside=outside,
+        corrected=f", corrected for {n} comparisons" if n > 1 else "",
+    )
+    better, worse = finding.better.label, finding.worse.label
+    than = "better" if judged.estimate >= 0 else "worse"
+    return (
+        f"{better} {judged.errors[0]:.1f} %, {worse} {judged.errors[1]:.1f} %: {better} is "
+        f"{abs(judged.estimate):.1f} points {than} "
+        f"({100 * (judged.confidence or 0):.0f} % interval {judged.low:.1f} to {judged.high:.1f}); "
+        f"{why}; {seeds_text(judged.n_seeds)}."
+    )
+
+
+def _axis_why(judged: JudgedFinding, curve: JudgedCurve) -> str:
+    finding, point = judged.finding, curve.point
+    if judged.reason is Reason.FEW_SEEDS:
+        return ""
+    margin = f"{point.margin:g} points"
+    undecided = f"A rise of {margin} is neither shown nor excluded."
+    if judged.seeds_needed:
+        undecided += f" To exclude it takes about {judged.seeds_needed} seeds."
+    band = ""
+    if isinstance(finding, CriticalFinding):
+        band = f"{finding.band[0]:g} to {with_unit(finding.axis, finding.band[1])}"
+        undecided = "Neither inside nor outside {band} is shown."
+    worse, certified, top = (
+        "" if level is None else with_unit(curve.curve.axis, level)
+        for level in (point.first_worse, point.certified, point.max_level)
+    )
+    return _WHY.get(judged.reason, undecided).format(
+        band=band,
+        margin=margin,
+        worse=worse,
+        certified=certified,
+        top=top,
+        levels=_levels(curve.curve, judged.levels),
+    )
 
 
 def movement(judged: JudgedFinding) -> str:
@@ -214,64 +277,6 @@ def movement(judged: JudgedFinding) -> str:
     if judged.weights_changed == 0:
         return "No cell changed: what was learned is in the digital parameters."
     return f"{100 * judged.weights_changed:.3g} % of the cells changed."
-
-
-def _arms_say(judged: JudgedFinding, finding: ArmsFinding) -> str:
-    if judged.errors is None or judged.estimate is None:
-        have = f"{counted(judged.n_seeds, 'seed')} finished in both arms"
-        return f"{have}; at least {MIN_SEEDS} are needed."
-    better, worse = finding.better.label, finding.worse.label
-    than = "better" if judged.estimate >= 0 else "worse"
-    numbers = (
-        f"{better} {judged.errors[0]:.1f} %, {worse} {judged.errors[1]:.1f} %: {better} is "
-        f"{abs(judged.estimate):.1f} points {than} "
-        f"({100 * (judged.confidence or 0):.0f} % interval {judged.low:.1f} to {judged.high:.1f})"
-    )
-    corrected = f", corrected for {judged.n_compared} comparisons" if judged.n_compared > 1 else ""
-    bound = f"less than {counted(round(finding.fails_below), 'point')} better"
-    if finding.below < math.inf:
-        bound = f"outside {finding.above:g} to {finding.below:g} points"
-    why = {
-        Reason.NOTHING_MOVED: "but no cell changed",
-        Reason.DIFFERENCE: f"{p_text(judged.p_holds or 0)}{corrected}",
-        Reason.NO_DIFFERENCE: f"{bound}, {p_text(judged.p_fails or 0)}{corrected}",
-    }.get(judged.reason, f"this decides nothing{corrected}")
-    return f"{numbers}; {why}; {seeds_text(judged.n_seeds)}."
-
-
-def _axis_says(judged: JudgedFinding, curve: JudgedCurve) -> str:
-    finding, point = judged.finding, curve.point
-    band = ""
-    if isinstance(finding, CriticalFinding):
-        low, high = finding.band
-        band = f"{low:g} to {with_unit(finding.axis, high)}"
-    levels = _levels(curve.curve, judged.levels)
-    worse, certified, top = (
-        "" if level is None else with_unit(curve.curve.axis, level)
-        for level in (point.first_worse, point.certified, point.max_level)
-    )
-    seeds = (
-        f" To exclude it takes about {judged.seeds_needed} seeds." if judged.seeds_needed else ""
-    )
-    margin = f"{point.margin:g} points"
-    return {
-        Reason.BEND_INSIDE: f"The rise starts within {band}, its interval included.",
-        Reason.TESTS_CONFINE: f"The level tests place the start of the harm within {band}.",
-        Reason.WORSE_BEFORE: f"Worse at {worse} already; published is {band}.",
-        Reason.HARMLESS_BEYOND: f"No harm up to {certified} for sure; published is {band}.",
-        Reason.BEND_OUTSIDE: f"The rise starts outside {band}.",
-        Reason.CONTRADICTION: "The level tests and the fitted line contradict each other.",
-        Reason.SWEEP_ENDS: f"The sweep ends at {top}, no level above was tested.",
-        Reason.COSTLY: f"Costs more than {margin} at {levels}.",
-        Reason.HARMLESS: f"Every level up to {certified} costs less than {margin}.",
-        Reason.TRIALS_MISSING: f"Not all trials finished at {levels}.",
-        Reason.RANGE_SHORT: f"No harm up to {certified} for sure, but the range goes further.",
-        Reason.UNDECIDED: (
-            f"Neither inside nor outside {band} is shown."
-            if band
-            else f"A rise of {margin} is neither shown nor excluded.{seeds}"
-        ),
-    }.get(judged.reason, "")
 
 
 def _reach(curve: Curve, level: float) -> str:

@@ -258,7 +258,7 @@ def test_a_wide_interval_around_two_points_is_no_equivalence() -> None:
 def test_arrays_that_did_not_move_have_not_learned() -> None:
     trials = fig2(5, weights_changed=0.0)
     # though the errors differ by 8 points
-    assert answer(trials, "arrays-learn").reason is Reason.NOTHING_MOVED
+    assert answer(trials, "arrays-learn").reason is Reason.NOTHING_CHANGED
     other = answer(trials, "analog-tl-beats-analog-scratch")
     assert (other.verdict, other.weights_changed) == (HOLDS, 0)
     assert answer(fig2(2, weights_changed=0.0), "arrays-learn").verdict is OPEN
