@@ -1,8 +1,8 @@
 """What aihwkit offers, as plain data: presets, device classes, compounds and their parameters.
 
 Experiment files are checked, and names are completed, without importing torch. The facts are kept
-in ``catalog.json``; a test compares it with the installed aihwkit. To write it again after a release
-of aihwkit: ``python tests/tools/scan_aihwkit.py``.
+in ``catalog.json``; a test compares it with the installed aihwkit. To write it again for another
+release: ``python tests/tools/scan_aihwkit.py``.
 """
 
 from __future__ import annotations
