@@ -195,9 +195,14 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _told(source: Source, problems: list[str]) -> ExperimentError:
-    unique = list(dict.fromkeys(problems))
+    unique = sorted(dict.fromkeys(problems), key=_line)
     title = [f"{source.file}: {len(unique)} problems"] if len(unique) > 1 else []
     return ExperimentError([*title, *unique])
+
+
+def _line(problem: str) -> int:
+    found = re.match(r"[^:]*:(\d+): ", problem)
+    return int(found[1]) if found else 0
 
 
 def _all_problems(error: ValidationError, source: Source) -> list[str]:
@@ -235,14 +240,15 @@ def _problems_of(error: ValidationError, source: Source) -> dict[str, str]:
     lines: dict[str, str] = {}
     for details in error.errors():
         if details["type"] == "problems":
-            above = ".".join(str(part) for part in details["loc"])
+            above, _ = _place_of(details["loc"])
             for key, message in details["ctx"]["problems"]:
                 dotted = ".".join(filter(None, (above, key)))
                 lines[f"{dotted} {message}"] = f"{source.place(dotted)}: {dotted}: {message}"
             continue
         key, section = _place_of(details["loc"])
-        message = _message(details, key, section)
-        lines.setdefault(key, f"{source.place(key)}: {key or 'the file'}: {message}")
+        if all(told.partition(" ")[0] != key for told in lines):
+            message = _message(details, key, section)
+            lines[key] = f"{source.place(key)}: {key or 'the file'}: {message}"
     return lines
 
 
@@ -275,10 +281,10 @@ EXPECTED = {
     "dict_type": "a table",
     "model_type": "a section",
     "model_attributes_type": "a section",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
     "string_pattern_mismatch": "letters, digits, '.', '_' or '-' (at most 100)",
 }
 

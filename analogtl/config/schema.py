@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
@@ -39,11 +39,13 @@ from analogtl.vocabulary import (
 T = TypeVar("T")
 
 
-def _of_transfer(arm: Arm) -> Arm:
-    if arm not in TRANSFER_ARMS:
-        expected = ", ".join(TRANSFER_ARMS)
-        _raise([("", f"expected one of {expected}; got {arm.value!r}")], arm)
-    return arm
+def _of_transfer(name: Any) -> Any:
+    if name in TRANSFER_ARMS:
+        return name
+    near = did_you_mean(str(name), TRANSFER_ARMS)
+    hint = f"; {near}" if near.startswith("did") else ""
+    expected = ", ".join(TRANSFER_ARMS)
+    return _raise([("", f"expected one of {expected}; got {name!r}{hint}")], name)
 
 
 Bool = Annotated[bool, Field(strict=True)]
@@ -65,7 +67,7 @@ Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
 Kind = Literal["transfer-learning", "weight-programming"]
 Level = Bool | Int | Number | Text
-TransferArm = Annotated[Arm, AfterValidator(_of_transfer)]
+TransferArm = Annotated[Arm, BeforeValidator(_of_transfer)]
 
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
@@ -146,7 +148,7 @@ class Training(Section):
     @classmethod
     def _distinct(cls, values: Any) -> Any:
         if isinstance(values, tuple) and len(set(values)) < len(values):
-            _raise([("", f"expected each entry once; got {list(values)}")], values)
+            _raise([("", f"expected each entry once; got {list(map(str, values))}")], values)
         return values
 
     @model_validator(mode="after")
