@@ -1,8 +1,10 @@
 """Every axis and level, read back from tiles that were built with it.
 
-What is random is tested with fixed device seeds, so the outcome is the same at every run; the
-false-alarm rate is that of the choice of the seed. A Kolmogorov-Smirnov test rejects below ALARM,
-and every mean or standard deviation may be off by 4.5 standard errors (7e-6, two-sided).
+Devices are drawn from fixed seeds: what is said of them has the same outcome at every run. Pulse
+noise, write noise and output noise are aihwkit's own, seeded by the clock: each mean and standard
+deviation of those may be off by 5.5 standard errors, a false alarm in 4e-8, and below 1e-6 in one
+test. aihwkit takes its normal numbers from a list of some 30,000 drawn beforehand, so that n of
+them tell no more than n and the list do together.
 """
 
 from __future__ import annotations
@@ -18,10 +20,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from analogtl.cli.sweep import SECTIONS
 from analogtl.config.catalog import catalog, device_parameters
 from analogtl.config.load import with_settings
-from analogtl.config.reference import axes_table
 from analogtl.config.schema import Experiment
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.rpu_config import build_rpu_config
@@ -30,8 +30,9 @@ from analogtl.study.trial import trials_of
 from analogtl.training.loop import build_optimizer
 from analogtl.vocabulary import AXES, analog_only, key_of, label_of
 
-ALARM = 1e-5
-SIGMAS = 4.5
+ALARM = 1e-6
+SIGMAS = 5.5
+LIST = 20_000  # numbers that aihwkit draws from, at the least
 SIZE = 200  # devices a side: 40,000 devices
 LEVELS = [(name, level) for name, axis in AXES.items() for level in axis.levels]
 # Without spread from device to device: what is left of the device is the axis under test.
@@ -84,7 +85,7 @@ def close(measured: float, expected: float, error: float) -> bool:
 
 def std_close(sample: np.ndarray, expected: float) -> bool:
     """Whether the spread of normal numbers is the expected one, and their mean 0."""
-    n = sample.size
+    n = 1 / (1 / sample.size + 1 / LIST)
     return close(float(sample.std()), expected, expected / math.sqrt(2 * n) + 1e-7) and close(
         float(sample.mean()), 0.0, expected / math.sqrt(n) + 1e-7
     )
@@ -329,19 +330,14 @@ def test_any_dotted_key_reaches_the_tile():
     np.testing.assert_allclose(hidden["dwmin_down_0"], 0.8 * hidden["dwmin_up_0"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["spv", "n_states", "write_noise_std"])
+@pytest.mark.parametrize("name", ["spv", "write_noise_std"])
 def test_an_axis_that_the_device_lacks_is_refused_with_presets_that_have_it(name):
-    device = {"preset": "ConstantStepDevice"}
-    data = {"name": "x", "analog": {"device": device}, "sweep": {"axes": {name: [5]}}}
-    parameter = AXES[name].device_parameters[0]
-    if parameter in device_parameters("ConstantStepDevice"):
-        Experiment.model_validate(data)
-        return
+    data = {"name": "x", "analog": {"device": {"preset": "ConstantStepDevice"}}}
     with pytest.raises(ValueError, match="problems") as caught:
-        Experiment.model_validate(data)
+        Experiment.model_validate({**data, "sweep": {"axes": {name: [5]}}})
     ((key, message),) = caught.value.errors()[0]["ctx"]["problems"]
     assert key == f"sweep.axes.{name}"
-    assert parameter in message
+    assert AXES[name].device_parameters[0] in message
     assert "ReRamArrayHfO2PresetDevice" in message
 
 
@@ -364,23 +360,6 @@ def test_every_level_says_where_it_comes_from():
     origins = {axis.origin(level) for axis in AXES.values() for level in axis.levels}
     assert origins == {"published", "the device's own", "this tool's choice"}
     assert AXES["wtn"].origin(15) == AXES["spv"].origin(5) == "published"
-    assert AXES["wtn"].origin(30) == "this tool's choice"
-
-
-@pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
-def test_help_and_readme_say_what_an_axis_sets_its_unit_levels_and_source(axis):
-    (entries,) = SECTIONS.values()
-    (text,) = [f"{typed} {meaning}" for typed, meaning in entries if typed.split()[0] == axis.name]
-    (row,) = [line for line in axes_table().splitlines() if line.startswith(f"| `{axis.name}` ")]
-    readme = row.replace("\\", "").replace("**", "")
-    for said in (axis.label, axis.sets, axis.source):
-        assert said in text
-        assert said in readme
-    assert axis.key in readme
-    assert axis.levels_text in text
-    for level in axis.published:
-        assert f"{level:g}*" in text
-        assert f"**{level:g}**" in row
 
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
@@ -396,8 +375,5 @@ def test_names_and_dotted_keys():
     assert key_of("wtn") == "convert.weight_transfer_noise"
     assert key_of("analog.compound.fast_lr") == "analog.compound.fast_lr"
     assert label_of("spv") == "symmetry point variability (%)"
-    assert label_of("n_states") == "number of states"
-    assert analog_only("wtn")
-    assert not analog_only("lr")
-    assert analog_only("analog.device.up_down")
-    assert not analog_only("finetune.epochs")
+    keys = ("wtn", "lr", "analog.device.up_down", "finetune.epochs")
+    assert [analog_only(key) for key in keys] == [True, False, True, False]

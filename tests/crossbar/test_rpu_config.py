@@ -18,7 +18,6 @@ from aihwkit.simulator.presets.devices import ReRamArrayHfO2PresetDevice
 from torch import nn
 
 from analogtl.config.load import load_experiment, with_settings
-from analogtl.config.parameters import SECTIONS
 from analogtl.config.schema import Analog, Convert, Experiment
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.rpu_config import build_rpu_config
@@ -28,22 +27,14 @@ from analogtl.study.trial import trials_of
 from analogtl.training.run_trial import run_trial
 from analogtl.vocabulary import Algorithm
 
+# aihwkit's class of an algorithm, and how its C++ side names the tile.
 CLASSES = {
-    "c-ttv2": ChoppedTransferCompound,
-    "agad": DynamicTransferCompound,
-    "ttv2": ChoppedTransferCompound,
-    "tt": TransferCompound,
-    "sgd": ReRamArrayHfO2PresetDevice,
-    "mp": MixedPrecisionCompound,
-}
-# How aihwkit's C++ side names the tile of an algorithm.
-ON_THE_TILE = {
-    "c-ttv2": "ChoppedTransfer(2)",
-    "agad": "DynamicTransfer(2)",
-    "ttv2": "ChoppedTransfer(2)",
-    "tt": "Transfer(2)",
-    "sgd": "SoftBoundsReference",
-    "mp": "MixedPrec",
+    "c-ttv2": (ChoppedTransferCompound, "ChoppedTransfer(2)"),
+    "agad": (DynamicTransferCompound, "DynamicTransfer(2)"),
+    "ttv2": (ChoppedTransferCompound, "ChoppedTransfer(2)"),
+    "tt": (TransferCompound, "Transfer(2)"),
+    "sgd": (ReRamArrayHfO2PresetDevice, "SoftBoundsReference"),
+    "mp": (MixedPrecisionCompound, "MixedPrec"),
 }
 WITH_TWO_ARRAYS = ("c-ttv2", "agad", "ttv2", "tt")
 
@@ -70,17 +61,13 @@ def array(settings: Analog, tokens: int = 1) -> Any:
     return next(transfer.analog_tiles(conversion.model))
 
 
-def test_every_algorithm_is_here():
-    assert set(CLASSES) == set(ON_THE_TILE) == set(Algorithm)
-
-
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_it_runs_on_aihwkit_s_own_class(algorithm):
-    config = build_rpu_config(analog(algorithm))
-    assert type(config.device) is CLASSES[algorithm]
+    cls, name = CLASSES[algorithm]
+    assert type(build_rpu_config(analog(algorithm)).device) is cls
     tile = array(analog(algorithm, engine="aihwkit"))
     assert type(tile).__module__.startswith("aihwkit.")
-    assert ON_THE_TILE[algorithm] in tile.tile.get_brief_info()
+    assert name in tile.tile.get_brief_info()
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -140,8 +127,7 @@ def test_the_file_s_settings_arrive(algorithm, where):
         given["transfer_forward"] = {"out_noise": 0.02}
     if where == "algorithms":
         del given["mapping"]
-        given = {"algorithms": {algorithm: given, "other": {}}}
-        given["algorithms"].pop("other")
+        given = {"algorithms": {algorithm: given}}
     config = build_rpu_config(analog(algorithm, granularity_per_token=0, **given))
     told = given.get("algorithms", {}).get(algorithm, given)
     for section, wanted in told.items():
@@ -155,13 +141,10 @@ def test_the_file_s_settings_arrive(algorithm, where):
 def test_a_table_of_another_algorithm_changes_nothing():
     setup = Experiment.model_validate({"name": "x", "finetune": {"arms": ["analog-tl"]}})
     other = with_settings(setup, {"analog.algorithms": {"agad": {"compound": {"step": 2.0}}}})
-    (here,), (there,) = (trials_of(one, sweep=False) for one in (setup, other))
-    assert here.key == there.key
-    agad = [
-        trials_of(with_settings(one, {"analog.algorithm": "agad"}), sweep=False)[0].key
-        for one in (setup, other)
-    ]
-    assert agad[0] != agad[1]
+    for algorithm, same in (("c-ttv2", True), ("agad", False)):
+        pair = [with_settings(one, {"analog.algorithm": algorithm}) for one in (setup, other)]
+        keys = [trials_of(one, sweep=False)[0].key for one in pair]
+        assert (keys[0] == keys[1]) == same
 
 
 def test_what_the_algorithm_s_own_table_says_comes_last():
@@ -252,12 +235,6 @@ def test_problems_in_an_algorithm_s_table_name_file_line_and_key(tmp_path):
         load_experiment(file)
 
 
-def test_every_section_has_defaults_for_every_algorithm():
-    for algorithm in Algorithm:
-        for section in (*SECTIONS, "slow_device"):
-            assert isinstance(analog(algorithm).values(section), dict)
-
-
 # -- they train ------------------------------------------------------------------------------------
 
 
@@ -270,7 +247,6 @@ def digits(tmp_path_factory):
             "model": {"architecture": "mlp_digits"},
             "pretrain": {"classes": [0, 1, 2, 3, 4], "epochs": 5, "momentum": 0.9},
             "finetune": {"classes": [5, 6, 7, 8, 9], "arms": ["analog-tl"], "epochs": 4},
-            "analog": {"engine": "aihwkit"},
         }
     )
     return setup, RunDir(tmp_path_factory.mktemp("runs"), "digits")
@@ -283,15 +259,16 @@ FINE: dict[str, Any] = {"analog.nonidealities.n_states": 500}
 @pytest.mark.parametrize(
     ("algorithm", "lr", "device", "at_most"),
     [
-        # Chance is 80 %, and arrays held fixed end at 66 to 89 %. Six seeds each had, in percent, a
-        # mean and sd of 36 +- 5 (c-ttv2), 13 +- 5, 22 +- 7, 6 +- 1, 12 +- 2 (tt), 8 +- 5: every
-        # bound is four sd or more above (false alarms below 1e-4).
+        # Chance is 80 %, and arrays held fixed end at 66 to 89 %. The first three run on the fast
+        # engine, from fixed seeds. The others run on aihwkit's, seeded by the clock: six seeds each
+        # had a mean and sd of 6 +- 1, 12 +- 2 (31 with aihwkit 1.2.0) and 8 +- 5 percent, so that
+        # every bound is six sd or more above.
         ("c-ttv2", 0.01, HFO2, 58),
         ("agad", 0.01, HFO2, 40),
         ("ttv2", 0.01, HFO2, 55),
         ("mp", 0.1, HFO2, 25),
         # Pulses of the paper's device, which has four states, are too coarse for these two.
-        ("tt", 0.05, FINE, 55),  # aihwkit 1.2.0 scales its fast_lr by default and ended at 31
+        ("tt", 0.05, FINE, 55),
         ("sgd", 0.03, FINE, 40),
     ],
 )
@@ -303,7 +280,8 @@ def test_it_learns_a_task(algorithm, lr, device, at_most, digits):
     (trial,) = trials_of(setup, sweep=False)
     row = run_trial(trial, run)
     assert row["status"] == "done", row["message"]
-    assert (row["algorithm"], row["engine"]) == (algorithm, "aihwkit")
+    engine = "fast" if Algorithm(algorithm).fast else "aihwkit"
+    assert (row["algorithm"], row["engine"]) == (algorithm, engine)
     assert row["weights_changed"] > 0
     assert row["error_transfer"] > 60
     assert row["error_final"] < at_most

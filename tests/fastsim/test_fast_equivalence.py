@@ -1,8 +1,9 @@
 """The fast engine is the same process as aihwkit's, and the comparison would notice if it were not.
 
-The fast side runs on fixed seeds; aihwkit's comes from the clock. Each of the tests that expect
-agreement fails by chance with a probability below ``FALSE_ALARM`` (1e-4, corrected for all the
-comparisons in it); there are two in the default suite and one among the slow ones.
+The fast side runs on fixed seeds; aihwkit's comes from the clock. A test that expects agreement
+fails by chance with a probability below ``FALSE_ALARM``, corrected for all the comparisons in it.
+A wrong engine is far beyond what `analogtl selftest` tolerates: at the fewest by a p-value of
+1e-25, so that a test that expects a difference fails by chance as rarely.
 """
 
 import numpy as np
@@ -14,10 +15,17 @@ from aihwkit.simulator.presets.devices import ReRamArrayOMPresetDevice
 from scipy import stats
 
 from analogtl.fastsim import equivalence, fast_rpu_config
-from analogtl.fastsim.equivalence import CASES, FALSE_ALARM, compare_products, compare_updates
+from analogtl.fastsim.cases import CASES, compound_config
+from analogtl.fastsim.equivalence import compare_products, compare_updates
 
+FALSE_ALARM = 1e-6
 REPETITIONS = 120
 ROWS = 60  # of the check in the default suite: a wrong engine must be noticed among as many
+
+
+def least_p(rows, count=None):
+    """The p-value of all rows together, among ``count`` (Bonferroni)."""
+    return min(row["p_value"] for row in rows) * (count or len(rows))
 
 
 def changed(change):
@@ -26,11 +34,11 @@ def changed(change):
 
 
 def scaled(part, name):
-    """The variance that belongs to one number 10 % off."""
+    """The variance that belongs to one number 20 % off."""
 
     def change(spec):
         numbers = getattr(spec, part)
-        wrong = np.float32(getattr(numbers, name) * 1.1**0.5)
+        wrong = np.float32(getattr(numbers, name) * 1.2**0.5)
         return spec._replace(**{part: numbers._replace(**{name: wrong})})
 
     return changed(change)
@@ -45,23 +53,23 @@ def test_both_engines_run_the_same_process():
     assert len(rows) <= ROWS
     assert {row["quantity"] for row in rows} >= {"A persistent", "H", "C apparent"}
     assert all(row["cells"] > 500 for row in rows if row["case"] == "HfO2")
-    assert [row for row in rows if not row["passed"]] == []
+    assert least_p(rows) > FALSE_ALARM
 
 
 def test_both_engines_compute_the_same_products():
     rows = compare_products(repetitions=REPETITIONS, seed=1)
-    assert [row for row in rows if row["p_value"] * len(rows) < FALSE_ALARM] == []
+    assert least_p(rows) > FALSE_ALARM
 
 
 WRONG = {
-    "pulse noise of A, variance 10 % off": ("noise", scaled("fast", "dw_min_std")),
-    "write noise of A, variance 10 % off": ("noise", scaled("fast", "write_noise")),
-    "pulse noise of C, variance 10 % off": ("slow_noise", scaled("slow", "dw_min_std")),
-    "write noise of C, variance 10 % off": ("slow_noise", scaled("slow", "write_noise")),
-    "read noise, variance 10 % off": ("read_noise", scaled("read", "noise")),
+    "pulse noise of A, variance 20 % off": ("noise", scaled("fast", "dw_min_std")),
+    "write noise of A, variance 20 % off": ("noise", scaled("fast", "write_noise")),
+    "pulse noise of C, variance 20 % off": ("slow_noise", scaled("slow", "dw_min_std")),
+    "write noise of C, variance 20 % off": ("slow_noise", scaled("slow", "write_noise")),
+    "read noise, variance 20 % off": ("read_noise", scaled("read", "noise")),
     "input choppers ignored": ("HfO2", replaced(in_chop_prob=np.float32(0))),
     "output choppers ignored": ("choppers", replaced(out_chop_prob=np.float32(0))),
-    "regular choppers made random": ("choppers", replaced(in_chop_random=True)),
+    "regular choppers of another period": ("choppers", replaced(in_chop_prob=np.float32(0.3))),
     "multiplicative noise": (
         "noise",
         changed(lambda spec: spec._replace(fast=spec.fast._replace(mult_noise=True))),
@@ -76,22 +84,22 @@ WRONG = {
 def test_a_wrong_engine_is_noticed(wrong):
     case, alter = WRONG[wrong]
     rows = compare_updates(CASES[case], repetitions=REPETITIONS, seed=2, alter=alter)
-    assert min(row["p_value"] for row in rows) * ROWS < FALSE_ALARM
+    assert least_p(rows, ROWS) < equivalence.FALSE_ALARM
 
 
 def test_pulses_in_reverse_order_are_noticed():
     rows = compare_updates(CASES["mbatch"], repetitions=REPETITIONS, seed=2, reverse=True)
-    assert min(row["p_value"] for row in rows) * ROWS < FALSE_ALARM
+    assert least_p(rows, ROWS) < equivalence.FALSE_ALARM
 
 
 def test_wrong_output_noise_is_noticed():
     def alter(tile):
         io = tile.tile.forward_io
-        tile.tile.forward_io = io._replace(out_noise=np.float32(io.out_noise * 1.1**0.5))
+        tile.tile.forward_io = io._replace(out_noise=np.float32(io.out_noise * 1.2**0.5))
 
     rows = compare_products(repetitions=REPETITIONS, seed=2, alter=alter)
-    forward = [row["p_value"] for row in rows if row["quantity"] == "forward"]
-    assert min(forward) * ROWS < FALSE_ALARM
+    forward = [row for row in rows if row["quantity"] == "forward"]
+    assert least_p(forward, ROWS) < equivalence.FALSE_ALARM
 
 
 def test_without_a_difference_small_p_values_are_rare():
@@ -108,8 +116,7 @@ def test_without_a_difference_small_p_values_are_rare():
 
 @pytest.mark.slow
 def test_every_option_runs_the_same_process():
-    rows = equivalence.check(CASES, repetitions=400, seed=3)
-    assert [row for row in rows if not row["passed"]] == []
+    assert least_p(equivalence.check(CASES, repetitions=400, seed=3)) > FALSE_ALARM
 
 
 def loss_curve(config, seed):
@@ -132,7 +139,7 @@ def loss_curve(config, seed):
 
 @pytest.mark.slow
 def test_learning_curves_agree_to_five_percent():
-    config = equivalence.compound_config(ReRamArrayOMPresetDevice, transfer_lr=0.3)
+    config = compound_config(ReRamArrayOMPresetDevice, transfer_lr=0.3)
     seeds = range(150)
     curves = {}
     for engine in ("stock", "fast"):
@@ -144,7 +151,7 @@ def test_learning_curves_agree_to_five_percent():
         curves[engine] = np.array(runs).reshape(len(seeds), 5, 40).mean(2)
     stock = curves["stock"].mean(0)
     assert stock[-1] < 0.9 * stock[0]  # it learns
-    # The same devices and data in pairs; five windows, judged together at 1e-4.
+    # The same devices and data in pairs; five windows, judged together.
     difference = curves["fast"] - curves["stock"]
     error = difference.std(0, ddof=1) / np.sqrt(len(seeds))
     assert (3 * error < 0.05 * stock).all()  # 5 % would show
