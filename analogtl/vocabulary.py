@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+RUN_AXIS = "run"  # the axis of several runs that are reported as one
 # Folders of a run directory, or beside them, that hold no run of their own.
 RUN_FOLDERS = frozenset({"trials", "pretrain", "pretrained", "report", "replaced", "damaged"})
 

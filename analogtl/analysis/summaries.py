@@ -18,7 +18,7 @@ import pandas as pd
 
 from analogtl import vocabulary
 from analogtl.study import columns as records
-from analogtl.vocabulary import AXES, Arm, arm_label
+from analogtl.vocabulary import AXES, RUN_AXIS, Arm, arm_label
 
 # Columns that a summary adds.
 _ADDED, _SUMMARIES = ("n", "position", "stage", "layers", "cells"), ("_mean", "_sd")
@@ -140,7 +140,7 @@ def in_arm_order(frame: pd.DataFrame) -> pd.DataFrame:
 def setting_text(levels: dict[str, object]) -> str:
     """Levels in words, ``wtn = 5 %, spv = 10 %``; axes that do not apply are left out."""
     return ", ".join(
-        f"{axis.rpartition('.')[2]} = {with_unit(axis, level)}"
+        str(level) if axis == RUN_AXIS else f"{axis.rpartition('.')[2]} = {with_unit(axis, level)}"
         for axis, level in levels.items()
         if not is_empty(level)
     )
@@ -271,7 +271,7 @@ class Series:
     Attributes:
         arm: The arm; it decides the line's colour, dash and marker.
         setting: The levels that tell it from the arm's other lines; "" for its only one.
-        x: Where the points are, ascending: numbers or names.
+        x: Where the points are, ascending: numbers or names; none of a baseline, which is flat.
         mean, sd: The quantity's mean and sample standard deviation over seeds (nan: one seed).
         n: Trials behind each point.
     """
@@ -318,23 +318,19 @@ def series(summary: pd.DataFrame, x: str, quantity: str, axes: Sequence[str]) ->
     return sorted(lines, key=lambda line: place[line.arm])
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """An arm that has no level on the axis, such as the digital one: a horizontal line."""
-
-    arm: str
-    mean: float
-    sd: float
-    n: int
-
-
-def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Baseline]:
-    """The arms of a sweep that the axis does not touch: those without any level on it."""
+def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Series]:
+    """The arms of a sweep that the axis does not touch, such as the digital one: without an x."""
     swept = levels.loc[levels[axis].notna(), "arm"]
     rows = levels[~levels["arm"].isin(swept) & levels[f"{quantity}_mean"].notna()]
+    others = [other for other in axis_columns(levels) if other != axis]
     return [
-        Baseline(str(arm), float(mean), float(sd), int(n))
-        for arm, mean, sd, n in zip(
-            rows["arm"], rows[f"{quantity}_mean"], rows[f"{quantity}_sd"], rows["n"], strict=True
+        Series(
+            arm=str(row["arm"]),
+            setting=setting_text({other: row[other] for other in others}),
+            x=(),
+            mean=(float(row[f"{quantity}_mean"]),),
+            sd=(float(row[f"{quantity}_sd"]),),
+            n=(int(row["n"]),),
         )
+        for row in rows.to_dict("records")
     ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("analogtl report", "every run below runs/, together"),
     ("analogtl report runs/quickstart", "one run"),
-    ("analogtl report runs/a runs/b --out comparison", "two runs side by side"),
+    ("analogtl report runs/a runs/b --together", "two runs in one figure and one table"),
     ("analogtl report runs/fig3 --format latex", "tables and figures for a paper"),
 )
 FORMATS = {
@@ -57,8 +57,8 @@ def command(
             "--format",
             "-f",
             metavar="FORMAT",
-            help="html, markdown, csv, latex, png, svg or pdf; repeatable. Default: html, "
-            "markdown, csv, png and svg.",
+            help="html, markdown, csv, latex, png, svg or pdf; repeatable. Default: all but latex "
+            "and pdf.",
             autocompletion=complete.formats,
             show_default=False,
         ),
@@ -82,6 +82,20 @@ def command(
             show_default=False,
         ),
     ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="All runs in the same figures and tables.")
+    ] = False,
+    findings: Annotated[
+        bool,
+        typer.Option(
+            "--findings",
+            help="Hold the runs to the published findings as well. Default: where an experiment "
+            "says so.",
+        ),
+    ] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Figures without the critical points.")
+    ] = False,
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
     as_json: Json = False,
@@ -89,8 +103,7 @@ def command(
     """Make tables, figures and one HTML page from finished (or half-finished) runs.
 
     It reads the CSV files and the JSON beside them, never a checkpoint. Figures: test error per
-    epoch for each arm, and test error against the level of each axis, with the critical point
-    marked.
+    epoch for each arm, and test error against the level of each axis, with the critical point.
     """
     where = run_dirs or [runs]
     if not run_dirs and not runs.is_dir():
@@ -101,7 +114,14 @@ def command(
     from analogtl.report.build import DEFAULT_FORMATS, build_report
 
     result = build_report(
-        where, out, formats=formats or DEFAULT_FORMATS, margin=margin, alpha=alpha
+        where,
+        out,
+        formats=formats or DEFAULT_FORMATS,
+        margin=margin,
+        alpha=alpha,
+        together=together,
+        findings=findings or None,
+        plain=plain,
     )
     if as_json:
         output.emit(

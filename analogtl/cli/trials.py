@@ -127,7 +127,7 @@ def _results(study: Study, board: Board) -> None:
     """Mean and spread of the test error per arm and level, at the learning rate kept."""
     from analogtl.analysis import summaries
     from analogtl.analysis.select_lr import select_learning_rate
-    from analogtl.report import tables
+    from analogtl.report import run_tables
     from analogtl.study import columns as records
 
     frame = records.read_trials(study.run.path)
@@ -136,9 +136,9 @@ def _results(study: Study, board: Board) -> None:
     fixed = set(records.TRIAL_COLUMNS)
     frame = frame[[c for c in frame.columns if c in fixed or frame[c].notna().any()]]
     chosen = select_learning_rate(frame)
-    note = ""
-    if (chosen.choices["n_lrs"] > 1).any():
-        note = "At each level the learning rate with the lowest validation error is kept."
+    several = bool((chosen.choices["n_lrs"] > 1).any())
     levels = summaries.levels(chosen.rows)
-    table = tables.outcomes_table(levels, experiment=study.experiment.name, note=note)
+    table = run_tables.outcomes_table(
+        levels, experiment=study.experiment.name, several_rates=several
+    )
     output.show_table(table, drop=LEAST_NEEDED)

@@ -4,65 +4,30 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analogtl import __version__
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis, analyse
-from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
+from analogtl.analysis.findings import JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_atomically
-from analogtl.report import figures as plots
-from analogtl.report import page as html
-from analogtl.report import sections as study
-from analogtl.report import tables, words
-from analogtl.report.sections import Section
+from analogtl.report import page, run_tables, tables
+from analogtl.report.drawing import FIGURE_FORMATS, Drawn, save_all
+from analogtl.report.sections import Section, section_of, slug
 from analogtl.report.tables import Table
-from analogtl.vocabulary import Arm, FindingVerdict
+from analogtl.report.together import differences, joined
+from analogtl.vocabulary import Arm
 
-FORMATS = ("html", "markdown", "csv", "latex", "png", "svg", "pdf")
+FORMATS = ("html", "markdown", "csv", "latex", *FIGURE_FORMATS)
 DEFAULT_FORMATS = ("html", "markdown", "csv", "png", "svg")
 MAX_LATEX_ROWS = 60  # about a page; longer tables are data, and the CSV files have them
 MAX_TRIALS_LISTED = 3000  # on the HTML page; trials.csv has them all
-
-PAPER = (
-    "Assessing the Performance of Analog Training for Transfer Learning",
-    "https://arxiv.org/abs/2505.11067",
-)
-CITATIONS = """\
-@article{fagbohungbe2025assessing,
-  author  = {Fagbohungbe, Omobayode and Lammie, Corey and Rasch, Malte J. and Ando, Takashi
-             and Gokmen, Tayfun and Narayanan, Vijay},
-  title   = {Assessing the Performance of Analog Training for Transfer Learning},
-  journal = {arXiv:2505.11067},
-  year    = {2025},
-  note    = {published version: doi:10.1109/tcsii.2025.3596457}
-}
-
-@software{analogtl,
-  author  = {{The analogtl developers}},
-  title   = {analogtl: analog transfer learning experiments on simulated resistive crossbars},
-  version = {%s},
-  year    = {2025}
-}
-
-@inproceedings{rasch2021flexible,
-  author    = {Rasch, Malte J. and Moreda, Diego and Gokmen, Tayfun and Le Gallo, Manuel and
-               Carta, Fabio and Goldberg, Cindy and El Maghraoui, Kaoutar and Sebastian, Abu and
-               Narayanan, Vijay},
-  title     = {A Flexible and Fast {PyTorch} Toolkit for Simulating Training and Inference on
-               Analog Crossbar Arrays},
-  booktitle = {IEEE 3rd International Conference on Artificial Intelligence Circuits and Systems
-               (AICAS)},
-  year      = {2021},
-  doi       = {10.1109/AICAS51828.2021.9458494}
-}"""
 
 
 @dataclass(frozen=True)
@@ -89,6 +54,9 @@ def build_report(
     formats: Iterable[str] = DEFAULT_FORMATS,
     margin: float | None = None,
     alpha: float | None = None,
+    together: bool = False,
+    findings: bool | None = None,
+    plain: bool = False,
 ) -> ReportResult:
     """Make the report of one or more runs.
 
@@ -101,6 +69,10 @@ def build_report(
         margin: Percentage points of test error that count as harmless for the certified level; by
             default each experiment's own.
         alpha: Significance level of the critical point's tests; by default each experiment's own.
+        together: Whether the runs share figures and tables, as if the run were an axis.
+        findings: Whether the runs are held to the published findings; by default those whose
+            experiment says so, ``[report] findings``.
+        plain: Whether figures are drawn without the critical points.
 
     Returns:
         The paths written, the tables, and messages on what is missing.
@@ -113,31 +85,22 @@ def build_report(
     where = [Path(place) for place in run_dirs]
     paths = find_runs(where)
     runs, messages = _read(paths)
-    target = Path(out) if out is not None else _default_out(where, paths)
-    analyses = [analyse(run, margin=margin, alpha=alpha) for run in runs]
-    sections = [study.study(analysis) for analysis in analyses]
     for run in runs:
         messages += [*run.unreadable, *_progress(run)]
-    findings = judge_findings(analyses)
-    shared = _shared_tables(sections, findings)
-    written = _Writer(target, kinds)
-    placed = [
-        (section, Path() if len(sections) == 1 else Path(study.slug(section.run.run.name)))
-        for section in sections
-    ]
-    for section, folder in placed:
-        written.tables([*section.tables, *section.more_tables], folder)
-    written.figures_of(placed)
-    written.tables(shared, Path())
-    if "markdown" in kinds:
-        written.text(Path("report.md"), _markdown(sections, shared, messages, written))
-    if "html" in kinds:
-        page = _page(sections, shared, findings, messages, where)
-        written.text(Path("report.html"), html.render(page))
-    everything = [t for s in sections for t in (*s.tables, *s.more_tables)] + shared
-    shared_names = {table.name for table in shared}  # not a second time, per run
-    everything = [t for t in everything if not (t.experiment and t.name in shared_names)]
-    return ReportResult(target, written.paths, everything, messages)
+    analyses = [analyse(run, margin=margin, alpha=alpha) for run in runs]
+    judged = judge_findings(analyses, published=findings)
+    if together and len(runs) > 1:
+        analyses = [analyse(joined(runs), margin=margin, alpha=alpha)]
+    report = _Report(
+        target=Path(out) if out is not None else _default_out(where, paths),
+        kinds=kinds,
+        runs=runs,
+        sections=[section_of(analysis, plain=plain) for analysis in analyses],
+        findings=judged if any(one.experiment for one in judged) or findings else [],
+        messages=messages,
+    )
+    report.write(where)
+    return ReportResult(report.target, report.paths, report.all_tables(), messages)
 
 
 def _checked(formats: Iterable[str], margin: float | None, alpha: float | None) -> list[str]:
@@ -194,48 +157,82 @@ def _progress(run: RunData) -> list[str]:
     return [f"{run.name}: {', '.join(parts)}"]
 
 
-# ------------------------------------------------------------------------------ shared tables
-
-
-def _shared_tables(sections: Sequence[Section], findings: Sequence[JudgedFinding]) -> list[Table]:
-    """Tables over all runs: findings, critical points of several runs, what is missing."""
-    shared = [tables.findings_table(findings)] if findings else []
-    curves = [curve for section in sections for curve in section.run.curves]
-    if len(sections) > 1 and curves:
-        shared.append(tables.critical_points_table(curves))
-    unfinished = pd.concat(
-        [section.run.run.unfinished() for section in sections], ignore_index=True
-    )
-    if len(unfinished):
-        shared.append(tables.unfinished_table(unfinished))
-    return shared
-
-
 # ------------------------------------------------------------------------------------- writing
 
 
-class _Writer:
-    """Writes below one folder, each file at once or not at all, and remembers what it wrote."""
+@dataclass
+class _Report:
+    """A report while it is written, each file at once or not at all.
 
-    def __init__(self, target: Path, kinds: Sequence[str]) -> None:
-        self.target = target
-        self.paths: list[Path] = []
-        self.figures: dict[str, list[Path]] = {}
-        self.kinds = kinds
-        figures = {kind for kind in kinds if kind in ("png", "svg", "pdf")}
-        if "latex" in kinds:
-            figures.add("pdf")
-        if "markdown" in kinds and not figures & {"png", "svg"}:
-            figures.add("png")
-        self.figure_kinds = sorted(figures, key=FORMATS.index)
+    Attributes:
+        target: Its folder.
+        kinds: The formats asked for.
+        runs: The runs as read.
+        sections: What they come to, each for itself or all together.
+        findings: What they say about findings.
+        messages: What is missing, failed or unreadable.
+        drawn: Per section, the figures.
+        paths: The files written.
+    """
 
-    def text(self, name: Path, content: str) -> None:
-        """One text file."""
+    target: Path
+    kinds: Sequence[str]
+    runs: Sequence[RunData]
+    sections: Sequence[Section]
+    findings: Sequence[JudgedFinding]
+    messages: Sequence[str]
+    drawn: list[list[Drawn]] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+
+    def write(self, where: Sequence[Path]) -> None:
+        """Write everything."""
+        shared = self.shared_tables()
+        for section, folder in zip(self.sections, self.folders(), strict=True):
+            self._write_tables([*section.tables, *section.more_tables], folder)
+        self._draw()
+        self._write_tables(shared, Path())
+        if "markdown" in self.kinds:
+            self._write(Path("report.md"), self._markdown(shared))
+        if "html" in self.kinds:
+            self._write(Path("report.html"), self._page(shared, where))
+
+    def folders(self) -> list[Path]:
+        """The folder of each section."""
+        if len(self.sections) == 1:
+            return [Path()]
+        return [Path(name) for name in page.unique_ids(slug(s.name) for s in self.sections)]
+
+    def shared_tables(self) -> list[Table]:
+        """Tables over all runs: findings, critical points of several runs, what is missing."""
+        shared = [run_tables.findings_table(self.findings)] if self.findings else []
+        curves = [curve for section in self.sections for curve in section.run.curves]
+        if len(self.sections) > 1 and curves:
+            shared.append(run_tables.critical_points_table(curves))
+        unfinished = pd.concat([run.unfinished() for run in self.runs], ignore_index=True)
+        if len(unfinished):
+            shared.append(run_tables.unfinished_table(unfinished))
+        return shared
+
+    def all_tables(self) -> list[Table]:
+        """Every table once: those over all runs in place of each run's own."""
+        shared = self.shared_tables()
+        names = {table.name for table in shared}
+        own = [table for s in self.sections for table in (*s.tables, *s.more_tables)]
+        return [table for table in own if table.name not in names] + shared
+
+    @property
+    def title(self) -> str:
+        """The page's heading."""
+        if len(self.sections) == 1:
+            return self.sections[0].name
+        return f"Analog transfer learning: {len(self.sections)} experiments"
+
+    def _write(self, name: Path, content: str) -> None:
         path = self.target / name
         write_atomically(path, content)
         self.paths.append(path)
 
-    def tables(self, listed: Iterable[Table], folder: Path) -> None:
+    def _write_tables(self, listed: Iterable[Table], folder: Path) -> None:
         """Tables as files of their own, in the formats that have them."""
         writers: dict[str, tuple[str, Callable[[Table], str]]] = {
             "csv": ("csv", tables.to_csv),
@@ -245,185 +242,105 @@ class _Writer:
             for kind, (suffix, write) in writers.items():
                 fits = kind == "csv" or 0 < len(table) <= MAX_LATEX_ROWS
                 if kind in self.kinds and fits:
-                    self.text(folder / f"{table.name}.{suffix}", write(table))
+                    self._write(folder / f"{table.name}.{suffix}", write(table))
 
-    def figures_of(self, placed: Sequence[tuple[Section, Path]]) -> None:
+    def _draw(self) -> None:
         """The figures of all runs, each run's in its folder."""
-        if not self.figure_kinds:
-            return
-        figures = [
-            (draw, self.target / folder / stem)
-            for section, folder in placed
-            for stem, draw in section.figures.items()
+        formats = {kind for kind in self.kinds if kind in FIGURE_FORMATS}
+        if "latex" in self.kinds:
+            formats.add("pdf")
+        if "markdown" in self.kinds and not formats & {"png", "svg"}:
+            formats.add("png")
+        wanted = [
+            (spec.draw, self.target / folder / spec.stem, spec.title)
+            for section, folder in zip(self.sections, self.folders(), strict=True)
+            for spec in section.figures
         ]
-        names = [section.run.run.name for section, _ in placed for _ in section.figures]
-        for name, saved in zip(names, plots.save_all(figures, self.figure_kinds), strict=True):
-            self.paths += saved
-            self.figures.setdefault(name, []).append(saved[0])
+        in_page = "html" in self.kinds
+        drawn: Iterable[Drawn] = []
+        if formats or in_page:
+            ordered = [kind for kind in FIGURE_FORMATS if kind in formats]
+            drawn = save_all(wanted, ordered, page=in_page)
+        rest = iter(drawn)
+        for section in self.sections:
+            self.drawn.append([one for _, one in zip(section.figures, rest, strict=False)])
+            self.paths += [path for one in self.drawn[-1] for path in one.paths]
 
+    # ------------------------------------------------------------------------------- documents
 
-def _markdown(
-    sections: Sequence[Section],
-    shared: Sequence[Table],
-    messages: Sequence[str],
-    written: _Writer,
-) -> str:
-    parts = ["# " + tables.markdown_escape(_title(sections))]
-    if messages:
-        parts.append("\n".join(f"- {tables.markdown_escape(line)}" for line in messages))
-    parts += [tables.to_markdown(table) for table in shared if len(table)]
-    for section in sections:
-        parts.append("## " + tables.markdown_escape(section.run.run.name))
-        if section.run.run.description:
-            parts.append(tables.markdown_escape(section.run.run.description))
-        parts += [tables.markdown_escape(words) for words in section.words]
-        parts += [tables.to_markdown(table) for table in section.tables]
-        for path in written.figures.get(section.run.run.name, []):
-            relative = path.relative_to(written.target).as_posix()
-            parts.append(f"![{path.stem.replace('-', ' ')}]({relative})")
-        parts += [tables.to_markdown(table) for table in section.more_tables if len(table) <= 60]
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    def _markdown(self, shared: Sequence[Table]) -> str:
+        parts = ["# " + tables.markdown_escape(self.title)]
+        if self.messages:
+            parts.append("\n".join(f"- {tables.markdown_escape(line)}" for line in self.messages))
+        for section, drawn in zip(self.sections, self.drawn, strict=True):
+            parts.append("## " + tables.markdown_escape(section.name))
+            texts = [section.run.run.description, *section.words]
+            parts += [tables.markdown_escape(text) for text in texts if text]
+            parts += [tables.to_markdown(table) for table in section.tables]
+            for spec, one in zip(section.figures, drawn, strict=True):
+                relative = one.paths[0].relative_to(self.target).as_posix()
+                parts.append(f"![{tables.markdown_escape(spec.title)}]({relative})")
+            parts += [
+                tables.to_markdown(table)
+                for table in section.more_tables
+                if len(table) <= MAX_LATEX_ROWS
+            ]
+        parts += [tables.to_markdown(table) for table in shared if len(table)]
+        return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
-
-# ------------------------------------------------------------------------------------ the page
-
-
-def _title(sections: Sequence[Section]) -> str:
-    if len(sections) == 1:
-        return sections[0].run.run.name
-    return f"Analog transfer learning: {len(sections)} experiments"
-
-
-def _page(
-    sections: Sequence[Section],
-    shared: Sequence[Table],
-    findings: Sequence[JudgedFinding],
-    messages: Sequence[str],
-    where: Sequence[Path],
-) -> html.Page:
-    everything = pd.concat([s.run.run.trials for s in sections], ignore_index=True)
-    listed = len(everything) <= MAX_TRIALS_LISTED
-    notices = list(messages)
-    if not listed:
-        notices.append(
-            f"{len(everything)} trials are too many to list here: they are in trials.csv"
+    def _page(self, shared: Sequence[Table], where: Sequence[Path]) -> str:
+        trials = pd.concat([run.trials for run in self.runs], ignore_index=True)
+        listed = len(trials) <= MAX_TRIALS_LISTED
+        notices = list(self.messages)
+        if not listed:
+            notices.append(
+                f"{len(trials)} trials are too many to list here: they are in trials.csv"
+            )
+        ids = page.unique_ids(f"run-{slug(section.name).lower()}" for section in self.sections)
+        apart = len(self.sections) == len(self.runs)
+        sections = [
+            page.PageSection(
+                id=name,
+                section=section,
+                figures=[
+                    page.PageFigure(spec.title, spec.about, one)
+                    for spec, one in zip(section.figures, drawn, strict=True)
+                ],
+                facts=facts(section.run) if apart else differences(self.runs),
+                resolved=page.pretty_json(section.run.run.experiment) if apart else "",
+            )
+            for name, section, drawn in zip(ids, self.sections, self.drawn, strict=True)
+        ]
+        return page.render(
+            title=self.title,
+            glance=_glance(trials),
+            notices=notices,
+            runs=sections,
+            tables=[table for table in shared if len(table) and table.name != "findings"],
+            findings=self.findings,
+            trials=run_tables.trials_table(trials) if listed and len(trials) else None,
+            commands=_commands(self.runs, where, together=not apart),
+            made=datetime.now(UTC).strftime("%d %B %Y"),
         )
-    runs = []
-    used: set[str] = set()
-    for section in sections:
-        anchor = _unique(f"run-{study.slug(section.run.run.name).lower()}", used)
-        runs.append(_run(section, anchor))
-    return html.Page(
-        title=_title(sections),
-        subtitle="Analog transfer learning: pretrained digitally, fine-tuned on simulated "
-        "resistive crossbars",
-        glance=_glance(everything),
-        notices=notices,
-        findings=_cards(findings),
-        findings_note=_findings_note(findings),
-        tables=[table for table in shared[1:] if len(table)],
-        runs=runs,
-        trials=tables.trials_table(everything) if listed and len(everything) else None,
-        again=_again(sections, where),
-        again_note="The commands that made these runs, and this report:",
-        citations=CITATIONS % __version__,
-        version=__version__,
-        made=datetime.now(UTC).strftime("%d %B %Y"),
-        sources=", ".join(section.run.run.name for section in sections),
-    )
-
-
-_KINDS = {FindingVerdict.HOLDS: "good", FindingVerdict.FAILS: "bad", FindingVerdict.OPEN: "open"}
-
-
-def _cards(findings: Sequence[JudgedFinding]) -> list[html.Finding]:
-    """The findings that some run can speak to, each with its answers."""
-    answers: dict[Finding, list[html.Answer]] = {}
-    for one in findings:
-        if one.experiment:
-            answers.setdefault(one.finding, []).append(_answer(one))
-    return [
-        html.Finding(
-            claim=words.statement(finding),
-            source=", ".join(filter(None, (finding.source, finding.figure)))
-            + f": {words.published(finding)}",
-            answers=tuple(mine),
-        )
-        for finding, mine in answers.items()
-    ]
-
-
-def _answer(judged: JudgedFinding) -> html.Answer:
-    task = "" if judged.n_classes is None else f", {judged.n_classes}-class task"
-    at = f" at {judged.at}" if judged.at else ""
-    return html.Answer(
-        verdict=judged.verdict.value,
-        kind=_KINDS[judged.verdict],
-        where=f"{judged.experiment}{task}{at}",
-        says=" ".join(filter(None, (words.says(judged), words.movement(judged)))),
-        trials=judged.trials,
-    )
-
-
-def _findings_note(findings: Sequence[JudgedFinding]) -> str:
-    """Which findings no run here speaks to."""
-    spoken = {one.finding for one in findings if one.experiment}
-    silent = dict.fromkeys(one.finding for one in findings if one.finding not in spoken)
-    if not silent:
-        return ""
-    return f"{len(silent)} further findings have no run here: " + " ".join(
-        words.statement(finding) for finding in silent
-    )
-
-
-def _unique(name: str, used: set[str]) -> str:
-    candidate, number = name, 2
-    while candidate in used:
-        candidate, number = f"{name}-{number}", number + 1
-    used.add(candidate)
-    return candidate
 
 
 def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    """The study in numbers."""
     finished = summaries.done(trials)
-    seeds = finished.groupby("experiment")["seed"].nunique()
-    spread = "0" if seeds.empty else _range(int(seeds.min()), int(seeds.max()))
+    seeds = sorted(set(finished.groupby("experiment")["seed"].nunique())) or [0]
     glance = [
         (str(len(finished)), "trials done"),
-        (spread, "seeds"),
+        (" to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))), "seeds"),
         (str(finished["arm"].nunique()), "arms"),
     ]
-    hours = finished["wall_s"].sum() if "wall_s" in finished else 0
-    if hours:
+    if hours := finished["wall_s"].sum() if "wall_s" in finished else 0:
         glance.append((tables.duration(float(hours)), "of training"))
-    failed = len(trials) - len(finished)
-    if failed:
+    if failed := len(trials) - len(finished):
         glance.insert(1, (str(failed), "failed"))
     return glance
 
 
-def _range(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _run(section: Section, anchor: str) -> html.Run:
-    run = section.run.run
-    return html.Run(
-        id=anchor,
-        name=run.name,
-        description=run.description,
-        facts=_facts(section.run),
-        words=section.words,
-        charts=section.charts,
-        tables=section.tables,
-        layer_charts=section.layer_charts,
-        more_tables=section.more_tables,
-        resolved=html.pretty_json(run.experiment) if run.experiment else "",
-        provenance=html.flatten(run.provenance),
-    )
-
-
-def _facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
+def facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
     """What the experiment is, from its settings; whatever is not there is left out."""
     run, setting = analysis.run, analysis.run.setting
     if setting("kind") == Arm.WEIGHT_PROGRAMMING:
@@ -434,7 +351,7 @@ def _facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
         what = _task(run)
         epochs = setting("finetune", "epochs")
     swept = "analog.algorithm" in analysis.axes
-    facts = [
+    pairs = [
         *what,
         ("algorithm", None if swept else setting("analog", "algorithm")),
         ("device", setting("analog", "device", "preset")),
@@ -442,7 +359,7 @@ def _facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
         ("seeds", run.trials["seed"].nunique()),
         ("trials done", len(summaries.done(run.trials))),
     ]
-    return [(term, str(value)) for term, value in facts if value not in (None, "")]
+    return [(term, str(value)) for term, value in pairs if value not in (None, "")]
 
 
 def _task(run: RunData) -> list[tuple[str, Any]]:
@@ -462,16 +379,16 @@ def _task(run: RunData) -> list[tuple[str, Any]]:
     ]
 
 
-def _again(sections: Sequence[Section], where: Sequence[Path]) -> str:
+def _commands(runs: Sequence[RunData], where: Sequence[Path], *, together: bool) -> str:
     """The commands of these runs, then the one of this report."""
     lines = []
-    for section in sections:
-        argv = section.run.run.provenance.get("argv")
+    for run in runs:
+        argv = run.provenance.get("argv")
         if isinstance(argv, list) and argv:
-            words = [str(word) for word in argv]
-            words[0] = "analogtl"  # not the path that it had there
-            lines.append(shlex.join(words))
+            # Its first word is the path that the program had there.
+            lines.append(shlex.join(["analogtl", *(str(word) for word in argv[1:])]))
         else:
-            lines.append(f"# {section.run.run.name}: its command is not recorded")
-    lines.append(shlex.join(["analogtl", "report", *(str(place) for place in where)]))
+            lines.append(f"# {run.name}: its command is not recorded")
+    words = ["analogtl", "report", *(str(place) for place in where)]
+    lines.append(shlex.join([*words, *(["--together"] if together else [])]))
     return "\n".join(dict.fromkeys(lines))

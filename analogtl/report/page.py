@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,119 +19,97 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from analogtl.report.figures import shorten
-from analogtl.report.svg import Chart
+from analogtl import __version__
+from analogtl.analysis.findings import Finding, JudgedFinding
+from analogtl.report import words
+from analogtl.report.drawing import Drawn, page_colors
+from analogtl.report.sections import Section
 from analogtl.report.tables import Cell, Table
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one experiment says about a finding.
+class PageFigure:
+    """A figure as it stands on the page."""
 
-    Attributes:
-        verdict: The answer in a few words.
-        kind: ``good`` (it holds), ``bad`` (it does not), ``open`` (not enough data).
-        where: Experiment and task.
-        says: What its runs say, with the numbers and their intervals.
-        trials: The trials that the answer rests on.
-    """
-
-    verdict: str
-    kind: str
-    where: str
-    says: str
-    trials: tuple[str, ...] = ()
+    title: str
+    about: str
+    drawn: Drawn
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A published finding and the answers of the experiments that can speak to it.
-
-    Attributes:
-        claim: The finding, as published.
-        source: Where, and the published number.
-        answers: One per experiment and setting.
-    """
-
-    claim: str
-    source: str
-    answers: tuple[Answer, ...]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One experiment's section.
+class PageSection:
+    """One run's part of the page.
 
     Attributes:
         id: Anchor, unique in the page: letters, digits, hyphens.
-        name, description: What the experiment is.
-        facts: Short facts: (term, value).
-        words: What the statistics say, a sentence each.
-        charts, tables: Error per epoch, per level.
-        layer_charts: What was programmed and what moved, layer by layer.
-        more_tables: Long tables, folded away.
+        section: Its tables and words.
+        figures: Its figures.
+        facts: What the experiment is: (term, value).
         resolved: The experiment with its defaults, as JSON text; "" if unknown.
-        provenance: Versions, hardware, command: (term, value).
     """
 
     id: str
-    name: str
-    description: str = ""
-    facts: Sequence[tuple[str, str]] = ()
-    words: Sequence[str] = ()
-    charts: Sequence[Chart] = ()
-    tables: Sequence[Table] = ()
-    layer_charts: Sequence[Chart] = ()
-    more_tables: Sequence[Table] = ()
-    resolved: str = ""
-    provenance: Sequence[tuple[str, str]] = ()
+    section: Section
+    figures: Sequence[PageFigure]
+    facts: Sequence[tuple[str, str]]
+    resolved: str
+
+    def figures_about(self, about: str) -> list[PageFigure]:
+        """The figures of one group."""
+        return [figure for figure in self.figures if figure.about == about]
+
+    @property
+    def provenance(self) -> list[tuple[str, str]]:
+        """Versions, hardware, command."""
+        return flatten(self.section.run.run.provenance)
 
 
-@dataclass(frozen=True)
-class Page:
-    """Everything on the page.
+def render(
+    *,
+    title: str,
+    glance: Sequence[tuple[str, str]],
+    notices: Sequence[str],
+    runs: Sequence[PageSection],
+    tables: Sequence[Table],
+    findings: Sequence[JudgedFinding],
+    trials: Table | None,
+    commands: str,
+    made: str,
+) -> str:
+    """The page as HTML text.
 
-    Attributes:
-        title, subtitle: Heading.
+    Args:
+        title: Heading.
         glance: The study in numbers: (value, what it counts).
         notices: What is missing or failed, a sentence each.
-        findings: What the runs say about the published findings.
-        findings_note: Which of them no run speaks to.
-        tables: Tables over all runs.
         runs: The experiments.
+        tables: Tables over all runs.
+        findings: What the runs say about findings.
         trials: Every trial; None if there are too many to list.
-        again, again_note: The commands that make these runs.
-        citations: BibTeX.
-        version: Of analogtl.
+        commands: The commands that make these runs.
         made: Date of the report.
-        sources: Which runs it was made from.
     """
-
-    title: str
-    runs: Sequence[Run]
-    version: str
-    made: str
-    sources: str
-    again: str
-    again_note: str
-    citations: str
-    subtitle: str = ""
-    glance: Sequence[tuple[str, str]] = ()
-    notices: Sequence[str] = ()
-    findings: Sequence[Finding] = ()
-    findings_note: str = ""
-    tables: Sequence[Table] = ()
-    trials: Table | None = field(default=None)
-
-
-def render(page: Page) -> str:
-    """The page as HTML text."""
     script = _asset("report.js")
     # The policy hashes the exact text between the script tags.
     digest = hashlib.sha256(f"\n{script}\n".encode()).digest()
+    told: dict[Finding, list[JudgedFinding]] = {one.finding: [] for one in findings}
+    for one in findings:
+        told[one.finding] += [one] if one.experiment else []
     return _template().render(
-        page=page,
+        title=title,
+        glance=glance,
+        notices=notices,
+        runs=runs,
+        tables=tables,
+        findings={finding: answers for finding, answers in told.items() if answers},
+        silent=[words.statement(finding) for finding, answers in told.items() if not answers],
+        trials=trials,
+        commands=commands,
+        made=made,
+        version=__version__,
+        citations=_asset("citations.bib").replace("@VERSION@", __version__),
         style=_asset("report.css"),
+        colors=page_colors(figure.drawn.svg for run in runs for figure in run.figures),
         script=script,
         script_hash=base64.b64encode(digest).decode(),
     )
@@ -156,8 +135,6 @@ def pretty_json(content: object, indent: str = "") -> str:
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested mapping as (dotted key, value) pairs; a command line as one would type it."""
-    import shlex
-
     pairs: list[tuple[str, str]] = []
     for key, value in content.items():
         name = f"{prefix}{key}"
@@ -170,6 +147,17 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
     return pairs
 
 
+def unique_ids(names: Iterable[str]) -> list[str]:
+    """The names, those that were there before with a number."""
+    ids: list[str] = []
+    for name in names:
+        candidate, number = name, 2
+        while candidate in ids:
+            candidate, number = f"{name}-{number}", number + 1
+        ids.append(candidate)
+    return ids
+
+
 def _asset(name: str) -> str:
     templates = resources.files("analogtl.report").joinpath("templates")
     return templates.joinpath(name).read_text(encoding="utf-8").rstrip("\n")
@@ -180,8 +168,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["shorten"] = shorten
-    environment.globals["sort_key"] = _sort_key
+    environment.globals.update(sort_key=_sort_key, words=words)
     return environment.from_string(_asset("report.html"))
 
 

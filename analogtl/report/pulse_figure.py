@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from analogtl.report import figures
+from analogtl.report import style
 
 if TYPE_CHECKING:
     from analogtl.crossbar.pulse_response import DeviceView
@@ -20,8 +20,8 @@ def pulse_figure(view: DeviceView) -> Figure:
     Left: up and down ramps; a dot marks where each device passes its symmetry point. Right: the
     sizes of up and down steps, which cross at the symmetry point.
     """
-    with figures.paper_style():
-        figure = figures.new_figure(height=2.4, width=7.0)
+    with style.paper_style():
+        figure = style.new_figure(height=2.4, width=7.0)
         ramps, steps = figure.subplots(1, 2, width_ratios=(3, 2))
         ramps.axvline(view.turn, color="#999999", linewidth=0.6, linestyle=":")
         for number, point in enumerate(view.symmetry_points):

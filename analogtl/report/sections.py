@@ -1,138 +1,194 @@
-"""What each run comes to on paper and page: its tables, charts and figures."""
+"""What each run comes to on paper and page: its tables, its figures, and the words for them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis
 from analogtl.analysis.critical_point import JudgedCurve
-from analogtl.report import charts, tables, words
-from analogtl.report import figures as plots
-from analogtl.report.figures import Marks
-from analogtl.report.svg import Chart
+from analogtl.report import figures, run_tables, words
+from analogtl.report.drawing import Draw
+from analogtl.report.figures import QUANTITY, CriticalPointAnnotation
+from analogtl.report.style import MAX_LINES
 from analogtl.report.tables import Table
-from analogtl.vocabulary import CriticalPointVerdict, arm_label
-
-MAX_LINES = 10  # more lines than this make a figure that nobody can read
-QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
+from analogtl.vocabulary import RUN_AXIS, Arm, CriticalPointVerdict, arm_label, label_of
 
 
-# ------------------------------------------------------------------------------------ one run
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure that is not drawn yet: drawing is slow, so only on demand.
+
+    Attributes:
+        stem: Of its files.
+        title: What it shows.
+        draw: Draws it.
+        about: What the page groups it by.
+    """
+
+    stem: str
+    title: str
+    draw: Draw
+    about: Literal["errors", "layers"] = "errors"
 
 
 @dataclass(frozen=True)
 class Section:
-    """What one run comes to: tables, charts for the page, and makers of the figures.
+    """What one run comes to.
 
     Attributes:
         run: The run, analysed.
         tables: The tables everybody wants.
         more_tables: Long tables about learning rates and layers.
-        figures: Stem of the file -> the call that draws it (drawing is slow, so only on demand).
+        figures: Its figures.
         words: What the statistics say.
     """
 
     run: RunAnalysis
-    tables: list[Table]
-    more_tables: list[Table]
-    charts: list[Chart]
-    layer_charts: list[Chart]
-    figures: dict[str, Callable[[], Figure]]
-    words: list[str]
+    tables: list[Table] = field(default_factory=list)
+    more_tables: list[Table] = field(default_factory=list)
+    figures: list[FigureSpec] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.run.name
 
 
-def study(run: RunAnalysis) -> Section:
-    """Everything that one run comes to."""
-    section = Section(run, [], [], [], [], {}, [])
+def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
+    """Everything that one run comes to.
+
+    Args:
+        run: The run, analysed.
+        plain: Whether figures are drawn without the critical points.
+    """
+    section = Section(run)
     if run.trials.empty:
         return section
-    _add_errors(section)
-    if not run.layers.empty:
-        _add_layers(section)
+    _add_tables(section)
+    _add_words(section)
+    section.figures.extend(_level_figures(run, plain=plain))
+    section.figures.extend(_trace_figures(run))
+    section.figures.extend(_layer_figures(run))
     return section
 
 
-def _add_errors(section: Section) -> None:
-    run = section.run
-    name, axes, levels = run.run.name, run.axes, run.levels
-    note = ""
-    if run.several_rates:
-        note = "At each level the learning rate with the lowest validation error."
-    section.tables.append(tables.outcomes_table(levels, experiment=name, note=note))
+def _add_tables(section: Section) -> None:
+    run, name = section.run, section.name
+    section.tables.append(
+        run_tables.outcomes_table(run.levels, experiment=name, several_rates=run.several_rates)
+    )
+    if any(map(_is_told, run.curves)):
+        section.tables.append(run_tables.critical_points_table(run.curves, experiment=name))
     if run.several_rates:
         section.more_tables.append(
-            tables.learning_rates_table(run.chosen.choices, axes, experiment=name)
+            run_tables.learning_rates_table(run.chosen.choices, run.axes, experiment=name)
         )
-    drawn = [axis for axis in axes if _add_level_figure(section, levels, axis)]
-    if len(axes) > 1 and not drawn:
-        _add_level_maps(section, levels)
-    told = [one for one in run.curves if one.point.verdict is not CriticalPointVerdict.NO_DATA]
-    section.words.extend(f"{words.curve_name(one.curve)}: {words.sentences(one)}" for one in told)
-    if untold := len(run.curves) - len(told):
+    if run.layers.empty:
+        return
+    if run.stages["weights_changed_mean"].notna().any() and (run.stages["layers"] > 1).any():
+        section.more_tables.append(run_tables.stages_table(run.stages, experiment=name))
+    section.more_tables.append(run_tables.layers_table(run.layers, experiment=name))
+
+
+def _add_words(section: Section) -> None:
+    told = [one for one in section.run.curves if _is_told(one)]
+    several = len({one.curve.experiment for one in told}) > 1
+    for one in told:
+        whose = f"{one.curve.experiment}, " if several else ""
+        section.words.append(f"{whose}{words.curve_name(one.curve)}: {words.sentences(one)}")
+    if untold := len(section.run.curves) - len(told):
         section.words.append(f"Curves without enough data for a critical point: {untold}.")
-    if told:
-        section.tables.append(tables.critical_points_table(run.curves, experiment=name))
-    if run.traces.empty or run.traces["epoch"].nunique() < 2:
-        return
-    for arm, rows in _readable_traces(run.traces, axes):
-        _add_trace_figures(section, rows, arm)
 
 
-def _add_level_figure(section: Section, levels: pd.DataFrame, axis: str) -> bool:
-    """Error against one axis; whether the lines are few enough for it."""
-    others = [a for a in section.run.axes if a != axis]
-    if len(summaries.series(levels, axis, QUANTITY, others)) > MAX_LINES:
-        return False
-    marks = list(_marks(section.run.curves, axis))
-    trials = section.run.trials
-    section.charts.append(charts.level_chart(levels, axis, marks=marks))
-    section.figures[f"error-{slug(axis)}"] = partial(
-        plots.error_vs_level, levels, trials, axis, marks=marks
-    )
-    return True
+def _is_told(one: JudgedCurve) -> bool:
+    return one.point.verdict is not CriticalPointVerdict.NO_DATA
 
 
-def _add_level_maps(section: Section, levels: pd.DataFrame) -> None:
-    """Error over the two axes with most levels, a map for each setting of the others."""
-    axes = section.run.axes
-    numbers = [axis for axis in axes if summaries.is_numeric(levels[axis].dropna())]
-    x, y = sorted(numbers or axes, key=lambda axis: -levels[axis].nunique())[:2]
-    by = [axis for axis in axes if axis not in (x, y)]
-    rows = levels[levels[x].notna() & levels[y].notna()]
-    panels = list(plots.panels_of(rows, by))
-    if len(panels) > MAX_LINES:
-        return
-    section.charts.extend(charts.level_map(frame, x, y, title=name) for name, frame in panels)
-    section.figures[f"map-{slug(x)}-{slug(y)}"] = partial(plots.level_maps, rows, x, y, by)
+# ------------------------------------------------------------------------------------ levels
 
 
-def _marks(curves: Sequence[JudgedCurve], axis: str) -> Iterator[Marks]:
-    """What to mark on a figure: one mark per arm; several curves of an arm would be a thicket."""
-    here = [one for one in curves if one.curve.axis == axis]
-    arms = [one.curve.arm for one in here]
-    for one in here:
-        point = one.point
-        if arms.count(one.curve.arm) > 1 or point.verdict is CriticalPointVerdict.NO_DATA:
+def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
+    """Error against each axis; where its lines are too many, over two axes as a map."""
+    drawn = False
+    for axis in run.axes:
+        others = [other for other in run.axes if other != axis]
+        if axis == RUN_AXIS and others:
             continue
-        hinge = point.hinge
-        yield Marks(
-            arm=one.curve.arm,
-            headline=words.headline(one),
-            sentence=words.sentences(one),
+        if len(summaries.series(run.levels, axis, QUANTITY, others)) > MAX_LINES:
+            continue
+        annotations = [] if plain else list(_annotations(run.curves, axis))
+        draw = partial(
+            figures.error_vs_level, run.levels, run.trials, axis, annotations=annotations
+        )
+        title = f"{run.error_name.capitalize()} against {label_of(axis)}"
+        yield FigureSpec(f"error-{slug(axis)}", title, draw)
+        drawn = True
+    if drawn or len(run.axes) < 2:
+        return
+    levels = run.levels
+    numbers = [axis for axis in run.axes if summaries.is_numeric(levels[axis].dropna())]
+    x, y = sorted(numbers or run.axes, key=lambda axis: -levels[axis].nunique())[:2]
+    by = [axis for axis in run.axes if axis not in (x, y)]
+    rows = levels[levels[x].notna() & levels[y].notna()]
+    if len(list(figures.panels_of(rows, by))) <= MAX_LINES:
+        title = f"{run.error_name.capitalize()} over {label_of(x)} and {label_of(y)}"
+        draw = partial(figures.level_maps, rows, x, y, by)
+        yield FigureSpec(f"map-{slug(x)}-{slug(y)}", title, draw)
+
+
+def _annotations(curves: Sequence[JudgedCurve], axis: str) -> Iterator[CriticalPointAnnotation]:
+    """What to mark on a figure: one per line; several curves of one would be a thicket."""
+    here = [one for one in curves if one.curve.axis == axis]
+    several = len({one.curve.experiment for one in here}) > 1
+    lines = [(one.curve.arm, one.curve.experiment if several else "") for one in here]
+    for one, line in zip(here, lines, strict=True):
+        point, hinge = one.point, one.point.hinge
+        if lines.count(line) > 1 or not _is_told(one):
+            continue
+        yield CriticalPointAnnotation(
+            *line,
             critical=point.critical,
-            elbow=hinge.elbow if hinge else None,
+            bend=hinge.elbow if hinge else None,
             low=hinge.low if hinge else None,
             high=hinge.high if hinge else None,
             certified=point.certified,
             margin=point.margin,
         )
+
+
+# ------------------------------------------------------------------------------------ epochs
+
+
+def _trace_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
+    traces = run.traces
+    if traces.empty or traces["epoch"].nunique() < 2:
+        return
+    for arm, rows in _readable_traces(traces, run.axes):
+        whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
+        draw = partial(figures.error_traces, rows, label=f"{run.error_name} (%)")
+        title = f"{run.error_name.capitalize()} per epoch{whose}"
+        yield FigureSpec(f"traces{suffix}", title, draw)
+        # Only analog arms have cells; of a sweep, only the arm's own are of interest here.
+        changed = rows[rows["weights_changed_mean"].notna()]
+        if arm:
+            changed = changed[changed["arm"] == arm]
+        if changed["weights_changed_mean"].any():
+            draw = partial(
+                figures.error_traces,
+                changed,
+                quantity="weights_changed",
+                label="cells changed since epoch 0 (%)",
+                scale=100.0,
+            )
+            yield FigureSpec(f"changed{suffix}", f"Analog cells changed per epoch{whose}", draw)
 
 
 def _readable_traces(
@@ -143,7 +199,8 @@ def _readable_traces(
     Yields:
         The arm that a figure is about, "" for all, and its rows.
     """
-    if not axes:
+    lines = len(traces[["arm", *axes]].drop_duplicates())
+    if not axes or (axes == [RUN_AXIS] and lines <= MAX_LINES):
         yield "", traces
         return
     swept = set(traces.loc[traces[list(axes)].notna().any(axis=1), "arm"])
@@ -154,30 +211,7 @@ def _readable_traces(
             yield arm, pd.concat([without, rows], ignore_index=True)
 
 
-def _add_trace_figures(section: Section, traces: pd.DataFrame, arm: str) -> None:
-    whose = f", {arm_label(arm)}" if arm else ""
-    suffix = f"-{slug(arm)}" if arm else ""
-    label = plots.error_label(traces)
-    title = f"{label.partition(' (')[0].capitalize()} per epoch{whose}"
-    section.charts.append(charts.trace_chart(traces, title=title, y_label=label))
-    section.figures[f"traces{suffix}"] = partial(plots.error_traces, traces, label=label)
-    # Only analog arms have cells; of a sweep, only the arm's own are of interest here.
-    moved = traces[traces["weights_changed_mean"].notna()]
-    if arm:
-        moved = moved[moved["arm"] == arm]
-    if not moved["weights_changed_mean"].any():
-        return
-    label = "cells changed since epoch 0 (%)"
-    title = f"Analog cells changed per epoch{whose}"
-    section.charts.append(
-        charts.trace_chart(
-            moved, quantity="weights_changed", title=title, y_label=label, scale=100.0
-        )
-    )
-    section.figures[f"moved{suffix}"] = partial(
-        plots.error_traces, moved, quantity="weights_changed", label=label, scale=100.0
-    )
-
+# ------------------------------------------------------------------------------------ layers
 
 _LAYER_TITLES = {
     "weights_changed": "Cells changed by fine-tuning",
@@ -185,32 +219,29 @@ _LAYER_TITLES = {
 }
 
 
-def _add_layers(section: Section) -> None:
-    name, axes = section.run.run.name, section.run.axes
-    rows, parts = section.run.layers, section.run.stages
-    if parts["weights_changed_mean"].notna().any() and (parts["layers"] > 1).any():
-        section.more_tables.append(tables.stages_table(parts, experiment=name))
-    section.more_tables.append(tables.layers_table(rows, experiment=name))
-    if rows["layer"].nunique() < 2:
+def _layer_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
+    rows = run.layers
+    if rows.empty or rows["layer"].nunique() < 2:
         return  # one array is no network: its numbers are in the other figures
     for quantity, title in _LAYER_TITLES.items():
         if rows[f"{quantity}_mean"].isna().all():
             continue
-        if not axes:
-            section.layer_charts.append(charts.layer_chart(rows, quantity, title))
-            section.figures[f"layers-{slug(quantity)}"] = partial(plots.layer_bars, rows, quantity)
-        elif len(axes) == 1:
-            arms = summaries.arms_of(rows[rows[axes[0]].notna()])
-            if "analog-tl" in arms:
-                arms = [arm for arm in arms if arm != "frozen-array"]  # programmed alike, and still
+        stem = f"layers-{slug(quantity)}"
+        if not run.axes:
+            draw = partial(figures.layer_dots, rows, quantity)
+            yield FigureSpec(stem, title, draw, "layers")
+        elif len(run.axes) == 1:
+            (axis,) = run.axes
+            arms = summaries.arms_of(rows[rows[axis].notna()])
+            if Arm.ANALOG_TL in arms:  # frozen arrays are programmed alike, and do not change
+                arms = [arm for arm in arms if arm != Arm.FROZEN_ARRAY]
             for arm in arms:
                 mine = rows[rows["arm"] == arm]
-                if mine[f"{quantity}_mean"].fillna(0).eq(0).all():
-                    continue  # frozen arrays do not move: an empty map says nothing
+                if not mine[f"{quantity}_mean"].fillna(0).any():
+                    continue  # an empty map says nothing
+                draw = partial(figures.layer_map, mine, arm, axis, quantity)
                 whose = f"{title}, {arm_label(arm)}"
-                section.layer_charts.append(charts.layer_map(mine, arm, axes[0], quantity, whose))
-                stem = f"layers-{slug(quantity)}-{slug(arm)}"
-                section.figures[stem] = partial(plots.layer_map, mine, arm, axes[0], quantity)
+                yield FigureSpec(f"{stem}-{slug(arm)}", whose, draw, "layers")
 
 
 def slug(text: str) -> str:

@@ -1,119 +1,96 @@
-"""Figures for papers: they show the numbers, nothing overlaps, and they survive grey."""
+"""Figures: they show the numbers, nothing overlaps or is hidden, and they survive grey."""
 
 from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from report_data import write_run
+from report_data import DEEP, contrast, write_run
 
 from analogtl.analysis import summaries
-from analogtl.analysis.select_lr import select_learning_rate
-from analogtl.report import figures as plots
-from analogtl.report import svg
-from analogtl.report.figures import Marks
-from analogtl.study import columns as records
+from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.read import read_run
+from analogtl.report import drawing as drawings
+from analogtl.report import figures, style
+from analogtl.report.drawing import Drawing
+from analogtl.report.figures import CriticalPointAnnotation
 from analogtl.vocabulary import TRANSFER_ARMS, arm_label, arm_style
 
-MARKS = Marks(
-    "analog-tl", "critical point at 10", "…", 10.0, 12.0, 9.0, 14.5, certified=5.0, margin=2.0
-)
-DEEP = [
-    f"layers.{stage}.blocks.{block}.{part}"
-    for stage, depth in enumerate((2, 2, 6, 2))
-    for block in range(depth)
-    for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-]
-
-
-class Run:
-    """A synthetic run, read and summarised."""
-
-    def __init__(self, folder: Path) -> None:
-        self.trials = select_learning_rate(records.read_table(folder / "trials.csv")).rows
-        self.levels = summaries.levels(self.trials)
-        self.traces = summaries.traces(records.read_table(folder / "epochs.csv"), self.trials)
-        self.layers = summaries.layers(records.read_table(folder / "layers.csv"), self.trials)
+ANNOTATION = CriticalPointAnnotation("analog-tl", "", 10.0, 12.0, 9.0, 14.5, 5.0, 2.0)
+Maker = Callable[[], Drawing]
 
 
 @pytest.fixture(scope="module")
-def arms(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(write_run(tmp_path_factory.mktemp("a") / "arms", seeds=3, layers=DEEP))
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("s") / "sweep"
-    axes = {"wtn": [0, 2, 5, 10, 15, 20, 30]}
-    return Run(write_run(folder, arms=("digital-tl", "analog-tl"), axes=axes, seeds=3))
-
-
-@pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("n") / "names"
-    axes = {"analog.algorithm": ["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]}
-    return Run(write_run(folder, arms=("digital-tl", "analog-tl"), axes=axes, seeds=3))
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("g") / "grid"
-    axes = {"n_states": [4.327, 10, 20, 50, 500], "spv": [0, 5, 10, 20]}
-    axes["analog.algorithm"] = ["sgd", "ttv2", "agad"]  # type: ignore[list-item]
-    return Run(write_run(folder, arms=("analog-tl",), axes=axes, seeds=2, epochs=3, elbow=1000))
-
-
-def every_figure(arms: Run, sweep: Run, names: Run, grid: Run) -> dict[str, Figure]:
-    second = Marks("digital-tl", "no critical point up to 30", "…")
-    return {
-        "traces": plots.error_traces(arms.traces),
-        "traces of levels": plots.error_traces(sweep.traces),
-        "moved": plots.error_traces(
-            arms.traces, quantity="weights_changed", label="cells changed (%)", scale=100
-        ),
-        "levels": plots.error_vs_level(sweep.levels, sweep.trials, "wtn", marks=[MARKS]),
-        "two marks": plots.error_vs_level(sweep.levels, sweep.trials, "wtn", marks=[MARKS, second]),
-        "names": plots.error_vs_level(names.levels, names.trials, "analog.algorithm"),
-        "layers": plots.layer_bars(arms.layers, "weights_changed"),
-        "programming": plots.layer_bars(arms.layers, "relative_error"),
-        "map": plots.layer_map(sweep.layers, "analog-tl", "wtn", "relative_error"),
-        "grid": plots.level_maps(grid.levels, "n_states", "spv", ["analog.algorithm"]),
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunAnalysis]:
+    folder = tmp_path_factory.mktemp("runs")
+    both = ("digital-tl", "analog-tl")
+    algorithms = ["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]
+    grid: dict[str, Any] = {"n_states": [4.327, 10, 20, 50, 500], "spv": [0, 5, 10, 20]}
+    grid["analog.algorithm"] = algorithms[2:5]
+    written = {
+        "arms": partial(write_run, seeds=3, layers=DEEP),
+        "sweep": partial(write_run, arms=both, axes={"wtn": [0, 2, 5, 10, 15, 20, 30]}, seeds=3),
+        "names": partial(write_run, arms=both, axes={"analog.algorithm": algorithms}, seeds=3),
+        "grid": partial(write_run, arms=("analog-tl",), axes=grid, seeds=2, epochs=3, elbow=1000),
     }
+    for name, write in written.items():
+        write(folder / name)
+    return {name: analyse(read_run(folder / name, name)) for name in written}
 
 
 @pytest.fixture(scope="module")
-def figures(arms: Run, sweep: Run, names: Run, grid: Run) -> dict[str, Figure]:
-    return every_figure(arms, sweep, names, grid)
+def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
+    arms, sweep, names, grid = runs.values()
+    second = CriticalPointAnnotation("digital-tl", bend=3.0)
+    everyone = summaries.with_ordered_levels(
+        sweep.trials.assign(wtn=sweep.trials["wtn"].fillna(0)), {}
+    )
+    levels = partial(figures.error_vs_level, sweep.levels, sweep.trials, "wtn")
+    return {
+        "traces": partial(figures.error_traces, arms.traces),
+        "traces of levels": partial(figures.error_traces, sweep.traces),
+        "cells": partial(
+            figures.error_traces, arms.traces, quantity="weights_changed", label="(%)", scale=100
+        ),
+        "levels": partial(levels, annotations=[ANNOTATION]),
+        "plain": levels,
+        "two annotations": partial(
+            figures.error_vs_level, summaries.levels(everyone), everyone, "wtn",
+            annotations=[second, ANNOTATION],
+        ),
+        "names": partial(figures.error_vs_level, names.levels, names.trials, "analog.algorithm"),
+        "layers": partial(figures.layer_dots, arms.layers, "weights_changed"),
+        "programming": partial(figures.layer_dots, arms.layers, "relative_error"),
+        "map": partial(figures.layer_map, sweep.layers, "analog-tl", "wtn", "relative_error"),
+        "grid": partial(figures.level_maps, grid.levels, "n_states", "spv", ["analog.algorithm"]),
+    }  # fmt: skip
 
 
 FIGURES = (
-    "traces",
-    "traces of levels",
-    "moved",
-    "levels",
-    "two marks",
-    "names",
-    "layers",
-    "programming",
-    "map",
-    "grid",
-)
+    "traces", "traces of levels", "cells", "levels", "plain", "two annotations", "names", "layers",
+    "programming", "map", "grid",
+)  # fmt: skip
+
+
+def legend(drawing: Drawing) -> list[str]:
+    return [text.get_text() for one in drawing.figure.legends for text in one.get_texts()]
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_text_overlaps_or_leaves_the_figure(
-    figures: dict[str, Figure], name: str, monkeypatch: pytest.MonkeyPatch
+def test_no_text_overlaps_or_leaves_a_figure_of_a_column_width(
+    makers: dict[str, Maker], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[tuple[str, Bbox]] = []
     draw_text = Text.draw
@@ -123,88 +100,122 @@ def test_no_text_overlaps_or_leaves_the_figure(
             drawn.append((self.get_text(), self.get_window_extent(renderer)))
         draw_text(self, renderer)
 
+    figure = makers[name]().figure
     monkeypatch.setattr(Text, "draw", record)
-    figure = figures[name]
     FigureCanvasAgg(figure).draw()
     width, height = figure.get_size_inches() * figure.dpi
+    assert figure.get_size_inches()[0] == 3.5
     assert len(drawn) > 5
     for content, box in drawn:
-        assert box.x0 >= -1, content
-        assert box.y0 >= -1, content
-        assert box.x1 <= width + 1, content
-        assert box.y1 <= height + 1, content
+        assert -1 <= box.x0 <= box.x1 <= width + 1, content
+        assert -1 <= box.y0 <= box.y1 <= height + 1, content
     for (one, a), (other, b) in itertools.combinations(drawn, 2):
         overlap_x = min(a.x1, b.x1) - max(a.x0, b.x0)
         overlap_y = min(a.y1, b.y1) - max(a.y0, b.y0)
         assert overlap_x <= 0.5 or overlap_y <= 0.5, f"{one!r} and {other!r} overlap"
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_a_paper_column_wide(figures: dict[str, Figure], name: str) -> None:
-    assert figures[name].get_size_inches()[0] == 3.5
-
-
-def test_plotting_leaves_matplotlib_as_it_was(arms: Run, sweep: Run, names: Run, grid: Run) -> None:
+def test_drawing_leaves_matplotlib_as_it_was(makers: dict[str, Maker]) -> None:
     before = dict(mpl.rcParams)
-    every_figure(arms, sweep, names, grid)
+    for make in makers.values():
+        make()
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
 
 
-def test_the_curves_are_the_numbers(arms: Run, figures: dict[str, Figure]) -> None:
-    (axes,) = figures["traces"].axes
+def test_the_curves_are_the_numbers(runs: dict[str, RunAnalysis], makers: dict[str, Maker]) -> None:
+    (axes,) = makers["traces"]().figure.axes
     drawn = {str(line.get_label()): line for line in axes.lines}
-    for arm in summaries.arms_of(arms.traces):
-        rows = arms.traces[arms.traces["arm"] == arm]
+    traces = runs["arms"].traces
+    for arm in summaries.arms_of(traces):
+        rows = traces[traces["arm"] == arm]
         line = drawn[arm_label(arm)]
         assert list(line.get_xdata()) == rows["epoch"].tolist()
         assert np.asarray(line.get_ydata()) == pytest.approx(rows["error_mean"].to_numpy())
 
 
-def test_every_seed_is_a_dot_on_the_level_figure(sweep: Run, figures: dict[str, Figure]) -> None:
-    (axes,) = figures["levels"].axes
-    dots = [
-        (float(x), float(y))
-        for line in axes.lines
-        if line.get_marker() == "."
-        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
-    ]
-    mine = sweep.trials[sweep.trials["arm"] == "analog-tl"]
-    expected = list(zip(mine["wtn"].astype(float), mine["error_final"], strict=True))
-    assert np.array(sorted(dots)) == pytest.approx(np.array(sorted(expected)))
+# ------------------------------------------------------------------------------------ levels
 
 
-def test_the_critical_point_is_marked_where_it_is(figures: dict[str, Figure]) -> None:
-    figure = figures["levels"]
-    (axes,) = figure.axes
+def test_every_seed_is_a_dot_beside_the_mean(
+    runs: dict[str, RunAnalysis], makers: dict[str, Maker]
+) -> None:
+    (axes,) = makers["levels"]().figure.axes
+    (dots,) = [line for line in axes.lines if line.get_marker() == "."]
+    trials = runs["sweep"].trials
+    mine = trials[trials["arm"] == "analog-tl"]
+    expected = sorted(zip(mine["wtn"].astype(float), mine["error_final"], strict=True))
+    assert np.array(sorted(zip(*dots.get_data(), strict=True))) == pytest.approx(np.array(expected))
+    moved = dots.get_transform().transform((0, 0)) - axes.transData.transform((0, 0))
+    assert moved[0] > 5  # pixels
+
+
+def test_the_critical_point_is_marked_below_the_data(makers: dict[str, Maker]) -> None:
+    drawing = makers["levels"]()
+    (axes,) = drawing.figure.axes
     lines = {str(line.get_label()): line for line in axes.lines}
-    assert list(lines["critical level 10 %"].get_xdata()) == [10.0, 10.0]
-    assert list(lines["costs < 2 points up to 5 %"].get_xdata()) == [5.0]
-    (band,) = [p for p in axes.patches if "elbow" in str(p.get_label())]
-    assert (band.get_x(), band.get_x() + band.get_width()) == (9.0, 14.5)
-    (legend,) = figure.legends
-    words = [text.get_text() for text in legend.get_texts()]
-    assert "elbow of the fit 12 [9, 14.5]" in words
+    places = {"no harm": [10.0], "costs": [5.0], "bend": [9.0, 14.5]}
+    for word, place in places.items():
+        (label,) = [label for label in lines if word in label]
+        assert list(lines[label].get_xdata()) == place
+        assert max(lines[label].get_ydata()) < 0
+        assert label in legend(drawing)
+    assert not axes.patches[1:]  # nothing but the baseline's band behind the data
+    assert min(tick for tick in axes.get_yticks()) >= 0
 
 
-def test_names_have_no_line_between_them_and_no_critical_point(names: Run) -> None:
-    figure = plots.error_vs_level(names.levels, names.trials, "analog.algorithm", marks=[MARKS])
-    (axes,) = figure.axes
+def test_a_plain_figure_has_its_lines_alone(makers: dict[str, Maker]) -> None:
+    drawing = makers["plain"]()
+    assert legend(drawing) == ["analog TL", "digital TL"]
+    assert drawing.figure.legends[0]._ncols == 2  # on one line
+    assert drawing.figure.axes[0].get_ylim()[0] == 0
+
+
+def test_two_annotated_lines_have_a_row_and_a_colour_each(makers: dict[str, Maker]) -> None:
+    drawing = makers["two annotations"]()
+    lines = [line for line in drawing.figure.axes[0].lines if "bend" in str(line.get_label())]
+    assert len({line.get_ydata()[0] for line in lines}) == 2
+    assert {line.get_color() for line in lines} == {
+        arm_style(arm).color for arm in ("digital-tl", "analog-tl")
+    }
+
+
+def test_names_keep_the_order_of_the_file_and_have_no_line_between_them(
+    runs: dict[str, RunAnalysis],
+) -> None:
+    run = runs["names"]
+    drawing = figures.error_vs_level(
+        run.levels, run.trials, "analog.algorithm", annotations=[ANNOTATION]
+    )
+    (axes,) = drawing.figure.axes
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert shown == ["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]
     joined = [
-        line
-        for line in axes.lines
-        if line.get_linestyle() not in ("None", "none") and len(line.get_xdata()) > 2
+        x for x in axes.lines if x.get_linestyle() not in ("None", "none") and x.get_visible()
     ]
-    assert joined == []
-    assert not any("critical" in str(line.get_label()) for line in axes.lines)
+    assert all(len(line.get_xdata()) == 2 for line in joined)  # baselines and error bars
+    assert legend(drawing) == ["analog TL", "digital TL"]
 
 
-def test_levels_over_decades_get_a_logarithmic_axis(grid: Run) -> None:
-    one = grid.trials[(grid.trials["spv"] == 0) & (grid.trials["analog.algorithm"] == "sgd")]
-    figure = plots.error_vs_level(summaries.levels(one), one, "n_states")
-    assert figure.axes[0].get_xscale() == "log"
-    assert plots.is_log([0, 1, 100]) is False
-    assert plots.is_log([5, 10, 20]) is False
+def test_levels_over_decades_get_a_logarithmic_axis(runs: dict[str, RunAnalysis]) -> None:
+    trials = runs["grid"].trials
+    one = trials[(trials["spv"] == 0) & (trials["analog.algorithm"] == "sgd")]
+    drawing = figures.error_vs_level(summaries.levels(one), one, "n_states")
+    assert drawing.figure.axes[0].get_xscale() == "log"
+    assert not figures.is_log([0, 1, 100])
+    assert not figures.is_log([5, 10, 20])
+
+
+def test_long_layer_names_keep_their_end_and_stay_apart() -> None:
+    name = "model.backbone.stages.2.blocks.5.mlp.fc2"
+    (short,) = figures.short_names([name], 28)
+    assert len(short) == 28
+    assert short.endswith("blocks.5.mlp.fc2")
+    alike = [f"encoder.{part}.layer.attention.self.query.weight" for part in ("left", "right")]
+    assert len(set(figures.short_names([*alike, "head"]))) == 3
+
+
+# ----------------------------------------------------------------------------------- colours
 
 
 def test_arms_differ_without_colour() -> None:
@@ -212,65 +223,65 @@ def test_arms_differ_without_colour() -> None:
     assert len(set(looks)) == len(looks)
 
 
-@pytest.mark.parametrize("arm", [*TRANSFER_ARMS, "another"])
-def test_arm_colours_stand_out_from_paper_and_from_a_dark_screen(arm: str) -> None:
-    style = arm_style(arm)
-    assert svg.contrast(style.color, "#ffffff") >= 3  # WCAG 2.2, 1.4.11: graphics
-    assert svg.contrast(style.dark, "#14171b") >= 3
+def test_colours_stand_out_from_paper_and_from_a_dark_screen() -> None:
+    for light, dark in style.DARK.items():
+        assert contrast(light, "#ffffff") >= 2, light
+        assert contrast(dark, "#14171b") >= 3, dark
+    for arm in (*TRANSFER_ARMS, "another"):
+        assert contrast(arm_style(arm).color, "#ffffff") >= 3  # WCAG 2.2, 1.4.11: graphics
 
 
-@pytest.mark.parametrize("count", [2, 5, 10])
-def test_the_lines_of_a_sweep_stand_out_too(count: int) -> None:
-    for place in range(count):
-        look = svg.setting_look(place, count)
-        assert svg.contrast(look.color, "#ffffff") >= 2
-        assert svg.contrast(look.dark, "#14171b") >= 3
+def test_numbers_on_a_heat_map_can_be_read() -> None:
+    for share in np.linspace(0, 1, 50):
+        cell = mpl.colors.to_hex(mpl.colormaps[style.MAP_COLORS](share))
+        assert contrast(cell, style.readable_on(cell)) >= 4.5
 
 
-def test_saved_files_are_what_they_say_and_the_same_every_time(arms: Run, tmp_path: Path) -> None:
-    first = plots.save(plots.error_traces(arms.traces), tmp_path / "a", ["png", "svg", "pdf"])
-    again = plots.save(plots.error_traces(arms.traces), tmp_path / "b", ["png", "svg", "pdf"])
+# ------------------------------------------------------------------------------------- files
+
+
+def test_saved_files_are_what_they_say_and_the_same_every_time(
+    makers: dict[str, Maker], tmp_path: Path
+) -> None:
+    first, again = (
+        drawings.save(makers["traces"]().figure, tmp_path / name, ["png", "svg", "pdf"])
+        for name in ("a", "b")
+    )
     assert [path.suffix for path in first] == [".png", ".svg", ".pdf"]
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
     png, vector, pdf = (path.read_bytes() for path in first)
     assert png.startswith(b"\x89PNG")
-    assert b"<svg" in vector
     assert pdf.startswith(b"%PDF")
     assert b"/Type3" not in pdf  # publishers refuse Type 3 fonts
     width = re.search(rb'width="([\d.]+)pt"', vector)
     assert width
     assert float(width[1]) == pytest.approx(3.5 * 72)
+    assert b"reading" not in vector  # what the page needs is not in files for papers
 
 
-def test_long_layer_names_keep_their_end() -> None:
-    name = "model.backbone.stages.2.blocks.5.mlp.fc2"
-    short = plots.shorten(name, 28)
-    assert len(short) == 28
-    assert short.endswith("blocks.5.mlp.fc2")
-    assert plots.shorten("head") == "head"
-
-
-def test_an_arm_with_one_seed_has_no_band(arms: Run) -> None:
-    trials = arms.trials[arms.trials["seed"] == 0]
-    rows = arms.traces.assign(error_sd=float("nan"))
-    figure = plots.error_traces(rows[rows["arm"].isin(trials["arm"])])
-    for band in figure.axes[0].collections:
-        for path in band.get_paths():
-            assert np.ptp(path.vertices[:, 0]) >= 0  # drawn, and of no height
-    assert isinstance(figure, Figure)
-
-
-def test_empty_levels_do_not_break_the_figure() -> None:
-    rows = pd.DataFrame(
-        {
-            "arm": ["analog-tl"] * 2,
-            "wtn": [0.0, 5.0],
-            "lr": [0.01] * 2,
-            "n": [1, 1],
-            "error_final_mean": [20.0, float("nan")],
-            "error_final_sd": [float("nan")] * 2,
-        }
-    )
-    (line,) = summaries.series(rows, "wtn", "error_final", [])
-    assert line.x == (0.0,)
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_svg_of_the_page_tells_every_number(
+    makers: dict[str, Maker], name: str, tmp_path: Path
+) -> None:
+    drawing = makers[name]()
+    drawings.save(drawing.figure, tmp_path / "x", [])
+    text = drawings.inline_svg(drawing, "f7", 'A "title"')
+    root = ElementTree.fromstring(text)
+    assert root.get("role") == "img"
+    assert str(root.get("aria-label")).startswith('A "title"')
+    titles = [element.text for element in root.iter("title")]
+    told = [value for row in drawing.table()[1:] for value in row[1:] if value]
+    assert len(titles) == len(told) > 5
+    for title, value in zip(sorted(map(str, titles)), sorted(told), strict=False):
+        assert title
+        assert value
+    assert {str(title).rpartition(": ")[2] for title in titles} == set(told)
+    ids = [element.get("id", "") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert all(one.startswith("f7-") for one in ids)
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+    assert used == set(ids)
+    assert any(element.tag == "text" for element in root.iter())
+    assert set(drawings.page_colors([text])) == set(re.findall(r"var\(--(c-[0-9a-f]+)\)", text))
+    assert not any(color in text for color in style.DARK)

@@ -12,7 +12,7 @@ import pytest
 from report_data import LAYERS, write_run
 
 from analogtl.analysis import summaries
-from analogtl.report import tables
+from analogtl.report import run_tables, tables
 from analogtl.report.tables import Column, Table
 from analogtl.study import columns as records
 
@@ -51,8 +51,8 @@ def test_a_digital_arm_has_no_level_and_is_a_baseline(trials: pd.DataFrame) -> N
     levels = summaries.levels(trials)
     (base,) = summaries.baselines(levels, "wtn", "error_final")
     errors = trials.loc[trials["arm"] == "digital-tl", "error_final"]
-    assert (base.arm, base.n) == ("digital-tl", 4)
-    assert base.mean == pytest.approx(errors.mean())
+    assert (base.arm, base.x, base.n) == ("digital-tl", (), (4,))
+    assert base.mean[0] == pytest.approx(errors.mean())
     lines = summaries.series(levels, "wtn", "error_final", [])
     assert [line.arm for line in lines] == ["analog-tl"]
     assert lines[0].x == (0, 5, 10)
@@ -109,7 +109,7 @@ def test_stages_weigh_layers_by_their_cells() -> None:
     assert first["weights_changed_sd"] == pytest.approx(np.std([5 / 40, 1 / 40], ddof=1))
     assert found.loc[("analog-tl", "head"), "weights_changed_mean"] == pytest.approx(0.75)
     assert found.loc["frozen-array", "weights_changed_mean"].eq(0).all()
-    table = tables.stages_table(found.reset_index())
+    table = run_tables.stages_table(found.reset_index())
     assert [row[0].text for row in table.rows()][:2] == ["s.0", "head"]
     assert [c.header for c in table.columns] == [
         *("stage", "arm", "layers", "cells", "n", "cells changed")
@@ -119,7 +119,7 @@ def test_stages_weigh_layers_by_their_cells() -> None:
 def test_one_seed_has_no_spread(trials: pd.DataFrame) -> None:
     levels = summaries.levels(trials[trials["seed"] == 0])
     assert levels["error_final_sd"].isna().all()
-    table = tables.outcomes_table(levels)
+    table = run_tables.outcomes_table(levels)
     final = [column.key for column in table.columns].index("error_final")
     assert all("±" not in row[final].text for row in table.rows())
 
@@ -167,7 +167,7 @@ def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
 
 def test_csv_keeps_every_digit_and_no_index(trials: pd.DataFrame) -> None:
     levels = summaries.levels(trials)
-    text = tables.to_csv(tables.outcomes_table(levels))
+    text = tables.to_csv(run_tables.outcomes_table(levels))
     back = pd.read_csv(io.StringIO(text))
     assert list(back.columns) == list(levels.columns)
     pd.testing.assert_frame_equal(back, levels, check_dtype=False, check_exact=False, rtol=1e-12)
@@ -209,7 +209,7 @@ def test_latex_escapes_text_and_sets_spreads_in_math(hostile: Table) -> None:
 
 
 def test_the_label_and_caption_name_the_experiment(trials: pd.DataFrame) -> None:
-    table = tables.outcomes_table(summaries.levels(trials), experiment="fig3_wtn")
+    table = run_tables.outcomes_table(summaries.levels(trials), experiment="fig3_wtn")
     text = tables.to_latex(table)
     assert r"\label{tab:fig3-wtn-outcomes}" in text
     assert r"\caption{fig3\_wtn: Test error against weight transfer noise (\%)." in text
@@ -217,14 +217,14 @@ def test_the_label_and_caption_name_the_experiment(trials: pd.DataFrame) -> None
 
 def test_columns_without_a_value_are_left_out(trials: pd.DataFrame) -> None:
     digital = trials[trials["arm"] == "digital-tl"]
-    keys = [column.key for column in tables.outcomes_table(summaries.levels(digital)).columns]
+    keys = [column.key for column in run_tables.outcomes_table(summaries.levels(digital)).columns]
     assert "weights_changed" not in keys
     assert "error_final" in keys
 
 
 def test_cells_sort_by_their_unrounded_value(trials: pd.DataFrame) -> None:
     levels = summaries.levels(trials)
-    table = tables.outcomes_table(levels)
+    table = run_tables.outcomes_table(levels)
     place = [column.key for column in table.columns].index("error_final")
     assert [row[place].value for row in table.rows()] == pytest.approx(
         levels["error_final_mean"].tolist()
@@ -233,7 +233,7 @@ def test_cells_sort_by_their_unrounded_value(trials: pd.DataFrame) -> None:
 
 def test_shares_are_shown_in_percent_with_the_unit_in_the_heading(trials: pd.DataFrame) -> None:
     levels = summaries.levels(trials)
-    table = tables.outcomes_table(levels)
+    table = run_tables.outcomes_table(levels)
     column = next(c for c in table.columns if c.key == "weights_changed")
     assert column.heading == "cells changed (%)"
     place = table.columns.index(column)

@@ -112,10 +112,6 @@ class Page:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
 
-    def move(self, x: float, y: float) -> None:
-        """Move the mouse."""
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-
     def click(self, x: float, y: float) -> None:
         """Click with the left button."""
         for kind in ("mousePressed", "mouseReleased"):
@@ -123,8 +119,7 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key by its DOM name."""
-        codes = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36}
-        codes |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+        codes = {"Tab": 9, "Enter": 13}
         extra = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             self.call(

@@ -11,44 +11,39 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-LAYER_COLUMNS = [
-    *("experiment", "trial", "seed", "layer", "shape", "tiles", "relative_error", "share_clipped"),
-    *("fast_lr", "transfer_lr", "granularity", "tokens_per_image", "engine", "weights_changed"),
-]
-ARMS = ("digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array")
-ANALOG = ("analog-tl", "analog-scratch", "frozen-array", "weight-programming")
-START = {
-    "digital-tl": 30.0,
-    "analog-tl": 34.0,
-    "digital-scratch": 48.0,
-    "analog-scratch": 49.0,
-    "frozen-array": 34.0,
-    "weight-programming": 60.0,
+from analogtl.report.style import luminance
+from analogtl.study.columns import LAYER_COLUMNS
+from analogtl.vocabulary import TRANSFER_ARMS, Arm
+
+START_AND_FLOOR = {  # test error before fine-tuning and after it, percent
+    Arm.DIGITAL_TL: (30.0, 13.0),
+    Arm.ANALOG_TL: (34.0, 17.0),
+    Arm.DIGITAL_SCRATCH: (48.0, 26.0),
+    Arm.ANALOG_SCRATCH: (49.0, 31.0),
+    Arm.FROZEN_ARRAY: (34.0, 27.0),
+    Arm.WEIGHT_PROGRAMMING: (60.0, 5.0),
 }
-FLOOR = {
-    "digital-tl": 13.0,
-    "analog-tl": 17.0,
-    "digital-scratch": 26.0,
-    "analog-scratch": 31.0,
-    "frozen-array": 27.0,
-    "weight-programming": 5.0,
-}
-LAYERS = (
-    "patch.proj",
-    *(
+PARTS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+
+
+def layer_names(*depths: int) -> list[str]:
+    """The layers of a Swin-like network with so many blocks in each stage."""
+    return [
         f"stages.{stage}.blocks.{block}.{part}"
-        for stage in range(2)
-        for block in range(2)
-        for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-    ),
-    "head",
-)
+        for stage, depth in enumerate(depths)
+        for block in range(depth)
+        for part in PARTS
+    ]
+
+
+LAYERS = ("patch.proj", *layer_names(2, 2), "head")
+DEEP = layer_names(2, 2, 6, 2)
 
 
 def write_run(
     folder: Path,
     *,
-    arms: Sequence[str] = ARMS,
+    arms: Sequence[str] = TRANSFER_ARMS,
     axes: dict[str, Sequence[Any]] | None = None,
     lrs: Sequence[float] = (0.01,),
     seeds: int = 5,
@@ -75,7 +70,8 @@ def write_run(
     layer_rows: list[dict[str, Any]] = []
     planned: list[str] = []
     for seed, arm in itertools.product(range(seeds), arms):
-        analog = arm in ANALOG
+        analog = Arm(arm).analog
+        start_error, floor_error = START_AND_FLOOR[Arm(arm)]
         grid = itertools.product(*axes.values()) if analog else [(None,) * len(axes)]
         for values, lr in itertools.product(list(grid), lrs):
             level = dict(zip(axes, values, strict=True))
@@ -88,8 +84,8 @@ def write_run(
             numbers = [v for v in values if isinstance(v, (int, float))]
             excess = slope * max(0.0, sum(numbers) - elbow)
             worse = 4.0 * abs(np.log10(lr / 0.01))
-            first = START[arm] + excess + rng.normal(0, noise)
-            floor = FLOOR[arm] + 0.7 * excess + worse + rng.normal(0, noise)
+            first = start_error + excess + rng.normal(0, noise)
+            floor = floor_error + 0.7 * excess + worse + rng.normal(0, noise)
             curve = [
                 max(0.0, floor + (first - floor) * np.exp(-e / 3) + rng.normal(0, noise / 3))
                 for e in range(epochs + 1)
@@ -162,7 +158,7 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(trials).to_csv(folder / "trials.csv", index=False)
     pd.DataFrame(rows).to_csv(folder / "epochs.csv", index=False)
-    pd.DataFrame(layer_rows, columns=LAYER_COLUMNS).to_csv(folder / "layers.csv", index=False)
+    pd.DataFrame(layer_rows, columns=list(LAYER_COLUMNS)).to_csv(folder / "layers.csv", index=False)
     _write_json(folder / "plan.json", {"trials": planned})
     _write_json(
         folder / "experiment.resolved.json",
@@ -188,3 +184,9 @@ def write_run(
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,382 @@
+"""Results pages: Markdown whose tables and findings are written by the program, from CSV files.
+
+Between paragraphs of a person's, a page has blocks that begin with a comment and end with
+``<!-- end -->``; `rewrite` fills each of them again, so that the page cannot disagree with the
+runs::
+
+    <!-- table desk_fig2_2class desk_fig2_5class rows=arm columns=n_classes -->
+    <!-- end -->
+
+After the kind of block come the runs, as folders of the results directory; ``*`` stands for any
+letters, and ``"RUN:words"`` says what a table calls the run. Then come settings, KEY=VALUE:
+
+``table``
+    Numbers over seeds, each arm and level at the learning rate that validation error chose.
+
+    - ``rows``, ``columns``: what has a row or column of its own: ``arm``, ``n_classes``, ``run``,
+      ``stage`` (a part of the network), or an axis such as ``spv`` or ``analog.algorithm``; two of
+      them with ``+``, ``rows=arm+run``. No columns: one for each value.
+    - ``values``: with commas, any of ``error_final`` (what there is without this setting),
+      ``error_best``, ``error_transfer``, ``error_validation``, ``weights_changed``, ``lr``,
+      ``wall_s``, ``n``.
+    - ``where``: only these trials, ``where=arm=analog-tl,n_states=20``.
+    - ``sort``: a value; its lowest comes first.
+
+``findings``
+    A row per published finding that the runs can speak to, a column per task: the verdict, and the
+    estimate with its interval, of the first of the runs that can speak to it.
+``critical``
+    What the statistics say of each curve, a list item with a sentence each.
+``critical-levels``
+    Up to which level no harm is shown, by the last and by the best epoch, a column per curve.
+
+Both last take ``where=arm=analog-tl``, and ``critical`` takes ``metric=error_best``.
+
+    python -m analogtl.report.results PAGE.md RESULTS_DIR
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from analogtl.analysis import summaries
+from analogtl.analysis.analyse import analyse
+from analogtl.analysis.critical_point import JudgedCurve, judge_curves
+from analogtl.analysis.curves import curves
+from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
+from analogtl.analysis.read import RunData, find_runs, read_run
+from analogtl.errors import AnalogtlError, ExperimentError
+from analogtl.files import write_atomically
+from analogtl.report import words
+from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
+from analogtl.vocabulary import Algorithm, CriticalPointVerdict, arm_label, label_of
+
+BLOCK: Final = re.compile(
+    r"^<!-- (table|findings|critical-levels|critical) (.*?) -->\n.*?^<!-- end -->$",
+    re.MULTILINE | re.DOTALL,
+)
+
+VALUES: Final = {
+    "error_final": Column("error_final", "last epoch", "%", "mean"),
+    "error_best": Column("error_best", "best epoch", "%", "mean"),
+    "error_transfer": Column("error_transfer", "epoch 0", "%", "mean"),
+    "error_validation": Column("error_validation", "validation error", "%", "mean"),
+    "weights_changed": Column("weights_changed", "cells changed", "%", "share", scale=100),
+    "lr": Column("lr", "learning rate", kind="level"),
+    "wall_s": Column("wall_s", "time per trial", kind="duration"),
+    "n": Column("n", "seeds", kind="count"),
+}
+_SETTINGS: Final = {
+    "table": {"rows", "columns", "values", "where", "sort"},
+    "critical": {"metric", "where"},
+}
+_HEADS: Final = {"arm": "arm", "n_classes": "task", "run": "run", "stage": "stage"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a page.
+
+    Attributes:
+        kind: ``table``, ``findings``, ``critical`` or ``critical-levels``.
+        runs: Folder of each run -> what a table calls it.
+        settings: The rest.
+    """
+
+    kind: str
+    runs: dict[str, str]
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def listed(self, key: str, default: str = "", by: str = ",") -> list[str]:
+        """A setting that is a list."""
+        return [part for part in self.settings.get(key, default).split(by) if part]
+
+    @property
+    def where(self) -> dict[str, str]:
+        """The trials that count: column -> its value, as text."""
+        pairs = (part.partition("=") for part in self.listed("where"))
+        return {key: value for key, _, value in pairs}
+
+
+def rewrite(page: Path, results: Path) -> bool:
+    """Fill the blocks of a page again; whether that changed it.
+
+    Args:
+        page: A Markdown file with blocks (see the module).
+        results: The folder that has the runs.
+
+    Raises:
+        ExperimentError: A block that cannot be understood, or names a run that is not there.
+        RunError: A run cannot be read, or the page not be written.
+    """
+    text = page.read_text(encoding="utf-8")
+    folders = {path.name: path for path in find_runs([results])}
+    read: dict[str, RunData] = {}
+    problems: list[str] = []
+
+    def filled(found: re.Match[str]) -> str:
+        try:
+            block = parse(found[1], found[2], list(folders))
+            for name in block.runs:
+                if name not in read:
+                    read[name] = read_run(folders[name], name)
+            content = fill(block, [read[name] for name in block.runs])
+        except ExperimentError as error:
+            line = text.count("\n", 0, found.start()) + 1
+            problems.extend(f"{page}:{line}: {problem}" for problem in error.problems)
+            return found[0]
+        return f"<!-- {found[1]} {found[2]} -->\n\n{content}\n\n<!-- end -->"
+
+    changed = BLOCK.sub(filled, text)
+    if problems:
+        raise ExperimentError(problems)
+    if changed == text:
+        return False
+    write_atomically(page, changed)
+    return True
+
+
+def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
+    """A block from the words of its comment.
+
+    Raises:
+        ExperimentError: No such run, setting or value.
+    """
+    problems, runs, settings = [], {}, {}
+    known = _SETTINGS.get(kind, {"where"})
+    for word in shlex.split(words):
+        key, equals, value = word.partition("=")
+        if equals and re.fullmatch("[a-z_]+", key):
+            settings[key] = value
+            if key not in known:
+                problems.append(f"{kind}: no setting {key!r}")
+            continue
+        pattern, _, label = word.partition(":")
+        found = [name for name in folders if fnmatch(name, pattern)]
+        if not found:
+            problems.append(f"no run {pattern!r} in the results")
+        runs.update({name: label or name for name in found})
+    for value in [*settings.get("values", "").split(","), settings.get("sort", "")]:
+        if value and value not in VALUES:
+            problems.append(f"no value {value!r}; expected {', '.join(VALUES)}")
+    if not runs and not problems:
+        problems.append(f"{kind}: no run named")
+    if problems:
+        raise ExperimentError(problems)
+    return Block(kind, runs, settings)
+
+
+def fill(block: Block, runs: Sequence[RunData]) -> str:
+    """The content of a block, as Markdown."""
+    kinds: dict[str, Callable[[Block, Sequence[RunData]], str]] = {
+        "table": _table,
+        "findings": _findings,
+        "critical": _critical,
+        "critical-levels": _critical_levels,
+    }
+    return kinds[block.kind](block, runs)
+
+
+# -------------------------------------------------------------------------------------- tables
+
+
+def _table(block: Block, runs: Sequence[RunData]) -> str:
+    """Values by rows and columns."""
+    rows, columns = block.listed("rows", "arm", "+"), block.listed("columns", by="+")
+    values = [VALUES[name] for name in block.listed("values", "error_final")]
+    trials = _selected(block, [_source(run, "stage" in rows + columns) for run in runs])
+    for key in [*rows, *columns]:
+        if key not in trials:
+            raise ExperimentError(f"these runs do not vary {key!r}")
+    groups = _ordered(trials, columns) if columns else [()]
+    frame: dict[str, list[Any]] = {key: [] for key in rows}
+    shown = [Column(key, _HEADS.get(key) or label_of(key)) for key in rows]
+    if len(columns) == 1 and len(values) == 1 and columns[0] not in _HEADS:
+        (value,) = values
+        shown[-1] = Column(rows[-1], f"{value.heading} at {label_of(columns[0])}")
+        shown += [_renamed(value, f"0.{n}", _text(columns[0], *g)) for n, g in enumerate(groups)]
+    else:
+        for number, group in enumerate(groups):
+            name = ", ".join(map(_text, columns, group))
+            for place, value in enumerate(values):
+                head = ", ".join(filter(None, (name, value.header if values[1:] else "")))
+                shown.append(_renamed(value, f"{place}.{number}", head or value.header, value.unit))
+    for row in _ordered(trials, rows):
+        mine = _equal(trials, rows, row)
+        for key, level in zip(rows, row, strict=True):
+            frame[key].append(_text(key, level))
+        for number, group in enumerate(groups):
+            cell = _equal(mine, columns, group)
+            for place, value in enumerate(values):
+                numbers = pd.Series(1.0, cell.index) if value.key == "n" else cell[value.key]
+                mean = numbers.sum() if value.key == "n" and len(cell) else numbers.mean()
+                key = f"{place}.{number}"
+                frame.setdefault(f"{key}_mean" if value.kind == "mean" else key, []).append(mean)
+                if value.kind == "mean":
+                    frame.setdefault(f"{key}_sd", []).append(numbers.std(ddof=1))
+    table = pd.DataFrame(frame)
+    if (by := block.settings.get("sort")) is not None:
+        names = [column.key for column in values]
+        place = names.index(by) if by in names else 0
+        key = f"{place}.0_mean" if values[place].kind == "mean" else f"{place}.0"
+        table = table.sort_values(key, kind="stable")
+    return markdown_rows(Table("results", "", table, tuple(shown)))
+
+
+def _renamed(value: Column, key: str, header: str, unit: str = "") -> Column:
+    return Column(key, header, unit, value.kind, value.digits, value.scale)
+
+
+def _source(run: RunData, by_stage: bool) -> pd.DataFrame:
+    """The trials that count; or what moved in each stage of the network."""
+    asked = run.setting("sweep", "axes")
+    chosen = summaries.with_ordered_levels(run.chosen.rows, asked or {})
+    if not by_stage:
+        return chosen
+    return summaries.stages(run.layers, chosen).rename(
+        columns={"weights_changed_mean": "weights_changed"}
+    )
+
+
+def _selected(block: Block, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The frames of the block's runs as one, with what the run is called, and where it counts."""
+    named = [
+        frame.assign(run=label) for frame, label in zip(frames, block.runs.values(), strict=True)
+    ]
+    together = pd.concat(named, ignore_index=True)
+    for key, text in block.where.items():
+        if key not in together:
+            raise ExperimentError(f"where: no column {key!r}")
+        together = together[together[key].map(summaries.level_text) == text]
+    if together.empty:
+        raise ExperimentError("no trial of these runs is left")
+    return together
+
+
+def _ordered(trials: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The groups of a table: arms in their order, numbers ascending, names as they come."""
+    groups = trials[list(keys)].dropna().drop_duplicates()
+    for key in reversed(list(keys)):
+        order = summaries.arms_of(trials) if key == "arm" else summaries.sorted_levels(trials[key])
+        groups = groups.sort_values(key, key=lambda c: c.map(order.index), kind="stable")
+    return list(groups.itertuples(index=False, name=None))
+
+
+def _equal(trials: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) -> pd.DataFrame:
+    for key, value in zip(keys, values, strict=True):
+        trials = trials[trials[key] == value]
+    return trials
+
+
+def _text(key: str, level: Any) -> str:
+    """What a table calls a row or a column."""
+    if key == "arm":
+        return arm_label(str(level))
+    if key == "n_classes":
+        return f"{level} classes"
+    if algorithm := Algorithm.named(str(level)):
+        return algorithm.label
+    return summaries.with_unit(key, level)
+
+
+# ----------------------------------------------------------------------- what the statistics say
+
+
+def _findings(block: Block, runs: Sequence[RunData]) -> str:
+    """A row per finding, a column per task."""
+    answers: dict[Finding, list[JudgedFinding]] = {}
+    for one in judge_findings([analyse(run) for run in runs], published=True):
+        if one.experiment:
+            answers.setdefault(one.finding, []).append(one)
+    tasks = sorted({one.n_classes or 0 for mine in answers.values() for one in mine})
+    rows = [
+        {"finding": words.statement(finding)}
+        | {
+            str(task): _answer([one for one in mine if (one.n_classes or 0) == task])
+            for task in tasks
+        }
+        for finding, mine in answers.items()
+    ]
+    columns = (Column("finding", "finding"), *(Column(str(t), f"{t} classes") for t in tasks))
+    return markdown_rows(Table("findings", "", pd.DataFrame(rows), columns))
+
+
+def _answer(answers: Sequence[JudgedFinding]) -> str:
+    """``holds: 9.4 points [5.3, 13.5]``, by the first run, for each of its settings."""
+    said = []
+    for one in answers:
+        if one.experiment != answers[0].experiment:
+            break
+        numbers = ""
+        if one.estimate is not None:
+            interval = f" [{one.low:.1f}, {one.high:.1f}]" if one.low is not None else ""
+            numbers = f": {one.estimate:.1f} {one.unit}{interval}"
+        said.append(
+            (f"{one.at}: " if one.at else "") + one.verdict.label.partition(":")[0] + numbers
+        )
+    return "; ".join(said)
+
+
+def _judged(
+    block: Block, runs: Sequence[RunData], metric: str
+) -> Iterator[tuple[str, JudgedCurve]]:
+    """The curves of the runs that have data enough, and what a table calls each."""
+    for run, label in zip(runs, block.runs.values(), strict=True):
+        judged = [
+            one
+            for one in judge_curves(curves(run.chosen, metric=metric))
+            if all(str(getattr(one.curve, key)) == text for key, text in block.where.items())
+            and one.point.verdict is not CriticalPointVerdict.NO_DATA
+        ]
+        for one in judged:
+            is_named = label != run.name and len(judged) == 1
+            yield label if is_named else f"{label}, {words.curve_name(one.curve)}", one
+
+
+def _critical(block: Block, runs: Sequence[RunData]) -> str:
+    """A list item per curve."""
+    judged = _judged(block, runs, block.settings.get("metric", "error_final"))
+    return "\n".join(f"- {name}: {markdown_escape(words.sentences(one))}" for name, one in judged)
+
+
+def _critical_levels(block: Block, runs: Sequence[RunData]) -> str:
+    """A row per way to take the error, a column per curve."""
+    rows = []
+    for metric in ("error_final", "error_best"):
+        levels = {
+            name: "every level" if one.point.critical is None
+            else summaries.with_unit(one.curve.axis, one.point.critical)
+            for name, one in _judged(block, runs, metric)
+        }  # fmt: skip
+        rows.append({"by": VALUES[metric].header} | levels)
+    frame = pd.DataFrame(rows).fillna(EMPTY)
+    shown = (Column("by", "no harm shown up to"), *(Column(key, key) for key in frame.columns[1:]))
+    return markdown_rows(Table("critical-levels", "", frame, shown))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fill the blocks of a page; the process's exit code."""
+    if len(arguments) != 2:
+        print("usage: python -m analogtl.report.results PAGE.md RESULTS_DIR", file=sys.stderr)
+        return 2
+    page, results = map(Path, arguments)
+    try:
+        changed = rewrite(page, results)
+    except AnalogtlError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{page}: {'written' if changed else 'as it was'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

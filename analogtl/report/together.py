@@ -1,0 +1,66 @@
+"""Several runs as one, so that one figure and one table compare them: the run is an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from analogtl.analysis.read import RunData
+from analogtl.analysis.select_lr import Selection
+from analogtl.report.page import flatten
+from analogtl.vocabulary import RUN_AXIS
+
+MAX_NAME: Final = 60
+
+
+def joined(runs: Sequence[RunData]) -> RunData:
+    """Runs as one run, in which each trial has its run as a level of the axis `RUN_AXIS`.
+
+    The learning rate of each run is chosen within it, and its curves stay its own.
+    """
+    name = " and ".join(run.name for run in runs)
+    axes: dict[str, list[Any]] = {RUN_AXIS: [run.name for run in runs]}
+    for run in runs:
+        asked = run.setting("sweep", "axes")
+        for axis, levels in asked.items() if isinstance(asked, dict) else ():
+            known = axes.setdefault(axis, [])
+            known += [level for level in levels if level not in known]
+    return RunData(
+        name=name if len(name) <= MAX_NAME else f"{len(runs)} runs together",
+        path=runs[0].path,
+        trials=_stacked(runs, lambda run: run.trials),
+        chosen=Selection(
+            rows=_stacked(runs, lambda run: run.chosen.rows),
+            failed=_stacked(runs, lambda run: run.chosen.failed),
+            choices=_stacked(runs, lambda run: run.chosen.choices),
+        ),
+        epochs=_stacked(runs, lambda run: run.epochs),
+        layers=_stacked(runs, lambda run: run.layers),
+        experiment={"sweep": {"axes": axes}, "report": runs[0].experiment.get("report")},
+    )
+
+
+def _stacked(runs: Sequence[RunData], frame_of: Callable[[RunData], pd.DataFrame]) -> pd.DataFrame:
+    """The tables of the runs as one; a trial's name is told from that of the other runs."""
+    frames = []
+    for run in runs:
+        frame = frame_of(run).assign(**{RUN_AXIS: run.name})
+        if "trial" in frame:
+            frame["trial"] = [f"{run.name}/{trial}" for trial in frame["trial"]]
+        frames.append(frame)
+    filled = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(filled, ignore_index=True)
+
+
+def differences(runs: Sequence[RunData]) -> list[tuple[str, str]]:
+    """The settings in which the runs differ, with what each has."""
+    settings = [dict(flatten(run.experiment)) for run in runs]
+    keys = dict.fromkeys(key for one in settings for key in one)
+    found = []
+    for key in keys:
+        values = [one.get(key, "not set") for one in settings]
+        if len(set(values)) > 1 and key not in ("name", "description"):
+            found.append((key, "; ".join(dict.fromkeys(values))))
+    return found

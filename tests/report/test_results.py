@@ -1,0 +1,122 @@
+"""Results pages: their blocks are filled from the runs, and nothing else is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from report_data import write_run
+
+from analogtl.errors import ExperimentError
+from analogtl.report import results
+from analogtl.study.columns import read_table
+
+BOTH = ("digital-tl", "analog-tl")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    for classes in (2, 5):
+        write_run(folder / f"fig2_{classes}", seeds=3, epochs=2, n_classes=classes, start=classes)
+    levels = {"wtn": [0, 5, 10, 15, 20]}
+    write_run(folder / "fig3", arms=BOTH, axes=levels, seeds=5, epochs=2, elbow=10, slope=2)
+    algorithms = {"analog.algorithm": ["sgd", "c-ttv2"], "n_states": [10, 20]}
+    write_run(folder / "algorithms", arms=BOTH, axes=algorithms, seeds=2, epochs=2)
+    return folder
+
+
+def filled(runs: Path, tmp_path: Path, block: str) -> list[str]:
+    """The lines that a block is filled with."""
+    page = tmp_path / "page.md"
+    page.write_text(f"# Before\n\n<!-- {block} -->\n<!-- end -->\n\nAfter.\n")
+    assert results.rewrite(page, runs)
+    text = page.read_text()
+    assert not results.rewrite(page, runs)  # the same again
+    assert page.read_text() == text
+    before, _, rest = text.partition(f"<!-- {block} -->\n\n")
+    content, _, after = rest.partition("\n\n<!-- end -->")
+    assert (before, after) == ("# Before\n\n", "\n\nAfter.\n")
+    return content.splitlines()
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+def mean_sd(runs: Path, run: str, column: str = "error_final", **where: object) -> str:
+    trials = read_table(runs / run / "trials.csv")
+    for key, value in where.items():
+        trials = trials[trials[key] == value]
+    return f"{trials[column].mean():.1f} ± {trials[column].std():.1f}"
+
+
+def test_arms_by_tasks(runs: Path, tmp_path: Path) -> None:
+    block = "table fig2_* rows=arm columns=n_classes values=error_final,weights_changed"
+    head, *rows = cells(filled(runs, tmp_path, block))
+    assert len(head) == 5
+    assert [row[0] for row in rows][:2] == ["digital TL", "analog TL"]
+    assert len(rows) == 5
+    assert rows[1][1] == mean_sd(runs, "fig2_2", arm="analog-tl")
+    assert rows[1][3] == mean_sd(runs, "fig2_5", arm="analog-tl")
+    assert rows[0][2] == "–"  # no cells
+
+
+def test_tasks_by_levels(runs: Path, tmp_path: Path) -> None:
+    block = "table fig3 rows=n_classes columns=wtn where=arm=analog-tl"
+    head, row = cells(filled(runs, tmp_path, block))
+    assert head[1:] == ["0 %", "5 %", "10 %", "15 %", "20 %"]
+    assert row[0] == "2 classes"
+    assert row[4] == mean_sd(runs, "fig3", arm="analog-tl", wtn=15)
+
+
+def test_settings_in_the_order_of_the_file_or_by_a_value(runs: Path, tmp_path: Path) -> None:
+    block = "table algorithms rows=analog.algorithm values=n,error_final where=n_states=20"
+    rows = cells(filled(runs, tmp_path, block))[1:]
+    assert [row[:2] for row in rows] == [["pulsed SGD", "2"], ["c-TTv2", "2"]]
+    rows = cells(filled(runs, tmp_path, f"{block} sort=error_final"))[1:]
+    errors = [float(row[2].split()[0]) for row in rows]
+    assert errors == sorted(errors)
+
+
+def test_runs_by_names_of_ones_own_and_stages(runs: Path, tmp_path: Path) -> None:
+    block = 'table "fig2_2:two" "fig2_5:five" rows=stage columns=arm+run values=weights_changed'
+    head, *rows = cells(filled(runs, tmp_path, f"{block} where=arm=analog-tl"))
+    assert [name.partition(" (")[0] for name in head] == [
+        "stage", "analog TL, two", "analog TL, five",
+    ]  # fmt: skip
+    assert [row[0] for row in rows] == ["patch", "stages.0", "stages.1", "head"]
+
+
+def test_what_the_statistics_say(runs: Path, tmp_path: Path) -> None:
+    lines = filled(runs, tmp_path, "critical fig3 where=arm=analog-tl")
+    assert len(lines) == 1
+    assert "10 %" in lines[0]
+    head, last, best = cells(filled(runs, tmp_path, 'critical-levels "fig3:noise"'))
+    assert head[1:] == ["noise"]
+    assert last[1] == best[1] == "10 %"
+    findings = cells(filled(runs, tmp_path, "findings fig2_2 fig2_5 fig3"))
+    (beats,) = [row for row in findings if "analog from scratch" in row[0]]
+    assert beats[1].startswith("holds")
+    assert beats[2].startswith("holds")
+
+
+def test_every_problem_is_told_with_its_line_and_nothing_is_written(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    text = (
+        "<!-- table nothing -->\n<!-- end -->\n"
+        "<!-- table fig3 values=mass rows=wtn colour=red -->\n<!-- end -->\n"
+        "<!-- table fig3 rows=spv -->\n<!-- end -->\n"
+        "<!-- table fig3 rows=arm -->\n<!-- end -->\n"
+    )
+    page.write_text(text)
+    with pytest.raises(ExperimentError) as caught:
+        results.rewrite(page, runs)
+    lines = [problem.split(":")[1] for problem in caught.value.problems]
+    assert lines == ["1", "3", "3", "5"]
+    assert page.read_text() == text
+    assert results.main([str(page), str(runs)]) == 2
+    assert capsys.readouterr().err.count(str(page)) == 4
