@@ -6,12 +6,13 @@ Tables, figures, pages and findings are all made from a `RunAnalysis`, so they c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from analogtl import vocabulary
 from analogtl.analysis import summaries
-from analogtl.analysis.critical_point import ALPHA, MARGIN, JudgedCurve, judge_curves
+from analogtl.analysis.critical_point import ALPHA, DRAWS, MARGIN, JudgedCurve, judge_curves
 from analogtl.analysis.curves import curves
 from analogtl.analysis.read import RunData
 from analogtl.analysis.select_lr import Selection
@@ -19,33 +20,21 @@ from analogtl.analysis.select_lr import Selection
 
 @dataclass(frozen=True)
 class RunAnalysis:
-    """One run, analysed. Frames have one row per arm and setting, in the order to show them.
+    """One run, analysed: what is asked for is computed once, when it is first needed.
+
+    Frames have one row per arm and setting (and epoch, layer, ...), in the order to show them.
 
     Attributes:
         run: The run as read.
-        metric: Column of the test error that was judged, percent.
-        alpha, margin: What it was judged by (`analogtl.analysis.critical_point`).
-        trials: The finished trials at the learning rate kept. Axes of names are ordered categories,
-            in the order of the experiment's file.
-        axes: The axes along which these differ.
-        levels: Outcomes per level (`summaries.levels`).
-        traces: Test error and cells changed per epoch (`summaries.traces`).
-        layers: What was programmed into each layer, and how much moved (`summaries.layers`).
-        stages: How much moved in each part of the network (`summaries.stages`).
-        curves: The curves along axes of numbers, with their critical points.
+        metric: Column of the test error that is judged, percent.
+        alpha, margin, draws: What it is judged by (`analogtl.analysis.critical_point`).
     """
 
     run: RunData
     metric: str
     alpha: float
     margin: float
-    trials: pd.DataFrame
-    axes: list[str]
-    levels: pd.DataFrame
-    traces: pd.DataFrame
-    layers: pd.DataFrame
-    stages: pd.DataFrame
-    curves: tuple[JudgedCurve, ...]
+    draws: int
 
     @property
     def chosen(self) -> Selection:
@@ -53,19 +42,64 @@ class RunAnalysis:
         return self.run.chosen
 
     @property
-    def asks_for_findings(self) -> bool:
-        """Whether the experiment wants to be held to the published findings."""
-        return self.run.setting("report", "findings") is True
-
-    @property
     def several_rates(self) -> bool:
         """Whether some level was run at more than one learning rate."""
         return bool((self.chosen.choices["n_lrs"] > 1).any())
 
     @property
+    def asks_for_findings(self) -> bool:
+        """Whether the experiment wants to be held to the published findings."""
+        return self.run.setting("report", "findings") is True
+
+    @property
     def error_name(self) -> str:
         """What the error is: of test images, or of programmed weights."""
         return vocabulary.error_name(self.trials["arm"].unique())
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The finished trials at the learning rate kept.
+
+        Axes of names are ordered categories, in the order of the experiment's file.
+        """
+        asked = self.run.setting("sweep", "axes")
+        asked = asked if isinstance(asked, dict) else {}
+        return summaries.with_ordered_levels(self.chosen.rows, asked)
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """The axes along which the trials differ."""
+        return summaries.swept_axes(self.trials)
+
+    @cached_property
+    def levels(self) -> pd.DataFrame:
+        """Outcomes per level."""
+        return summaries.levels(self.trials)
+
+    @cached_property
+    def traces(self) -> pd.DataFrame:
+        """Test error and cells changed per epoch."""
+        return summaries.traces(self.run.epochs, self.trials)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """What was programmed into each layer, and how much of it changed."""
+        return summaries.layers(self.run.layers, self.trials)
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """How much changed in each part of the network."""
+        return summaries.stages(self.run.layers, self.trials)
+
+    @cached_property
+    def curves(self) -> tuple[JudgedCurve, ...]:
+        """The curves along axes of numbers, with their critical points."""
+        return judge_curves(
+            curves(self.chosen, metric=self.metric),
+            alpha=self.alpha,
+            margin=self.margin,
+            draws=self.draws,
+        )
 
 
 def analyse(
@@ -74,6 +108,7 @@ def analyse(
     margin: float | None = None,
     alpha: float | None = None,
     metric: str = "error_final",
+    draws: int = DRAWS,
 ) -> RunAnalysis:
     """Analyse a run.
 
@@ -82,26 +117,11 @@ def analyse(
         margin: Points of test error that count as harmless; by default the experiment's own.
         alpha: Error probability of each claim; by default the experiment's own.
         metric: Column of the test error that is judged, percent.
+        draws: Of the hinges' tests and intervals; 0 leaves the hinges out.
     """
     margin = _own(run, "margin", MARGIN) if margin is None else margin
     alpha = _own(run, "alpha", ALPHA) if alpha is None else alpha
-    asked = run.setting("sweep", "axes")
-    trials = summaries.with_ordered_levels(
-        run.chosen.rows, asked if isinstance(asked, dict) else {}
-    )
-    return RunAnalysis(
-        run=run,
-        metric=metric,
-        alpha=alpha,
-        margin=margin,
-        trials=trials,
-        axes=summaries.swept_axes(trials),
-        levels=summaries.levels(trials),
-        traces=summaries.traces(run.epochs, trials),
-        layers=summaries.layers(run.layers, trials),
-        stages=summaries.stages(run.layers, trials),
-        curves=judge_curves(curves(run.chosen, metric=metric), alpha=alpha, margin=margin),
-    )
+    return RunAnalysis(run, metric, alpha, margin, draws)
 
 
 def _own(run: RunData, key: str, default: float) -> float:

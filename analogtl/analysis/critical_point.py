@@ -61,6 +61,9 @@ ALPHA: Final = 0.05
 MARGIN: Final = 2.0
 """Points of test error that count as harmless, as `[report] margin` has it unless set."""
 
+DRAWS: Final = 1999
+"""Of the permutations, and of the bootstrap, behind a hinge."""
+
 POWER: Final = 0.80
 """Probability with which a `detectable` excess would have been found."""
 
@@ -182,8 +185,7 @@ def critical_point(
     scale: Scale = "linear",
     alpha: float = ALPHA,
     margin: float = MARGIN,
-    n_permutations: int = 1999,
-    n_bootstrap: int = 1999,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> CriticalPoint:
     """Find the critical point of one sweep; the module's docstring says how.
@@ -197,8 +199,7 @@ def critical_point(
         scale: Scale on which the hinge is linear.
         alpha: One-sided error probability of each of the claims.
         margin: Points of test error that count as harmless.
-        n_permutations: Draws of the sup-F test's null distribution; 0 leaves the hinge out.
-        n_bootstrap: Draws of the elbow's interval; 0 leaves the interval out.
+        draws: Of the hinge's null distribution, and of its elbow's interval; 0 leaves it out.
         seed: Of these draws.
 
     Raises:
@@ -226,9 +227,9 @@ def critical_point(
         return found
     tests, detectable = _test_levels(sweep, alpha, margin)
     hinge = None
-    if n_permutations and len(sweep.levels) >= hinge_fit.MIN_LEVELS:
+    if draws and len(sweep.levels) >= hinge_fit.MIN_LEVELS:
         rng = np.random.default_rng(seed)
-        hinge = hinge_fit.fit_hinge(sweep, scale, alpha, n_permutations, n_bootstrap, rng)
+        hinge = hinge_fit.fit_hinge(sweep, scale, alpha, draws, rng)
     residual_sd = float(np.sqrt(TwoWayFit.fit(sweep).variance))
     return replace(found, levels=tests, residual_sd=residual_sd, detectable=detectable, hinge=hinge)
 
@@ -281,8 +282,7 @@ def judge_curves(
     *,
     alpha: float = ALPHA,
     margin: float = MARGIN,
-    n_permutations: int = 1999,
-    n_bootstrap: int = 1999,
+    draws: int = DRAWS,
 ) -> tuple[JudgedCurve, ...]:
     """The critical point of each curve, on the scale that suits its axis; see `critical_point`."""
     return tuple(
@@ -296,8 +296,7 @@ def judge_curves(
                 scale=curve.scale,
                 alpha=alpha,
                 margin=margin,
-                n_permutations=n_permutations,
-                n_bootstrap=n_bootstrap,
+                draws=draws,
             ),
         )
         for curve in curves

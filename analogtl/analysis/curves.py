@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from analogtl.analysis.select_lr import Selection
+import numpy as np
+
+from analogtl.analysis.select_lr import GROUP, Selection
 from analogtl.study.columns import axis_columns
 from analogtl.vocabulary import AXES, error_name
 
@@ -19,15 +21,14 @@ class Curve:
     """The trials of one arm along one axis, everything else equal.
 
     Attributes:
-        experiment, arm, algorithm, n_classes: Where they come from; algorithm and n_classes are
-            None where the table lacks them.
+        experiment, arm, algorithm, n_classes: Where they come from; None where unknown.
         axis: The axis that varies.
         at: Levels of the other axes that the arm varies, ``n_states=20``; "" for none.
         direction: "up" if the levels lie above the reference, "down" if below.
         reference: The level that the others are compared with.
         trials: Names of the finished trials.
         levels, seeds, errors: One per trial; failed ones are included, with an error of NaN.
-        weights_changed: Share of analog cells that moved, of each finished trial that knows it.
+        weights_changed: Mean share of the analog cells that changed, 0..1; None if unknown.
     """
 
     experiment: str
@@ -42,7 +43,7 @@ class Curve:
     levels: tuple[float, ...]
     seeds: tuple[str, ...]
     errors: tuple[float, ...]
-    weights_changed: tuple[float, ...]
+    weights_changed: float | None
 
     @property
     def error(self) -> str:
@@ -72,9 +73,8 @@ def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]
     import pandas as pd
 
     table = chosen.with_failed(metric)
-    keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in table]
     axes = axis_columns(table.columns)
-    for _, arm in table.groupby(keys, dropna=False, sort=True):
+    for _, arm in table.groupby(list(GROUP), dropna=False, sort=True):
         for axis in axes:
             level = pd.to_numeric(arm[axis], errors="coerce")
             if level.nunique() < 2 or (level.isna() & arm[axis].notna()).any():
@@ -106,6 +106,12 @@ def reference_level(axis: str, levels: pd.Series[float]) -> float | None:
     return float(levels.min()) if axis in AXES else None
 
 
+def mean_share(shares: pd.Series[float]) -> float | None:
+    """The mean of those that are known; None if none is."""
+    known = shares.astype(float).dropna()
+    return float(np.mean(known)) if len(known) else None
+
+
 def _sides(group: pd.DataFrame, axis: str, at: str, metric: str) -> Iterator[Curve]:
     """The curve above the reference and the one below, as far as they exist."""
     import pandas as pd
@@ -121,12 +127,11 @@ def _sides(group: pd.DataFrame, axis: str, at: str, metric: str) -> Iterator[Cur
             continue
         first = rows.iloc[0]
         done = rows[rows[metric].notna()]
-        moved = done["weights_changed"] if "weights_changed" in done else pd.Series(dtype=float)
         yield Curve(
             experiment=str(first["experiment"]),
             arm=str(first["arm"]),
-            algorithm=str(first["algorithm"]) if pd.notna(first.get("algorithm")) else None,
-            n_classes=int(first["n_classes"]) if pd.notna(first.get("n_classes")) else None,
+            algorithm=None if pd.isna(first["algorithm"]) else str(first["algorithm"]),
+            n_classes=None if pd.isna(first["n_classes"]) else int(first["n_classes"]),
             axis=axis,
             at=at,
             direction=direction,
@@ -135,5 +140,5 @@ def _sides(group: pd.DataFrame, axis: str, at: str, metric: str) -> Iterator[Cur
             levels=tuple(rows[axis].astype(float)),
             seeds=tuple(rows["seed"].astype(str)),
             errors=tuple(rows[metric].astype(float)),
-            weights_changed=tuple(pd.to_numeric(moved, errors="coerce").dropna()),
+            weights_changed=mean_share(done["weights_changed"]),
         )

@@ -24,13 +24,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy import special
 
 from analogtl.analysis.critical_point import POWER, CriticalPoint, JudgedCurve
-from analogtl.analysis.curves import reference_level, setting
+from analogtl.analysis.curves import mean_share, reference_level, setting
 from analogtl.analysis.seed_blocks import MIN_SEEDS, p_above
 from analogtl.study.columns import axis_columns
 from analogtl.vocabulary import (
@@ -74,13 +74,12 @@ class ArmsFinding(Finding):
 
     Attributes:
         better, worse: The arms.
-        above, below: It holds for a difference in between.
+        below: It holds for a difference above 0 and below this.
         fails_below: It does not hold for a difference below this (or above `below`).
     """
 
     better: Arm
     worse: Arm
-    above: float = 0.0
     below: float = math.inf
     fails_below: float = 1.0
 
@@ -324,14 +323,10 @@ def _at_reference(analysis: RunAnalysis) -> Iterator[tuple[int | None, str, pd.D
     import pandas as pd
 
     table = analysis.chosen.with_failed(analysis.metric)
-    if "algorithm" in table:
-        rival = table["algorithm"].notna() & ~table["algorithm"].isin(_ALGORITHMS)
-        table = table[~(rival & table["arm"].isin([arm for arm in Arm if arm.analog]))]
-    tasks: Any = (
-        table.groupby("n_classes", dropna=False) if "n_classes" in table else [(None, table)]
-    )
-    for key, group in tasks:
-        task = None if pd.isna(key) else int(key)
+    rival = table["algorithm"].notna() & ~table["algorithm"].isin(_ALGORITHMS)
+    table = table[~(rival & table["arm"].isin([arm for arm in Arm if arm.analog]))]
+    for key, group in table.groupby("n_classes", dropna=False):
+        task = None if pd.isna(key) else int(key)  # type: ignore[arg-type]
         axes = [axis for axis in axis_columns(group.columns) if group[axis].notna().any()]
         mildest: dict[str, object] = {}  # where that is not "none of it"
         for axis in (a for a in axes if a in AXES):
@@ -377,7 +372,7 @@ def _compare(
         n_seeds=n,
         trials=tuple(used["trial"].astype(str)),
         unit="points",
-        weights_changed=_mean_share(used[used["arm"].eq(Arm.ANALOG_TL)]),
+        weights_changed=mean_share(used.loc[used["arm"].eq(Arm.ANALOG_TL), "weights_changed"]),
     )
     if n < MIN_SEEDS:
         return found
@@ -386,7 +381,7 @@ def _compare(
     estimate = float(difference.mean())
     se = float(difference.std(ddof=1)) / math.sqrt(n)
     half = float(special.stdtrit(n - 1, 1 - analysis.alpha)) * se
-    above = p_above(estimate - finding.above, se, n - 1)
+    above = p_above(estimate, se, n - 1)
     below = p_above(finding.below - estimate, se, n - 1) if finding.below < math.inf else 0.0
     too_low = p_above(finding.fails_below - estimate, se, n - 1)
     too_high = p_above(estimate - finding.below, se, n - 1) if finding.below < math.inf else 1.0
@@ -401,18 +396,6 @@ def _compare(
         p_holds=max(above, below),
         p_fails=min(too_low, too_high),
     )
-
-
-def _mean_share(trials: pd.DataFrame) -> float | None:
-    import pandas as pd
-
-    if "weights_changed" not in trials:
-        return None
-    return _mean(pd.to_numeric(trials["weights_changed"], errors="coerce").dropna())
-
-
-def _mean(shares: Any) -> float | None:
-    return float(np.mean(shares)) if len(shares) else None
 
 
 def holm(p_values: Sequence[float | None]) -> list[float]:
@@ -448,7 +431,7 @@ def _judge_axes(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
                 curve=judged,
                 n_seeds=point.n_seeds,
                 trials=curve.trials,
-                weights_changed=_mean(curve.weights_changed),
+                weights_changed=curve.weights_changed,
             )
             if point.verdict is CriticalPointVerdict.NO_DATA:
                 yield found

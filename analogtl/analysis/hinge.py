@@ -107,8 +107,7 @@ def fit_hinge(
     sweep: SeedBlockDesign,
     scale: Scale,
     alpha: float,
-    n_permutations: int,
-    n_bootstrap: int,
+    draws: int,
     rng: np.random.Generator,
 ) -> Hinge:
     """The hinge of a sweep with its sup-F test and its elbow's bootstrap interval.
@@ -117,21 +116,20 @@ def fit_hinge(
         sweep: At least `MIN_LEVELS` levels; none of them zero on the reciprocal scale.
         scale: Scale on which the line past the elbow is straight.
         alpha: Level of the sup-F and the lack-of-fit test; 1 - alpha of the interval.
-        n_permutations: Draws of the sup-F test's null distribution.
-        n_bootstrap: Draws of the interval; 0 leaves it out.
+        draws: Of the sup-F test's null distribution, and of the interval.
         rng: Source of both.
     """
     scaled_L = _to_scale(sweep.levels, scale)
     u_L = np.abs(scaled_L - scaled_L[0])
-    p_value = _sup_f_p_value(sweep, u_L, n_permutations, rng)
+    p_value = _sup_f_p_value(sweep, u_L, draws, rng)
     if not p_value < alpha:
         return Hinge(p_value)
     toward = float(np.sign(scaled_L[-1] - scaled_L[0]))
     for n_levels in range(len(u_L), MIN_LEVELS - 1, -1):
-        fit = _one_hinge(sweep.up_to(n_levels), u_L[:n_levels], alpha, n_bootstrap, rng)
+        fit = _one_hinge(sweep.up_to(n_levels), u_L[:n_levels], alpha, draws, rng)
         if fit is not None:
             elbow, *ends = _to_scale(scaled_L[0] + toward * np.array(fit.places), scale).tolist()
-            low, high = sorted(ends) if ends else (None, None)
+            low, high = sorted(ends)
             fitted_to = float(sweep.levels[n_levels - 1])
             return Hinge(p_value, elbow, low, high, fit.height, fit.slope, fitted_to)
     return Hinge(p_value)
@@ -140,7 +138,7 @@ def fit_hinge(
 class _Fit(NamedTuple):
     """A hinge on the scale of the fit, where the reference is 0 and harm is positive."""
 
-    places: list[float]  # elbow, and, with a bootstrap, the two ends of its interval
+    places: list[float]  # the elbow, and the two ends of its interval
     height: float
     slope: float
 
@@ -151,7 +149,7 @@ def _to_scale(levels: Floats, scale: Scale) -> Floats:
 
 
 def _sup_f_p_value(
-    sweep: SeedBlockDesign, u_L: Floats, n_permutations: int, rng: np.random.Generator
+    sweep: SeedBlockDesign, u_L: Floats, draws: int, rng: np.random.Generator
 ) -> float:
     """P value of the best hinge against a flat line, one-sided (rising).
 
@@ -162,16 +160,16 @@ def _sup_f_p_value(
     grid = _Grid.of(u_L, present_SL)
     within_SL = centred(sweep.errors_SL, present_SL)
     observed = grid.best(within_SL)[2]
-    permuted = np.broadcast_to(within_SL, (n_permutations, *within_SL.shape)).copy()
+    permuted = np.broadcast_to(within_SL, (draws, *within_SL.shape)).copy()
     for row, present_L in enumerate(present_SL):
         permuted[:, row, present_L] = rng.permuted(permuted[:, row, present_L], axis=-1)
     # Equal up to rounding is "at least as extreme".
     as_extreme = grid.best(permuted)[2] >= observed * (1 - 1e-9)
-    return float((1 + as_extreme.sum()) / (1 + n_permutations))
+    return float((1 + as_extreme.sum()) / (1 + draws))
 
 
 def _one_hinge(
-    sweep: SeedBlockDesign, u_L: Floats, alpha: float, n_bootstrap: int, rng: np.random.Generator
+    sweep: SeedBlockDesign, u_L: Floats, alpha: float, draws: int, rng: np.random.Generator
 ) -> _Fit | None:
     """The hinge through these levels; None if the levels past its elbow do not lie on a line."""
     present_SL = np.isfinite(sweep.errors_SL)
@@ -191,14 +189,12 @@ def _one_hinge(
         return None
     elbow = float(grid.elbows_C[index])
     height = float(np.nanmean(sweep.errors_SL - slope * np.maximum(0.0, u_L - elbow)))
-    places = [elbow]
-    if n_bootstrap:
-        fitted_SL = slope * grid.shape_SLC[..., index]
-        residuals = (within_SL - fitted_SL)[present_SL]
-        # Least squares makes residuals too small: seed offsets, elbow and slope were fitted.
-        residuals *= np.sqrt(len(residuals) / (len(residuals) - sweep.n_seeds - 2))
-        drawn = fitted_SL + rng.choice(residuals, (n_bootstrap, *fitted_SL.shape))
-        elbows = grid.elbows_C[grid.best(centred(drawn, present_SL))[0]]
-        low, high = np.quantile(elbows, [alpha / 2, 1 - alpha / 2])
-        places += [float(low), float(high if high < grid.elbows_C[-1] else u_L[-1])]
+    fitted_SL = slope * grid.shape_SLC[..., index]
+    residuals = (within_SL - fitted_SL)[present_SL]
+    # Least squares makes residuals too small: seed offsets, elbow and slope were fitted.
+    residuals *= np.sqrt(len(residuals) / (len(residuals) - sweep.n_seeds - 2))
+    drawn = fitted_SL + rng.choice(residuals, (draws, *fitted_SL.shape))
+    elbows = grid.elbows_C[grid.best(centred(drawn, present_SL))[0]]
+    low, high = np.quantile(elbows, [alpha / 2, 1 - alpha / 2]).tolist()
+    places = [elbow, low, high if high < grid.elbows_C[-1] else float(u_L[-1])]
     return _Fit(places, height, float(slope))

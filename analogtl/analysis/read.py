@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from analogtl.study.trial import common_key
 from analogtl.vocabulary import Arm
 
 _NEEDED: Final = {"trial", "arm", "seed", "status", "error_final"}
+_LAYER_COLUMNS: Final = list(columns.LAYER_COLUMNS)
 _EPOCH_COLUMNS: Final = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
 _REMEDY: Final = "the command that made the run writes it again, and trains nothing twice"
 
@@ -49,8 +51,8 @@ class RunData:
     path: Path
     trials: pd.DataFrame
     chosen: Selection
-    epochs: pd.DataFrame
-    layers: pd.DataFrame
+    epochs: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=_EPOCH_COLUMNS))
+    layers: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=_LAYER_COLUMNS))
     pretrained: float | None = None
     planned: list[str] | None = None
     experiment: dict[str, Any] = field(default_factory=dict)
@@ -72,11 +74,8 @@ class RunData:
     def unfinished(self) -> pd.DataFrame:
         """Trials that failed or were planned and are missing: experiment, trial, state, message."""
         failed = self.trials[~finished(self.trials)]
-        messages = failed["message"].fillna("") if "message" in failed else [""] * len(failed)
-        rows = [
-            (self.name, *row)
-            for row in zip(failed["trial"], failed["status"], messages, strict=True)
-        ]
+        told = zip(failed["trial"], failed["status"], failed["message"].fillna(""), strict=True)
+        rows = [(self.name, *row) for row in told]
         known = set(self.trials["trial"])
         rows += [(self.name, t, "missing", "") for t in self.planned or [] if t not in known]
         return pd.DataFrame(rows, columns=["experiment", "trial", "state", "message"])
@@ -140,15 +139,14 @@ def read_run(path: Path, name: str) -> RunData:
     trials, notes = _of_one_experiment(_trials(path, name), experiment)
     chosen = select_learning_rate(trials)
     ids = set(chosen.rows["trial"])
-    epochs, pretrained = pd.DataFrame(columns=_EPOCH_COLUMNS), None
-    layers = pd.DataFrame(columns=list(columns.LAYER_COLUMNS))
+    found: dict[str, Any] = {}
     try:
-        epochs, pretrained = _epochs(path / "epochs.csv", ids)
+        found["epochs"], found["pretrained"] = _epochs(path / "epochs.csv", ids)
     except RunError as error:
         notes.append(f"left out: {error}")
     try:
-        found = _table(path / "layers.csv", columns.LAYER_COLUMNS)
-        layers = found[found["trial"].isin(ids)]
+        layers = _table(path / "layers.csv", columns.LAYER_COLUMNS)
+        found["layers"] = layers[layers["trial"].isin(ids)]
     except (RunError, KeyError) as error:
         notes.append(f"left out: {error}")
     plan = _json(path / "plan.json").get("trials")
@@ -157,13 +155,11 @@ def read_run(path: Path, name: str) -> RunData:
         path=path,
         trials=trials,
         chosen=chosen,
-        epochs=epochs,
-        layers=layers,
-        pretrained=pretrained,
         planned=[str(trial) for trial in plan] if isinstance(plan, list) else None,
         experiment=experiment,
         provenance=_json(path / "provenance.json"),
         unreadable=tuple(notes),
+        **found,
     )
 
 
@@ -180,8 +176,9 @@ def _trials(path: Path, name: str) -> pd.DataFrame:
         raise RunError(f"{file}: no column {', '.join(sorted(missing))}")
     if trials["status"].isna().any():
         raise RunError(f"{file}: damaged (a row without status); {_REMEDY}")
+    known = trials.reindex(columns=[*dict.fromkeys([*trials.columns, *columns.TRIAL_COLUMNS])])
     # A name of its own in this report, also where two runs hold the same experiment.
-    return trials.assign(experiment=name)
+    return known.assign(experiment=name)
 
 
 def _of_one_experiment(
@@ -193,38 +190,33 @@ def _of_one_experiment(
     are left out where the run holds others whose settings are the experiment's, or, if nothing
     tells, where others are in the majority. Returns also a line for each such group.
     """
-    if "settings" not in trials or not trials["settings"].notna().any():
-        return trials, []
-    name = trials["experiment"].iloc[0]
     axes = columns.axis_columns(trials.columns)
-    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     present = trials[axes].notna().to_numpy()
+    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for place, arm in enumerate(trials["arm"]):
-        along = tuple(itertools.compress(axes, present[place]))
-        groups.setdefault((str(arm), along), []).append(place)
+        groups.setdefault((arm, tuple(itertools.compress(axes, present[place]))), []).append(place)
     left_out, notes = [], []
     for (arm, along), places in groups.items():
-        settings = trials["settings"].iloc[places]
+        settings = trials["settings"].iloc[places].dropna()
         found = settings.value_counts()
         try:
             now = common_key(experiment, Arm(arm), along)
         except (KeyError, TypeError, ValueError):
             now = ""
-        if len(found) < 2:
-            if now and len(found) and now not in found:
-                of = f" along {', '.join(along)}" if along else ""
-                notes.append(
-                    f"{name}: {arm}{of}: {counted(len(places), 'trial')}, run with other settings "
-                    "than the experiment has now; compare them with nothing else"
-                )
-            continue
-        kept = now if now in found else found.index[0]
-        other = settings[settings.ne(kept).fillna(False)]
-        left_out += list(other.index)
-        notes.append(
-            f"{name}: {arm}: {counted(len(other), 'trial')} left out, run with other settings than "
-            f"the {len(places) - len(other)} shown"
-        )
+        who = f"{trials['experiment'].iloc[0]}: {arm}"
+        who += f" along {', '.join(along)}" if along else ""
+        if len(found) > 1:
+            other = settings[settings != (now if now in found else found.index[0])]
+            left_out += list(other.index)
+            notes.append(
+                f"{who}: {counted(len(other), 'trial')} left out, run with other settings than the "
+                f"{len(places) - len(other)} shown"
+            )
+        elif len(found) and now and now not in found:
+            notes.append(
+                f"{who}: {counted(len(places), 'trial')}, run with other settings than the "
+                "experiment has now; compare them with nothing else"
+            )
     return trials.drop(index=left_out), notes
 
 

@@ -22,6 +22,9 @@ NO_VALIDATION: Final = "no validation error: the middle learning rate, not the b
 NOTHING_SHARED: Final = "no seed in common: the learning rate with most seeds, not the best"
 ALL_FAILED: Final = "every trial failed"
 
+GROUP: Final = ("experiment", "arm", "algorithm", "n_classes")
+"""What trials must have in common to be compared; and the level of every axis."""
+
 _DIGITS: Final = 10  # lr 0.1 + 0.2 and 0.3 are one learning rate
 
 
@@ -60,11 +63,7 @@ class Selection:
 
 
 def finished(trials: pd.DataFrame) -> pd.Series[bool]:
-    """Which trials are done; all of them where the table has no `status`."""
-    import pandas as pd
-
-    if "status" not in trials:
-        return pd.Series(True, index=trials.index)
+    """Which trials are done."""
     return trials["status"].eq("done").fillna(False).astype(bool)
 
 
@@ -82,8 +81,7 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
        wins through an easy seed. Equal means: the smaller learning rate.
 
     Args:
-        trials: Rows of trials.csv, of any number of experiments; at least the columns `experiment`,
-            `arm`, `seed` and `lr`.
+        trials: Rows of trials.csv, of any number of experiments.
 
     Returns:
         The rows kept and the choices. The same learning rate is kept for every seed of a level, so
@@ -92,11 +90,9 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
     import pandas as pd
 
     trials = _with_classes(trials)
-    keys = [k for k in ("experiment", "arm", "algorithm", "n_classes") if k in trials]
-    keys += axis_columns(trials.columns)
+    keys = [*GROUP, *axis_columns(trials.columns)]
     lr = pd.to_numeric(trials["lr"], errors="coerce")
-    validation = trials.get("error_validation", pd.Series(math.nan, trials.index))
-    validation = pd.to_numeric(validation, errors="coerce")
+    validation = pd.to_numeric(trials["error_validation"], errors="coerce")
     level_of = trials.groupby(keys, dropna=False, sort=False).ngroup() if len(trials) else lr
     known = zip(level_of, trials["seed"], lr, finished(trials), validation, strict=True)
     # Plain Python per level: a study has thousands of small ones.
@@ -129,13 +125,10 @@ def _with_classes(trials: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if "n_classes" not in trials or not trials["n_classes"].isna().any():
+    if not trials["n_classes"].isna().any():
         return trials
     known = pd.to_numeric(trials["n_classes"], errors="coerce").astype("float64")
     for by in (["experiment", *axis_columns(trials.columns)], ["experiment"]):
-        by = [key for key in by if key in trials]
-        if not by or not known.isna().any():
-            continue
         groups = known.groupby([trials[key] for key in by], dropna=False)
         low, high = groups.transform("min"), groups.transform("max")
         known = known.fillna(low.where(low == high))

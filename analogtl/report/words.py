@@ -175,8 +175,8 @@ def published(finding: Finding) -> str:
     if finding is ARRAYS_LEARN:
         return "not published: a control"
     if isinstance(finding, ArmsFinding):
-        middle = (finding.above + finding.below) / 2
-        return f"about {middle:g} points" if middle < math.inf else "lower test error"
+        bounded = finding.below < math.inf
+        return f"about {finding.below / 2:g} points" if bounded else "lower test error"
     if isinstance(finding, CriticalFinding):
         return with_unit(finding.axis, finding.level)
     return "little effect"
@@ -226,7 +226,7 @@ def says(judged: JudgedFinding) -> str:
         return f"{have}; at least {MIN_SEEDS} are needed."
     outside = f"less than {counted(round(finding.fails_below), 'point')} better"
     if finding.below < math.inf:
-        outside = f"outside {finding.above:g} to {finding.below:g} points"
+        outside = f"outside 0 to {finding.below:g} points"
     n = judged.n_compared
     why = _WHY.get(judged.reason, "this leaves it open{corrected}").format(
         p_holds=p_text(judged.p_holds or 0),

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from trial_rows import trial_row
 
-from analogtl.analysis.analyse import RunAnalysis
-from analogtl.analysis.critical_point import ALPHA, MARGIN, judge_curves
-from analogtl.analysis.curves import curves
+from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.critical_point import MARGIN
 from analogtl.analysis.findings import (
     FINDINGS,
     ArmsFinding,
@@ -42,25 +42,6 @@ FALSE_ALARM = 1e-4
 LEVELS = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 
-def trial(arm: str, seed: int, error: float, **changes: object) -> dict[str, object]:
-    analog = Arm(arm).analog
-    levels = "".join(f",{k}={v}" for k, v in changes.items() if k in AXES or "." in k)
-    row: dict[str, object] = {
-        "experiment": "fig2",
-        "trial": f"arm={arm}{levels},lr=0.01,seed={seed}",
-        "seed": seed,
-        "arm": arm,
-        "lr": 0.01,
-        "algorithm": "c-ttv2" if analog else None,
-        "n_classes": 2,
-        "status": "done",
-        "error_final": error,
-        "error_validation": error,
-        "weights_changed": (0.06 if arm != "frozen-array" else 0.0) if analog else None,
-    }
-    return row | changes
-
-
 def fig2(
     n_seeds: int = 5,
     errors: Mapping[str, float] = ARMS,
@@ -73,7 +54,7 @@ def fig2(
     offset = rng.normal(0, 3, n_seeds)
     return pd.DataFrame(
         [
-            trial(arm, s, mean + offset[s] + rng.normal(0, sd), **changes)
+            trial_row(arm, s, mean + offset[s] + rng.normal(0, sd), **{"experiment": "e"} | changes)
             for arm, mean in errors.items()
             for s in range(n_seeds)
         ]
@@ -93,7 +74,7 @@ def sweep(
     offset = rng.normal(0, 2, n_seeds)
     return pd.DataFrame(
         [
-            trial(
+            trial_row(
                 "analog-tl",
                 s,
                 17.0 + offset[s] + rise + rng.normal(0, sd),
@@ -110,23 +91,9 @@ def bend(at: float, slope: float, levels: tuple[float, ...] = LEVELS) -> np.ndar
 
 
 def analysed(trials: pd.DataFrame, margin: float = MARGIN, draws: int = 199) -> RunAnalysis:
-    """What the findings need of an analysis, with fewer draws than `analyse` takes."""
-    chosen = select_learning_rate(trials)
-    empty = pd.DataFrame()
     name = "" if trials.empty else str(trials["experiment"].iloc[0])
-    return RunAnalysis(
-        run=RunData(name, Path(name), trials, chosen, empty, empty),
-        metric="error_final",
-        alpha=ALPHA,
-        margin=margin,
-        trials=chosen.rows,
-        axes=[],
-        levels=empty,
-        traces=empty,
-        layers=empty,
-        stages=empty,
-        curves=judge_curves(curves(chosen), margin=margin, n_permutations=draws, n_bootstrap=draws),
-    )
+    run = RunData(name, Path(name), trials, select_learning_rate(trials))
+    return analyse(run, margin=margin, draws=draws)
 
 
 def judge(trials: pd.DataFrame, **options: float) -> list[JudgedFinding]:
@@ -270,7 +237,7 @@ def test_only_common_seeds_are_compared() -> None:
     failed = trials.assign(status=trials["status"].mask(lost, "failed"))
     for table in (trials[~lost], failed):
         one = answer(table, "analog-tl-beats-analog-scratch")
-        assert (one.n_seeds, one.reason, one.experiment) == (2, Reason.FEW_SEEDS, "fig2")
+        assert (one.n_seeds, one.reason, one.experiment) == (2, Reason.FEW_SEEDS, "e")
     assert answer(trials[~lost], "analog-tl-beats-digital-scratch").n_seeds == 5
 
 
@@ -291,9 +258,9 @@ def test_tasks_and_experiments_are_judged_apart() -> None:
     )
     found = answers(trials, "analog-tl-beats-analog-scratch")
     assert [(one.experiment, one.n_classes, one.verdict) for one in found] == [
-        ("fig2", 2, HOLDS),
+        ("e", 2, HOLDS),
         ("full", 2, HOLDS),
-        ("fig2", 5, FAILS),
+        ("e", 5, FAILS),
     ]
     # stated for any task
     assert {one.n_classes for one in answers(trials, "arrays-learn")} == {2, 5, 10}
@@ -497,12 +464,10 @@ def test_rates_stated_in_the_module(n_seeds: int, right: float, flat: float) -> 
     assert none[HOLDS] / n == pytest.approx(flat, abs=0.05)
 
 
-def test_partial_sweeps_and_bare_tables() -> None:
+def test_partial_sweeps_are_judged_as_far_as_they_go() -> None:
     trials = sweep("wtn", bend(15, 2.5))
     partial = trials[trials["seed"].lt(2) | (trials["seed"].eq(2) & trials["wtn"].lt(12))]
     one = answer(partial, "wtn-critical-2-class")
     assert one.verdict is OPEN
     assert one.curve is not None
     assert [gap.level for gap in one.curve.point.gaps if gap.left_out] == [15, 20, 30]
-    bare = trials[["experiment", "trial", "seed", "arm", "lr", "wtn", "error_final", "n_classes"]]
-    assert answer(bare, "wtn-critical-2-class").verdict is HOLDS

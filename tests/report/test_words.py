@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from trial_rows import trial_row
 
 from analogtl.analysis.critical_point import JudgedCurve, judge_curves
 from analogtl.analysis.curves import curves
@@ -25,21 +26,17 @@ def judged(
 ) -> JudgedCurve:
     """A curve whose error rises by so many points, with fixed noise."""
     rows = [
-        {
-            "experiment": "e",
-            "trial": f"{level}-{seed}",
-            "arm": "analog-tl",
-            "seed": seed,
-            "lr": 0.01,
-            axis: level,
-            "status": "failed" if level in failed and seed else "done",
-            "error_final": 20 + rises[place] + NOISE[seed, place],
-        }
+        trial_row(
+            "analog-tl",
+            seed,
+            20 + rises[place] + NOISE[seed, place],
+            **{axis: level, "status": "failed" if level in failed and seed else "done"},
+        )
         for place, level in enumerate(levels)
         for seed in range(n_seeds)
     ]
     chosen = select_learning_rate(pd.DataFrame(rows))
-    (one,) = judge_curves(curves(chosen), n_permutations=99, n_bootstrap=0)
+    (one,) = judge_curves(curves(chosen), draws=99)
     return one
 
 
@@ -50,8 +47,8 @@ def judged(
             judged((0, 0, 0, 5, 10)),
             "no harm shown up to 10 %; worse from 15 % on",
             "No harm shown up to 10 %; worse from 15 % on: +5.0 points of test error, p < 0.001. "
-            "The error starts to rise at about 10 %: a fit of a flat, then rising line, "
-            "p = 0.01. Shown: costs less than 2 points up to 10 %. "
+            "The error starts to rise at about 10 % (95 % interval 9.61 to 10.8): a fit of a "
+            "flat, then rising line, p = 0.01. Shown: costs less than 2 points up to 10 %. "
             "3 seeds (5 or more are recommended).",
         ),
         (
