@@ -1,4 +1,7 @@
-"""Write again what is made from the code: ``python -m analogtl.cli.generate``."""
+"""Write again what is made from the code and from the published runs.
+
+``python -m analogtl.cli.generate``, in a source checkout.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,17 @@ def _between(text: str, name: str, part: str) -> str:
 
 
 def main() -> None:
-    """Write the files."""
+    """Write the files, and the tables of the pages that show results."""
+    from analogtl.report.results import rewrite
+
     for path, text in generated().items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(path)
+    package = Path(analogtl.__file__).parent
+    for page in (package.parent / "README.md", package / "explain" / "results.md"):
+        rewrite(page, package.parent / "experiments" / "results")
+        print(page)
 
 
 if __name__ == "__main__":
