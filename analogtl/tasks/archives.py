@@ -1,4 +1,4 @@
-"""Reading archives of strangers: a pickle that calls nothing, a tar that writes nothing.
+"""Read untrusted archives: no code from pickles, no files from tars.
 
 CIFAR comes as pickles inside a ``.tar.gz``. Both formats can make a naive reader run code or
 overwrite files, so the pickles are read by an unpickler that builds plain containers and numeric
@@ -26,10 +26,8 @@ from filelock import FileLock
 
 from analogtl.errors import ExperimentError
 
-__all__ = ["download", "load_pickle", "read_files"]
-
 # Several times the largest file of CIFAR: more than this is no data set but a decompression bomb.
-_MEMBER_LIMIT = 1 << 30
+_MAX_MEMBER = 1 << 30
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
 
@@ -219,7 +217,7 @@ def _read_tar(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
                 raise _RefusedError(f"member {member.name!r} would leave the archive's folder")
             if not (member.isreg() or member.isdir()):
                 raise _RefusedError(f"member {member.name!r} is neither a file nor a folder")
-            if member.size > _MEMBER_LIMIT:
+            if member.size > _MAX_MEMBER:
                 raise _RefusedError(f"member {member.name!r} claims {member.size} bytes")
             name = wanted.get(str(inside))
             content = archive.extractfile(member) if name is not None else None

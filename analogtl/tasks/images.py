@@ -1,4 +1,4 @@
-"""Tasks to learn: images of chosen classes, split, and served in batches.
+"""Make tasks to learn: images of chosen classes, split, and served in batches.
 
 Images stay uint8 in memory and become floats batch by batch. Everything random is a pure function
 of (seed, epoch, batch), so training can resume at any batch and see what it would have seen.
@@ -8,7 +8,6 @@ Shape suffixes: B images of a batch, C channels, H and W rows and columns of pix
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analogtl.errors import ExperimentError
+from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.tasks.sources import (
     CIFAR,
     Images,
@@ -30,11 +29,7 @@ from analogtl.tasks.sources import (
     read_digits,
     read_image_folder,
 )
-
-__all__ = ["AUGMENTATIONS", "Split", "Task", "batches", "count_batches", "load_task"]
-
-DATASETS = (*CIFAR, "digits", "image_folder")
-AUGMENTATIONS = ("crop", "flip")
+from analogtl.vocabulary import Dataset
 
 _FOLDER_IMAGE_SIZE = 32  # what the package's own models for colour images expect
 
@@ -107,14 +102,13 @@ def load_task(
     seed: int = 0,
     image_size: int | None = None,
     download: bool = True,
-    base_dir: Path | None = None,
 ) -> Task:
     """Read a data set and make a task of it.
 
     Args:
-        dataset: ``cifar10``, ``cifar100``, ``digits`` or ``image_folder``.
+        dataset: A name from `vocabulary.Dataset`.
         root: Folder that holds the data; for ``image_folder`` the folder of images. Else
-            ``$ANALOGTL_DATA``, else the user's cache folder. Relative to ``base_dir``.
+            ``$ANALOGTL_DATA``, else the user's cache folder.
         classes: All if None; a count (the first ones by label order); or which: names, label
             numbers, superclasses (``superclass:vehicles_1`` or just its name). Labels are
             renumbered from 0 in the order given. Of a reduced data set, those present count.
@@ -127,14 +121,12 @@ def load_task(
         seed: Of the choices above.
         image_size: Resize to so many pixels squared; as they are if None (32 for folders).
         download: Whether CIFAR may be fetched if absent.
-        base_dir: What a relative ``root`` is relative to; the current folder if None.
 
     Raises:
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
     """
-    _check_numbers(samples_per_class, test_samples_per_class, validation_fraction, image_size)
     try:
-        source = _read(dataset, root, image_size, download, base_dir)
+        source = _read(dataset, root, image_size, download)
     except OSError as error:  # no permission, a name too long, a device that fails
         reason = f"cannot read {error.filename}: {error.strerror}"
         raise ExperimentError(f"data set {dataset}: {reason}") from error
@@ -166,47 +158,17 @@ def load_task(
     )
 
 
-def _check_numbers(
-    samples: int | None, test_samples: int | None, fraction: float, image_size: int | None
-) -> None:
-    counts = {
-        "samples_per_class": samples,
-        "test_samples_per_class": test_samples,
-        "image_size": image_size,
-    }
-    problems = [
-        f"{name}: {value} given, a whole number from 1 was expected"
-        for name, value in counts.items()
-        if value is not None and value < 1
-    ]
-    if not 0 <= fraction < 1:
-        problems.append(
-            f"validation_fraction: {fraction} given, a number from 0 to below 1 was expected"
-        )
-    if problems:
-        raise ExperimentError(problems)
-
-
-def _read(
-    dataset: str, root: Path | None, image_size: int | None, download: bool, base_dir: Path | None
-) -> Source:
-    if root is not None:
-        root = (base_dir or Path()) / Path(root).expanduser()
+def _read(dataset: str, root: Path | None, image_size: int | None, download: bool) -> Source:
     if dataset in CIFAR:
         return read_cifar(dataset, root, download)
-    if dataset == "digits":
+    if dataset == Dataset.DIGITS:
         return read_digits()
-    if dataset == "image_folder":
-        if root is None:
-            raise ExperimentError("data set image_folder: set [data] root to the folder of images")
-        return read_image_folder(root, image_size or _FOLDER_IMAGE_SIZE)
-    raise ExperimentError(f"data set {dataset!r}: unknown; {_hint(dataset, DATASETS)}")
-
-
-def _hint(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=3)
-    listed = ", ".join(known)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {listed}"
+    if dataset != Dataset.IMAGE_FOLDER:
+        hint = did_you_mean(dataset, Dataset)
+        raise ExperimentError(f"data set {dataset!r}: unknown; {hint}")
+    if root is None:
+        raise ExperimentError("data set image_folder: set [data] root to the folder of images")
+    return read_image_folder(root, image_size or _FOLDER_IMAGE_SIZE)
 
 
 def _choose_classes(
@@ -215,15 +177,13 @@ def _choose_classes(
     """Label numbers of the full set, in the order asked for; all problems at once."""
     where = f"data set {dataset}: classes"
     present = [int(label) for label in np.unique(source.train[1])]
-    if classes is None:
-        classes = len(present)
+    classes = len(present) if classes is None else classes
     if isinstance(classes, int) and not isinstance(classes, bool):
         if not 2 <= classes <= len(present):
             raise ExperimentError(
                 f"{where}: {classes} given; it has {len(present)}, and a task needs 2 at least"
             )
         return present[:classes]
-
     asked = [classes] if isinstance(classes, str | bool) else list(classes)
     chosen: list[int] = []
     problems = []
@@ -245,25 +205,24 @@ def _choose_classes(
 
 def _labels_of(item: int | str, source: Source, present: list[int]) -> list[int]:
     """The classes that one item of ``classes`` names."""
-    names = source.class_names
-    if isinstance(item, int) and not isinstance(item, bool):
+    names, superclasses = source.class_names, source.superclasses
+    if type(item) is int:
         if not 0 <= item < len(names):
             raise ExperimentError(f"{item} is not a label; they are 0 to {len(names) - 1}")
         label = item
     elif isinstance(item, str):
         word = item.removeprefix("superclass:")
-        if word in source.superclasses and (word != item or word not in names):
-            members = source.superclasses[word]
-            if not members:
+        if word in superclasses and (word != item or word not in names):
+            if not superclasses[word]:
                 raise ExperimentError(
                     f"none of superclass {word} is in this copy; {_present(source, present)}"
                 )
-            return list(members)
+            return list(superclasses[word])
         if word != item or word not in names:
-            prefixed = [f"superclass:{name}" for name in source.superclasses]
-            known = [*names, *source.superclasses, *(prefixed if word != item else [])]
-            close = difflib.get_close_matches(item, known, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else _present(source, present)
+            prefixed = [f"superclass:{name}" for name in superclasses]
+            hint = did_you_mean(item, [*names, *superclasses, *(prefixed if word != item else [])])
+            if not hint.startswith("did"):
+                hint = _present(source, present)
             raise ExperimentError(f"{item!r} is unknown; {hint}")
         label = names.index(word)
     else:
@@ -380,31 +339,7 @@ def batches(
 
     Yields:
         x_BCHW float32, normalised; y_B int64.
-
-    Raises:
-        ExperimentError: unknown augmentation, batch size below 1.
     """
-    if batch_size < 1:
-        raise ExperimentError(f"batch_size: {batch_size} given, 1 or more was expected")
-    for name in augment:
-        if name not in AUGMENTATIONS:
-            raise ExperimentError(f"augment: {name!r} is unknown; {_hint(name, AUGMENTATIONS)}")
-    return _batches(
-        split, batch_size, task, seed, epoch, shuffle, frozenset(augment), start, drop_last
-    )
-
-
-def _batches(
-    split: Split,
-    batch_size: int,
-    task: Task,
-    seed: int,
-    epoch: int,
-    shuffle: bool,
-    augment: frozenset[str],
-    start: int,
-    drop_last: bool,
-) -> Iterator[tuple[Tensor, Tensor]]:
     std = torch.tensor(task.std).view(1, -1, 1, 1)
     shift = -torch.tensor(task.mean).view(1, -1, 1, 1) / std
     scale = 1 / (255 * std)
@@ -422,7 +357,7 @@ def _batches(
         yield torch.addcmul(shift, images.float(), scale), split.labels[index]
 
 
-def _augmented(images: Tensor, augment: frozenset[str], rng: np.random.Generator) -> Tensor:
+def _augmented(images: Tensor, augment: Sequence[str], rng: np.random.Generator) -> Tensor:
     """Crop and flip all images of a batch at once: both only choose rows and columns."""
     n_images, channels, height, width = images.shape
     rows = torch.arange(height).expand(n_images, height)

@@ -1,4 +1,4 @@
-"""Where images come from: CIFAR archives, scikit-learn's digits, a folder of the user's own.
+"""Read images: CIFAR archives, scikit-learn's digits, a folder of the user's own.
 
 Each reader returns a `Source`: all images as they are, with the label numbers of the full set.
 Choosing classes and carving splits is `analogtl.tasks.images`'s job.
@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analogtl.errors import ExperimentError
-from analogtl.tasks.archives import download as fetch
-from analogtl.tasks.archives import load_pickle, read_files
-
-__all__ = ["Source", "read_cifar", "read_digits", "read_image_folder"]
+from analogtl.tasks import archives
+from analogtl.vocabulary import Dataset
 
 Images = NDArray[np.uint8]  # (N, C, H, W)
 Labels = NDArray[np.int64]  # (N,)
@@ -68,8 +66,8 @@ class _Cifar:
         return (*self.train, self.test, self.meta)
 
 
-CIFAR = {
-    "cifar10": _Cifar(
+CIFAR: dict[str, _Cifar] = {
+    Dataset.CIFAR10: _Cifar(
         folder="cifar-10-batches-py",
         archive="cifar-10-python.tar.gz",
         sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
@@ -79,7 +77,7 @@ CIFAR = {
         labels="labels",
         names="label_names",
     ),
-    "cifar100": _Cifar(
+    Dataset.CIFAR100: _Cifar(
         folder="cifar-100-python",
         archive="cifar-100-python.tar.gz",
         sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
@@ -112,12 +110,12 @@ def read_cifar(dataset: str, root: Path | None, download: bool) -> Source:
 @lru_cache(maxsize=2)  # a sweep's trials in one process read the same two data sets again and again
 def _read_cifar(dataset: str, place: Path, stamps: tuple[tuple[int, int], ...]) -> Source:
     spec = CIFAR[dataset]
-    contents = read_files(place, spec.folder, spec.files, f"data set {dataset}")
+    contents = archives.read_files(place, spec.folder, spec.files, f"data set {dataset}")
     batches = {}
     for name in spec.files:
         # One at a time, and each raw file forgotten once it is read.
         where = f"data set {dataset}: {place}: {name}"
-        batches[name] = _text_keys(load_pickle(contents.pop(name), where), where)
+        batches[name] = _text_keys(archives.load_pickle(contents.pop(name), where), where)
 
     meta_where = f"data set {dataset}: {place}: {spec.meta}"
     names = _names(batches[spec.meta], spec.names, meta_where)
@@ -163,7 +161,7 @@ def locate(dataset: str, root: Path | None, download: bool) -> Path:
         raise ExperimentError(f"data set {dataset}: not found (looked for {looked}); {options}")
     target = folder / spec.archive
     try:
-        fetch(spec.url, spec.sha256, target)
+        archives.download(spec.url, spec.sha256, target)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise ExperimentError(

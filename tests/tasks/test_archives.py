@@ -1,4 +1,4 @@
-"""Archives of strangers: what is plain is read, what would run or write is refused."""
+"""Untrusted archives: what is plain is read, what would run or write is refused."""
 
 import contextlib
 import gzip
@@ -81,39 +81,21 @@ def test_a_pickle_that_calls_something_is_refused_before_it_calls(
     assert not made.exists()
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("os", "system"),
-        ("posix", "system"),
-        ("nt", "system"),
-        ("builtins", "eval"),
-        ("__builtin__", "eval"),
-        ("builtins", "getattr"),
-        ("numpy", "load"),
-        ("numpy", "fromfile"),
-        ("numpy", "memmap"),
-        ("numpy", "save"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy.core.multiarray", "fromfile"),
-        ("numpy.lib.npyio", "load"),
-        ("numpy.testing", "runstring"),
-        ("numpy.testing._private.utils", "runstring"),
-        ("numpy.f2py", "compile"),
-        ("numpy.distutils.exec_command", "exec_command"),
-        ("numpy", "os.system"),
-        ("numpy.ndarray", "tofile"),
-        ("numpy.core.multiarray", "_reconstruct.__globals__"),
-        ("codecs", "encode"),
-        ("_codecs", "decode"),
-        ("copyreg", "_reconstructor"),
-        ("torch", "load"),
-        ("analogtl.tasks.archives", "download"),
-    ],
-)
-def test_no_other_name_is_available_not_even_numpys(module: str, name: str) -> None:
-    with pytest.raises(ExperimentError, match="refused: the pickle asks for"):
-        load_pickle(named(module, name), "it")
+FORBIDDEN = """
+    os system, posix system, nt system, builtins eval, __builtin__ eval, builtins getattr,
+    numpy load, numpy fromfile, numpy memmap, numpy save, numpy.core.multiarray scalar,
+    numpy.core.multiarray fromfile, numpy.lib.npyio load, numpy.testing runstring,
+    numpy.testing._private.utils runstring, numpy.f2py compile,
+    numpy.distutils.exec_command exec_command, numpy os.system, numpy.ndarray tofile,
+    numpy.core.multiarray _reconstruct.__globals__, codecs encode, _codecs decode,
+    copyreg _reconstructor, torch load, analogtl.tasks.archives download
+"""
+
+
+@pytest.mark.parametrize("name", [name.strip() for name in FORBIDDEN.split(",")])
+def test_no_other_name_is_available_not_even_numpys(name: str) -> None:
+    with pytest.raises(ExperimentError, match="refused"):
+        load_pickle(named(*name.split()), "it")
 
 
 def test_names_of_protocol_4_are_refused_too() -> None:
@@ -122,17 +104,15 @@ def test_names_of_protocol_4_are_refused_too() -> None:
         load_pickle(spelt, "it")
 
 
-def test_arrays_of_objects_are_refused() -> None:
-    array = np.array([{"a": 1}, None], dtype=object)
-    for protocol in (2, 4):
-        with pytest.raises(ExperimentError, match="refused: an array of type 'O"):
-            load_pickle(pickle.dumps({"data": array}, protocol), "it")
-
-
-def test_structured_arrays_are_refused() -> None:
-    array = np.zeros(3, dtype=[("a", "i4"), ("b", "O")])
-    with pytest.raises(ExperimentError, match="refused: an array of type 'V"):
-        load_pickle(pickle.dumps(array, 2), "it")
+@pytest.mark.parametrize(
+    "array",
+    [np.array([{"a": 1}, None], object), np.zeros(3, [("a", "i4"), ("b", "O")])],
+    ids=["objects", "structured"],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_arrays_of_other_than_numbers_are_refused(array: Any, protocol: int) -> None:
+    with pytest.raises(ExperimentError, match="refused: an array"):
+        load_pickle(pickle.dumps({"data": array}, protocol), "it")
 
 
 BUILD_TRICKS = {
@@ -260,33 +240,21 @@ def test_a_member_that_claims_to_be_huge_is_refused_unread(tmp_path: Path) -> No
         read_files(path, FOLDER, NAMES, "it")
 
 
-def test_unreadable_places_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="cannot read") as error:
-        read_files(tmp_path / "absent.tar.gz", FOLDER, NAMES, "it")
-    only_problem(error)
-
-
 def served(tmp_path: Path, content: bytes) -> tuple[str, str]:
     source = tmp_path / "served"
     source.write_bytes(content)
     return source.as_uri(), hashlib.sha256(content).hexdigest()
 
 
-def test_a_download_arrives_whole_and_leaves_no_parts(tmp_path: Path) -> None:
+def test_a_download_arrives_whole_or_not_at_all(tmp_path: Path) -> None:
     url, checksum = served(tmp_path, b"x" * 3_000_000)
     target = tmp_path / "cache" / "it"
     download(url, checksum, target)
     assert target.read_bytes() == b"x" * 3_000_000
-    assert not list(target.parent.glob("*.part"))
-
-
-def test_a_download_of_other_content_leaves_nothing(tmp_path: Path) -> None:
-    url, _ = served(tmp_path, b"not it")
-    target = tmp_path / "cache" / "it"
     with pytest.raises(OSError, match="checksum"):
-        download(url, "0" * 64, target)
-    assert not target.exists()
-    assert not list(target.parent.glob("*.part"))
+        download(url, "0" * 64, target.with_name("other"))
+    assert {path.suffix for path in target.parent.iterdir()} == {"", ".lock"}
+    assert not target.with_name("other").exists()
 
 
 def test_an_interrupted_download_leaves_nothing(

@@ -81,7 +81,6 @@ def test_folder_archive_and_any_way_to_point_at_them_give_the_same_task(
         load_task("cifar100", root=place)
         for place in (folder, folder.parent, archive, archive.parent)
     ]
-    tasks.append(load_task("cifar100", root=Path("b"), base_dir=tmp_path))
     monkeypatch.setenv("ANALOGTL_DATA", str(tmp_path / "a"))
     tasks.append(load_task("cifar100"))
     monkeypatch.delenv("ANALOGTL_DATA")
@@ -107,7 +106,6 @@ def test_a_changed_copy_is_read_again(tmp_path: Path) -> None:
         (6, ["apple", "aquarium_fish", "baby", "bear", "beaver", "bee"]),  # bed is absent
         (["bear", "apple"], ["bear", "apple"]),
         ([6, "apple"], ["bee", "apple"]),
-        ("people", ["apple", "baby"]),
         ("superclass:people", ["apple", "baby"]),
         (["superclass:people", "bee", "beasts"], ["apple", "baby", "bee", "bear"]),
     ],
@@ -126,25 +124,21 @@ def test_classes_by_count_name_number_and_superclass(
 @pytest.mark.parametrize(
     ("classes", "expected"),
     [
-        (["bare", "apple"], "'bare' is unknown; did you mean bear"),
-        (["superclass:peoples", "bee"], "'superclass:peoples' is unknown; did you mean superclass"),
-        (["qqq", "apple"], "'qqq' is unknown; present are apple, aquarium_fish, baby"),
-        (["bed", "apple"], "bed is not in this copy; present are apple"),
-        ([5, "apple"], "bed is not in this copy; present are apple"),
-        ([99, "apple"], "99 is not a label; they are 0 to 6"),
-        ([-1, "apple"], "-1 is not a label; they are 0 to 6"),
+        (["bare", "apple"], "'bear'"),
+        (["superclass:peoples", "bee"], "'superclass:people'"),
+        (["qqq", "apple"], "present are apple, aquarium_fish, baby"),
+        (["bed", "apple"], "bed is not"),
+        ([5, "apple"], "bed is not"),
+        ([99, "apple"], "0 to 6"),
         (["apple", "apple", "bee"], "apple given twice"),
         (["apple", "superclass:people"], "apple given twice"),
-        (["apple", 0], "apple given twice"),
-        (["apple"], "a task needs 2 classes at least, this is apple"),
-        ("apple", "a task needs 2 classes at least, this is apple"),
-        ([], "a task needs 2 classes at least, this is none"),
-        (1, "1 given; it has 6, and a task needs 2 at least"),
-        (0, "0 given"),
+        (["apple"], "this is apple"),
+        ([], "this is none"),
+        (1, "1 given; it has 6"),
         (-2, "-2 given"),
         (7, "7 given; it has 6"),
-        (True, "True is neither a name nor a label number"),
-        ([1.5, "apple"], "1.5 is neither a name nor a label number"),
+        (True, "True is neither"),
+        ([1.5, "apple"], "1.5 is neither"),
     ],
 )
 def test_classes_that_cannot_be_chosen(root: Path, classes: Any, expected: str) -> None:
@@ -159,23 +153,18 @@ def test_all_wrong_classes_are_reported_at_once(root: Path) -> None:
     assert len(error.value.problems) == 3
 
 
-def test_limits_keep_so_many_of_each_class_and_never_repeat(root: Path) -> None:
-    task = load_task("cifar100", root=root, samples_per_class=4, test_samples_per_class=3)
-    assert torch.bincount(task.train.labels).tolist() == [4] * 6
-    assert torch.bincount(task.test.labels).tolist() == [3] * 6
-    assert len(torch.unique(task.train.images.flatten(1), dim=0)) == 24
-    everything = load_task("cifar100", root=root, samples_per_class=1000)
-    assert len(everything.train) == 60
-
-
-def test_limits_on_training_images_go_by_seed_and_those_on_test_images_do_not(root: Path) -> None:
+def test_limits_keep_so_many_of_each_class_by_seed_for_training_images_only(root: Path) -> None:
     tasks = [
-        load_task("cifar100", root=root, samples_per_class=4, test_samples_per_class=2, seed=seed)
+        load_task("cifar100", root=root, samples_per_class=4, test_samples_per_class=3, seed=seed)
         for seed in (0, 0, 1)
     ]
+    assert torch.bincount(tasks[0].train.labels).tolist() == [4] * 6
+    assert torch.bincount(tasks[0].test.labels).tolist() == [3] * 6
+    assert len(torch.unique(tasks[0].train.images.flatten(1), dim=0)) == 24
     assert torch.equal(tasks[0].train.images, tasks[1].train.images)
     assert not torch.equal(tasks[0].train.images, tasks[2].train.images)
     assert torch.equal(tasks[0].test.images, tasks[2].test.images)
+    assert len(load_task("cifar100", root=root, samples_per_class=1000).train) == 60
 
 
 def test_validation_is_carved_class_by_class_by_seed(root: Path) -> None:
@@ -192,49 +181,22 @@ def test_validation_is_carved_class_by_class_by_seed(root: Path) -> None:
         )
         assert torch.equal(task.test.images, whole.test.images)
     assert tasks[0].fingerprint == tasks[1].fingerprint != tasks[2].fingerprint
-
-
-def test_a_small_validation_fraction_still_takes_one_of_each_class(root: Path) -> None:
-    task = load_task("cifar100", root=root, validation_fraction=0.01)
-    assert torch.bincount(task.validation.labels).tolist() == [1] * 6
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("samples_per_class", 0),
-        ("test_samples_per_class", -1),
-        ("image_size", 0),
-        ("validation_fraction", 1.0),
-        ("validation_fraction", -0.1),
-        ("validation_fraction", float("nan")),
-    ],
-)
-def test_numbers_out_of_range(argument: str, value: Any) -> None:
-    assert problem_of(dataset="digits", **{argument: value}).startswith(
-        f"{argument}: {value} given"
-    )
+    least = load_task("cifar100", root=root, validation_fraction=0.01)
+    assert torch.bincount(least.validation.labels).tolist() == [1] * 6
 
 
 def test_a_class_with_nothing_left_to_train_on(root: Path) -> None:
     problem = problem_of(
         dataset="cifar100", root=root, samples_per_class=1, validation_fraction=0.5
     )
-    assert "leaves a class without training images" in problem
+    assert "validation_fraction 0.5" in problem
 
 
 def test_mean_and_std_are_those_of_the_training_images(root: Path) -> None:
     task = load_task("cifar10", root=root, validation_fraction=0.2)
     pixels = task.train.images.double() / 255
-    torch.testing.assert_close(
-        torch.tensor(task.mean).double(), pixels.mean(dim=(0, 2, 3)), rtol=1e-5, atol=0
-    )
-    torch.testing.assert_close(
-        torch.tensor(task.std).double(),
-        pixels.std(dim=(0, 2, 3), correction=0),
-        rtol=1e-5,
-        atol=0,
-    )
+    assert task.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), rel=1e-5)
+    assert task.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist(), rel=1e-5)
 
 
 def test_images_are_resized_on_request(root: Path) -> None:
@@ -261,7 +223,7 @@ def test_digits_need_no_files_and_keep_every_image() -> None:
 
 
 def test_unknown_data_set() -> None:
-    assert "did you mean cifar10" in problem_of(dataset="cifar_10")
+    assert "'cifar10'" in problem_of(dataset="cifar_10")
     assert "image_folder" in problem_of(dataset="zzz")
 
 
@@ -290,7 +252,7 @@ def test_an_absent_archive_is_downloaded_once_and_checked(
     served = write_archive(cifar10_files(), "cifar-10-batches-py", tmp_path / "served")
     monkeypatch.setenv("ANALOGTL_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(sources._Cifar, "url", served.as_uri())
-    assert "its checksum is not the official one" in problem_of(dataset="cifar10")
+    assert "checksum" in problem_of(dataset="cifar10")
     assert not list((tmp_path / "cache").glob("*.tar.gz"))
 
     right = hashlib.sha256(served.read_bytes()).hexdigest()
@@ -311,45 +273,31 @@ def train(**changes: Any) -> dict[str, Any]:
 
 
 SPOILT = {
-    "not a pickle": (spoilt(train=b"hello"), "train: not a readable pickle"),
-    "cut pickle": (spoilt(train=b"\x80\x02}U\x04da"), "train: not a readable pickle"),
-    "empty file": (spoilt(meta=b""), "meta: not a readable pickle"),
-    "hostile pickle": (spoilt(test=b"cos\nsystem\n(S'id'\ntR."), "refused: the pickle asks for os"),
-    "a list": (spoilt(train=[1]), "holds a list, not the official dict"),
-    "no data": (spoilt(train=train(data=None)), "no uint8 array of 3072 columns"),
-    "narrow": (spoilt(train=train(data=np.zeros((60, 3), np.uint8))), "3072 columns"),
-    "floats": (spoilt(train=train(data=np.zeros((60, 3072), np.float32))), "no uint8 array"),
-    "no labels": (spoilt(train=train(fine_labels=None)), "fine_labels are not one number"),
-    "few labels": (spoilt(train=train(fine_labels=[1])), "fine_labels are not one number"),
-    "high label": (spoilt(train=train(fine_labels=[7] * 60)), "from 0 to 6 per image"),
-    "text labels": (spoilt(train=train(fine_labels=["1"] * 60)), "fine_labels are not one number"),
-    "no coarse": (spoilt(train=train(coarse_labels=None)), "coarse_labels are not one number"),
-    "no names": (spoilt(meta={"fine_label_names": "apple"}), "has no list fine_label_names"),
-    "file missing": ({"train": train()}, "lacks test, meta"),
+    "not a pickle": (spoilt(train=b"hello"), "train: not"),
+    "cut pickle": (spoilt(train=b"\x80\x02}U\x04da"), "train: not"),
+    "empty file": (spoilt(meta=b""), "meta: not"),
+    "hostile pickle": (spoilt(test=b"cos\nsystem\n(S'id'\ntR."), "refused"),
+    "a list": (spoilt(train=[1]), "a list"),
+    "no data": (spoilt(train=train(data=None)), "3072"),
+    "narrow": (spoilt(train=train(data=np.zeros((60, 3), np.uint8))), "3072"),
+    "floats": (spoilt(train=train(data=np.zeros((60, 3072), np.float32))), "uint8"),
+    "no labels": (spoilt(train=train(fine_labels=None)), "fine_labels"),
+    "few labels": (spoilt(train=train(fine_labels=[1])), "fine_labels"),
+    "high label": (spoilt(train=train(fine_labels=[7] * 60)), "0 to 6"),
+    "text labels": (spoilt(train=train(fine_labels=["1"] * 60)), "fine_labels"),
+    "no coarse": (spoilt(train=train(coarse_labels=None)), "coarse_labels"),
+    "no names": (spoilt(meta={"fine_label_names": "apple"}), "fine_label_names"),
+    "file missing": ({"train": train()}, "test, meta"),
 }
 
 
 @pytest.mark.parametrize(("files", "expected"), SPOILT.values(), ids=SPOILT)
-@pytest.mark.parametrize("archived", [True, False])
-def test_wrong_content_is_one_line(
-    tmp_path: Path, files: dict[str, Any], expected: str, archived: bool
-) -> None:
-    if archived:
-        place = write_archive(files, "cifar-100-python", tmp_path / "cifar-100-python.tar.gz")
-    else:
-        place = write_folder(files, tmp_path / "cifar-100-python")
+def test_wrong_content_is_one_line(tmp_path: Path, files: dict[str, Any], expected: str) -> None:
+    place = write_folder(files, tmp_path / "cifar-100-python")
     problem = problem_of(dataset="cifar100", root=tmp_path)
     assert problem.startswith("data set cifar100: ")
     assert str(place) in problem
     assert expected in problem
-
-
-def test_a_truncated_archive_is_one_line(root: Path) -> None:
-    path = root / "cifar-10-python.tar.gz"
-    path.write_bytes(path.read_bytes()[:-1000])
-    problem = problem_of(dataset="cifar10", root=root)
-    assert "not a complete .tar.gz archive" in problem
-    assert str(path) in problem
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "image_folder"])
@@ -435,35 +383,25 @@ def test_image_folders_that_cannot_be_used(tmp_path: Path, images: Path) -> None
         return problem_of(dataset="image_folder", root=root)
 
     assert "set [data] root" in problem(None)
-    assert "is not a folder" in problem(tmp_path / "absent")
     assert "is not a folder" in problem(images / "train" / "cat" / "0.png")
-    assert "one class folder (cat); two classes are needed" in one_class(tmp_path / "one", problem)
-    (tmp_path / "empty").mkdir()
-    assert "no class folders" in problem(tmp_path / "empty")
-
+    write_image(tmp_path / "one" / "cat" / "0.png")
+    assert "one class folder (cat)" in problem(tmp_path / "one")
     (images / "train" / "emu").mkdir()
-    assert "different classes: emu in one only" in problem(images)
+    assert "emu in one only" in problem(images)
     (images / "test" / "emu").mkdir()
-    assert "emu has no PNG or JPEG images" in str_of_all(images)
+    assert "emu has no PNG or JPEG images" in "".join(problems_of(images))
     (images / "test").rename(images / "elsewhere")
     assert "has train/ but neither test/ nor val/" in problem(images)
-
-    few = tmp_path / "few"
     for i in range(5):
-        write_image(few / "a" / f"{i}.png")
-    write_image(few / "b" / "0.png")
-    assert "too few images to test on (5 at least) in b" in problem(few)
+        write_image(tmp_path / "few" / "a" / f"{i}.png")
+    write_image(tmp_path / "few" / "b" / "0.png")
+    assert "too few images to test on (5 at least) in b" in problem(tmp_path / "few")
 
 
-def one_class(folder: Path, problem: Any) -> str:
-    write_image(folder / "cat" / "0.png")
-    return str(problem(folder))
-
-
-def str_of_all(root: Path) -> str:
+def problems_of(root: Path) -> list[str]:
     with pytest.raises(ExperimentError) as error:
         load_task("image_folder", root=root)
-    return "\n".join(error.value.problems)
+    return error.value.problems
 
 
 def test_every_unreadable_image_is_named_up_to_a_number(images: Path) -> None:
@@ -472,12 +410,12 @@ def test_every_unreadable_image_is_named_up_to_a_number(images: Path) -> None:
     whole = (images / "train" / "dog" / "0.png").read_bytes()
     (images / "train" / "dog" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (images / "train" / "dog" / "folder.png").mkdir()
-    lines = str_of_all(images).splitlines()
+    lines = problems_of(images)
     assert len(lines) == 4
     assert all("not a readable image" in line for line in lines)
     for i in range(20):
         (images / "train" / "dog" / f"bad{i}.png").write_text("")
-    lines = str_of_all(images).splitlines()
+    lines = problems_of(images)
     assert len(lines) == 11
     assert "and 14 more" in lines[-1]
 
@@ -546,73 +484,45 @@ def pixels_of(task: Task, x: torch.Tensor) -> torch.Tensor:
 
 def test_every_crop_is_a_window_of_the_padded_image_and_every_flip_its_mirror(task: Task) -> None:
     seen = set()
+    places = [(y, x, mirrored) for y in range(9) for x in range(9) for mirrored in (False, True)]
     for epoch in range(3):
-        for i, (x, _) in enumerate(
-            served(task, shuffle=False, augment=("crop", "flip"), epoch=epoch)
-        ):
-            originals = task.train.images[8 * i : 8 * i + 8].int()
-            padded = torch.nn.functional.pad(originals, (4, 4, 4, 4))
-            for original, got in zip(padded, pixels_of(task, x), strict=True):
-                fits = [
-                    (dy, dx, mirrored)
-                    for dy in range(9)
-                    for dx in range(9)
-                    for mirrored in (False, True)
-                    if torch.equal(
-                        (got.flip(2) if mirrored else got)[:, 13:15, 13:19],
-                        original[:, dy + 13 : dy + 15, dx + 13 : dx + 19],
-                    )
-                ]
-                (dy, dx, mirrored) = fits[0]
-                window = original[:, dy : dy + 32, dx : dx + 32]
-                assert torch.equal(got.flip(2) if mirrored else got, window)
-                seen.add((dy, dx, mirrored))
-    # 225 draws of 9 x 9 x 2 outcomes: of 162, 1 - exp(-225 / 162) = 75 % are expected, so fewer
-    # than half is impossible in practice; both ends of each range must occur.
+        got = served(task, shuffle=False, augment=("crop", "flip"), epoch=epoch)
+        pixels = pixels_of(task, torch.cat([x for x, _ in got]))
+        padded = torch.nn.functional.pad(task.train.images.int(), (4, 4, 4, 4))
+        for original, cut in zip(padded, pixels, strict=True):
+            found = [
+                (y, x, mirrored)
+                for y, x, mirrored in places
+                if torch.equal(
+                    cut.flip(2) if mirrored else cut, original[:, y : y + 32, x : x + 32]
+                )
+            ]
+            assert len(found) == 1
+            seen |= set(found)
+    # 225 draws of 162 outcomes, from fixed seeds; both ends of each range must occur.
     assert len(seen) > 81
-    assert {dy for dy, _, _ in seen} == {dx for _, dx, _ in seen} == set(range(9))
+    assert {y for y, _, _ in seen} == {x for _, x, _ in seen} == set(range(9))
 
 
 def test_flips_are_fair_and_crops_of_small_images_pad_an_eighth() -> None:
     task = load_task("digits")
-    n_flipped = n_different = 0
-    for epoch in range(3):
-        for i, (x, _) in enumerate(
-            batches(task.train, 8, task=task, seed=0, epoch=epoch, shuffle=False, augment=("flip",))
-        ):
-            originals = task.train.images[8 * i : 8 * i + 8].int()
-            got = pixels_of(task, x)
-            flipped = (got == originals.flip(3)).flatten(1).all(1)
-            kept = (got == originals).flatten(1).all(1)
-            assert (flipped | kept).all()
-            n_flipped += int((flipped & ~kept).sum())
-            n_different += int((flipped ^ kept).sum())
-    # Within 4 standard errors of one half: a false alarm once in 16,000 seeds.
-    assert abs(n_flipped / n_different - 0.5) < 4 * 0.5 / n_different**0.5
+    originals = torch.cat([task.train.images.int()] * 3)
+    got = [
+        pixels_of(task, x)
+        for epoch in range(3)
+        for x, _ in served(task, epoch=epoch, shuffle=False, augment=("flip",))
+    ]
+    flipped = (torch.cat(got) == originals.flip(3)).flatten(1).all(1)
+    kept = (torch.cat(got) == originals).flatten(1).all(1)
+    assert (flipped | kept).all()
+    share = (flipped & ~kept).sum() / (flipped ^ kept).sum()
+    assert abs(float(share) - 0.5) < 0.03  # four standard errors, from fixed seeds
 
     white = Split(torch.full((800, 1, 8, 8), 255, dtype=torch.uint8), torch.zeros(800).long())
     x, _ = next(batches(white, 800, task=task, seed=0, epoch=0, shuffle=False, augment=("crop",)))
     black = pixels_of(task, x) == 0
     assert black.any()
     assert not black[:, :, 1:-1, 1:-1].any()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ({"augment": ("crops",)}, "augment: 'crops' is unknown; did you mean crop?"),
-        ({"augment": ("rotate",)}, "augment: 'rotate' is unknown; there are crop, flip"),
-    ],
-)
-def test_unknown_augmentation(task: Task, arguments: Any, expected: str) -> None:
-    with pytest.raises(ExperimentError) as error:
-        served(task, **arguments)
-    assert error.value.problems == [expected]
-
-
-def test_a_batch_size_below_one_is_refused_at_the_call(task: Task) -> None:
-    with pytest.raises(ExperimentError, match="batch_size: 0 given"):
-        batches(task.train, 0, task=task, seed=0, epoch=0, shuffle=False)
 
 
 # --- the real thing, where it is at hand
