@@ -112,7 +112,7 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
     """The resolved experiment without what it does not use or what would contradict itself."""
     from analogtl.config.schema import PROGRAMMING_SECTIONS, SWEPT_SECTIONS
 
-    programs = experiment.kind == "weight-programming"
+    programs = experiment.is_weight_programming
     unused = set(SWEPT_SECTIONS) - set(PROGRAMMING_SECTIONS) if programs else {"programming"}
     data = {key: value for key, value in experiment.resolved().items() if key not in unused}
     if _algorithm_varies(experiment):

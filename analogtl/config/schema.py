@@ -65,7 +65,6 @@ Classes = (
 )
 Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
-Kind = Literal["transfer-learning", "weight-programming"]
 Level = Bool | Int | Number | Text
 TransferArm = Annotated[Arm, BeforeValidator(_of_transfer)]
 
@@ -414,7 +413,7 @@ class Experiment(Section):
     of a folder of this tool (`report`, `trials`, `pretrained`, ...)."""
     description: Text = ""
     """One line about the experiment, shown in reports."""
-    kind: Kind = "transfer-learning"
+    kind: Literal["transfer-learning", "weight-programming"] = "transfer-learning"
     """`transfer-learning`, or `weight-programming`: how well one array can be programmed with a
     matrix by training; it uses [programming], [analog] and [sweep] only."""
     model: Model = Model()
@@ -462,7 +461,7 @@ class Experiment(Section):
         passes = [self.analog.values(each) for each in ("forward", "backward")]
         if name in ("out_noise", "io_bits") and all(one.get("is_perfect") for one in passes):
             yield "has no effect: forward and backward pass are is_perfect"
-        if self.kind == "weight-programming" and section not in PROGRAMMING_SECTIONS:
+        if self.is_weight_programming and section not in PROGRAMMING_SECTIONS:
             yield f"sets [{section}], which {self.kind} does not use"
 
     def _lacks(self, parameter: str) -> str:
@@ -483,16 +482,19 @@ class Experiment(Section):
         return None
 
     @property
+    def is_weight_programming(self) -> bool:
+        """Whether one array is programmed with a matrix; else networks are transferred."""
+        return self.kind == "weight-programming"
+
+    @property
     def lr_key(self) -> str:
         """The dotted key of the learning rate that [sweep] lr sets."""
-        return "programming.lr" if self.kind == "weight-programming" else "finetune.lr"
+        return "programming.lr" if self.is_weight_programming else "finetune.lr"
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms that are run."""
-        if self.kind == "weight-programming":
-            return (Arm.WEIGHT_PROGRAMMING,)
-        return self.finetune.arms
+        return (Arm.WEIGHT_PROGRAMMING,) if self.is_weight_programming else self.finetune.arms
 
     def resolved(self) -> dict[str, Any]:
         """Everything, defaults filled in, as JSON-able values; computed once, not to be changed."""

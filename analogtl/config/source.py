@@ -16,7 +16,6 @@ from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.errors import ExperimentError, did_you_mean
 
 MAX_FILE_BYTES = 1_000_000  # an experiment is a page of text
-MAX_CHAIN = 10  # files that extend one another
 NOT_OF_A_TASK = ("name", "extends", "task", "tasks")  # keys that a table of [tasks] cannot set
 
 
@@ -147,8 +146,6 @@ def _layers(file: Path, above: tuple[Path, ...] = ()) -> list[_Layer]:
     if here in above:
         names = " -> ".join(p.name for p in (*above, here))
         raise ExperimentError(f"{file}: extends: the files extend one another in a circle: {names}")
-    if len(above) >= MAX_CHAIN:
-        raise ExperimentError(f"{file}: extends: more than {MAX_CHAIN} files in a row")
     text = _read_text(file)
     data = _parse(text, file)
     lines = key_lines(text)

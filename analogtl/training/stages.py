@@ -100,7 +100,7 @@ def pretrain(
         RunError: If training fails or stops at the deadline.
         ExperimentError: If the experiment is of a kind without a network.
     """
-    if experiment.kind == "weight-programming":
+    if experiment.is_weight_programming:
         raise ExperimentError("kind: weight-programming has no network; `analogtl sweep` runs it")
     prepare_torch()
     task, section = task_of(experiment, "pretrain"), experiment.pretrain
