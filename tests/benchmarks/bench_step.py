@@ -5,13 +5,11 @@
 Batches of 8 images of the bear / cattle task (random images where there is no CIFAR-100), HfO2
 devices, one thread. The networks are stepped in turn in one process; of each the median of the
 processor time is printed, and the ratios. Conversion is timed once. `--only NAME` measures one
-network in a process of its own, for its peak memory; `--profile` then lists where its time goes.
+network in a process of its own, for its peak memory.
 """
 
 import argparse
-import cProfile
 import os
-import pstats
 import resource
 import statistics
 import time
@@ -66,7 +64,6 @@ def main() -> None:
     parser.add_argument("--model", default="swin_cifar_tiny")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--only", choices=NETWORKS, action="append")
-    parser.add_argument("--profile", action="store_true", help="profile the last steps")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -86,20 +83,16 @@ def main() -> None:
         model.train()
         built[name] = (model, build_optimizer(model, section, lr=section.lr, kind=kind))
     times: dict[str, list[float]] = {name: [] for name in built}
-    profile = cProfile.Profile()
     for number, (x, y) in enumerate(data):
         for name, (model, optimizer) in built.items():
             if name.startswith("stock") and number < WARM_UP - 1:
                 continue
-            if arguments.profile and number == WARM_UP:
-                profile.enable()
             began = time.process_time()
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
             if number >= WARM_UP:
                 times[name].append(time.process_time() - began)
-    profile.disable()
     median = {name: statistics.median(seconds) for name, seconds in times.items()}
     for name, seconds in times.items():
         spread = f"{1000 * min(seconds):.0f} to {1000 * max(seconds):.0f}"
@@ -109,8 +102,6 @@ def main() -> None:
             print(f"{slow} / {fast}: {median[slow] / median[fast]:.2f}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.1f} GB ({', '.join(built)})")
-    if arguments.profile:
-        pstats.Stats(profile).sort_stats("tottime").print_stats(12)
 
 
 if __name__ == "__main__":

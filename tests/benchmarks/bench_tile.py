@@ -14,6 +14,7 @@ import argparse
 import os
 import statistics
 import time
+from functools import partial
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -77,15 +78,12 @@ def main() -> None:
             if round_ < 0:
                 both["fast"].tile.update(x, d, False, False, False, False)
                 continue
-            for engine, tile in both.items():
+            for engine, made in both.items():
+                tile = made.tile
                 parts = {
-                    "forward": lambda tile=tile, x=x: tile.tile.forward(
-                        x, False, False, False, False
-                    ),
-                    "backward": lambda tile=tile, d=d: tile.tile.backward(d, False, False, False),
-                    "update": lambda tile=tile, x=x, d=d: tile.tile.update(
-                        x, d, False, False, False, False
-                    ),
+                    "forward": partial(tile.forward, x, False, False, False, False),
+                    "backward": partial(tile.backward, d, False, False, False),
+                    "update": partial(tile.update, x, d, False, False, False, False),
                 }
                 for part, call in parts.items():
                     began = time.process_time()

@@ -73,6 +73,10 @@ def test_a_stock_tile_gets_back_what_its_bindings_reach(tmp_path):
                 assert torch.equal(row_a, row_b), name
     for a, b in zip(analog_tiles(model), analog_tiles(other), strict=True):
         assert torch.equal(a.tile.get_weights(), b.tile.get_weights())
+        extra_a, extra_b = a.tile.dump_extra(), b.tile.dump_extra()
+        assert extra_a.keys() == extra_b.keys()
+        for key, value in extra_a.items():
+            assert torch.allclose(torch.as_tensor(value), torch.as_tensor(extra_b[key])), key
     before = [tile.tile.get_weights().clone() for tile in analog_tiles(other)]
     step(other, optimizer, 5, first=5)  # and it goes on learning
     after = [tile.tile.get_weights() for tile in analog_tiles(other)]
@@ -91,17 +95,6 @@ def test_a_resumed_run_on_the_fast_engine_equals_the_uninterrupted_one(tmp_path)
     for a, b in zip(state.capture(whole)[0].items(), state.capture(other)[0].items(), strict=True):
         assert a[0] == b[0]
         assert torch.equal(a[1], b[1]), a[0]
-
-
-def test_a_stock_run_goes_on_with_the_counters_of_its_compound(tmp_path):
-    model, optimizer = build("aihwkit")
-    step(model, optimizer, 5)
-    other, _ = reloaded(tmp_path, model, "aihwkit")
-    for a, b in zip(analog_tiles(model), analog_tiles(other), strict=True):
-        extra_a, extra_b = a.tile.dump_extra(), b.tile.dump_extra()
-        assert extra_a.keys() == extra_b.keys()
-        for key, value in extra_a.items():
-            assert torch.allclose(torch.as_tensor(value), torch.as_tensor(extra_b[key])), key
 
 
 def test_a_checkpoint_of_another_model_is_refused():
@@ -123,15 +116,10 @@ def test_a_damaged_file_is_recognised(tmp_path):
     with pytest.raises(RunError, match="checksum"):
         state.load(path)
     file.unlink()
-    with pytest.raises(RunError, match="damaged checkpoint"):
+    with pytest.raises(RunError, match="damaged"):
         state.load(path)
-
-
-def test_a_checkpoint_cannot_name_a_file_elsewhere(tmp_path):
-    path = tmp_path / "checkpoint"
-    state.save(path, {"a": torch.arange(4.0)}, {})
     content = json.loads(path.with_suffix(".json").read_text())
-    content["tensors"] = "../elsewhere.safetensors"
+    content["tensors"] = "../elsewhere.safetensors"  # nor one that leads elsewhere
     path.with_suffix(".json").write_text(json.dumps(content))
     with pytest.raises(RunError, match="damaged"):
         state.load(path)
@@ -159,24 +147,15 @@ def test_a_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert float(state.load(path)[0]["a"]) == 1.0
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        1.5,
-        "text",
-        [1, "a", None],
-        {"a": [1.0] * 100, 3: {"b": (1, 2)}},
-        {"t": torch.arange(3)},
-    ],
-)
+VALUES = {"none": None, "number": 1.5, "text": "text", "list": [1, "a", None]}
+VALUES |= {"nested": {"a": [1.0] * 100, 3: {"b": [1, 2]}}}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_nested_values_survive_packing(value):
     tensors, meta = {}, {}
-    state.pack(value, "x", tensors, meta)
+    state.pack({"it": value, "tensor": torch.arange(3), "tuple": (1, 2)}, "x", tensors, meta)
     back = state.unpack("x", tensors, json.loads(json.dumps(meta)))
-    if isinstance(value, dict) and "t" in value:
-        assert torch.equal(back["t"], value["t"])
-    elif isinstance(value, dict):
-        assert back == {"a": [1.0] * 100, 3: {"b": [1, 2]}}
-    else:
-        assert back == value
+    assert back["it"] == value
+    assert back["tuple"] == [1, 2]
+    assert torch.equal(back["tensor"], torch.arange(3))

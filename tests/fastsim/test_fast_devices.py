@@ -55,27 +55,21 @@ def test_the_same_devices_as_aihwkit(device):
             torch.testing.assert_close(fast[name], stock[name], rtol=1e-6, atol=1e-6)
 
 
-def test_another_seed_another_draw_and_no_two_tiles_alike():
+def bounds(seed, construction_seed, tiles=1):
+    """Upper bounds of the tiles that are made from one configuration."""
     config = compound_config()
-    fast = fast_rpu_config(config, seed=1)
-    first, second = FastTile(7, 11, fast), FastTile(7, 11, fast)
-    a, b = first.get_hidden_parameters(), second.get_hidden_parameters()
-    assert not torch.equal(a["max_bound_0"], b["max_bound_0"])
-    config.device.construction_seed = 98
-    other = FastTile(7, 11, fast_rpu_config(config, seed=1)).get_hidden_parameters()
-    assert not torch.equal(a["max_bound_0"], other["max_bound_0"])
+    config.device.construction_seed = construction_seed
+    fast = fast_rpu_config(config, seed=seed)
+    return [FastTile(7, 11, fast).get_hidden_parameters()["max_bound_0"] for _ in range(tiles)]
 
 
-def test_without_a_construction_seed_the_draw_comes_from_the_seed():
-    config = compound_config()
-    config.device.construction_seed = 0
-
-    def bounds(seed):
-        tile = FastTile(7, 11, fast_rpu_config(config, seed=seed))
-        return tile.get_hidden_parameters()["max_bound_1"]
-
-    assert torch.equal(bounds(1), bounds(1))
-    assert not torch.equal(bounds(1), bounds(2))
+@pytest.mark.parametrize("construction_seed", [0, 97])  # 0: the draw comes from the seed
+def test_one_seed_one_draw_and_no_two_tiles_alike(construction_seed):
+    first, second = bounds(1, construction_seed, tiles=2)
+    assert torch.equal(first, bounds(1, construction_seed)[0])
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, bounds(2, 0)[0])
+    assert not torch.equal(first, bounds(1, 98)[0])
 
 
 def test_programming_is_clipped_like_aihwkits():

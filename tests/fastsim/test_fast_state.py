@@ -196,11 +196,3 @@ def test_the_state_of_another_tile_is_an_error(config):
         load_tile_state(a, tile_state(a) | {"format": 99})
     with pytest.raises(Exception, match="fast"):
         load_tile_state(a, tile_state(a) | {"fast": torch.zeros(3)})
-
-
-def test_two_tiles_of_one_layer_have_streams_of_their_own(config):
-    config.mapping.max_input_size = 10
-    model = build(config)
-    seeds = [int(t.tile.seed) for t in tiles(model)]
-    assert len(seeds) > 3
-    assert len(set(seeds)) == len(seeds)

@@ -131,63 +131,45 @@ def __getattr__(name):
     return CTTv2 if name in pulsed else Other
 ''',
     "layers.py": """
+import inspect
+from functools import partial
+import torch
 import aihwkit.nn as nn
 
 
-def _kind(make):
+def _layer(make, native="RNN", **defaults):
+    names = list(inspect.signature(make).parameters)
+
     class Kind:
         use_cuda = False
 
         def get_layer(self, *args, **kwargs):
-            kwargs.setdefault("rpu_config", self.get_rpu_config())
-            kwargs.setdefault("bias", self.bias)
-            kwargs["rpu_config"].mapping.digital_bias = self.digital_bias
-            return make(*args, **kwargs)
-
-    return Kind
-
-
-def _linear(cls):
-    def make(in_features=3, out_features=4, **kwargs):
-        return cls(in_features, out_features, **kwargs)
-
-    return _kind(make)
-
-
-def _conv(cls):
-    def make(in_channels=2, out_channels=3, kernel_size=4, padding=2, **kwargs):
-        return cls(in_channels, out_channels, kernel_size, padding=padding, **kwargs)
-
-    return _kind(make)
-
-
-def _rnn(cls):
-    class Kind:
-        use_cuda = False
-
-        def get_layer(self, input_size=2, hidden_size=3, **kwargs):
-            kwargs.setdefault("rpu_config", self.get_rpu_config())
-            kwargs.setdefault("bias", self.bias)
-            kwargs["rpu_config"].mapping.digital_bias = self.digital_bias
-            return nn.AnalogRNN(cls, input_size, hidden_size, **kwargs)
+            own = {"rpu_config": self.get_rpu_config(), "bias": self.bias}
+            given = {**defaults, **own, **dict(zip(names, args)), **kwargs}
+            given["rpu_config"].mapping.digital_bias = self.digital_bias
+            return make(**given)
 
         def get_native_layer_comparison(self, *args, **kwargs):
-            import torch
-
-            name = {"AnalogLSTMCell": "LSTM", "AnalogGRUCell": "GRU"}.get(cls.__name__, "RNN")
-            return getattr(torch.nn, name)(*args, **kwargs)
+            return getattr(torch.nn, native)(*args, **kwargs)
 
     return Kind
+
+
+_linear = partial(_layer, in_features=3, out_features=4)
+_conv = partial(_layer, in_channels=2, out_channels=3, kernel_size=4, padding=2)
+
+
+def _rnn(cell, native="RNN"):
+    return _layer(partial(nn.AnalogRNN, cell), native, input_size=2, hidden_size=3)
 
 
 Linear, LinearMapped = _linear(nn.AnalogLinear), _linear(nn.AnalogLinearMapped)
-Conv1d, Conv2d, Conv3d = (_conv(c) for c in (nn.AnalogConv1d, nn.AnalogConv2d, nn.AnalogConv3d))
-Conv1dMapped, Conv2dMapped, Conv3dMapped = (
-    _conv(c) for c in (nn.AnalogConv1dMapped, nn.AnalogConv2dMapped, nn.AnalogConv3dMapped)
+Conv1d, Conv2d, Conv3d = map(_conv, (nn.AnalogConv1d, nn.AnalogConv2d, nn.AnalogConv3d))
+Conv1dMapped, Conv2dMapped, Conv3dMapped = map(
+    _conv, (nn.AnalogConv1dMapped, nn.AnalogConv2dMapped, nn.AnalogConv3dMapped)
 )
-LSTM, GRU, VanillaRNN = (
-    _rnn(c) for c in (nn.AnalogLSTMCell, nn.AnalogGRUCell, nn.AnalogVanillaRNNCell)
-)
+LSTM, GRU = _rnn(nn.AnalogLSTMCell, "LSTM"), _rnn(nn.AnalogGRUCell, "GRU")
+VanillaRNN = _rnn(nn.AnalogVanillaRNNCell)
 LSTMCombinedWeight = _rnn(nn.AnalogLSTMCellCombinedWeight)
 
 
