@@ -315,10 +315,9 @@ def points_frame(judged: Iterable[JudgedCurve]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame([_row(one) for one in judged], columns=[*_CURVE, "verdict", *_NUMBERS])
-    for column in _NUMBERS:
-        frame[column] = pd.to_numeric(frame[column])
-    frame["n_classes"] = pd.to_numeric(frame["n_classes"]).astype("Int64")
-    return frame
+    counts = [name for name in _NUMBERS if name.startswith("n_")]
+    numbers = dict.fromkeys(_NUMBERS, float) | dict.fromkeys(counts, int)
+    return frame.astype({**numbers, "n_classes": "Int64"})
 
 
 _CURVE: Final = ("experiment", "arm", "algorithm", "n_classes", "axis", "at", "direction")

@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -170,6 +170,26 @@ class Reason(Enum):
         return self.value[0]
 
 
+class Estimate(NamedTuple):
+    """A number that was found, with its interval; None where it is not known.
+
+    Attributes:
+        value: Difference in points, critical level or elbow, or largest rise in points.
+        low, high: Its interval at `confidence` (0..1); for a critical level, from the certified
+            level to the first that is worse if the hinge has no interval.
+        unit: Of the three: "points" or the unit of the axis.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    unit: str = ""
+
+
+UNKNOWN: Final = Estimate()
+
+
 @dataclass(frozen=True)
 class JudgedFinding:
     """What one experiment says about one finding.
@@ -180,11 +200,7 @@ class JudgedFinding:
         experiment: "" if none has the runs.
         n_classes: The task; None if unknown.
         at: Levels of further axes, ``n_states=20``; "" for none.
-        estimate: Difference in points, critical level or elbow, or largest rise in points.
-        low, high: Its interval at `confidence`; for a critical level, from the certified level to
-            the first that is worse if the hinge has no interval.
-        confidence: Of the interval, 0..1.
-        unit: Of the three: "points" or the unit of the axis.
+        estimate: The number that it is judged by.
         p_holds, p_fails: Of the tests behind an arm comparison, after Holm's correction.
         n_compared: Arm comparisons that were corrected together.
         errors: Mean test errors of the better and the worse arm, percent.
@@ -202,11 +218,7 @@ class JudgedFinding:
     experiment: str = ""
     n_classes: int | None = None
     at: str = ""
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-    confidence: float | None = None
-    unit: str = ""
+    estimate: Estimate = UNKNOWN
     p_holds: float | None = None
     p_fails: float | None = None
     n_compared: int = 0
@@ -262,6 +274,8 @@ def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
     rows = [
         {
             **vars(one),
+            **one.estimate._asdict(),
+            "estimate": one.estimate.value,
             "finding": one.finding.id,
             "figure": one.finding.figure,
             "source": one.finding.source,
@@ -277,11 +291,8 @@ def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
         *("estimate", "low", "high", "confidence", "unit", "p_holds", "p_fails"),
         *("n_seeds", "min_seeds", "n_trials", "trials"),
     ]
-    frame = pd.DataFrame(rows, columns=columns)
-    for column in _NUMBERS:
-        frame[column] = pd.to_numeric(frame[column])
-    frame["n_classes"] = pd.to_numeric(frame["n_classes"]).astype("Int64")
-    return frame
+    numbers = dict.fromkeys(_NUMBERS, float)
+    return pd.DataFrame(rows, columns=columns).astype({**numbers, "n_classes": "Int64"})
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -371,28 +382,26 @@ def _compare(
         at=at,
         n_seeds=n,
         trials=tuple(used["trial"].astype(str)),
-        unit="points",
+        estimate=Estimate(unit="points"),
         weights_changed=mean_share(used.loc[used["arm"].eq(Arm.ANALOG_TL), "weights_changed"]),
     )
     if n < MIN_SEEDS:
         return found
     better, worse = by_seed[finding.better].to_numpy(), by_seed[finding.worse].to_numpy()
-    difference = worse - better
-    estimate = float(difference.mean())
-    se = float(difference.std(ddof=1)) / math.sqrt(n)
+    difference = float((worse - better).mean())
+    se = float((worse - better).std(ddof=1)) / math.sqrt(n)
     half = float(special.stdtrit(n - 1, 1 - analysis.alpha)) * se
-    above = p_above(estimate, se, n - 1)
-    below = p_above(finding.below - estimate, se, n - 1) if finding.below < math.inf else 0.0
-    too_low = p_above(finding.fails_below - estimate, se, n - 1)
-    too_high = p_above(estimate - finding.below, se, n - 1) if finding.below < math.inf else 1.0
+    above = p_above(difference, se, n - 1)
+    below = p_above(finding.below - difference, se, n - 1) if finding.below < math.inf else 0.0
+    too_low = p_above(finding.fails_below - difference, se, n - 1)
+    too_high = p_above(difference - finding.below, se, n - 1) if finding.below < math.inf else 1.0
     return replace(
         found,
         reason=Reason.UNDECIDED,
         errors=(float(better.mean()), float(worse.mean())),
-        estimate=estimate,
-        low=estimate - half,
-        high=estimate + half,
-        confidence=1 - 2 * analysis.alpha,
+        estimate=Estimate(
+            difference, difference - half, difference + half, 1 - 2 * analysis.alpha, "points"
+        ),
         p_holds=max(above, below),
         p_fails=min(too_low, too_high),
     )
@@ -447,12 +456,14 @@ def _judge_critical(
     lowest, highest = finding.band
     certified = -math.inf if point.certified is None else point.certified
     worse = math.inf if point.first_worse is None else point.first_worse
-    estimate, low, high = point.critical, point.certified, point.first_worse
-    confidence = 1 - 2 * point.alpha
+    unit = AXES[finding.axis].unit
+    estimate = Estimate(
+        point.critical, point.certified, point.first_worse, 1 - 2 * point.alpha, unit
+    )
     inside = outside = False
     hinge = point.hinge
     if hinge is not None and hinge.low is not None and hinge.high is not None:
-        estimate, low, high, confidence = hinge.elbow, hinge.low, hinge.high, 1 - point.alpha
+        estimate = Estimate(hinge.elbow, hinge.low, hinge.high, 1 - point.alpha, unit)
         inside = lowest <= hinge.low and hinge.high <= highest
         outside = hinge.high < lowest or hinge.low > highest
     early, late = worse <= lowest, certified >= highest
@@ -473,15 +484,7 @@ def _judge_critical(
         reason = Reason.SWEEP_ENDS
     else:
         reason = Reason.UNDECIDED
-    return replace(
-        found,
-        reason=reason,
-        estimate=estimate,
-        low=low,
-        high=high,
-        confidence=confidence,
-        unit=AXES[finding.axis].unit,
-    )
+    return replace(found, reason=reason, estimate=estimate)
 
 
 def _judge_little(
@@ -509,14 +512,7 @@ def _judge_little(
         spread = float(special.ndtri(1 - point.alpha) + special.ndtri(power))
         needed = math.ceil(2 * (spread * (point.residual_sd or 0) / point.margin) ** 2)
         seeds_needed = needed if needed > point.n_seeds else None
+    estimate = Estimate(worst.excess, worst.lower, worst.upper, 1 - 2 * point.alpha, "points")
     return replace(
-        found,
-        reason=reason,
-        levels=levels,
-        seeds_needed=seeds_needed,
-        estimate=worst.excess,
-        low=worst.lower,
-        high=worst.upper,
-        confidence=1 - 2 * point.alpha,
-        unit="points",
+        found, reason=reason, levels=levels, seeds_needed=seeds_needed, estimate=estimate
     )

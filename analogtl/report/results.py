@@ -317,9 +317,10 @@ def _answer(answers: Sequence[JudgedFinding]) -> str:
         if one.experiment != answers[0].experiment:
             break
         numbers = ""
-        if one.estimate is not None:
-            interval = f" [{one.low:.1f}, {one.high:.1f}]" if one.low is not None else ""
-            numbers = f": {one.estimate:.1f} {one.unit}{interval}"
+        if one.estimate.value is not None:
+            found = one.estimate
+            interval = f" [{found.low:.1f}, {found.high:.1f}]" if found.low is not None else ""
+            numbers = f": {found.value:.1f} {found.unit}{interval}"
         said.append(
             (f"{one.at}: " if one.at else "") + one.verdict.label.partition(":")[0] + numbers
         )

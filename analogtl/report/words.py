@@ -221,7 +221,8 @@ def says(judged: JudgedFinding) -> str:
         return _WHY[judged.reason].format(needs=needs(judged.finding), task=task)
     finding = judged.finding
     assert isinstance(finding, ArmsFinding)
-    if judged.errors is None or judged.estimate is None:
+    estimate = judged.estimate
+    if judged.errors is None or estimate.value is None:
         have = f"{counted(judged.n_seeds, 'seed')} finished in both arms"
         return f"{have}; at least {MIN_SEEDS} are needed."
     outside = f"less than {counted(round(finding.fails_below), 'point')} better"
@@ -235,12 +236,12 @@ def says(judged: JudgedFinding) -> str:
         corrected=f", corrected for {n} comparisons" if n > 1 else "",
     )
     better, worse = finding.better.label, finding.worse.label
-    than = "better" if judged.estimate >= 0 else "worse"
+    than = "better" if estimate.value >= 0 else "worse"
+    percent = 100 * (estimate.confidence or 0)
     return (
         f"{better} {judged.errors[0]:.1f} %, {worse} {judged.errors[1]:.1f} %: {better} is "
-        f"{abs(judged.estimate):.1f} points {than} "
-        f"({100 * (judged.confidence or 0):.0f} % interval {judged.low:.1f} to {judged.high:.1f}); "
-        f"{why}; {seeds_text(judged.n_seeds)}."
+        f"{abs(estimate.value):.1f} points {than} ({percent:.0f} % interval "
+        f"{estimate.low:.1f} to {estimate.high:.1f}); {why}; {seeds_text(judged.n_seeds)}."
     )
 
 

@@ -9,7 +9,7 @@ from trial_rows import trial_row
 
 from analogtl.analysis.critical_point import JudgedCurve, judge_curves
 from analogtl.analysis.curves import curves
-from analogtl.analysis.findings import FINDINGS, JudgedFinding, Reason
+from analogtl.analysis.findings import FINDINGS, Estimate, JudgedFinding, Reason
 from analogtl.analysis.select_lr import select_learning_rate
 from analogtl.report import words
 
@@ -99,7 +99,7 @@ def test_findings_state_themselves() -> None:
 def test_every_reason_is_told_with_its_numbers() -> None:
     curve = judged((0, 0, 0, 5, 10))
     noise, little, ahead = FINDINGS[3], FINDINGS[5], FINDINGS[2]
-    numbers = {"errors": (15, 18), "estimate": 3, "low": 1, "high": 5, "p_holds": 0, "p_fails": 1}
+    numbers = {"errors": (15, 18), "estimate": Estimate(3, 1, 5, 0.9), "p_holds": 0, "p_fails": 1}
     arms = [Reason.UNDECIDED, Reason.DIFFERENCE, Reason.NO_DIFFERENCE, Reason.NOTHING_CHANGED]
     told = [
         JudgedFinding(ahead, Reason.NO_RUN, n_classes=2),
