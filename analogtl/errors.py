@@ -58,6 +58,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if not known:
         return ""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if len(word) > 2 and not near:  # a part of a name
+        near = [one for one in known if word.lower() in one.lower()]
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known: {', '.join(known)}" if len(known) <= 20 else ""

@@ -11,7 +11,7 @@ import pytest
 import typer
 from pages import EXPLAIN, README, ROOT, blocks, code, is_key, keys, links, parse
 
-from analogtl.cli import app
+from analogtl.cli.app import app
 from analogtl.config.schema import Experiment
 
 BASH = blocks(README, "bash")

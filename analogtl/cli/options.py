@@ -1,157 +1,142 @@
-"""The arguments and options that several commands share, each declared once."""
+"""The arguments and options that commands share, each declared once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from analogtl.cli import complete
+from analogtl.cli import completion
+from analogtl.vocabulary import Backend
 
-EVERYWHERE = "Everywhere"
+Complete = Callable[..., completion.Offers] | None
+EVERYWHERE, LIMITS, WHERE = "Everywhere", "Limits", "Where"  # panels of the help
+
+
+def argument(metavar: str, help: str, complete: Complete = None) -> Any:
+    """An argument, its help, and what Tab offers."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete, show_default=False)
+
+
+def option(
+    names: str,
+    metavar: str | None,
+    help: str,
+    complete: Complete = None,
+    *,
+    panel: str | None = None,
+    show_default: bool = False,
+    **limits: Any,
+) -> Any:
+    """An option, its help, and what Tab offers; without a metavar it is a flag."""
+    return typer.Option(
+        *names.split(),
+        metavar=metavar,
+        help=help,
+        autocompletion=complete,
+        rich_help_panel=panel,
+        show_default=show_default,
+        **limits,
+    )
+
 
 Exp = Annotated[
     str | None,
-    typer.Argument(
-        metavar="EXP",
-        help="Experiment file, or the name of a shipped one (`analogtl list experiments`). Without "
-        "it: exp.toml in this folder, else the bundled quickstart.",
-        autocompletion=complete.experiments,
-        show_default=False,
+    argument(
+        "EXP",
+        "Experiment file, or the name of a shipped one (`analogtl list experiments`). Without it: "
+        "exp.toml in this folder, else the bundled quickstart.",
+        completion.experiments,
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--set",
-        metavar="KEY=VALUE",
-        help="Set a key of the experiment, e.g. finetune.epochs=5; repeatable. `analogtl explain "
-        "keys` lists the keys.",
-        autocompletion=complete.settings,
-        show_default=False,
-        rich_help_panel=EVERYWHERE,
+        "KEY=VALUE",
+        "Set a key (`analogtl explain keys`), e.g. finetune.epochs=5; repeatable.",
+        completion.settings,
+        panel=EVERYWHERE,
     ),
 ]
 Task = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--task",
-        metavar="NAME",
-        help="One of the experiment's tasks, e.g. 5class (`analogtl list experiments` shows them).",
-        show_default=False,
-        rich_help_panel=EVERYWHERE,
+        "NAME",
+        "One of the experiment's tasks, e.g. 5class (`analogtl list experiments` shows them).",
+        completion.tasks,
+        panel=EVERYWHERE,
     ),
 ]
 Runs = Annotated[
     Path,
-    typer.Option(
-        "--runs",
-        metavar="DIR",
-        help="Folder of the run directories.",
-        rich_help_panel=EVERYWHERE,
-    ),
+    option("--runs", "DIR", "Folder of the run directories.", panel=EVERYWHERE, show_default=True),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run",
-        help="Show the resolved experiment, what would run or be reused, and the number of trials; "
-        "run nothing.",
-        rich_help_panel=EVERYWHERE,
-    ),
+    option("--dry-run", None, "Show what would run, and with which settings.", panel=EVERYWHERE),
 ]
 Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        help="No progress and no hints: results and errors only.",
-        rich_help_panel=EVERYWHERE,
+    bool, option("--quiet -q", None, "Print results and errors only.", panel=EVERYWHERE)
+]
+Json = Annotated[bool, option("--json", None, "Print JSON, one object per line.", panel=EVERYWHERE)]
+Jobs = Annotated[
+    int | None,
+    option(
+        "--jobs -j",
+        "N",
+        "Trials at the same time, one core each. Default: 1 on this machine; all that fit on a "
+        "cluster.",
+        panel=WHERE,
+        min=1,
     ),
 ]
-Json = Annotated[
+WhichBackend = Annotated[
+    str,
+    option(
+        "--backend",
+        "BACKEND",
+        "Where trials run: local (processes on this machine), ray (a Ray cluster) or slurm (an "
+        "array job).",
+        completion.choices(lambda: ((each, each.meaning) for each in Backend)),
+        panel=WHERE,
+        show_default=True,
+    ),
+]
+BackendOptions = Annotated[
+    list[str] | None,
+    option(
+        "--backend-option",
+        "NAME=VALUE",
+        "An option of ray or slurm, e.g. address=auto, partition=gpu; repeatable.",
+        panel=WHERE,
+    ),
+]
+SkipFailed = Annotated[
     bool,
-    typer.Option(
-        "--json",
-        help="Write JSON, one object per line, for machines.",
-        rich_help_panel=EVERYWHERE,
+    option("--skip-failed", None, "Do not run again what failed before.", panel=LIMITS),
+]
+MaxHours = Annotated[
+    float | None,
+    option(
+        "--max-hours",
+        "H",
+        "Save and stop after this many hours; the same command goes on later.",
+        panel=LIMITS,
+        min=0,
     ),
 ]
 CheckpointMinutes = Annotated[
     float,
-    typer.Option(
+    option(
         "--checkpoint-minutes",
-        metavar="MIN",
+        "MIN",
+        "In the middle of an epoch, save at least this often.",
+        panel=LIMITS,
+        show_default=True,
         min=0,
-        help="In the middle of an epoch, save at least this often.",
-        rich_help_panel="Limits",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        metavar="N",
-        min=1,
-        help="Threads of the digital training; more than one pays for large networks only. "
-        "Default: OMP_NUM_THREADS, else 1.",
-        show_default=False,
-        rich_help_panel="Limits",
-    ),
-]
-MaxHours = Annotated[
-    float | None,
-    typer.Option(
-        "--max-hours",
-        metavar="H",
-        min=0,
-        help="Save and stop after this many hours; the same command goes on later.",
-        show_default=False,
-        rich_help_panel="Limits",
-    ),
-]
-TrialTimeout = Annotated[
-    float | None,
-    typer.Option(
-        "--trial-timeout",
-        metavar="H",
-        min=0,
-        help="A trial that takes longer than this many hours fails; the pretraining, which trials "
-        "share, does not count.",
-        show_default=False,
-        rich_help_panel="Limits",
-    ),
-]
-StopOnDivergence = Annotated[
-    bool,
-    typer.Option(
-        "--stop-on-divergence",
-        help="End a trial as failed once its training loss is twice that of guessing.",
-        rich_help_panel="Limits",
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        metavar="N",
-        min=1,
-        help="Trials at the same time, one core each. Default: 1 on this machine; all that fit on "
-        "a cluster.",
-        show_default=False,
-        rich_help_panel="Where",
-    ),
-]
-Failed = Annotated[
-    str,
-    typer.Option(
-        "--failed",
-        metavar="WHAT",
-        help="What to do with trials that failed before: run them again, skip them, or run only "
-        "them.",
-        autocompletion=complete.failed,
-        rich_help_panel="Limits",
     ),
 ]

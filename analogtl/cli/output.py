@@ -10,18 +10,17 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
 
     from analogtl.report.tables import Table
 
-GAP = 2  # characters between columns
-LONGEST_WORD = 40  # characters that a table does not break
-LONGEST_NAME = 24  # characters of a cell that is not broken into lines
+MAX_NAME = 24  # characters of a cell that is not broken into lines
 PIPED_WIDTH = 120  # columns of a table in a file or a pipe
 
 
@@ -112,13 +111,23 @@ def rows_table(
         right: Columns that hold numbers.
         styles: Column -> style of its cells.
     """
+    if rows := [*rows]:
+        out = console()
+        out.print(_table(out, headings, rows, title, set(right), styles or {}))
+
+
+def _table(
+    out: Console,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    right: Collection[int],
+    styles: Mapping[int, str],
+) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    out, rows = console(), [*rows]
-    if not rows:
-        return
     table = RichTable(
         box=box.SIMPLE_HEAD,
         title=Text(title, style="bold") if title else None,
@@ -126,50 +135,20 @@ def rows_table(
         pad_edge=False,
         padding=(0, 1, 0, 0),
         show_edge=False,
-        safe_box=True,
         show_header=bool(headings),
     )
-    numbers = set(right)
-    columns = [[row[place] for row in rows] for place in range(len(headings or rows[0]))]
-    headings = headings or [""] * len(columns)
-    widths = _fit(
-        [max(map(len, [head, *cells])) for head, cells in zip(headings, columns, strict=True)],
-        [
-            min(_longest_part(head, cells, place in numbers), LONGEST_WORD)
-            for place, (head, cells) in enumerate(zip(headings, columns, strict=True))
-        ],
-        out.width - GAP * (len(columns) - 1),
-    )
-    for place, heading in enumerate(headings):
+    for place, cells in enumerate(zip(*rows, strict=True)):
         table.add_column(
-            Text(heading),
-            justify="right" if place in numbers else "left",
+            Text(headings[place] if headings else ""),
+            justify="right" if place in right else "left",
             overflow="fold",
-            width=widths[place],
-            style=(styles or {}).get(place, ""),
+            # A number, or a name of a few words, is not broken into lines.
+            no_wrap=place in right or max(map(len, cells)) <= MAX_NAME,
+            style=styles.get(place, ""),
         )
     for row in rows:
         table.add_row(*(Text(printable(cell, out.file)) for cell in row))
-    out.print(table)
-
-
-def _longest_part(heading: str, cells: Iterable[str], number: bool) -> int:
-    """What of a column must not be broken: a number, a word, or a name of a few words."""
-    parts = heading.split()
-    for cell in cells:
-        parts += [cell] if number or len(cell) <= LONGEST_NAME else cell.split()
-    return max(map(len, parts), default=1)
-
-
-def _fit(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Widths of columns: what they need if there is room, else as fairly as the room allows."""
-    widths = [min(wanted, low) for wanted, low in zip(natural, least, strict=True)]
-    while sum(widths) > room and max(widths) > 1:
-        widths[widths.index(max(widths))] -= 1
-    while sum(widths) < room and sum(widths) < sum(natural):
-        ratios = [width / wanted for width, wanted in zip(widths, natural, strict=True)]
-        widths[ratios.index(min(ratios))] += 1
-    return widths
+    return table
 
 
 def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
@@ -179,37 +158,49 @@ def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
         table: The table.
         drop: Columns to leave out, in this order, until it fits.
     """
-    columns = list(table.columns)
+    from rich.measure import Measurement
+
+    out, columns = console(), list(table.columns)
     cells = {column.key: [row[place].text for row in table.rows()] for place, column in
              enumerate(columns)}  # fmt: skip
-    width = console().width
-    extra = [column.key for column in columns if not column.essential]
-    for key in [*reversed(extra), *drop]:
-        if _width(columns, cells) <= width:
-            break
-        columns = [column for column in columns if column.key != key]
     title = f"{table.experiment}: {table.title}" if table.experiment else table.title
-    rows = zip(*(cells[column.key] for column in columns), strict=True)
-    numbers = [place for place, column in enumerate(columns) if column.right]
-    rows_table([column.heading for column in columns], rows, title=title, right=numbers)
+    extra = [column.key for column in columns if not column.essential]
+    for key in [None, *reversed(extra), *drop]:
+        columns = [column for column in columns if column.key != key]
+        shown = _table(
+            out,
+            [column.heading for column in columns],
+            [*zip(*(cells[column.key] for column in columns), strict=True)],
+            title,
+            {place for place, column in enumerate(columns) if column.right},
+            {},
+        )
+        if Measurement.get(out, out.options.update(max_width=1000), shown).minimum <= out.width:
+            break
+    out.print(shown)
     if table.note:
         say(table.note, "dim")
 
 
-def _width(columns: Sequence[Any], cells: Mapping[str, Sequence[str]]) -> int:
-    """Least width of a table."""
-    parts = [_longest_part(one.heading, cells[one.key], one.right) for one in columns]
-    return sum(parts) + GAP * (len(parts) - 1)
+def short(path: Path) -> str:
+    """A path as it is best typed: relative to the current folder where it lies below it."""
+    here, full = Path.cwd(), path.resolve()
+    return str(full.relative_to(here)) if full.is_relative_to(here) else str(path)
 
 
-def paths(written: Iterable[Path]) -> list[str]:
-    """Paths as they are best typed: relative to the current folder where they lie below it."""
-    here = Path.cwd()
-    shown = []
-    for path in written:
-        full = path.resolve()
-        shown.append(str(full.relative_to(here)) if full.is_relative_to(here) else str(path))
-    return shown
+def toml(data: Mapping[str, Any]) -> str:
+    """Nested tables as TOML; what is None is left out, as TOML has no such value."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(data))
+
+
+def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in data.items()
+        if value is not None
+    }
 
 
 def duration(seconds: float | None) -> str:
@@ -225,3 +216,12 @@ def duration(seconds: float | None) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def has_unicode(encoding: str | None) -> bool:
+    """Whether lines, dots and braille can be written in an encoding."""
+    try:
+        "│●⣿".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

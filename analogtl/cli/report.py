@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analogtl.cli import complete, output
+from analogtl.cli import completion, output
 from analogtl.cli.options import Json, Quiet, Runs
 from analogtl.errors import ExperimentError
 
@@ -37,7 +37,7 @@ def command(
         typer.Argument(
             metavar="RUN_DIR",
             help="Run directories, or folders of them. Without any: everything below --runs.",
-            autocompletion=complete.run_dirs,
+            autocompletion=completion.run_dirs,
             show_default=False,
         ),
     ] = None,
@@ -59,7 +59,7 @@ def command(
             metavar="FORMAT",
             help="html, markdown, csv, latex, png, svg or pdf; repeatable. Default: all but latex "
             "and pdf.",
-            autocompletion=complete.formats,
+            autocompletion=completion.choices(lambda: FORMATS.items()),
             show_default=False,
         ),
     ] = None,
@@ -144,10 +144,9 @@ def command(
     if quiet:
         return
     pages = [path for path in result.paths if path.suffix in (".html", ".md")]
-    for page in output.paths(pages or [result.out]):
-        output.say(page)
-    (folder,) = output.paths([result.out])
-    output.note(f"{len(result.paths)} files in {folder}")
+    for page in pages or [result.out]:
+        output.say(output.short(page))
+    output.note(f"{len(result.paths)} files in {output.short(result.out)}")
 
 
 SHOWN = ("outcomes", "critical_points")

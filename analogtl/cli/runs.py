@@ -1,42 +1,25 @@
-"""``analogtl runs``: list, show, diff, clean."""
+"""``analogtl runs``: list, show, compare and clean up runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
-from analogtl.cli import complete, output
-from analogtl.cli.options import Json, Runs
+from analogtl.cli import completion, output
+from analogtl.cli.options import Json, Runs, argument, option
 from analogtl.errors import counted
+from analogtl.vocabulary import arm_label
 
 if TYPE_CHECKING:
-    from analogtl.study.index import RunState
+    from analogtl.study.run_dir import RunDir
 
-EXAMPLES = (
-    ("analogtl runs", "every run and where it stands"),
-    ("analogtl runs show quickstart", "its trials, failures and settings"),
-    ("analogtl runs diff quickstart exp", "what differs in settings and versions"),
-    ("analogtl runs clean", "remove leftovers; no result is lost"),
-)
-EXAMPLES_OF: dict[str, tuple[tuple[str, str], ...]] = {
-    "list": (EXAMPLES[0],),
-    "show": (EXAMPLES[1], ("analogtl runs show runs/quickstart --json", "for machines")),
-    "diff": (EXAMPLES[2],),
-    "clean": (
-        EXAMPLES[3],
-        ("analogtl runs clean --all --dry-run", "what else could go: replaced results, old models"),
-    ),
-}
-
-RunName = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="Name of a run, or its directory.", autocompletion=complete.run_names
-    ),
-]
+RunName = Annotated[str, argument("RUN", "Name of a run, or its directory.", completion.run_names)]
 
 
 def command(ctx: typer.Context, runs: Runs = Path("runs"), as_json: Json = False) -> None:
@@ -55,11 +38,10 @@ def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     states = list_runs(runs)
     if as_json:
         for state in states:
-            output.emit(_record(state))
+            output.emit(asdict(state))
         return
     if not states:
         output.say(f"no runs in {runs}/; `analogtl finetune` makes the first")
-        return
     rows = [
         (
             state.name,
@@ -68,7 +50,7 @@ def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
             str(len(state.failed) or ""),
             str(len(state.running) or ""),
             state.started_at[:16].replace("T", " "),
-            _size(state.bytes),
+            decimal(state.bytes),
         )
         for state in states
     ]
@@ -78,45 +60,46 @@ def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Show one run: where it stands, its trials, what failed and why, what it was run with."""
-    import shlex
-
     from analogtl.study.index import open_run, show_run
 
     details = show_run(open_run(run, runs))
-    state = details.state
+    state, provenance = details.state, details.provenance
     if as_json:
-        output.emit({**_record(state), "rows": details.rows, "settings": details.settings,
-                     "provenance": details.provenance})  # fmt: skip
+        more = {"rows": details.rows, "settings": details.settings, "provenance": provenance}
+        output.emit({**asdict(state), **more})
         return
-    output.say(f"{state.name}: {state.state}, {state.done} of "
-               f"{max(state.planned, state.done)} trials done", "bold")  # fmt: skip
-    provenance = details.provenance
-    versions, hardware = _table(provenance, "versions"), _table(provenance, "hardware")
-    argv = provenance.get("argv")
+    planned = max(state.planned, state.done)
+    output.say(f"{state.name}: {state.state}, {state.done} of {planned} trials done", "bold")
+    versions, hardware = (provenance.get(key) or {} for key in ("versions", "hardware"))
+    packages = [f"{name} {versions.get(name)}" for name in ("analogtl", "aihwkit", "torch")]
     facts = {
         "directory": str(state.path),
         "about": str(details.settings.get("description") or ""),
         "started": state.started_at,
-        "command": shlex.join(map(str, argv)) if isinstance(argv, list) else "",
-        "versions": ", ".join(
-            f"{name} {versions[name]}"
-            for name in ("analogtl", "aihwkit", "torch")
-            if name in versions
+        "command": shlex.join(map(str, provenance.get("argv") or ())),
+        "versions": ", ".join(packages) if versions else "",
+        "machine": ", ".join(
+            str(hardware[key]) for key in ("processor", "system") if key in hardware
         ),
-        "machine": f"{hardware.get('processor', '')}, {hardware.get('cores', '?')} cores",
-        "size": _size(state.bytes),
+        "size": decimal(state.bytes),
     }
     for name, fact in facts.items():
         if fact:
             output.say(f"{name:<10} {fact}")
-    if details.rows:
-        output.say("")
-        headings = ("trial", "status", "epoch 0", "final %", "best %", "time")
-        rows = [_trial(row) for row in details.rows]
-        output.rows_table(headings, rows, right=(2, 3, 4, 5))
+    rows = [
+        (
+            str(row.get("trial", "")),
+            str(row.get("status", "")),
+            *(_number(row.get(key)) for key in ("error_transfer", "error_final", "error_best")),
+            output.duration(row["wall_s"]) if row.get("wall_s") else "",
+        )
+        for row in details.rows
+    ]
+    headings = ("trial", "status", "epoch 0", "final %", "best %", "time")
+    output.rows_table(headings, rows, right=(2, 3, 4, 5))
     for name, progress in state.running.items():
-        output.say(f"running: {name}: {progress.get('stage', '')} epoch "
-                   f"{progress.get('epoch', '?')}/{progress.get('epochs', '?')}")  # fmt: skip
+        at = f"{progress.get('epoch', '?')}/{progress.get('epochs', '?')}"
+        output.say(f"running: {name}: {progress.get('stage', '')} epoch {at}")
     for name, why in state.failed.items():
         output.problem(f"failed: {name}: {why}")
     if state.missing:
@@ -124,106 +107,111 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
 
 
 def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
-    """Show what differs between two runs: resolved settings, versions, machine."""
+    """Show what differs between two runs: test errors, resolved settings, versions, machine."""
     from analogtl.study.index import diff_runs, open_run
 
     first, second = open_run(a, runs), open_run(b, runs)
     differences = diff_runs(first, second)
+    sides = _errors(first, second)
     if as_json:
+        for (arm, levels), (mine, its) in sides.items():
+            output.emit({"arm": arm, "levels": levels, "error_a": mine, "error_b": its})
         for one in differences:
             output.emit({"key": one.key, "a": one.a, "b": one.b})
         return
+    rows = [
+        (
+            arm_label(arm),
+            levels,
+            _spread(mine),
+            _spread(its),
+            f"{its[0] - mine[0]:+.1f}" if mine and its else "",
+        )
+        for (arm, levels), (mine, its) in sides.items()
+    ]
+    headings = ("arm", "levels", first.name, second.name, "difference")
+    title = "Test error, %: mean ± sd (seeds)"
+    output.rows_table(headings, rows, title=title, right=(2, 3, 4))
     if not differences:
         output.say("no difference in settings, versions or machine")
-        return
-    rows = [(one.key, _value(one.a), _value(one.b)) for one in differences]
-    output.rows_table(("key", first.name, second.name), rows, styles={0: "bold"})
+    texts = [
+        (one.key, *("" if v is None else str(v) for v in (one.a, one.b))) for one in differences
+    ]
+    output.rows_table(("key", first.name, second.name), texts, styles={0: "bold"})
+
+
+Spread = tuple[float, float, int]  # mean, standard deviation, seeds
+
+
+def _errors(*runs: RunDir) -> dict[tuple[str, str], list[Spread | None]]:
+    """Arm and levels -> test error of each run, over seeds, at the learning rate kept."""
+    import pandas as pd
+
+    from analogtl.analysis import summaries
+    from analogtl.analysis.read import read_run
+
+    rows = [read_run(run.path, run.name).chosen.rows.assign(run=n) for n, run in enumerate(runs)]
+    both = pd.concat([frame for frame in rows if len(frame)] or rows, ignore_index=True)
+    axes = [axis for axis in summaries.axis_columns(both) if axis != "run"]
+    found: dict[tuple[str, str], list[Spread | None]] = {}
+    for row in summaries.spread(both, ["arm", *axes, "run"], ["error_final"]).to_dict("records"):
+        levels = summaries.setting_text({axis: row[axis] for axis in axes})
+        sides = found.setdefault((str(row["arm"]), levels), [None] * len(runs))
+        mean, deviation = float(row["error_final_mean"]), float(row["error_final_sd"])
+        sides[int(row["run"])] = (mean, deviation, int(row["n"]))
+    return found
+
+
+def _spread(error: Spread | None) -> str:
+    if error is None:
+        return ""
+    mean, deviation, count = error
+    return f"{mean:.1f}{f' ± {deviation:.1f}' if count > 1 else ''} ({count})"
 
 
 def clean(
     run: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="RUN",
-            help="Only these runs. Default: every run below --runs.",
-            autocompletion=complete.run_names,
-            show_default=False,
-        ),
+        argument("RUN", "Only these runs. Default: all.", completion.run_names),
     ] = None,
     everything: Annotated[
         bool,
-        typer.Option(
+        option(
             "--all",
-            help="Also what was set aside as damaged, results of earlier settings, logs, and "
-            "pretrained models that no run refers to.",
+            None,
+            "Also what was set aside as damaged, results of earlier settings, logs, and pretrained "
+            "models that no run refers to.",
         ),
     ] = False,
     runs: Runs = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it; remove nothing.")] = False,
+    yes: Annotated[bool, option("--yes -y", None, "Ask nothing.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", None, "Show it; remove nothing.")] = False,
 ) -> None:
     """Remove what nobody needs: leftovers of killed processes, checkpoints of finished trials.
 
     No result is removed.
     """
-    import sys
-
     from analogtl.study.index import open_run, removable, remove
 
     only = [open_run(name, runs) for name in run] if run else None
     things = removable(runs, only, everything=everything)
+    for thing in things:
+        output.say(f"{decimal(thing.bytes):>9}  {output.short(thing.path)}  ({thing.why})")
+    total = decimal(sum(thing.bytes for thing in things))
     if not things:
         output.say("nothing to remove")
-        return
-    shown = output.paths([thing.path for thing in things])
-    for path, thing in zip(shown, things, strict=True):
-        output.say(f"{_size(thing.bytes):>9}  {path}  ({thing.why})")
-    total = _size(sum(thing.bytes for thing in things))
-    if dry_run:
+    elif dry_run:
         output.say(f"{total} in all; nothing was removed")
-        return
-    if not yes:
-        if not sys.stdin.isatty():
-            output.note("nothing was removed: --yes does it")
-            return
-        typer.confirm(f"Remove them ({total})?", abort=True)
-    output.say(f"removed: {_size(remove(things))}")
+    elif not yes and not sys.stdin.isatty():
+        output.note("nothing was removed: --yes does it")
+    else:
+        if not yes:
+            typer.confirm(f"Remove them ({total})?", abort=True)
+        output.say(f"removed: {decimal(remove(things))}")
 
 
-COMMANDS: dict[str, Any] = {"list": list_, "show": show, "diff": diff, "clean": clean}
-
-
-def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _record(state: RunState) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(state)
-
-
-def _trial(row: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        str(row.get("trial", "")),
-        str(row.get("status", "")),
-        *(_percent(row.get(key)) for key in ("error_transfer", "error_final", "error_best")),
-        output.duration(row["wall_s"]) if isinstance(row.get("wall_s"), int | float) else "",
-    )
-
-
-def _percent(value: Any) -> str:
+def _number(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, int | float) else ""
 
 
-def _value(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
+COMMANDS: dict[str, Any] = {"list": list_, "show": show, "diff": diff, "clean": clean}

@@ -1,22 +1,21 @@
-"""The reference of all keys, made from the schema: ``explain/keys.md``.
+"""Every key of an experiment file: its type, default and meaning, read off the schema.
 
-A test compares the file with `keys_markdown`; ``python -m analogtl.cli.generate`` writes it again.
+`keys` is the one walk over the schema. ``explain/keys.md``, which completion reads in turn, and the
+comments of a new experiment file are made from it; ``python -m analogtl.cli.generate`` writes the
+pages again.
 """
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-import annotated_types
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+import tomli_w
 
 from analogtl.config import catalog
-from analogtl.config.schema import SWEPT_SECTIONS, Analog, Experiment
+from analogtl.config.schema import SWEPT_SECTIONS, Analog, Experiment, Training
 from analogtl.vocabulary import AXES, Algorithm
 
 INTRODUCTION = """\
@@ -34,156 +33,124 @@ one, or the name of a shipped experiment); what this file sets takes its place.
 `task = "5class"` at the top, or `--task 5class`, chooses it: its keys come over those of the file
 that they stand in, and the run is named after experiment and task, e.g. `desk_fig2_5class`.
 """
-NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+AXES_PAGE = f"""\
+## Axes of a sweep
+
+A key of `[sweep.axes]`, or `analogtl sweep --param AXIS`: one of the short names of `analogtl list
+axes`, or any dotted key of {", ".join(f"`[{section}]`" for section in SWEPT_SECTIONS)}.
+"""
 HFO2 = "ReRamArrayHfO2PresetDevice"
+TYPES = {"boolean": "true or false", "integer": "whole number", "number": "number"}
+TYPES |= {"string": "text", "object": "table"}
+LIMITS = {
+    "minimum": "from {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "to {}",
+    "exclusiveMaximum": "below {}",
+    "minItems": "{} or more entries",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of an experiment file, or a section of keys.
+
+    Attributes:
+        meaning: What it means, in words.
+        kind: The type, with its limits; "" for a section.
+        required: Whether a file has to set it.
+        default: The value where the file does not set it; None for not set.
+    """
+
+    meaning: str
+    kind: str = ""
+    required: bool = False
+    default: Any = None
+
+
+@cache
+def keys() -> dict[str, Key]:
+    """Dotted name -> key, sections included, each followed by what is in it."""
+    schema = Experiment.model_json_schema()
+    shared = Training.model_json_schema()["properties"]
+    return dict(_walk(schema, "", schema["$defs"], shared))
+
+
+def _walk(
+    schema: Mapping[str, Any], prefix: str, named: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Iterator[tuple[str, Key]]:
+    fields = {
+        name: (field, _resolved(field, named)) for name, field in schema["properties"].items()
+    }
+    for name, (field, inner) in sorted(fields.items(), key=lambda one: "properties" in one[1][1]):
+        # A section that only changes the default of a shared key says nothing of its meaning.
+        about = next(
+            one["description"]
+            for one in (field, shared.get(name, {}), inner)
+            if "description" in one
+        )
+        meaning = " ".join(about.split())
+        if "properties" in inner:
+            yield prefix + name, Key(meaning)
+            yield from _walk(inner, f"{prefix}{name}.", named, shared)
+        else:
+            required = name in schema.get("required", ())
+            kind = _kind(field, named)
+            yield prefix + name, Key(meaning, kind, required, field.get("default"))
+
+
+def _resolved(field: Mapping[str, Any], named: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = named[field["$ref"].split("/")[-1]] if "$ref" in field else field
+    return found
+
+
+def _kind(field: Mapping[str, Any], named: Mapping[str, Any]) -> str:
+    """The type of a field in words, with its limits; without parentheses."""
+    field = _resolved(field, named)
+    if "anyOf" in field:
+        kinds = [_kind(one, named) for one in field["anyOf"] if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in field:
+        words = "one of " + ", ".join(f"`{one}`" for one in field["enum"])
+    elif field.get("type") == "array":
+        words = f"list, each {_kind(field['items'], named)}"
+    else:
+        words = TYPES[field["type"]]
+    limits = [text.format(field[name]) for name, text in LIMITS.items() if name in field]
+    return words + (", " + " ".join(limits) if limits else "")
+
+
+# -- as a page -------------------------------------------------------------------------------------
 
 
 def keys_markdown() -> str:
-    """The whole page."""
-    parts = [INTRODUCTION, "## Top level\n", *_section(Experiment, "")]
-    parts += [*_aihwkit(), *_axes()]
+    """The page of all keys, in Markdown."""
+    parts = [INTRODUCTION, "## Top level\n", *_keys(), *_aihwkit(), AXES_PAGE]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def keys(model: type[BaseModel] = Experiment, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of the schema, sections included."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        inner = _inner(field)
-        if inner is not None:
-            yield from keys(inner, f"{prefix}{name}.")
-
-
-def _section(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    sections = []
-    for name, field in model.model_fields.items():
-        inner = _inner(field)
-        if inner is not None:
-            sections.append((f"{prefix}{name}", inner, field))
-            continue
-        kind = ", ".join(filter(None, [describe(field), _default(field)]))
-        yield f"- **`{prefix}{name}`** ({kind}): {describe_meaning(model, name)}"
-    yield ""
-    for dotted, inner, field in sections:
-        yield f"## [{dotted}]\n"
-        text = field.description or inner.__doc__ or ""
-        yield " ".join(text.split()) + "\n"
-        yield from _section(inner, f"{dotted}.")
-
-
-def _inner(field: FieldInfo) -> type[BaseModel] | None:
-    annotation = field.annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return None
-
-
-def describe_meaning(model: type[BaseModel], name: str) -> str:
-    """The docstring of a field; of the base class where a section only changes the default."""
-    for cls in model.__mro__:
-        fields: Mapping[str, FieldInfo] = getattr(cls, "model_fields", {})
-        if name in fields and fields[name].description:
-            return " ".join(str(fields[name].description).split())
-    return ""
-
-
-def describe(field: FieldInfo) -> str:
-    """The type of a field in words, with its limits; without parentheses."""
-    return _type(field.annotation, field.metadata)
-
-
-def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        return _type(inner[0], _unpacked(inner[1:]))
-    if origin is Literal:
-        return "one of " + ", ".join(f"`{one}`" for one in inner)
-    if origin in (Union, types.UnionType):
-        words = [_type(one) for one in inner if one is not type(None)]
-        return " or ".join(dict.fromkeys(words))
-    if origin is tuple:
-        return f"list of {_plural(_type(inner[0]))}{_limits(metadata, ' entries')}"
-    if origin is dict:
-        return "table"
-    return NAMES.get(annotation, "value") + _limits(metadata)
-
-
-def _plural(words: str) -> str:
-    for one in ("whole number", "number", "text"):
-        if words.startswith(one) and not words.startswith(one + "s"):
-            many = "texts" if one == "text" else one + "s"
-            return many + words[len(one) :]
-    return words
-
-
-def _unpacked(metadata: Iterable[Any]) -> Iterator[Any]:
-    for one in metadata:
-        yield from one.metadata if isinstance(one, FieldInfo) else [one]
-
-
-def _limits(metadata: Iterable[Any], what: str = "") -> str:
-    words = []
-    for one in metadata:
-        for kind, sign in (
-            (annotated_types.Ge, "from"),
-            (annotated_types.Gt, "above"),
-            (annotated_types.Le, "to"),
-            (annotated_types.Lt, "below"),
-            (annotated_types.MinLen, "at least"),
-        ):
-            if isinstance(one, kind):
-                words.append(f"{sign} {getattr(one, _ATTRIBUTE[sign])}{what}")
-    return ", " + " ".join(words) if words else ""
-
-
-_ATTRIBUTE = {"from": "ge", "above": "gt", "to": "le", "below": "lt", "at least": "min_length"}
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    default = field.default
-    if default is PydanticUndefined and field.default_factory is not None:
-        default = field.get_default(call_default_factory=True)
-    if default is None:
-        return "not set"
-    return f"default `{_toml(default)}`"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f'"{value}"'
+def toml_value(value: Any) -> str:
+    """A number, a text, true or false, or a list of these, on one line of TOML."""
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{ }" if not value else str(dict(value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return f"[{', '.join(map(toml_value, value))}]"
+    return tomli_w.dumps({"x": value}).strip().removeprefix("x = ")
 
 
-def axes_table() -> str:
-    """The axes as a Markdown table: the part of the page experiment-file between markers."""
-    lines = [
-        "| axis | what is varied | key that a level sets | in aihwkit | default levels | source |",
-        "|---|---|---|---|---|---|",
-    ]
-    for axis in AXES.values():
-        # Bold: named in the source's text. The other levels of the papers are in figures only.
-        levels = axis.marked_levels("**{:g}**")
-        cells = (
-            *(f"`{axis.name}`", axis.label, f"`{axis.key}`", axis.sets.replace("*", "\\*")),
-            *(levels, axis.source),
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-# -- aihwkit's own parameters ----------------------------------------------------------------------
+def _keys() -> Iterator[str]:
+    for name, key in keys().items():
+        if not key.kind:
+            yield f"\n## [{name}]\n\n{key.meaning}\n"
+            continue
+        default = "required" if key.required else "not set"
+        if key.default is not None:
+            default = (
+                "default `{}`" if key.default == {} else f"default `{toml_value(key.default)}`"
+            )
+        yield f"- **`{name}`** ({key.kind}, {default}): {key.meaning}"
 
 
 def _aihwkit() -> Iterator[str]:
-    yield "## aihwkit's parameters\n"
+    yield "\n## aihwkit's parameters\n"
     yield (
         "These keys have aihwkit's names and meanings; its documentation describes them. In "
         "brackets: the value in force when a file does not set the key.\n"
@@ -216,19 +183,23 @@ def _values(values: Mapping[str, Any]) -> str:
     shown = []
     for name, value in values.items():
         default = value["default"] if isinstance(value, Mapping) else value
-        shown.append(f"`{name}` [{_toml(default)}]")
+        short = float(f"{default:.6g}") if isinstance(default, float) else default
+        shown.append(f"`{name}` [{toml_value(short)}]")
     return ", ".join(shown) + "."
 
 
-def _axes() -> Iterator[str]:
-    yield "## Axes of a sweep\n"
-    yield (
-        "A key of `[sweep.axes]`, or `analogtl sweep --param AXIS`. Any dotted key of "
-        f"{', '.join(f'`[{section}]`' for section in SWEPT_SECTIONS)} is an axis too.\n"
-    )
+def axes_table() -> str:
+    """The axes as a Markdown table: the part of the page experiment-file between its markers."""
+    lines = [
+        "| axis | what is varied | key that a level sets | in aihwkit | default levels | source |",
+        "|---|---|---|---|---|---|",
+    ]
     for axis in AXES.values():
-        levels = ", ".join(f"{level:g}" for level in axis.levels)
-        yield (
-            f"- **{axis.name}**: {axis.label}. Sets `{axis.key}`: {axis.sets}. "
-            f"Levels: {levels}. Source: {axis.source}."
+        # Bold: named in the source's text. The other levels of the papers are in figures only.
+        levels = axis.marked_levels("**{:g}**")
+        cells = (
+            *(f"`{axis.name}`", axis.label, f"`{axis.key}`", axis.sets.replace("*", "\\*")),
+            *(levels, axis.source),
         )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

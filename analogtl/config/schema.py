@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -66,7 +67,11 @@ Classes = (
 Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
 Level = Bool | Int | Number | Text
-TransferArm = Annotated[Arm, BeforeValidator(_of_transfer)]
+TransferArm = Annotated[
+    Arm,
+    BeforeValidator(_of_transfer),
+    WithJsonSchema({"type": "string", "enum": list(TRANSFER_ARMS)}),
+]
 
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on

@@ -5,13 +5,14 @@ import os
 import re
 import shlex
 import sys
-import tomllib
 
 import pytest
 from command_line import FakeTrials, call, written
 from fake_cifar import cifar100_files, write_folder
 from report_data import write_run
 
+import analogtl
+from analogtl.cli import output, process
 from analogtl.config.load import load_experiment
 from analogtl.files import read_json
 from analogtl.scheduling import sweep as executor
@@ -44,134 +45,118 @@ def fake(monkeypatch):
     return trials
 
 
-# -- the command line itself -----------------------------------------------------------------------
+@pytest.fixture
+def small(tmp_path, fake):
+    """The small experiment as exp.toml, whose trials are not trained."""
+    written(tmp_path, SMALL)
+    return fake
+
+
+# -- wrong input -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("argv", "suggestion"),
+    ("argv", "part"),
     [
+        # typing mistakes: the nearest right word
         (["fintune"], "'finetune'"),
         (["sweep", "--parm", "spv"], "--param"),
-        (["finetune", "--quit"], "--quiet"),
         (["runs", "shw"], "'show'"),
-        (["show", "ReRamArrayHfO2PresetDevise"], "ReRamArrayHfO2PresetDevice"),
-        (["show", "hfo2"], "ReRamArrayHfO2PresetDevice"),
+        (["show", "ReRamArrayHfO2PresetDevise"], "'ReRamArrayHfO2PresetDevice'"),
+        (["show", "hfo2"], "'ReRamArrayHfO2PresetDevice'"),
         (["finetune", "quikstart"], "'quickstart'"),
         (["sweep", "--param", "spvv", "--values", "1"], "'spv'"),
         (["finetune", "--set", "finetune.epohcs=3"], "'epochs'"),
         (["finetune", "--set", "analog.device.preset=ReRamArrayHfO3PresetDevice"], "HfO2"),
         (["finetune", "--set", "finetune.dataset=cifar11"], "'cifar1"),
         (["finetune", "--set", "analog.algorithm=agda"], "'agad'"),
-        (["list", "axis"], "axes"),
-        (["explain", "keyz"], "keys"),
-        (["sweep", "--backend", "rya"], "ray"),
-        (["finetune", "--failed", "ony"], "only"),
-        (["init", "--device", "EcRamPresetDevise", "--yes"], "EcRamPresetDevice"),
-    ],
-)
-def test_typos_get_a_suggestion_in_one_line(capsys, argv, suggestion):
-    result = call(capsys, *argv)
-    assert result.code == 2
-    problems = [line for line in result.problems if "using the bundled" not in line]
-    assert len(problems) == 1, result.err
-    assert re.search(rf"[Dd]id you mean .*{re.escape(suggestion)}", problems[0])
-    assert result.out == ""
-
-
-@pytest.mark.parametrize(
-    ("argv", "part"),
-    [
-        (["finetune", "a", "b"], "unexpected extra argument"),
+        (["list", "axis"], "'axes'"),
+        (["explain", "keyz"], "'keys'"),
+        (["sweep", "--backend", "rya"], "'ray'"),
+        (["init", "--device", "EcRamPresetDevise", "--yes"], "'EcRamPresetDevice'"),
+        # what is wrong, and where
+        (["finetune", "a", "b"], "extra argument"),
         (["sweep", "--jobs", "0"], "--jobs"),
         (["sweep", "--jobs", "many"], "--jobs"),
         (["sweep", "--max-hours", "-1"], "--max-hours"),
-        (["sweep", "--values", "1,2"], "levels of what?"),
-        (["sweep", "--param", "finetune.batch_size"], "no default levels"),
-        (["sweep", "--param", "spv", "--param", "spv"], "more than once"),
-        (["sweep", "--param", "spv", "--param", "wtn", "--values", "1"], "one for each"),
-        (["sweep", "--param", "spv", "--values", "low,high"], "expected numbers"),
+        (["sweep", "--values", "1,2"], "--values 1,2"),
+        (["sweep", "--param", "spv", "--values", "1,,2"], "--values 1,,2"),
+        (["sweep", "--param", "spv", "--values", "nan"], "--param spv: sweep.axes.spv"),
+        (["sweep", "--param", "spv", "--values", "low,high"], "['low', 'high']"),
+        (["sweep", "--param", "finetune.batch_size"], "--param finetune.batch_size"),
+        (["sweep", "--param", "spv", "--param", "spv"], "--param spv"),
+        (["sweep", "--param", "spv", "--param", "wtn", "--values", "1"], "2 --param"),
         (["sweep", "--param", "spv", "--set", "analog.device.preset=EcRamPresetDevice"], "HfO2"),
         (["sweep", "--backend-option", "address"], "NAME=VALUE"),
-        (["finetune", "nothing.toml"], "no such file"),
-        (["finetune", "."], "found a folder"),
+        (["sweep", "--param", "spv", "--backend-option", "a=b"], "--backend-option a"),
+        (["finetune", "nothing.toml"], "nothing.toml"),
+        (["finetune", "."], "a folder"),
+        (["finetune", "\x1b[2Jevil.toml"], "evil.toml"),
         (["finetune", "--set", "epochs"], "key=value"),
         (["show"], "PRESET"),
         (["show", "EcRamPresetDevice", "--out", "x.doc"], ".pdf"),
-        (["report"], "no runs there"),
+        (["report"], "runs"),
         (["report", "nowhere"], "nowhere"),
+        (["report", "--format", "htlm"], "runs"),
         (["runs", "show", "nothing"], "nothing"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(capsys, argv, part):
     result = call(capsys, *argv)
-    assert result.code == 2
+    assert (result.code, result.out) == (2, "")
     problems = [line for line in result.problems if "using the bundled" not in line]
     assert len(problems) == 1, result.err
     assert part in problems[0]
-    assert "Traceback" not in result.err
+    assert "\x1b" not in result.err
 
 
 def test_all_problems_of_a_file_come_at_once_with_their_lines(capsys, tmp_path):
     written(tmp_path, 'name = "x"\nfintune = 1\n[finetune]\nepochs = -1\narms = ["analog-t1"]\n')
     result = call(capsys, "finetune")
     assert result.code == 2
-    assert [line for line in result.problems if "exp.toml:2: fintune" in line]
-    assert [line for line in result.problems if "exp.toml:4: finetune.epochs" in line]
-    assert [line for line in result.problems if "exp.toml:5: finetune.arms" in line]
-
-
-def test_a_bug_is_a_line_and_the_way_to_its_traceback(capsys, monkeypatch):
-    def broken(*_args, **_kwargs):
-        raise KeyError("what\nnow")
-
-    monkeypatch.setattr("analogtl.config.load.load_experiment", broken)
-    result = call(capsys, "validate", "quickstart")
-    assert result.code == 1
-    assert len(result.problems) == 1
-    assert "KeyError" in result.err
-    assert "ANALOGTL_DEBUG=1" in result.err
-    monkeypatch.setenv("ANALOGTL_DEBUG", "1")
-    assert "Traceback" in call(capsys, "validate", "quickstart").err
+    for place in (
+        "exp.toml:2: fintune",
+        "exp.toml:4: finetune.epochs",
+        "exp.toml:5: finetune.arms",
+    ):
+        assert [line for line in result.problems if place in line]
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "part"),
     [
-        ImportError("rpu_base.so: undefined symbol: _ZN3c1017SymbolicShape"),
-        RuntimeError("Invalid weights dimensions: expected [4,8]"),
-        ModuleNotFoundError("No module named 'aihwkit'"),
+        (KeyError("what\nnow"), "ANALOGTL_DEBUG=1"),
+        (MemoryError(), "--jobs"),
+        (ImportError("rpu_base.so: undefined symbol: _ZN3c1017SymbolicShape"), "analogtl doctor"),
+        (RuntimeError("Invalid weights dimensions: expected [4,8]"), "analogtl doctor"),
+        (ModuleNotFoundError("No module named 'aihwkit'"), "analogtl doctor"),
     ],
 )
-def test_a_mismatch_of_torch_and_aihwkit_points_to_the_doctor(capsys, monkeypatch, error):
+def test_an_error_inside_is_a_line_and_what_to_do(capsys, monkeypatch, error, part):
     def broken(*_args, **_kwargs):
         raise error
 
     monkeypatch.setattr("analogtl.config.load.load_experiment", broken)
     result = call(capsys, "validate", "quickstart")
-    assert result.code == 1
-    assert len(result.problems) == 1
-    assert "analogtl doctor" in result.err
+    assert (result.code, len(result.problems)) == (1, 1)
+    assert part in result.err
+    monkeypatch.setenv("ANALOGTL_DEBUG", "1")
+    assert "Traceback" in call(capsys, "validate", "quickstart").err
 
 
 def test_without_a_command_the_help_is_shown(capsys):
     result = call(capsys)
     assert result.code == 0
-    assert "finetune" in result.out
     assert "analogtl sweep --param spv" in result.out
-
-
-def test_version(capsys):
-    import analogtl
-
     assert call(capsys, "--version").out.strip() == f"analogtl {analogtl.__version__}"
 
 
-# -- which experiment ------------------------------------------------------------------------------
+# -- which experiment, and what would run ----------------------------------------------------------
 
 
 def test_without_exp_it_takes_exp_toml_else_the_quickstart_and_says_which(capsys, tmp_path):
     result = call(capsys, "finetune", "--dry-run")
-    assert "bundled quickstart" in result.err
+    assert "quickstart" in result.err
     assert 'name = "quickstart"' in result.out
     written(tmp_path, SMALL)
     result = call(capsys, "finetune", "--dry-run")
@@ -180,33 +165,20 @@ def test_without_exp_it_takes_exp_toml_else_the_quickstart_and_says_which(capsys
     assert call(capsys, "finetune", "--dry-run", "--quiet").err == ""
 
 
-def test_dry_run_prints_an_experiment_that_means_the_same(capsys, tmp_path):
-    for settings in (
-        [],
-        ["--set", "analog.compound.auto_granularity=10000"],
-        ["--set", "analog.algorithm=sgd", "--set", "finetune.classes=[1, 2]"],
-        ["--set", "model.kwargs={ depths = [1, 1] }", "--set", 'description=a "b" \\ [c]'],
-    ):
-        result = call(capsys, "finetune", "quickstart", "--dry-run", *settings)
-        assert result.code == 0, result.err
-        again = written(tmp_path, result.out, "again.toml")
-        overrides = [one for one in settings if one != "--set"]
-        expected = load_experiment("quickstart", overrides).resolved()
-        assert load_experiment(again).resolved() == expected
-
-
 @pytest.mark.parametrize(
-    ("words", "said"),
+    "settings",
     [
-        (("--param", "spv", "--values", "1,,2"), "--values 1,,2: a level is missing"),
-        (("--param", "spv", "--backend-option", "a=b"), "the backend local has none"),
-        (("--param", "spv", "--values", "nan"), "--param spv: sweep.axes.spv: expected numbers"),
+        [],
+        ["analog.compound.auto_granularity=10000"],
+        ["analog.algorithm=sgd", "finetune.classes=[1, 2]"],
+        ["model.kwargs={ depths = [1, 1] }", 'description=a "b" \\ [c]'],
     ],
 )
-def test_a_sweep_that_makes_no_sense_is_refused(capsys, words, said):
-    result = call(capsys, "sweep", "quickstart", *words)
-    assert result.code == 2
-    assert said in result.err
+def test_dry_run_prints_an_experiment_that_means_the_same(capsys, tmp_path, settings):
+    words = [word for one in settings for word in ("--set", one)]
+    again = written(tmp_path, call(capsys, "finetune", "quickstart", "--dry-run", *words).out)
+    expected = load_experiment("quickstart", settings)
+    assert load_experiment(again).resolved() == expected.resolved()
 
 
 @pytest.mark.parametrize("name", ["desk/algorithms", "desk/weight_programming"])
@@ -216,12 +188,11 @@ def test_dry_run_of_a_sweep_over_algorithms_can_be_run_itself(capsys, tmp_path, 
     assert [trial.key for trial in trials] == [trial.key for trial in expected]
 
 
-def test_dry_run_counts_trials_and_says_what_is_finished(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
+def test_dry_run_counts_trials_and_says_what_is_finished(capsys, tmp_path, small):
     assert "4: 2 arms x 2 seeds" in call(capsys, "finetune", "--dry-run").out
     assert not (tmp_path / "runs").exists()
     call(capsys, "finetune")
-    assert "4 finished, 0 to run" in call(capsys, "finetune", "--dry-run").out
+    assert "4 finished; 0 to run" in call(capsys, "finetune", "--dry-run").out
     (record,) = call(capsys, "sweep", "--param", "wtn", "--dry-run", "--json").records
     levels = len(AXES["wtn"].levels)
     assert len(record["trials"]) == 2 * levels + 2  # the digital arm has no level
@@ -231,162 +202,113 @@ def test_dry_run_counts_trials_and_says_what_is_finished(capsys, tmp_path, fake)
 # -- finetune and sweep ----------------------------------------------------------------------------
 
 
-def test_finetune_prints_progress_results_and_the_next_step(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
+def test_finetune_prints_progress_results_and_the_next_step(capsys, tmp_path, small):
     result = call(capsys, "finetune")
     assert result.code == 0, result.err
-    assert "[4/4] analog TL, seed 1: done, test error 16.0 %" in result.out
+    assert "[4/4] analog TL, seed 1: done" in result.out
     assert re.search(r"digital TL +2 .*10\.5 ± 0\.7", result.out)
     assert re.search(r"analog TL +2 .*15\.5 ± 0\.7", result.out)
-    assert "next: analogtl report runs/small" in result.err
+    assert "analogtl report runs/small" in result.err
     assert "\x1b" not in result.out + result.err
     assert max(map(len, result.out.splitlines())) <= 120
     assert load_experiment("runs/small/experiment.toml").name == "small"
     assert read_json(tmp_path / "runs/small/provenance.json")["argv"] == sys.argv
+    again = call(capsys, "finetune")
+    assert "4 trials finished earlier" in again.out
+    assert re.search(r"analog TL +2 .*15\.5 ± 0\.7", again.out)
+    assert "4 trials" in call(capsys, "finetune", "--set", "finetune.epochs=7").err  # run anew
 
 
-def test_finished_trials_are_told_and_not_run_again(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
-    call(capsys, "finetune")
-    result = call(capsys, "finetune")
-    assert "done, test error" not in result.out
-    assert re.search(r"analog TL +2 .*15\.5 ± 0\.7", result.out)
-
-
-def test_quiet_prints_results_only(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
+def test_quiet_prints_results_only(capsys, small):
     result = call(capsys, "finetune", "--quiet")
     assert result.err == ""
-    assert "fine-tuning" not in result.out
+    assert "epoch 3/3" not in result.out
     assert "analog TL" in result.out
 
 
-def test_json_is_one_object_per_line_with_a_summary(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
+def test_json_is_one_object_per_line_with_a_summary(capsys, small):
     result = call(capsys, "finetune", "--json")
     assert result.err == ""
     events = [record["event"] for record in result.records]
     assert events[0] == "started"
     assert events.count("done") == 4
-    assert result.records[-1]["event"] == "summary"
-    assert [row["error_final"] for row in result.records[-1]["results"]] == [10, 15, 11, 16]
+    summary = result.records[-1]
+    assert (summary["event"], summary["done"], summary["failed"]) == ("summary", 4, 0)
+    assert [row["error_final"] for row in summary["results"]] == [10, 15, 11, 16]
 
 
 def test_sweep_takes_the_levels_of_the_axis_or_those_given(capsys, fake):
     result = call(capsys, "sweep", "--param", "spv", "--set", "sweep.seeds=0", "--json")
-    assert result.code == 0, result.err
-    assert levels(result, "spv") == {0, 5, 10, 15, 20}
+    assert levels(result, "spv") == {"0", "5", "10", "15", "20"}
     result = call(capsys, "sweep", "--param", "wtn", "--values", "0, 7.5", "--json")
-    assert levels(result, "wtn") == {0, 7.5}
+    assert levels(result, "wtn") == {"0", "7.5"}
     call_ = ("sweep", "--param", "analog.algorithm", "--values", "agad,ttv2", "--json")
     assert levels(call(capsys, *call_), "analog.algorithm") == {"agad", "ttv2"}
 
 
 def levels(result, axis):
     trials = [r["trial"] for r in result.records if r["event"] == "started"]
-    found = {re.search(rf"{re.escape(axis)}=([^,]+)", trial) for trial in trials}
-    return {parsed(match[1]) for match in found if match}
-
-
-def parsed(text):
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return {found[1] for t in trials if (found := re.search(rf"{re.escape(axis)}=([^,]+)", t))}
 
 
 def test_param_takes_the_place_of_the_axes_in_the_file(capsys, tmp_path, fake):
     written(tmp_path, SMALL + "lr = [0.1, 0.2]\n[sweep.axes]\nwtn = [1, 2]\n")
     result = call(capsys, "sweep", "--param", "spv", "--values", "3", "--json")
-    trials = [r["trial"] for r in result.records if r["event"] == "started"]
-    assert all("wtn" not in trial for trial in trials)
-    assert any("spv=3,lr=0.2" in trial for trial in trials)
+    assert levels(result, "wtn") == set()
+    assert levels(result, "spv") == {"3"}
     # The learning rate as the axis: the file's list of learning rates gives way.
     result = call(capsys, "sweep", "--param", "lr", "--values", "0.3", "--json")
-    assert result.code == 0
-    assert all("lr=0.3" in r["trial"] for r in result.records if r["event"] == "started")
-    told = call(capsys, "sweep", "--param", "lr", "--values", "0.3")
-    assert "sweep.lr" in told.err
+    assert levels(result, "lr") == {"0.3"}
+    assert "sweep.lr" in call(capsys, "sweep", "--param", "lr", "--values", "0.3").err
 
 
-def test_a_sweep_ends_with_a_table_of_levels(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
-    result = call(capsys, "sweep", "--param", "wtn", "--values", "0,20")
-    assert re.search(r"digital TL +– +2 .*10\.5 ± 0\.7", result.out)
-    assert re.search(r"analog TL +0 +2 .*15\.5 ± 0\.7", result.out)
-    assert re.search(r"analog TL +20 +2 .*17\.5 ± 0\.7", result.out)
-
-
-def test_the_best_learning_rate_is_kept_and_the_note_says_so(capsys, tmp_path, fake):
+def test_a_sweep_ends_with_a_table_of_levels_at_the_best_rate(capsys, tmp_path, fake):
     written(tmp_path, SMALL + "lr = [0.1, 0.2]\n")
-    result = call(capsys, "sweep")
-    assert "lowest validation error is kept" in result.out
+    result = call(capsys, "sweep", "--param", "wtn", "--values", "0,20")
+    assert re.search(r"digital TL +– .*10\.5 ± 0\.7", result.out)
+    assert re.search(r"analog TL +0 .*15\.5 ± 0\.7", result.out)
+    assert re.search(r"analog TL +20 .*17\.5 ± 0\.7", result.out)
+    assert "validation error" in result.out
 
 
-def test_a_failed_trial_is_told_and_the_exit_code_is_1(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
-    fake.fail = ["arm=analog-tl,lr=0.01,seed=1"]
+def test_a_failed_trial_is_told_and_the_exit_code_is_1(capsys, small):
+    small.fail = ["arm=analog-tl,lr=0.01,seed=1"]
     result = call(capsys, "finetune")
     assert result.code == 1
     assert "arm=analog-tl,lr=0.01,seed=1: failed: loss is not finite at step 7" in result.err
-    assert "retry what failed with: analogtl finetune --failed only" in result.err
+    assert "analogtl finetune" in result.err
     assert re.search(r"digital TL +2 ", result.out)  # the rest went on
-    call(capsys, "finetune", "--failed", "only")
-    assert fake.options["failed"] == "only"
+    assert small.options["failed"] == "again"
+    call(capsys, "finetune", "--skip-failed")
+    assert small.options["failed"] == "skip"
 
 
-def test_ctrl_c_says_what_is_kept_and_exits_with_130(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
-    fake.interrupt = 3
+def test_ctrl_c_says_what_is_kept_and_exits_with_130(capsys, small):
+    small.interrupt = 3
     result = call(capsys, "finetune", "exp.toml", "--set", "finetune.lr=0.02")
     assert result.code == 130
-    assert "3 of 4 trials are done and kept" in result.err
-    assert "go on with: analogtl finetune exp.toml --set finetune.lr=0.02" in result.err
-    typed = ["sweep", "--param", "wtn", "--values", "0,5", "--runs", "else where", "--jobs", "2"]
-    typed = [typed[0], *typed[1:5], "--backend", "ray", *typed[5:]]
-    result = call(capsys, *typed)
-    assert f"go on with: {shlex.join(['analogtl', *typed])}" in result.err
-    fake.interrupt = None
-    assert call(capsys, "finetune", "exp.toml", "--set", "finetune.lr=0.02").code == 0
+    assert "3 of 4" in result.err
+    assert result.err.endswith("analogtl finetune exp.toml --set finetune.lr=0.02\n")
+    typed = ["sweep", "--param", "wtn", "--backend", "ray", "--values", "0,5"]
+    typed += ["--runs", "else where", "--jobs", "2"]
+    assert call(capsys, *typed).err.endswith(f"{shlex.join(['analogtl', *typed])}\n")
 
 
-def test_the_limits_reach_the_trials(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
-    argv = ["sweep", "-p", "spv", "--jobs", "3", "--max-hours", "2", "--trial-timeout", "1"]
-    argv += ["--checkpoint-minutes", "5", "--stop-on-divergence", "--backend", "slurm"]
-    assert call(capsys, *argv, "--backend-option", "hours=1.5").code == 0
-    options = fake.options["limits"]
-    assert (fake.options["jobs"], fake.options["backend"], fake.options["hours"]) == (
-        3,
-        "slurm",
-        1.5,
-    )
-    assert options.max_trial_hours == 1
-    assert options.checkpoint_minutes == 5
-    assert options.stop_on_divergence
-    assert options.deadline is not None
+def test_the_limits_reach_the_trials(capsys, small):
+    argv = ["sweep", "-p", "spv", "--jobs", "3", "--max-hours", "2", "--checkpoint-minutes", "5"]
+    argv += ["--backend", "slurm", "--backend-option", "hours=1.5"]
+    assert call(capsys, *argv).code == 0
+    given, limits = small.options, small.options["limits"]
+    assert (given["jobs"], given["backend"], given["hours"]) == (3, "slurm", 1.5)
+    assert limits.checkpoint_minutes == 5
+    assert limits.deadline is not None
 
 
-def test_other_settings_in_the_same_run_are_announced(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
-    call(capsys, "finetune")
-    result = call(capsys, "finetune", "--set", "finetune.epochs=7")
-    assert "4 trials finished with other settings" in result.err
-
-
-def test_a_run_directory_that_cannot_be_written_is_one_line(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
+def test_a_run_directory_that_cannot_be_written_is_one_line(capsys, tmp_path, small):
     (tmp_path / "runs").write_text("a file")
     result = call(capsys, "finetune", "--quiet")
-    assert result.code == 1
-    assert len(result.problems) == 1
+    assert (result.code, len(result.problems)) == (1, 1)
     assert "runs" in result.err
-
-
-def test_names_with_control_characters_cannot_touch_the_terminal(capsys):
-    result = call(capsys, "finetune", "\x1b[2Jevil.toml")
-    assert result.code == 2
-    assert "\x1b" not in result.err
 
 
 # -- the commands around it ------------------------------------------------------------------------
@@ -398,10 +320,8 @@ def test_init_writes_a_file_that_validates_and_is_not_overwritten(capsys, tmp_pa
     result = call(capsys, "init", "--yes")
     assert result.code == 2
     assert "--force" in result.err
-    before = (tmp_path / "exp.toml").read_text()
-    assert call(capsys, "init", "--task", "cifar-2", "--device", "EcRamPresetDevice", "--force",
-                "--algorithm", "agad").code == 0  # fmt: skip
-    assert (tmp_path / "exp.toml").read_text() != before
+    call_ = ["init", "--task", "cifar-2", "--device", "EcRamPresetDevice", "--force"]
+    assert call(capsys, *call_, "--algorithm", "agad").code == 0
     made = load_experiment("exp.toml")
     assert made.analog.algorithm == "agad"
     assert made.analog.device.preset == "EcRamPresetDevice"
@@ -415,7 +335,7 @@ def test_init_asks_what_no_option_says(capsys, monkeypatch, tmp_path):
         monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     result = call(capsys, "init")
     assert result.code == 0, result.err
-    assert "agda: none of these; did you mean agad?" in result.err
+    assert "'agad'" in result.err  # after the mistake
     made = load_experiment("exp.toml")
     assert made.model.architecture == "my_own_timm_net"
     assert made.analog.device.preset == "EcRamPresetDevice"
@@ -427,9 +347,9 @@ def test_validate_checks_every_file_and_reports_all(capsys, tmp_path):
     bad = written(tmp_path, 'name = "x"\n[finetune]\nepocs = 3\n', "bad.toml")
     result = call(capsys, "validate", good, bad, "quickstart")
     assert result.code == 2
-    assert "good.toml: ok: small, 4 trials" in result.out
+    assert "good.toml: ok" in result.out
     assert "quickstart: ok" in result.out
-    assert "bad.toml:3: finetune.epocs: unknown key; did you mean 'epochs'?" in result.err
+    assert "bad.toml:3: finetune.epocs" in result.err
     ok, wrong = call(capsys, "validate", good, bad, "--json").records
     assert (ok["ok"], ok["trials"], wrong["ok"]) == (True, 4, False)
 
@@ -440,71 +360,72 @@ def test_validate_checks_every_file_and_reports_all(capsys, tmp_path):
 )
 def test_list(capsys, kind):
     assert kind in call(capsys, "list").out
-    table = call(capsys, "list", kind)
+    table = call(capsys, "list", kind).out
     rows = call(capsys, "list", kind, "--json").records
-    assert table.code == 0
     names = [next(iter(row.values())) for row in rows]
     assert names
-    assert all(name in table.out for name in names)
+    assert all(name in table for name in names)
 
 
 def test_explain(capsys):
-    topics = call(capsys, "explain").out
-    assert "analogtl explain keys" in topics
+    assert "analogtl explain keys" in call(capsys, "explain").out
     page = call(capsys, "explain", "keys").out
     assert page.startswith("# Every key")
     assert "`finetune.epochs`" in page
 
 
-def test_runs(capsys, tmp_path, fake):
-    assert "no runs in runs/" in call(capsys, "runs").out
-    written(tmp_path, SMALL)
-    fake.fail = ["analog-tl,lr=0.01,seed=1"]
+def test_runs(capsys, small):
+    assert "analogtl finetune" in call(capsys, "runs").out  # there is none
+    small.fail = ["analog-tl,lr=0.01,seed=1"]
     call(capsys, "finetune")
     call(capsys, "finetune", "--set", "name=other", "--set", "finetune.lr=0.02")
-    listed = call(capsys, "runs").out
-    assert re.search(r"small +failed +3/4 +1", listed)
+    assert re.search(r"small +failed +3/4 +1", call(capsys, "runs").out)
     assert [r["name"] for r in call(capsys, "runs", "--json").records] == ["other", "small"]
     shown = call(capsys, "runs", "show", "small")
     assert "arm=digital-tl,lr=0.01,seed=0" in shown.out
-    assert "loss is not finite at step 7" in shown.err
+    assert "not finite" in shown.err
     (whole,) = call(capsys, "runs", "show", "runs/small", "--json").records
     assert whole["settings"]["finetune.lr"] == 0.01
-    differs = call(capsys, "runs", "diff", "small", "other")
-    assert re.search(r"finetune\.lr +0\.01 +0\.02", differs.out)
-    assert "finetune.epochs" not in differs.out
 
 
-def test_runs_clean_removes_leftovers_only_when_told(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
+def test_runs_diff_compares_outcomes_and_settings(capsys, small):
+    call(capsys, "sweep", "--param", "wtn", "--values", "0")
+    call(capsys, "sweep", "--param", "wtn", "--values", "0,20", "--set", "name=other",
+         "--set", "sweep.seeds=0")  # fmt: skip
+    differs = call(capsys, "runs", "diff", "small", "other").out
+    assert re.search(r"digital TL +10\.5 ± 0\.7 \(2\) +10\.0 \(1\) +-0\.5", differs)
+    assert re.search(r"analog TL +wtn = 0 % +15\.5 ± 0\.7 \(2\) +15\.0 \(1\) +-0\.5", differs)
+    assert re.search(r"analog TL +wtn = 20 % +17\.0 \(1\)", differs)
+    assert re.search(r"sweep\.axes\.wtn +\[0\] +\[0, 20\]", differs)
+    assert "finetune.epochs" not in differs
+    first, *_ = call(capsys, "runs", "diff", "small", "other", "--json").records
+    assert first["error_a"][0] - first["error_b"][0] == pytest.approx(0.5)
+
+
+def test_runs_clean_removes_leftovers_only_when_told(capsys, tmp_path, small):
     call(capsys, "finetune")
     (leftover,) = list((tmp_path / "runs/small/trials").glob("*digital*seed=0"))
     (leftover / "resume").mkdir()
     (leftover / "resume" / "state.json").write_text("{}")
     assert "resume" in call(capsys, "runs", "clean", "--dry-run").out
-    assert "--yes does it" in call(capsys, "runs", "clean").err
+    assert "--yes" in call(capsys, "runs", "clean").err
     assert (leftover / "resume").exists()
     assert call(capsys, "runs", "clean", "--yes").code == 0
     assert not (leftover / "resume").exists()
     assert (leftover / "trial.json").exists()
-    assert "nothing to remove" in call(capsys, "runs", "clean").out
+    assert "resume" not in call(capsys, "runs", "clean").out
 
 
-def test_report_prints_tables_and_where_the_page_is(capsys, tmp_path, fake):
-    written(tmp_path, SMALL)
+def test_report_prints_tables_and_where_the_page_is(capsys, tmp_path, small):
     call(capsys, "sweep", "--param", "wtn", "--values", "0,20")
     result = call(capsys, "report", "runs/small", "--format", "html", "--format", "csv")
     assert result.code == 0, result.err
     assert re.search(r"analog TL +20 ", result.out)
     assert "runs/small/report/report.html" in result.out
     assert (tmp_path / "runs/small/report/report.html").is_file()
-    result = call(capsys, "report", "--out", "elsewhere", "--format", "csv", "--json")
-    (record,) = result.records
+    (record,) = call(capsys, "report", "--out", "elsewhere", "--format", "csv", "--json").records
     assert record["out"] == "elsewhere"
     assert all(name.startswith("elsewhere/") for name in record["files"])
-    result = call(capsys, "report", "--format", "htlm")
-    assert result.code == 2
-    assert "html" in result.err
 
 
 def test_a_finding_is_told_with_the_setting_that_it_is_about(capsys, tmp_path):
@@ -521,10 +442,8 @@ def test_show_prints_numbers_and_draws(capsys, tmp_path):
     result = call(capsys, "show", "EcRamPresetDevice", "--out", "device.svg")
     assert result.code == 0, result.err
     assert re.search(r"number of states +1000 ", result.out)
-    assert "symmetry point" in result.out
+    assert "●" in result.out  # symmetry points in the plot
     assert (tmp_path / "device.svg").read_text().startswith("<?xml")
-    facts = call(capsys, "show", "EcRamPresetDevice", "--json").records
-    assert {"number of states", "write noise"} & {fact["name"] for fact in facts}
     few = call(
         capsys, "show", "ReRamArrayHfO2PresetDevice", "--json",
         "--set", "analog.nonidealities.n_states=50",
@@ -533,19 +452,13 @@ def test_show_prints_numbers_and_draws(capsys, tmp_path):
 
 
 def test_selftest_compares_the_engines_here(capsys, monkeypatch):
-    from analogtl.fastsim import cases
+    from analogtl.fastsim import cases, equivalence
 
     monkeypatch.setattr(cases, "BASIC", ("HfO2",))
-    result = call(capsys, "selftest", "--repetitions", "60")
+    monkeypatch.setattr(equivalence, "REPETITIONS", 60)
+    result = call(capsys, "selftest")
     assert result.code == 0, result.out + result.err
-    assert "the engines agree in all" in result.out
     assert "C apparent" in result.out
-    assert call(capsys, "selftest", "--repetitions", "5").code == 2
-
-
-def test_selftest_that_finds_a_difference_says_what_to_do(capsys, monkeypatch):
-    from analogtl.fastsim import equivalence
-
     row = {"case": "HfO2", "about": "c-TTv2", "quantity": "H", "repetitions": 60, "cells": 9}
     row |= {"mean_difference": 0.9, "spread_ratio": 1.5, "p_value": 1e-9, "passed": False}
     monkeypatch.setattr(equivalence, "check", lambda *_a, **_k: [row, {**row, "passed": True}])
@@ -553,10 +466,8 @@ def test_selftest_that_finds_a_difference_says_what_to_do(capsys, monkeypatch):
     assert result.code == 1
     assert "DIFFERS" in result.out
     assert "analog.engine=aihwkit" in result.err
-    assert [record["passed"] for record in call(capsys, "selftest", "--json").records] == [
-        False,
-        True,
-    ]
+    passed = [record["passed"] for record in call(capsys, "selftest", "--json").records]
+    assert passed == [False, True]
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -564,8 +475,6 @@ def test_selftest_that_finds_a_difference_says_what_to_do(capsys, monkeypatch):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_tables_fit_and_numbers_are_never_broken(capsys, monkeypatch, width):
-    from analogtl.cli import output
-
     monkeypatch.setenv("COLUMNS", str(width))
     rows = [("analog from scratch", "14.7 ± 2.9", "c-TTv2"), ("a" * 50, "6.0 ± 0.7", "[bold]x")]
     output.rows_table(("arm", "final error (%)", "note"), rows, right=(1,), title="errors")
@@ -577,25 +486,9 @@ def test_tables_fit_and_numbers_are_never_broken(capsys, monkeypatch, width):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("natural", "least", "room", "widths"),
-    [
-        ([5, 10], [5, 4], 20, [5, 10]),  # all fit
-        ([5, 10], [5, 4], 12, [5, 7]),  # text gives way
-        ([5, 30, 30], [5, 10, 10], 45, [5, 20, 20]),  # fairly
-        ([9, 9], [9, 9], 10, [5, 5]),  # nothing fits
-    ],
-)
-def test_widths_of_columns(natural, least, room, widths):
-    from analogtl.cli.output import _fit
-
-    assert _fit(natural, least, room) == widths
-
-
 def test_the_least_needed_columns_go_first(capsys, monkeypatch):
     import pandas as pd
 
-    from analogtl.cli import output
     from analogtl.report.tables import Column, Table
 
     names = ("arm", "final", "best", "time")
@@ -608,60 +501,50 @@ def test_the_least_needed_columns_go_first(capsys, monkeypatch):
         assert [name for name in names if f"{name}-value" in out] == list(shown)
 
 
+def test_json_survives_odd_values(capsys):
+    output.emit({"a": float("nan"), "b": (1, None), "c": {"d": float("inf")}})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1, None], "c": {"d": None}}
+
+
 # -- the real thing, in this process ---------------------------------------------------------------
 
 
 def tiny_file(tiny, folder, **changes):
-    from analogtl.cli import toml_text
-
-    return written(folder, toml_text.text(tiny(**changes).as_written()), "tiny.toml")
+    return written(folder, output.toml(tiny(**changes).as_written()), "tiny.toml")
 
 
 def test_pretrain_and_convert_on_digits(capsys, tmp_path, tiny):
     file = tiny_file(tiny, tmp_path)
-    tomllib.loads(file.read_text())
     assert "run: 2 epochs" in call(capsys, "pretrain", file, "--dry-run").out
     result = call(capsys, "pretrain", file)
     assert result.code == 0, result.err
-    assert "pretraining epoch 2/2" in result.out
-    assert re.search(r"trained: test error [\d.]+ %, in runs/pretrained/", result.out)
+    assert "epoch 2/2" in result.out
+    assert re.search(r"test error [\d.]+ %, in runs/pretrained/", result.out)
     assert "found trained" in call(capsys, "pretrain", file).out
     assert "reuse runs/pretrained/" in call(capsys, "convert", file, "--dry-run").out
     result = call(capsys, "convert", file)
     assert result.code == 0, result.err
     layers = records.read_rows(RunDir(tmp_path / "runs", "tiny").path / "convert" / "layers.csv")
     assert all(layer["layer"] in result.out for layer in layers)
-    assert re.search(r"[\d.]+ % digital, [\d.]+ % on the arrays", result.out)
-    events = call(capsys, "convert", file, "--json", "--seed", "3").records
+    assert re.search(r"[\d.]+ % digital, [\d.]+ %", result.out)
+    events = call(capsys, "convert", file, "--json", "--set", "sweep.seeds=3").records
     assert events[-1]["event"] == "converted"
     assert len(events) == len(layers) + 1
 
 
-def test_threads_are_one_unless_asked_for(monkeypatch):
-    from analogtl.cli.common import THREAD_VARIABLES, use_threads
-
+def test_threads_are_one_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.setattr(os, "environ", environment := {})
-    use_threads(None)
-    assert environment == dict.fromkeys(THREAD_VARIABLES, "1")
-    use_threads(4)
-    assert environment == dict.fromkeys(THREAD_VARIABLES, "4")
+    process.use_one_thread()
+    assert set(environment.values()) == {"1"}
     environment.clear()
     environment["OMP_NUM_THREADS"] = "3"
-    use_threads(None)
-    assert environment == dict.fromkeys(THREAD_VARIABLES, "3")
+    process.use_one_thread()
+    assert set(environment.values()) == {"3"}
 
 
 def test_a_class_that_a_copy_lacks_is_a_mistake_of_the_experiment(capsys, tmp_path, tiny):
     file = tiny_file(tiny, tmp_path, pretrain={"dataset": "cifar100", "classes": ["bear", "bed"]})
     write_folder(cifar100_files(), tmp_path / "data" / "cifar-100-python")
     result = call(capsys, "pretrain", file, "--quiet", "--set", f"data.root={tmp_path / 'data'}")
-    assert result.code == 2
-    assert len(result.problems) == 1
-    assert "bed is not in this copy" in result.err
-
-
-def test_json_survives_odd_values(capsys):
-    from analogtl.cli import output
-
-    output.emit({"a": float("nan"), "b": (1, None), "c": {"d": float("inf")}})
-    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1, None], "c": {"d": None}}
+    assert (result.code, len(result.problems)) == (2, 1)
+    assert "bed" in result.err

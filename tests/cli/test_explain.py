@@ -9,7 +9,7 @@ from pages import EXPLAIN, PAGES, README, ROOT, blocks, code, is_key, keys, link
 
 from analogtl import load_experiment
 from analogtl.analysis.findings import FINDINGS
-from analogtl.cli.explain import titles
+from analogtl.cli.catalogue import titles
 from analogtl.config.catalog import presets
 from analogtl.config.schema import flatten
 from analogtl.errors import ExperimentError

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from analogtl.config import catalog
-from analogtl.config.reference import describe_meaning
+from analogtl.config.reference import keys
 from analogtl.config.schema import Experiment
 from analogtl.config.starter import TASKS, starter
 from analogtl.errors import ExperimentError
@@ -29,21 +29,20 @@ def test_every_algorithm_validates(algorithm):
     assert made.analog.algorithm == algorithm
 
 
-def test_the_comments_are_the_docstrings_of_the_schema():
+def test_the_comments_are_the_meanings_of_the_keys():
     text = starter()
     comments = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("# "))
-    finetune = Experiment.model_fields["finetune"].annotation
     for key in ("dataset", "classes", "epochs", "lr", "arms", "validation_fraction"):
-        assert describe_meaning(finetune, key) in comments
+        assert keys()[f"finetune.{key}"].meaning in comments
     assert max(map(len, text.splitlines())) <= 100
 
 
 def test_a_number_of_wrong_choices_is_told_at_once():
     with pytest.raises(ExperimentError) as caught:
         starter("digit", device="EcRam", algorithm="sdg")
-    assert len(caught.value.problems) == 3
-    assert "did you mean 'digits'?" in caught.value.problems[0]
-    assert "did you mean 'sgd'?" in caught.value.problems[2]
+    task, _device, algorithm = caught.value.problems
+    assert "'digits'" in task
+    assert "'sgd'" in algorithm
 
 
 def test_a_name_that_no_file_can_have_is_a_problem_of_its_own():
@@ -51,6 +50,6 @@ def test_a_name_that_no_file_can_have_is_a_problem_of_its_own():
         starter(name="../x")
 
 
-def test_quotes_in_a_model_name_stay_text():
-    made = Experiment.model_validate(tomllib.loads(starter(model='a"b\\c')))
-    assert made.model.architecture == 'a"b\\c'
+def test_any_model_name_stays_text():
+    made = Experiment.model_validate(tomllib.loads(starter(model='a"b\\c\x7f')))
+    assert made.model.architecture == 'a"b\\c\x7f'

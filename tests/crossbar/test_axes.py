@@ -20,6 +20,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+from analogtl.cli.catalogue import KINDS
 from analogtl.config.catalog import catalog, device_parameters
 from analogtl.config.load import with_settings
 from analogtl.config.schema import Experiment
@@ -360,6 +361,22 @@ def test_every_level_says_where_it_comes_from():
     origins = {axis.origin(level) for axis in AXES.values() for level in axis.levels}
     assert origins == {"published", "the device's own", "this tool's choice"}
     assert AXES["wtn"].origin(15) == AXES["spv"].origin(5) == "published"
+    assert AXES["wtn"].origin(30) == "this tool's choice"
+
+
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
+def test_list_and_page_say_what_an_axis_sets_its_unit_levels_and_source(axis):
+    (text,) = [" ".join(row) for row in KINDS["axes"].rows() if row[0] == axis.name]
+    (row,) = [line for line in axes_table().splitlines() if line.startswith(f"| `{axis.name}` ")]
+    page = row.replace("\\", "").replace("**", "")
+    for said in (axis.label, axis.sets, axis.source):
+        assert said in text
+        assert said in page
+    assert axis.key in page
+    assert axis.levels_text in text
+    for level in axis.published:
+        assert f"{level:g}*" in text
+        assert f"**{level:g}**" in row
 
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXES)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analogtl import cli
+from analogtl.cli.app import run
 from analogtl.scheduling.sweep import Update
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.study import Study
@@ -38,7 +38,7 @@ class Result:
 def call(capsys: Any, *argv: str) -> Result:
     """Run a command line as `analogtl ARGV` would."""
     capsys.readouterr()
-    code = cli.run([str(word) for word in argv])
+    code = run([str(word) for word in argv])
     captured = capsys.readouterr()
     return Result(code, captured.out, captured.err)
 

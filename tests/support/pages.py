@@ -8,9 +8,11 @@ from typing import Any
 
 import typer
 
-from analogtl.cli import app
-from analogtl.config import catalog, reference
+from analogtl.cli.app import app
+from analogtl.config import catalog
 from analogtl.config.parameters import PARAMETERS_OF, SECTIONS
+from analogtl.config.reference import keys as schema_keys
+from analogtl.config.schema import Experiment
 from analogtl.vocabulary import Algorithm
 
 ROOT = Path(__file__).parents[2]
@@ -67,14 +69,14 @@ def keys(page: Path) -> list[str]:
             continue
         if name.split(".")[0] in SECTIONS:
             name = f"analog.{name}"
-        if name.split(".")[0] in reference.Experiment.model_fields:
+        if name.split(".")[0] in Experiment.model_fields:
             found.append(name)
     return found
 
 
 def is_key(name: str) -> bool:
     """Whether the schema, or an aihwkit class that a section sets parameters of, has a key."""
-    if name in set(reference.keys()):
+    if name in schema_keys():
         return True
     section, _, parameter = name.removeprefix("analog.").rpartition(".")
     if section in ("device", "slow_device"):

@@ -1,0 +1,205 @@
+"""The commands put together: their help, and how each ends.
+
+Exit codes: 0 done; 1 a run failed; 2 the experiment or the command line is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from analogtl import __version__
+from analogtl.cli import (
+    catalogue,
+    check,
+    completion,
+    output,
+    report,
+    runs,
+    study_commands,
+    write,
+)
+from analogtl.cli.process import Interrupted, interruptible
+from analogtl.errors import AnalogtlError, ExperimentError
+
+DEBUG = "ANALOGTL_DEBUG"
+COMPLETE = "_ANALOGTL_COMPLETE"  # set by a shell that asks what to offer
+UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings or uses
+
+
+def examples_of(path: str) -> list[tuple[str, str]]:
+    """The examples of a command: what is typed, and what it does."""
+    text = resources.files("analogtl.cli").joinpath("examples.txt").read_text(encoding="utf-8")
+    of_all, _, of_each = text.strip().partition("\n\n")
+    lines = (of_all if path == "analogtl" else of_each).splitlines()
+    pairs = [re.split(r"  +", line, maxsplit=1) for line in lines]
+    return [(typed, meaning) for typed, meaning in pairs if f"{typed} ".startswith(f"{path} ")]
+
+
+class _Examples:
+    """Help that ends with examples."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+        from rich.text import Text
+
+        out = output.console()
+        out.print(Text(" Examples", style="bold"))
+        for typed, meaning in examples_of(ctx.command_path):
+            out.print(Text(f"   {typed}", style="cyan"), soft_wrap=True)
+            out.print(Text(f"       {meaning}", style="dim"), soft_wrap=True)
+
+
+class _Command(_Examples, TyperCommand):
+    pass
+
+
+class _Group(_Examples, TyperGroup):
+    pass
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """A docstring as help: its lines joined to paragraphs, as wide as the terminal allows."""
+    # A bracket would be read as markup.
+    paragraphs = (function.__doc__ or "").replace("[", r"\[").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"analogtl {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Analog transfer learning on simulated resistive crossbars, from one TOML file.
+
+    A network is pretrained digitally, programmed onto simulated arrays, and fine-tuned there.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.get_help()  # prints
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def _group(function: Callable[..., Any]) -> typer.Typer:
+    made = typer.Typer(
+        cls=_Group,
+        help=_help(function),
+        context_settings=SETTINGS,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+    made.callback(invoke_without_command=True)(function)
+    return made
+
+
+def _add(to: typer.Typer, commands: Mapping[str, Callable[..., Any]], panel: str) -> None:
+    for name, function in commands.items():
+        to.command(
+            name,
+            cls=_Command,
+            help=_help(function),
+            context_settings=SETTINGS,
+            rich_help_panel=panel,
+        )(interruptible(function))
+
+
+app, _runs = _group(_root), _group(interruptible(runs.command))
+_add(app, {**study_commands.COMMANDS, "report": report.command}, "A study, in this order")
+_add(app, {**write.COMMANDS, **catalogue.COMMANDS}, "Around it")
+_add(_runs, runs.COMMANDS, "Commands")
+app.add_typer(_runs, name="runs", rich_help_panel="Around it")
+_add(app, check.COMMANDS, "Around it")
+
+
+# -- running a command line ------------------------------------------------------------------------
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; return its exit code. Whatever goes wrong ends as a line, not a trace."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no error
+            stream.reconfigure(errors="replace")
+    if os.environ.get(COMPLETE) == "complete_bash":
+        completion.join_words_of_bash()
+    command = typer.main.get_command(app)
+    arguments = None if argv is None else [*argv]
+    try:
+        code = command.main(args=arguments, prog_name="analogtl", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as stop:
+        output.note(str(stop) or "interrupted")
+        return 130
+    except SystemExit as stop:
+        # click's answer to a closed pipe
+        closed = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        return 141 if closed else stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        # Who read our output has seen enough. Python must not flush into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if os.environ.get(DEBUG) and not isinstance(error, UsageError):
+            import traceback
+
+            traceback.print_exc()
+        code, problems = _ending(error)
+        for line in problems:
+            output.problem(line)
+        return code
+
+
+def _ending(error: Exception) -> tuple[int, list[str]]:
+    """Exit code and lines of an error."""
+    from analogtl.doctor import is_mismatch
+
+    if isinstance(error, UsageError):
+        return 2, [_usage(error)]
+    if isinstance(error, ExperimentError):
+        return error.exit_code, error.problems
+    if is_mismatch(error):
+        return 1, [
+            "torch and aihwkit do not fit together on this machine: `analogtl doctor` says why "
+            "and what to install"
+        ]
+    if isinstance(error, AnalogtlError):
+        return error.exit_code, [str(error)]
+    if isinstance(error, MemoryError):
+        return 1, ["out of memory: take fewer --jobs, a smaller model or a smaller batch"]
+    text = " ".join(str(error).split())[:300]
+    return 1, [
+        f"internal error: {type(error).__name__}: {text} (a bug: {DEBUG}=1 shows where; "
+        "please report it)"
+    ]
+
+
+def _usage(error: Any) -> str:
+    """One line for a wrong command line: what is wrong, the nearest right word, where to look."""
+    path = error.ctx.command_path if error.ctx is not None else "analogtl"
+    message = error.format_message().rstrip(".")
+    if hasattr(error, "possibilities"):
+        message = f"no such option {error.option_name}"
+        if error.possibilities:
+            message += f"; did you mean {' or '.join(error.possibilities)}?"
+    message = message[:1].lower() + message[1:]
+    end = "" if message.endswith("?") else ";"
+    return f"{path}: {message}{end} `{path} --help` shows what there is"

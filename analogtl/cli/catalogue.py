@@ -1,0 +1,320 @@
+"""``analogtl list``, ``show`` and ``explain``: what there is, a device, and pages to read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from analogtl.cli import completion, options, output
+from analogtl.cli.options import argument, option
+from analogtl.cli.process import use_one_thread
+from analogtl.config import catalog
+from analogtl.config.shipped import shipped_experiments, shipped_folder
+from analogtl.errors import ExperimentError, RunError, did_you_mean
+from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
+
+if TYPE_CHECKING:
+    from analogtl.crossbar.pulse_response import DeviceView
+
+
+def checked(what: str, word: str, known: Mapping[str, Any]) -> str:
+    """A word of a command line that has to be one of a few.
+
+    Raises:
+        ExperimentError: If it is none of them.
+    """
+    if word not in known:
+        raise ExperimentError(f"{what} {word!r}: not known; {did_you_mean(word, known)}")
+    return word
+
+
+# -- list ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be listed: its title, where it goes, and its table."""
+
+    title: str
+    more: str
+    headings: tuple[str, ...]
+    rows: Callable[[], Iterable[tuple[Any, ...]]]
+
+
+def _presets() -> Iterator[tuple[Any, ...]]:
+    for name in catalog.presets():
+        values = catalog.device_parameters(name)
+        states = (values["w_max"] - values["w_min"]) / values["dw_min"]
+        write_noise = values.get("write_noise_std", 0.0) * values["dw_min"]
+        yield name, catalog.device_class(name), states, values["dw_min_std"], write_noise
+
+
+def _models() -> Iterator[tuple[Any, ...]]:
+    yield from ((each, each.meaning) for each in Network)
+    yield "any timm name", "e.g. resnet18, vit_tiny_patch16_224, mixer_s16"
+
+
+def _classes() -> Iterator[tuple[Any, ...]]:
+    from analogtl.config.class_names import CLASS_NAMES, SUPERCLASSES
+
+    group_of = {name: group for group, names in SUPERCLASSES.items() for name in names.split()}
+    for dataset, names in CLASS_NAMES.items():
+        for label, name in enumerate(names):
+            yield name, label, dataset, group_of[name] if dataset == Dataset.CIFAR100 else ""
+
+
+def _experiments() -> Iterator[tuple[Any, ...]]:
+    from analogtl.config.source import tasks_of
+
+    for name in shipped_experiments():
+        text = (shipped_folder() / f"{name}.toml").read_text(encoding="utf-8")
+        header = takewhile(lambda line: line.startswith("#"), text.splitlines())
+        prose = takewhile(lambda line: not ENDS.match(line), header)
+        about = re.split(r"\.(?= [A-Z]|$)", " ".join(line.lstrip("# ") for line in prose))[0]
+        yield name, ", ".join(tasks_of(name)[1]), f"{about}."
+
+
+ENDS = re.compile(r"# (Source|Run|Expected|Time): ")  # of the prose in a header
+WHAT = "what it is"
+KINDS = {
+    "presets": Kind(
+        "device presets",
+        "analogtl show PRESET draws one",
+        ("preset", "device", "states", "update noise", "write noise"),
+        _presets,
+    ),
+    "models": Kind("networks", "[model] architecture", ("model", WHAT), _models),
+    "datasets": Kind(
+        "data sets",
+        "[pretrain] dataset, [finetune] dataset",
+        ("data set", WHAT),
+        lambda: ((each, each.meaning) for each in Dataset),
+    ),
+    "classes": Kind(
+        "classes of the data sets",
+        "[pretrain] classes, [finetune] classes",
+        ("class", "label", "data set", "superclass"),
+        _classes,
+    ),
+    "algorithms": Kind(
+        "training algorithms",
+        "[analog] algorithm",
+        ("algorithm", WHAT, "aihwkit compound"),
+        lambda: ((each, each.meaning, each.compound or "") for each in Algorithm),
+    ),
+    "arms": Kind(
+        "what is compared",
+        "[finetune] arms",
+        ("arm", WHAT),
+        lambda: ((each, each.meaning) for each in TRANSFER_ARMS),
+    ),
+    "axes": Kind(
+        "what can be swept",
+        "* named in the source's text; analogtl sweep --param AXIS, or [sweep.axes]",
+        ("axis", "meaning", "levels", "what a level sets", "source"),
+        lambda: (
+            (one.name, one.label, one.levels_text, one.sets, one.source) for one in AXES.values()
+        ),
+    ),
+    "experiments": Kind(
+        "shipped experiments",
+        "analogtl finetune NAME",
+        ("experiment", "tasks", WHAT),
+        _experiments,
+    ),
+}
+
+
+def list_(
+    kind: Annotated[
+        str | None,
+        argument(
+            "KIND",
+            "presets, models, datasets, classes, algorithms, arms, axes or experiments.",
+            completion.choices(lambda: ((name, one.title) for name, one in KINDS.items())),
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List what an experiment can be made of: devices, networks, data, algorithms, arms, axes.
+
+    Without KIND it says what there is to list.
+    """
+    headings: tuple[str, ...] = ("kind", "title")
+    rows: list[tuple[Any, ...]] = [(name, one.title) for name, one in KINDS.items()]
+    if kind is not None:
+        chosen = KINDS[checked("analogtl list:", kind, KINDS)]
+        headings, rows = chosen.headings, [*chosen.rows()]
+    if as_json:
+        names = [heading.replace(" ", "_") for heading in headings]
+        for row in rows:
+            output.emit(dict(zip(names, row, strict=True)))
+        return
+    cells = [[_text(value) for value in row] for row in rows]
+    numbers = [place for place, value in enumerate(rows[0]) if isinstance(value, float)]
+    output.rows_table(headings, cells, right=numbers, styles={0: "bold"})
+    output.note(KINDS[kind].more if kind else "analogtl list KIND lists them")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+# -- show ------------------------------------------------------------------------------------------
+
+SUFFIXES = (".pdf", ".png", ".svg")
+NOTES_WIDTH = 110  # columns from which the table has room for notes
+MAX_DEVICES = 3  # in the terminal's plot; more lines hide one another
+PLOT_SIZE = (100, 18)  # columns at most, rows
+ASCII_FRAME = str.maketrans("│┌┐└┘─┤┬", "|++++-++")
+
+
+def show(
+    preset: Annotated[
+        str,
+        argument("PRESET", "Device preset or class (`analogtl list presets`).", completion.presets),
+    ],
+    settings: options.Settings = None,
+    out: Annotated[
+        Path | None, option("--out -o", "FILE", "Write the figure: .pdf, .png or .svg.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show a device: number of states, step size, bounds, symmetry point, noise, pulse response.
+
+    The numbers are measured on a real tile of 400 devices. The plot gives some of them pulses, up
+    and then down, and marks where each passes its symmetry point.
+    """  # fmt: skip
+    from analogtl.config.load import apply_overrides, validate
+    from analogtl.config.source import Source
+
+    if out is not None and out.suffix not in SUFFIXES:
+        raise ExperimentError(f"--out {out}: expected a file that ends in {', '.join(SUFFIXES)}")
+    known = dict.fromkeys([*catalog.presets(), *catalog.devices()])
+    source = Source()
+    source.file = "analogtl show"
+    device = {"preset": checked("device preset", preset, known)}
+    source.data = {"name": "device", "analog": {"device": device}}
+    apply_overrides(source, settings or ())
+    analog = validate(source).analog
+
+    use_one_thread()
+    from analogtl.crossbar.pulse_response import view_device
+
+    view = view_device(analog.array_device, analog.nonidealities)
+    if out is not None:
+        from analogtl.report.pulse_figure import pulse_figure
+
+        try:
+            pulse_figure(view).savefig(out)
+        except OSError as error:
+            raise RunError(f"{out}: cannot be written: {error.strerror or error}") from None
+    if as_json:
+        for fact in view.facts:
+            output.emit({"preset": view.preset, "device": view.device_class, **asdict(fact)})
+        return
+    _show_facts(view)
+    print("\n" + _plot(view))
+    if out is not None:
+        output.note(f"figure: {out}")
+    else:
+        output.note(f"as a figure: analogtl show {preset} --out {preset}.pdf")
+
+
+def _show_facts(view: DeviceView) -> None:
+    rows = []
+    for fact in view.facts:
+        spread = "" if fact.spread is None else f" ± {fact.spread:.2g}"
+        none = "none" if fact.note.startswith("none") else ""
+        measured = none if fact.measured is None else f"{fact.measured:.4g}{spread}"
+        nominal = "" if fact.nominal is None else f"{fact.nominal:.4g}"
+        rows.append([fact.name, nominal, measured, fact.unit, fact.note])
+    shown = 5 if output.console().width >= NOTES_WIDTH else 4
+    output.rows_table(
+        ["", "set", f"{view.n_devices} devices", "unit", ""][:shown],
+        [row[:shown] for row in rows],
+        title=f"{view.preset} ({view.device_class})",
+        right=(1, 2),
+        styles={4: "dim"},
+    )
+
+
+def _plot(view: DeviceView) -> str:
+    """The pulse response of a few devices, in characters."""
+    import plotext
+
+    console, figure = output.console(), plotext.figure
+    unicode = output.has_unicode(console.encoding)
+    plotext.add_theme("terminal")  # no background of its own
+    figure.clear().theme("terminal").plot_size(min(console.width, PLOT_SIZE[0]), PLOT_SIZE[1])
+    dot, shown = "●" if unicode else "O", min(MAX_DEVICES, view.weights.shape[1])
+    figure.label("weight", axis="y")
+    figure.label(f"pulses to {shown} devices, up and then down; {dot} symmetry point", axis="x")
+    ticks = [0.0, view.turn, float(view.pulses[-1])]
+    figure.ruler("x").ticks(ticks, [f"{tick:g}" for tick in ticks])
+    for number in range(shown):
+        weights, point = view.weights[:, number], float(view.symmetry_points[number])
+        marker = "braille" if unicode else "*+x"[number]
+        figure.draw(figure.signal(view.pulses.tolist(), weights.tolist(), marker=marker).lines())
+        crossings = list(view.crossings(number))
+        figure.draw(figure.signal(crossings, [point] * len(crossings), marker=dot))
+    plain = not console.is_terminal or console.is_dumb_terminal or console.no_color
+    text = figure.build().string(colorless=plain)
+    return str(text if unicode else text.translate(ASCII_FRAME))
+
+
+# -- explain ---------------------------------------------------------------------------------------
+
+MAX_WIDTH = 100  # columns; longer lines are hard to read
+
+
+def titles() -> dict[str, str]:
+    """Topic -> the title of its page."""
+    pages = resources.files("analogtl").joinpath("explain").iterdir()
+    return {
+        page.name.removesuffix(".md"): page.read_text(encoding="utf-8")
+        .partition("\n")[0]
+        .strip("# ")
+        for page in sorted(pages, key=lambda page: page.name)
+        if page.name.endswith(".md")
+    }
+
+
+def explain(
+    topic: Annotated[
+        str | None,
+        argument(
+            "TOPIC",
+            "The page to read; without it: what there is.",
+            completion.choices(lambda: titles().items()),
+        ),
+    ] = None,
+) -> None:
+    """Read about the method, the settings and the commands.
+
+    On a terminal the page is laid out; in a pipe it is plain Markdown.
+    """
+    known = titles()
+    if topic is None:
+        rows = [(f"analogtl explain {name}", title) for name, title in known.items()]
+        output.rows_table((), rows, styles={1: "dim"})
+        return
+    page = f"{checked('analogtl explain:', topic, known)}.md"
+    text = resources.files("analogtl").joinpath("explain", page).read_text(encoding="utf-8")
+    console = output.console()
+    if not console.is_terminal:
+        output.say(text.rstrip())
+        return
+    from rich.markdown import Markdown
+
+    console.print(Markdown(text), width=min(console.width, MAX_WIDTH))
+
+
+COMMANDS: dict[str, Any] = {"list": list_, "show": show, "explain": explain}

@@ -1,0 +1,104 @@
+"""``analogtl doctor`` and ``selftest``: does everything fit here, and do the engines agree?"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from analogtl.cli import output
+from analogtl.cli.options import Json, Runs, option
+from analogtl.cli.process import use_one_thread
+
+STYLES = {"ok": "green", "note": "yellow", "bad": "bold red"}
+
+
+def doctor(runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """Check this machine: does everything fit together, and what to do where it does not.
+
+    It runs a real tile: torch and aihwkit of different builds import well and fail only there.
+    Each line says ok, note or bad, and what to do. Exit code 1 if something is bad.
+    """
+    from analogtl.doctor import diagnose
+
+    worst = 0
+    for check in diagnose(runs):
+        worst += check.status == "bad"
+        if as_json:
+            output.emit(asdict(check))
+            continue
+        output.say(f"{check.status:<5} {check.name:<13} {check.found}", STYLES[check.status])
+        if check.advice:
+            output.say(f"{'':<19} -> {check.advice}")
+    if worst:
+        raise typer.Exit(1)
+    if not as_json:
+        output.note("everything fits; `analogtl selftest` compares the fast engine with aihwkit")
+
+
+def selftest(
+    everything: Annotated[
+        bool,
+        option(
+            "--all", None, "Every configuration that the fast engine covers, not the main ones."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the fast engine with aihwkit's own tiles, on this machine.
+
+    Small tiles are trained on both engines, over and over; then the distribution of every cell of
+    the arrays is compared, and so are forward and backward products. Exit code 1 if they differ:
+    the chance of that although they are the same is below 1 in 10,000.
+    """
+    use_one_thread()
+    from analogtl.fastsim import cases, equivalence
+
+    began, console = time.monotonic(), output.console()
+    lively = console.is_terminal and not console.is_dumb_terminal
+    text = "training small tiles on both engines ..."
+    with console.status(text) if lively else contextlib.nullcontext():
+        rows = equivalence.check(
+            list(cases.CASES) if everything else cases.BASIC,
+            repetitions=equivalence.REPETITIONS,
+        )
+    failed = [row for row in rows if not row["passed"]]
+    if as_json:
+        for row in rows:
+            output.emit(row)
+    else:
+        headings = ("configuration", "quantity", "shift", "spread", "p", "")
+        cells = [
+            (
+                row["about"],
+                row["quantity"],
+                f"{row['mean_difference']:+.3f}",
+                f"{row['spread_ratio']:.3f}",
+                f"{row['p_value']:.2g}",
+                "same" if row["passed"] else "DIFFERS",
+            )
+            for row in rows
+        ]
+        output.rows_table(headings, cells, right=(2, 3, 4))
+        output.say(
+            "Shift: mean difference, in standard deviations of a cell. Spread: standard deviation, "
+            "fast / aihwkit. p: of the most telling test, corrected for the tests in its row.",
+            "dim",
+        )
+        took = output.duration(time.monotonic() - began)
+        if failed:
+            output.problem(
+                f"{len(failed)} of {len(rows)} comparisons differ: use "
+                "--set analog.engine=aihwkit, and please report it with this table"
+            )
+        else:
+            output.say(f"the engines agree in all {len(rows)} comparisons ({took})", "green")
+    if failed:
+        raise typer.Exit(1)
+
+
+COMMANDS: dict[str, Any] = {"doctor": doctor, "selftest": selftest}

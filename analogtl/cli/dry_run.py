@@ -1,0 +1,97 @@
+"""``--dry-run``: the resolved experiment, and what would run; as TOML that can be run itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from analogtl.cli import output
+
+if TYPE_CHECKING:
+    from analogtl.config.schema import Experiment
+    from analogtl.scheduling.plan import Plan
+    from analogtl.study.study import Study
+
+
+def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) -> None:
+    """What `pretrain` or `convert` would do."""
+    found = study.run.find_pretrained(study.experiment)
+    if found is not None:
+        pretrain = f"reuse {found} (if the images are the same)"
+    else:
+        pretrain = f"run: {study.experiment.pretrain.epochs} epochs"
+    facts = {"pretrain": pretrain}
+    if convert:
+        facts["convert"] = "run: the pretrained model, programmed onto arrays"
+    _print(study, facts, facts, as_json=as_json)
+
+
+def show_trials(study: Study, *, jobs: int = 1, as_json: bool = False) -> None:
+    """What `finetune` or `sweep` would do."""
+    from analogtl.scheduling.plan import plan, shortages
+
+    planned = plan(study)
+    pretrain = f"{planned.pretrain}: {planned.reason}"
+    facts = {"pretrain": pretrain, "trials": _counted(study, planned)}
+    record = {
+        "pretrain": pretrain,
+        "trials": [trial.id for trial in planned.trials],
+        "finished": sorted(planned.finished),
+        "failed": planned.failed,
+    }
+    _print(study, facts, record, as_json=as_json)
+    for line in () if as_json else (*planned.notes, *shortages(planned.left, study.run, jobs=jobs)):
+        output.warn(line)
+
+
+def _print(
+    study: Study, facts: Mapping[str, str], record: Mapping[str, Any], *, as_json: bool
+) -> None:
+    experiment, file, run = study.experiment, str(study.file), str(study.run.path)
+    if as_json:
+        more = {"file": file, "run": run, **record, "experiment": experiment.resolved()}
+        output.emit({"event": "dry-run", **more})
+        return
+    for name, fact in {"experiment": file, "run directory": run, **facts}.items():
+        output.say(f"# {name:<13}  {fact}")
+    output.say("#\n# The resolved experiment, every default filled in:")
+    if "analog.algorithm" in experiment.sweep.axes:
+        output.say("# ([analog] as it is written: its defaults differ from algorithm to algorithm)")
+    output.say(output.toml(_runnable(experiment)).rstrip())
+
+
+def _counted(study: Study, planned: Plan) -> str:
+    """How many trials there are, of what, and how many are left."""
+    counts = {"arm": len({trial.arm for trial in planned.trials})}
+    swept = study.experiment.sweep
+    if study.sweep:
+        counts |= {f"{name} level": len(levels) for name, levels in swept.axes.items()}
+        counts |= {"learning rate": len(swept.lr)} if swept.lr else {}
+    counts["seed"] = len(swept.seeds)
+    factors = [f"{number} {what}{'s' if number > 1 else ''}" for what, number in counts.items()]
+    text = f"{len(planned.trials)}: {' x '.join(factors)}"
+    if len(planned.trials) < math.prod(counts.values()):
+        text += "; a digital arm once per seed, where no axis touches it"
+    states = (
+        (len(planned.finished), "finished"),
+        (len(planned.failed), "failed before"),
+        (len(planned.begun), "go on from a checkpoint"),
+        (len(planned.changed), "finished with other settings, to be run anew"),
+    )
+    parts = [f"{number} {what}" for number, what in states if number]
+    return "; ".join([text, *parts, f"{len(planned.left)} to run"]) if parts else text
+
+
+def _runnable(experiment: Experiment) -> dict[str, Any]:
+    """The resolved experiment without what it does not use or what would contradict itself."""
+    from analogtl.config.schema import PROGRAMMING_SECTIONS, SWEPT_SECTIONS
+
+    programs = experiment.is_weight_programming
+    unused = set(SWEPT_SECTIONS) - set(PROGRAMMING_SECTIONS) if programs else {"programming"}
+    data = {key: value for key, value in experiment.resolved().items() if key not in unused}
+    if "analog.algorithm" in experiment.sweep.axes:
+        data["analog"] = experiment.as_written().get("analog", {})
+    elif experiment.analog.granularity is None:
+        data["analog"].pop("granularity_per_token", None)  # another setting is in force
+    return data

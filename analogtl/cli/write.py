@@ -1,0 +1,172 @@
+"""``analogtl init`` and ``validate``: write an experiment file, and check some."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from analogtl.cli import completion, options, output
+from analogtl.cli.options import argument, option
+from analogtl.errors import ExperimentError, counted, did_you_mean
+from analogtl.files import write_atomically
+from analogtl.vocabulary import Algorithm, Network
+
+
+def _tasks() -> dict[str, str]:
+    from analogtl.config.starter import TASKS
+
+    return {name: one["title"] for name, one in TASKS.items()}
+
+
+def _meanings(nouns: type[Network] | type[Algorithm]) -> dict[str, str]:
+    return {each.value: each.meaning for each in nouns}
+
+
+def init(
+    file: Annotated[Path, argument("FILE", "The file to write; exp.toml if not given.")] = Path(
+        completion.DEFAULT_FILE
+    ),
+    task: Annotated[
+        str | None,
+        option(
+            "--task",
+            "TASK",
+            "digits, cifar-2, cifar-5 or images (your own).",
+            completion.choices(lambda: _tasks().items()),
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        option(
+            "--model",
+            "NAME",
+            "Network: one of `analogtl list models`, or any timm name. Default: the task's.",
+            completion.choices(lambda: _meanings(Network).items()),
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        option("--device", "PRESET", "One of `analogtl list presets`.", completion.presets),
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        option(
+            "--algorithm",
+            "NAME",
+            "One of `analogtl list algorithms`.",
+            completion.choices(lambda: _meanings(Algorithm).items()),
+        ),
+    ] = None,
+    yes: Annotated[bool, option("--yes -y", None, "Ask nothing; take the defaults.")] = False,
+    force: Annotated[bool, option("--force", None, "Overwrite the file if it exists.")] = False,
+) -> None:
+    """Write an experiment file with comments, ready to run and to edit.
+
+    What no option says is asked for, unless --yes is given or there is nobody to ask.
+    """
+    if file.exists() and not force:
+        raise ExperimentError(
+            f"{file}: exists already; --force overwrites it, or name another file"
+        )
+    from analogtl.config import catalog, starter
+
+    if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+        presets = {name: catalog.device_class(name) for name in catalog.presets()}
+        task = task or _ask("Task", _tasks(), starter.DEFAULT_TASK)
+        if model is None and task in starter.TASKS:
+            own = starter.TASKS[task]["model"]["architecture"]
+            model = _ask("Network (or any timm name)", _meanings(Network), own, others=True)
+        device = device or _ask("Device", presets, starter.DEFAULT_DEVICE)
+        algorithms = _meanings(Algorithm)
+        algorithm = algorithm or _ask("Algorithm", algorithms, starter.DEFAULT_ALGORITHM)
+    text = starter.starter(
+        task or starter.DEFAULT_TASK,
+        model=model,
+        device=device or starter.DEFAULT_DEVICE,
+        algorithm=algorithm or starter.DEFAULT_ALGORITHM,
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:100] or "exp",
+        file=str(file),
+    )
+    write_atomically(file, text)
+    output.say(f"{file} written")
+    default = str(file) == completion.DEFAULT_FILE
+    output.note(f"next: analogtl finetune{'' if default else f' {file}'}")
+
+
+def _ask(what: str, choices: Mapping[str, str], default: str, *, others: bool = False) -> str:
+    """A choice by its number or its name; by any other word too where `others` are welcome."""
+    names = list(choices)
+    rows = [(str(number), name, choices[name]) for number, name in enumerate(names, 1)]
+    output.rows_table((), rows, title=what, right=(0,), styles={2: "dim"})
+    while True:
+        answer = str(typer.prompt("number or name", default=default)).strip()
+        if answer.isdigit() and 1 <= int(answer) <= len(names):
+            return names[int(answer) - 1]
+        if answer in choices or (others and answer and not answer.isdigit()):
+            return answer
+        output.warn(f"{answer}: none of these; {did_you_mean(answer, names)}")
+
+
+def validate(
+    files: Annotated[
+        list[str] | None,
+        argument(
+            "FILE",
+            "Experiment files, or names of shipped ones. Without any: exp.toml.",
+            completion.experiments,
+        ),
+    ] = None,
+    settings: options.Settings = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Check experiment files without running anything.
+
+    Every problem is a line: file, line number, key, what is wrong, what was expected. A file with
+    tasks is checked with each of them. Exit code 2 if there is any problem.
+    """
+    from analogtl.config.load import load_experiment
+    from analogtl.study.trial import trials_of
+
+    told: set[str] = set()
+    for file, task in _with_tasks(files or [completion.DEFAULT_FILE], settings or ()):
+        try:
+            experiment = load_experiment(file, settings or (), task)
+            swept = bool(experiment.sweep.axes or experiment.sweep.lr)
+            trials = len(trials_of(experiment, sweep=swept))
+        except ExperimentError as error:
+            new = [line for line in error.problems if line not in told]  # tasks share most of them
+            told.update(new)
+            if as_json:
+                output.emit({"file": file, "ok": False, "problems": error.problems})
+            for line in () if as_json else new:
+                output.problem(line)
+            continue
+        if as_json:
+            output.emit({"file": file, "ok": True, "name": experiment.name, "trials": trials})
+        elif not quiet:
+            what = f"{counted(trials, 'trial')}{' in its sweep' if swept else ''}"
+            output.say(f"{file}: ok: {experiment.name}, {what}")
+    if told:
+        raise typer.Exit(2)
+
+
+def _with_tasks(files: Sequence[str], settings: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each file with the task that it chooses (None), and then with each of its other tasks."""
+    from analogtl.config.source import tasks_of
+
+    for file in files:
+        yield file, None
+        if not any(setting.startswith("task=") for setting in settings):
+            with contextlib.suppress(ExperimentError):  # it was told for None
+                own, tasks = tasks_of(file)
+                yield from ((file, task) for task in tasks if task != own)
+
+
+COMMANDS: dict[str, Any] = {"init": init, "validate": validate}
