@@ -23,6 +23,7 @@ from torch import nn
 from analogtl.cli.catalogue import KINDS
 from analogtl.config.catalog import catalog, device_parameters
 from analogtl.config.load import with_settings
+from analogtl.config.reference import axes_table
 from analogtl.config.schema import Experiment
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.rpu_config import build_rpu_config
