@@ -431,7 +431,7 @@ def test_report_prints_tables_and_where_the_page_is(capsys, tmp_path, small):
 def test_a_finding_is_told_with_the_setting_that_it_is_about(capsys, tmp_path):
     axes = {"analog.granularity_per_token": [5, 200]}
     write_run(tmp_path / "runs" / "granularity", axes=axes, elbow=20, slope=0.2, epochs=2)
-    result = call(capsys, "report", "runs/granularity", "--format", "csv")
+    result = call(capsys, "report", "runs/granularity", "--findings", "--format", "csv")
     _, _, said = result.out.partition("Published findings")
     said = "".join(said.split())
     assert "granularity_per_token=5" in said
