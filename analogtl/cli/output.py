@@ -10,16 +10,17 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table as RichTable
 
     from analogtl.report.tables import Table
 
+GAP = 2  # characters between columns
+MAX_WORD = 40  # characters that a table does not break
 MAX_NAME = 24  # characters of a cell that is not broken into lines
 PIPED_WIDTH = 120  # columns of a table in a file or a pipe
 
@@ -111,23 +112,20 @@ def rows_table(
         right: Columns that hold numbers.
         styles: Column -> style of its cells.
     """
-    if rows := [*rows]:
-        out = console()
-        out.print(_table(out, headings, rows, title, set(right), styles or {}))
-
-
-def _table(
-    out: Console,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    title: str,
-    right: Collection[int],
-    styles: Mapping[int, str],
-) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    if not (rows := [*rows]):
+        return
+    out, numbers, columns = console(), set(right), list(zip(*rows, strict=True))
+    headings = headings or [""] * len(columns)
+    pairs = list(zip(headings, columns, strict=True))
+    widths = _fit(
+        [max(map(len, (heading, *cells))) for heading, cells in pairs],
+        [_least_width(*pair, n in numbers) for n, pair in enumerate(pairs)],
+        out.width - GAP * (len(columns) - 1),
+    )
     table = RichTable(
         box=box.SIMPLE_HEAD,
         title=Text(title, style="bold") if title else None,
@@ -135,20 +133,38 @@ def _table(
         pad_edge=False,
         padding=(0, 1, 0, 0),
         show_edge=False,
-        show_header=bool(headings),
+        show_header=any(headings),
     )
-    for place, cells in enumerate(zip(*rows, strict=True)):
+    for place, heading in enumerate(headings):
         table.add_column(
-            Text(headings[place] if headings else ""),
-            justify="right" if place in right else "left",
+            Text(heading),
+            justify="right" if place in numbers else "left",
             overflow="fold",
-            # A number, or a name of a few words, is not broken into lines.
-            no_wrap=place in right or max(map(len, cells)) <= MAX_NAME,
-            style=styles.get(place, ""),
+            width=widths[place],
+            style=(styles or {}).get(place, ""),
         )
     for row in rows:
         table.add_row(*(Text(printable(cell, out.file)) for cell in row))
-    return table
+    out.print(table)
+
+
+def _least_width(heading: str, cells: Iterable[str], number: bool) -> int:
+    """Width of what must not be broken: a number, a name of a few words, or a word."""
+    parts = heading.split()
+    for cell in cells:
+        parts += [cell] if number or len(cell) <= MAX_NAME else cell.split()
+    return min(max(map(len, parts), default=1), MAX_WORD)
+
+
+def _fit(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns: what they need if there is room, else as fairly as the room allows."""
+    widths = [min(wanted, low) for wanted, low in zip(natural, least, strict=True)]
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    while sum(widths) < min(room, sum(natural)):
+        ratios = [width / wanted for width, wanted in zip(widths, natural, strict=True)]
+        widths[ratios.index(min(ratios))] += 1
+    return widths
 
 
 def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
@@ -158,26 +174,21 @@ def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
         table: The table.
         drop: Columns to leave out, in this order, until it fits.
     """
-    from rich.measure import Measurement
-
-    out, columns = console(), list(table.columns)
-    cells = {column.key: [row[place].text for row in table.rows()] for place, column in
-             enumerate(columns)}  # fmt: skip
-    title = f"{table.experiment}: {table.title}" if table.experiment else table.title
+    columns, rows = list(table.columns), table.rows()
+    cells = {column.key: [row[n].text for row in rows] for n, column in enumerate(columns)}
     extra = [column.key for column in columns if not column.essential]
-    for key in [None, *reversed(extra), *drop]:
-        columns = [column for column in columns if column.key != key]
-        shown = _table(
-            out,
-            [column.heading for column in columns],
-            [*zip(*(cells[column.key] for column in columns), strict=True)],
-            title,
-            {place for place, column in enumerate(columns) if column.right},
-            {},
-        )
-        if Measurement.get(out, out.options.update(max_width=1000), shown).minimum <= out.width:
+    for key in [*reversed(extra), *drop]:
+        least = [_least_width(one.heading, cells[one.key], one.right) for one in columns]
+        if sum(least) + GAP * (len(least) - 1) <= console().width:
             break
-    out.print(shown)
+        columns = [column for column in columns if column.key != key]
+    title = f"{table.experiment}: {table.title}" if table.experiment else table.title
+    rows_table(
+        [column.heading for column in columns],
+        list(zip(*(cells[column.key] for column in columns), strict=True)),
+        title=title,
+        right=[place for place, column in enumerate(columns) if column.right],
+    )
     if table.note:
         say(table.note, "dim")
 
