@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from analogtl.cli import completion, output
 from analogtl.cli.options import Json, Quiet, Runs
 from analogtl.errors import ExperimentError
-
-if TYPE_CHECKING:
-    from analogtl.report.tables import Table
 
 EXAMPLES = (
     ("analogtl report", "every run below runs/, together"),
@@ -85,14 +82,6 @@ def command(
     together: Annotated[
         bool, typer.Option("--together", help="All runs in the same figures and tables.")
     ] = False,
-    findings: Annotated[
-        bool,
-        typer.Option(
-            "--findings",
-            help="Hold the runs to the published findings as well. Default: where an experiment "
-            "says so.",
-        ),
-    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Figures without the critical points.")
     ] = False,
@@ -120,7 +109,6 @@ def command(
         margin=margin,
         alpha=alpha,
         together=together,
-        findings=findings or None,
         plain=plain,
     )
     if as_json:
@@ -134,9 +122,7 @@ def command(
         )
         return
     for table in result.tables:
-        if table.name == "findings":
-            _show_findings(table)
-        elif table.name in SHOWN and len(table):
+        if table.name in SHOWN and len(table):
             output.show_table(table, drop=LEAST_NEEDED)
             output.say("")
     for message in result.messages:
@@ -149,34 +135,8 @@ def command(
     output.note(f"{len(result.paths)} files in {output.short(result.out)}")
 
 
-SHOWN = ("outcomes", "critical_points")
-LEAST_NEEDED = ("wall_s_mean", "weights_changed", "error_transfer", "lr", "error_best", "n")
-
-
-def _show_findings(table: Table) -> None:
-    """What the runs say about the published findings, where they say anything."""
-    frame = table.frame[table.frame["verdict"] != "not enough data"]
-    rows = [
-        (
-            verdict,
-            f"{run} at {at}" if at else run,
-            f"{classes}",
-            statement,
-            f"{estimate:.1f} [{low:.1f}, {high:.1f}] {unit}",
-        )
-        for verdict, run, at, classes, statement, estimate, low, high, unit in zip(
-            *(frame[name] for name in FINDING), strict=True
-        )
-    ]
-    if rows:
-        headings = ("verdict", "experiment", "classes", "published finding", "estimate")
-        output.rows_table(headings, rows, title=table.title, right=(2,))
-        output.say("")
-    if open_ := len(table) - len(rows):
-        more = "more " if rows else ""
-        output.note(f"published findings: {open_} {more}without enough data for a verdict")
-
-
-FINDING = (
-    "verdict", "experiment", "at", "n_classes", "statement", "estimate", "low", "high", "unit",
-)  # fmt: skip
+SHOWN = ("outcomes", "critical_points", "findings")
+LEAST_NEEDED = (
+    *("wall_s_mean", "weights_changed", "error_transfer", "lr", "error_best", "n"),
+    *("elbow", "elbow_low", "elbow_high", "n_seeds", "unit"),
+)

@@ -55,7 +55,6 @@ def build_report(
     margin: float | None = None,
     alpha: float | None = None,
     together: bool = False,
-    findings: bool | None = None,
     plain: bool = False,
 ) -> ReportResult:
     """Make the report of one or more runs.
@@ -70,8 +69,6 @@ def build_report(
             default each experiment's own.
         alpha: Significance level of the critical point's tests; by default each experiment's own.
         together: Whether the runs share figures and tables, as if the run were an axis.
-        findings: Whether the runs are held to the published findings; by default those whose
-            experiment says so, ``[report] findings``.
         plain: Whether figures are drawn without the critical points.
 
     Returns:
@@ -88,7 +85,7 @@ def build_report(
     for run in runs:
         messages += [*run.unreadable, *_progress(run)]
     analyses = [analyse(run, margin=margin, alpha=alpha) for run in runs]
-    judged = judge_findings(analyses, published=findings)
+    judged = judge_findings(analyses)
     if together and len(runs) > 1:
         analyses = [analyse(joined(runs), margin=margin, alpha=alpha)]
     report = _Report(
@@ -96,7 +93,7 @@ def build_report(
         kinds=kinds,
         runs=runs,
         sections=[section_of(analysis, plain=plain) for analysis in analyses],
-        findings=judged if any(one.experiment for one in judged) or findings else [],
+        findings=judged if any(one.experiment for one in judged) else [],
         messages=messages,
     )
     report.write(where)

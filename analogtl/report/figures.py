@@ -100,7 +100,7 @@ def error_traces(
     labels = style.line_labels(lines)
     epochs = sorted({x for line in lines for x in line.x})
     caption = _spread_caption("band", (n for line in lines for n in line.n))
-    fig = style.new_figure(2.3 + 0.07 * max(0, len(lines) - 2))
+    fig = style.new_figure(2.15)
     rows = [f"epoch {epoch:g}" for epoch in epochs]
     drawing = Drawing(fig, "epoch", rows, labels, caption)
     ax = fig.subplots()
@@ -145,6 +145,8 @@ def _legend_above(fig: Figure, handles: Sequence[Any]) -> None:
             borderaxespad=0.1,
         )
         if columns == 1 or legend.get_window_extent(renderer).width <= 0.98 * fig.bbox.width:
+            lines = math.ceil(len(handles) / columns)
+            fig.set_figheight(fig.get_figheight() + 0.145 * lines)
             return
         legend.remove()
 
@@ -207,7 +209,7 @@ def error_vs_level(
     name = axis.rpartition(".")[2]
     rows = {level: f"{name} = {summaries.with_unit(axis, level)}" for level in present}
     caption = _spread_caption("bars", (n for line in [*lines, *flat] for n in line.n))
-    fig = style.new_figure(2.4 + 0.07 * (len(lines) + len(flat) + 2 * len(annotations)))
+    fig = style.new_figure(2.2 + 0.1 * len(annotations))
     drawing = Drawing(fig, label_of(axis), list(rows.values()), labels, caption)
     ax = fig.subplots()
     handles: list[Any] = []
@@ -366,7 +368,7 @@ def layer_dots(layers: pd.DataFrame, quantity: str) -> Drawing:
     lines = summaries.series(layers, "position", quantity, [])
     names = _layer_names(layers)
     caption = _spread_caption("bars", (n for line in lines for n in line.n))
-    fig = style.new_figure(0.75 + _row_height(len(names)) * max(len(names), 4))
+    fig = style.new_figure(0.5 + _row_height(len(names)) * max(len(names), 4))
     labels = style.line_labels(lines)
     drawing = Drawing(fig, "layer", list(names.values()), labels, caption)
     ax = fig.subplots()

@@ -185,7 +185,7 @@ def _trace_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
                 figures.error_traces,
                 changed,
                 quantity="weights_changed",
-                label="cells changed since epoch 0 (%)",
+                label="cells changed (%)",
                 scale=100.0,
             )
             yield FigureSpec(f"changed{suffix}", f"Analog cells changed per epoch{whose}", draw)

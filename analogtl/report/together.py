@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pandas as pd
@@ -21,6 +23,7 @@ def joined(runs: Sequence[RunData]) -> RunData:
     The learning rate of each run is chosen within it, and its curves stay its own.
     """
     name = " and ".join(run.name for run in runs)
+    runs = [replace(run, name=part) for run, part in zip(runs, _own_parts(runs), strict=True)]
     axes: dict[str, list[Any]] = {RUN_AXIS: [run.name for run in runs]}
     for run in runs:
         asked = run.setting("sweep", "axes")
@@ -46,12 +49,21 @@ def _stacked(runs: Sequence[RunData], frame_of: Callable[[RunData], pd.DataFrame
     """The tables of the runs as one; a trial's name is told from that of the other runs."""
     frames = []
     for run in runs:
-        frame = frame_of(run).assign(**{RUN_AXIS: run.name})
+        frame = frame_of(run).assign(experiment=run.name, **{RUN_AXIS: run.name})
         if "trial" in frame:
             frame["trial"] = [f"{run.name}/{trial}" for trial in frame["trial"]]
         frames.append(frame)
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     return pd.concat(filled, ignore_index=True)
+
+
+def _own_parts(runs: Sequence[RunData]) -> list[str]:
+    """What tells the names of the runs from each other: ``2class`` and ``5class``."""
+    names = [re.split(r"(?<=[_/-])", run.name) for run in runs]
+    shared = 0
+    while all(len(name) > shared + 1 for name in names) and len({n[shared] for n in names}) == 1:
+        shared += 1
+    return ["".join(name[shared:]) for name in names]
 
 
 def differences(runs: Sequence[RunData]) -> list[tuple[str, str]]:

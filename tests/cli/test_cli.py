@@ -431,8 +431,8 @@ def test_report_prints_tables_and_where_the_page_is(capsys, tmp_path, small):
 def test_a_finding_is_told_with_the_setting_that_it_is_about(capsys, tmp_path):
     axes = {"analog.granularity_per_token": [5, 200]}
     write_run(tmp_path / "runs" / "granularity", axes=axes, elbow=20, slope=0.2, epochs=2)
-    result = call(capsys, "report", "runs/granularity", "--findings", "--format", "csv")
-    _, _, said = result.out.partition("say")
+    result = call(capsys, "report", "runs/granularity", "--format", "csv")
+    _, _, said = result.out.partition("The arrays learn")
     said = "".join(said.split())
     assert "granularity_per_token=5" in said
     assert "granularity_per_token=200" in said
