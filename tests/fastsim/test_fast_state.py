@@ -56,18 +56,17 @@ def digital(model):
     return [p for p in model.parameters() if not isinstance(p, AnalogContext)]
 
 
+def same_state(s, t):
+    assert s.keys() == t.keys()
+    return all(torch.equal(v, t[k]) if torch.is_tensor(v) else v == t[k] for k, v in s.items())
+
+
 def same(a, b):
     """Whether all that a model consists of is equal, bit for bit."""
-    for one, other in zip(tiles(a), tiles(b), strict=True):
-        s, t = one.tile.state(), other.tile.state()
-        assert s.keys() == t.keys()
-        for key in s:
-            if torch.is_tensor(s[key]):
-                if not torch.equal(s[key], t[key]):
-                    return False
-            elif s[key] != t[key]:
-                return False
-    return all(torch.equal(p, q) for p, q in zip(digital(a), digital(b), strict=True))
+    pairs = zip(tiles(a), tiles(b), strict=True)
+    return all(same_state(one.tile.state(), other.tile.state()) for one, other in pairs) and all(
+        torch.equal(p, q) for p, q in zip(digital(a), digital(b), strict=True)
+    )
 
 
 @pytest.fixture(params=CONFIGS)
@@ -96,9 +95,7 @@ def test_the_number_of_threads_does_not_matter(config):
 
 
 OTHER_PROCESSOR = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import test_fast_state as t
+import json, test_fast_state as t
 print(json.dumps(t.train(t.build(t.CONFIGS["c-TTv2"]()), 20)))
 """
 
@@ -111,10 +108,10 @@ def test_a_processor_without_vector_extensions_runs_the_same_process(tmp_path):
         "NUMBA_CPU_FEATURES": "",
         "NUMBA_CACHE_DIR": str(tmp_path),
     }
-    folder = Path(__file__).parents[1]
-    command = [sys.executable, "-c", OTHER_PROCESSOR, str(folder)]
-    path = os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")])
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, **plain, "PYTHONPATH": path}
+    command = [sys.executable, "-c", OTHER_PROCESSOR]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     native = train(build(CONFIGS["c-TTv2"]()), 20)
     assert json.loads(done.stdout) == pytest.approx(native, rel=1e-3)

@@ -177,18 +177,6 @@ def test_swin_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(model, (x,))
 
 
-@pytest.mark.parametrize("name", ["swin_digits", "mlp_digits", "resnet18"])
-def test_weights_follow_from_torchs_seed(name: str) -> None:
-    kwargs = {"channels": (8, 8, 8, 8)} if name == "resnet18" else {}
-    states = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        model = replace_head(build(name, kwargs=kwargs), 3)
-        states.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert torch.equal(states[0], states[1])
-    assert not torch.equal(states[0], states[2])
-
-
 def test_refused_arguments_and_tags_draw_no_numbers() -> None:
     """A convolutional model is first asked to take an image size, which must leave no trace."""
     import timm
@@ -211,16 +199,11 @@ def test_the_head_is_replaced_and_the_rest_kept(kind: str) -> None:
         model = build(name, image_size=size, kwargs=kwargs)
         before = {key: value.clone() for key, value in model.state_dict().items()}
         assert replace_head(model, 3) is model
-        assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
         after = model.state_dict()
-        same = {k for k, v in before.items() if v.shape == after[k].shape}
-        # only the head's weight and bias have another shape
-        assert len(before) - len(same) == 2
-        assert all(
-            torch.equal(before[k], after[k])
-            for k in same
-            if "running" not in k and "num_batches" not in k
-        )
+        other = {key for key, value in before.items() if value.shape != after[key].shape}
+        assert len(other) == 2  # the head's weight and bias
+        assert all(torch.equal(before[key], after[key]) for key in before.keys() - other)
+        assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
