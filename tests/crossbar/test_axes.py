@@ -320,26 +320,14 @@ def test_an_axis_that_the_device_lacks_is_refused_with_presets_that_have_it(name
     assert "ReRamArrayHfO2PresetDevice" in message
 
 
-def test_the_own_levels_are_those_of_the_preset_and_of_aihwkit():
+def test_what_the_device_has_by_itself_is_a_default_level():
     preset = device_parameters("ReRamArrayHfO2PresetDevice")
     for axis in AXES.values():
         name = axis.key.rpartition(".")[2]
         if name in preset:
-            assert axis.own == (preset[name],)
-    assert AXES["spv"].own == (100 * preset["reference_std"] / 2,)
-    assert AXES["n_states"].own == (round(2 / preset["dw_min"], 3),)
-    io = catalog()["io"]
-    assert AXES["out_noise"].own == (io["out_noise"],)
-    assert AXES["io_bits"].own == tuple(
-        round(math.log2(1 / io[res] + 2)) for res in ("inp_res", "out_res")
-    )
-
-
-def test_every_level_says_where_it_comes_from():
-    origins = {axis.origin(level) for axis in AXES.values() for level in axis.levels}
-    assert origins == {"published", "the device's own", "this tool's choice"}
-    assert AXES["wtn"].origin(15) == AXES["spv"].origin(5) == "published"
-    assert AXES["wtn"].origin(30) == "this tool's choice"
+            assert preset[name] in axis.levels
+    assert round(2 / preset["dw_min"], 3) in AXES["n_states"].levels
+    assert catalog()["io"]["out_noise"] in AXES["out_noise"].levels
 
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
