@@ -110,7 +110,7 @@ class CriticalPoint:
         levels: One `LevelTest` per level tested, mildest first.
         residual_sd: Standard deviation of one trial about its seed and level, all levels pooled.
         detectable: Excess at `max_level` that would have been found with a probability of `POWER`.
-        hinge: The hinge fit; None with fewer than four levels.
+        hinge: The hinge fit; `NOT_FITTED` with fewer than four levels.
     """
 
     reference: float
@@ -123,7 +123,7 @@ class CriticalPoint:
     levels: tuple[LevelTest, ...] = ()
     residual_sd: float | None = None
     detectable: float | None = None
-    hinge: Hinge | None = None
+    hinge: Hinge = hinge_fit.NOT_FITTED
 
     @property
     def verdict(self) -> CriticalPointVerdict:
@@ -226,7 +226,7 @@ def critical_point(
     if sweep.n_seeds < MIN_SEEDS or len(sweep.levels) < 2:
         return found
     tests, detectable = _test_levels(sweep, alpha, margin)
-    hinge = None
+    hinge = hinge_fit.NOT_FITTED
     if draws and len(sweep.levels) >= hinge_fit.MIN_LEVELS:
         rng = np.random.default_rng(seed)
         hinge = hinge_fit.fit_hinge(sweep, scale, alpha, draws, rng)
@@ -329,8 +329,7 @@ _NUMBERS: Final = (
 
 
 def _row(judged: JudgedCurve) -> dict[str, object]:
-    curve, point = judged.curve, judged.point
-    hinge = point.hinge or Hinge(p_value=float("nan"))
+    curve, point, hinge = judged.curve, judged.point, judged.point.hinge
     numbers = {name: getattr(point, name) for name in _NUMBERS if hasattr(point, name)}
     return {name: getattr(curve, name) for name in _CURVE} | {
         "verdict": str(point.verdict),

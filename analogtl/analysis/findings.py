@@ -462,7 +462,7 @@ def _judge_critical(
     )
     inside = outside = False
     hinge = point.hinge
-    if hinge is not None and hinge.low is not None and hinge.high is not None:
+    if hinge.low is not None and hinge.high is not None:
         estimate = Estimate(hinge.elbow, hinge.low, hinge.high, 1 - point.alpha, unit)
         inside = lowest <= hinge.low and hinge.high <= highest
         outside = hinge.high < lowest or hinge.low > highest

@@ -13,6 +13,7 @@ it leaves the flat.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -55,6 +56,9 @@ class Hinge:
     height: float | None = None
     slope: float | None = None
     fitted_to: float | None = None
+
+
+NOT_FITTED: Final = Hinge(math.nan)
 
 
 @dataclass(frozen=True)

@@ -56,14 +56,13 @@ def headline(judged: JudgedCurve) -> str:
 def bend(judged: JudgedCurve) -> str:
     """Where the error starts to rise, with its interval; "" where no such place is shown."""
     hinge = judged.point.hinge
-    if hinge is None or hinge.elbow is None:
+    if hinge.elbow is None:
         return ""
-    unit = with_unit(judged.curve.axis, "").strip()
-    interval = ""
-    if hinge.low is not None and hinge.high is not None:
-        percent = 100 * (1 - judged.point.alpha)
-        interval = f" ({percent:.0f} % interval {hinge.low:.3g} to {hinge.high:.3g})"
-    return f"the error starts to rise at about {hinge.elbow:.3g} {unit}".rstrip() + interval
+    at = with_unit(judged.curve.axis, float(f"{hinge.elbow:.3g}"))
+    interval = (
+        f"{100 * (1 - judged.point.alpha):.0f} % interval {hinge.low:.3g} to {hinge.high:.3g}"
+    )
+    return f"the error starts to rise at about {at} ({interval})"
 
 
 def harmless(judged: JudgedCurve) -> str:
@@ -80,7 +79,7 @@ def sentences(judged: JudgedCurve) -> str:
     if point.verdict is CriticalPointVerdict.NO_DATA:
         return " ".join([_no_data(curve, point), *_gaps(curve, point)])
     parts = [*_verdict(judged)]
-    if point.hinge and (rise := bend(judged)):
+    if rise := bend(judged):
         fit = f"a fit of a flat, then rising line, {p_text(point.hinge.p_value)}"
         parts.append(f"{_capital(rise)}: {fit}.")
     small = harmless(judged) or f"costs less than {point.margin:g} points at no level"

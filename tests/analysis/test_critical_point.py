@@ -26,6 +26,7 @@ from analogtl.analysis.critical_point import (
     points_frame,
 )
 from analogtl.analysis.curves import Curve
+from analogtl.analysis.hinge import NOT_FITTED, Hinge
 from analogtl.analysis.seed_blocks import LevelGap
 from analogtl.analysis.select_lr import select_learning_rate
 from analogtl.vocabulary import CriticalPointVerdict as Verdict
@@ -58,8 +59,8 @@ def find(errors_SL: np.ndarray, levels: np.ndarray = LEVELS, **options: object) 
     )
 
 
-def quick(errors_SL: np.ndarray) -> CriticalPoint:
-    return find(errors_SL, draws=0)
+def quick(errors_SL: np.ndarray, levels: np.ndarray = LEVELS) -> CriticalPoint:
+    return find(errors_SL, levels, draws=0)
 
 
 def sweep(
@@ -165,25 +166,28 @@ def test_a_detectable_rise_is_found_four_times_in_five(n_seeds: int) -> None:
 # --- the hinge ------------------------------------------------------------------------------------
 
 
-def hinges(n: int, n_seeds: int, excess: np.ndarray) -> list[CriticalPoint]:
-    return [find(y, draws=199) for y in sweep(n, n_seeds, excess)]
+def hinges(n: int, n_seeds: int, excess: np.ndarray) -> list[Hinge]:
+    """The hinges that were found in n sweeps."""
+    found = [find(y, draws=199).hinge for y in sweep(n, n_seeds, excess)]
+    return [hinge for hinge in found if hinge.elbow is not None]
+
+
+def covers(hinge: Hinge, level: float) -> bool:
+    return (hinge.low or 0) <= level <= (hinge.high or 0)
 
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
 def test_flat_curves_seldom_get_a_hinge(n_seeds: int) -> None:
     n = 200
-    found = hinges(n, n_seeds, elbow_at(99, 0))
-    assert at_most(0.05, sum(f.hinge.elbow is not None for f in found if f.hinge), n)
+    assert at_most(0.05, len(hinges(n, n_seeds, elbow_at(99, 0))), n)
 
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
 def test_the_elbow_interval_covers_the_planted_elbow(n_seeds: int) -> None:
     n = 120
-    fits = [f.hinge for f in hinges(n, n_seeds, elbow_at(10, 1.0)) if f.hinge]
-    bent = [h for h in fits if h.elbow is not None]
+    bent = hinges(n, n_seeds, elbow_at(10, 1.0))
     assert at_least(0.95, len(bent), n)
-    covered = sum(h.low <= 10 <= h.high for h in bent if h.low is not None and h.high is not None)
-    assert at_least(0.90, covered, len(bent))
+    assert at_least(0.90, sum(covers(h, 10) for h in bent), len(bent))
     assert np.mean([h.elbow for h in bent]) == pytest.approx(10, abs=1.5)
     assert np.mean([h.slope for h in bent]) == pytest.approx(1.0, abs=0.15)
     assert np.mean([h.height for h in bent]) == pytest.approx(17, abs=1.0)
@@ -192,7 +196,7 @@ def test_the_elbow_interval_covers_the_planted_elbow(n_seeds: int) -> None:
 def test_an_error_saturated_at_chance_does_not_drag_the_elbow_down() -> None:
     n = 60
     excess = np.minimum(elbow_at(10, 3.3), 33.0)  # 50 % from 20 on
-    bent = [h for f in hinges(n, 5, excess) if (h := f.hinge) and h.elbow is not None]
+    bent = hinges(n, 5, excess)
     assert at_least(0.85, len(bent), n)
     assert sum(h.fitted_to == 20 for h in bent) > 0.8 * n
     assert np.mean([h.elbow for h in bent]) == pytest.approx(10, abs=1.0)
@@ -201,7 +205,6 @@ def test_an_error_saturated_at_chance_does_not_drag_the_elbow_down() -> None:
 def test_a_falling_curve_has_no_hinge_and_no_critical_point() -> None:
     found = find(simulate(np.random.default_rng(0), 5, -LEVELS / 3), draws=199)
     assert found.verdict is Verdict.NONE
-    assert found.hinge is not None
     assert found.hinge.elbow is None
     assert found.hinge.p_value > 0.5
 
@@ -209,13 +212,12 @@ def test_a_falling_curve_has_no_hinge_and_no_critical_point() -> None:
 def test_no_straight_line_past_any_elbow_gives_no_elbow() -> None:
     steps = np.array([0.0, 20.0, 0.0, 20.0, 0.0, 20.0, 20.0]) + np.arange(7)
     found = find(simulate(np.random.default_rng(0), 5, steps), draws=199)
-    assert found.hinge is not None
     assert found.hinge.elbow is None
 
 
 def test_fewer_than_four_levels_have_no_hinge() -> None:
     found = find(simulate(np.random.default_rng(0), 5, elbow_at(2, 3))[:, :3], LEVELS[:3])
-    assert found.hinge is None
+    assert found.hinge is NOT_FITTED
     assert found.critical == 2
 
 
@@ -258,7 +260,7 @@ def test_p_values_are_those_of_welch_on_a_two_way_analysis_of_variance() -> None
 
 def test_two_levels_are_a_paired_t_test() -> None:
     errors = simulate(np.random.default_rng(5), 5, elbow_at(0, 1.0))[:, [0, 3]]
-    (test,) = quick_levels(errors, LEVELS[[0, 3]]).levels
+    (test,) = quick(errors, LEVELS[[0, 3]]).levels
     paired = stats.ttest_rel(errors[:, 1], errors[:, 0], alternative="greater")
     assert test.p_worse == pytest.approx(paired.pvalue)
 
@@ -316,11 +318,10 @@ def test_a_gap_does_not_turn_a_hard_seed_into_an_effect() -> None:
 def test_fewer_than_three_seeds_are_not_enough(n_seeds: int) -> None:
     found = find(simulate(np.random.default_rng(0), n_seeds, elbow_at(2, 10)))
     assert found.verdict is Verdict.NO_DATA
-    assert found.critical is None
-    assert found.hinge is None
+    assert (found.critical, found.hinge) == (None, NOT_FITTED)
 
 
-def test_levels_with_too_few_seeds_are_left_out_and_named() -> None:
+def test_levels_with_too_few_seeds_are_left_out() -> None:
     errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 1.5))
     errors[2:, -1] = np.nan
     found = quick(errors)
@@ -333,28 +334,22 @@ def test_no_zero_level_finished_is_not_enough() -> None:
     errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 1.5))
     errors[:, 0] = np.nan
     assert quick(errors).verdict is Verdict.NO_DATA
-    only_zero = quick_levels(errors[:, :1] * 0 + 17, LEVELS[:1])
-    assert only_zero.verdict is Verdict.NO_DATA
-
-
-def quick_levels(errors: np.ndarray, levels: np.ndarray, **options: object) -> CriticalPoint:
-    return find(errors, levels, draws=0, **options)
+    assert quick(np.full((5, 1), 17.0), LEVELS[:1]).verdict is Verdict.NO_DATA
 
 
 def test_without_a_zero_the_lowest_level_is_the_reference() -> None:
     errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))[:, 1:]
-    found = quick_levels(errors, LEVELS[1:])
+    found = quick(errors, LEVELS[1:])
     assert (found.reference, found.critical) == (2, 10)
 
 
 def test_even_the_mildest_level_may_be_worse() -> None:
-    errors = simulate(np.random.default_rng(0), 5, np.where(LEVELS > 0, 15.0, 0.0))
-    found = quick(errors)
+    found = quick(simulate(np.random.default_rng(0), 5, np.where(LEVELS > 0, 15.0, 0.0)))
     assert (found.verdict, found.critical, found.first_worse) == (Verdict.CRITICAL, 0, 2)
     assert found.certified is None
 
 
-def test_a_worse_level_below_one_that_is_not_is_mentioned() -> None:
+def test_a_worse_level_below_one_that_is_not_is_no_critical_point() -> None:
     excess = np.where(LEVELS == 5, 20.0, 0.0)
     found = quick(simulate(np.random.default_rng(1), 5, excess))
     assert found.verdict is Verdict.NONE
@@ -368,27 +363,19 @@ def test_harm_may_grow_downwards_and_in_reciprocals() -> None:
     errors = 17 + rng.normal(0, 1, (5, 1)) + excess + rng.normal(0, 0.7, (5, 6))
     found = find(errors, states, reference=500.0, scale="reciprocal")
     assert (found.critical, found.first_worse, found.max_level) == (20, 10, 5)
-    hinge = found.hinge
-    assert hinge is not None
-    assert hinge.elbow is not None
-    assert hinge.low is not None
-    assert hinge.high is not None
-    assert hinge.low <= hinge.elbow <= hinge.high
-    assert 1 / hinge.elbow == pytest.approx(1 / 20, abs=0.015)
-    below = find(errors, -LEVELS[:6], reference=0.0)
-    assert below.critical is not None
-    assert below.critical <= 0
+    elbow = found.hinge.elbow or 0
+    assert covers(found.hinge, elbow)
+    assert 1 / elbow == pytest.approx(1 / 20, abs=0.015)
+    assert find(errors, -LEVELS[:6], reference=0.0).critical in -LEVELS
 
 
 def test_data_without_noise_decide_by_sign() -> None:
     clean = np.tile(17.0 + elbow_at(10, 1.0), (3, 1))
     found = find(clean, draws=199)
     assert (found.critical, found.certified) == (10, 10)
-    assert found.hinge is not None
     assert found.hinge.elbow == pytest.approx(10)
     flat = find(np.full((3, 7), 17.0), draws=199)
     assert (flat.verdict, flat.certified) == (Verdict.NONE, 30)
-    assert flat.hinge is not None
     assert flat.hinge.elbow is None
 
 
@@ -552,11 +539,7 @@ def test_rates_stated_in_the_module(n_seeds: int) -> None:
         assert exact / (3 * n) == pytest.approx(rates[n_seeds], abs=0.03)
         assert at_most(0.05, below, 3 * n)
         assert at_least(0.92, near, 3 * n)
-    covered = bent = 0
-    for elbow in (5, 10, 15):
-        for found_point in hinges(400, n_seeds, elbow_at(elbow, 1.0)):
-            hinge = found_point.hinge
-            if hinge is not None and hinge.low is not None and hinge.high is not None:
-                bent += 1
-                covered += hinge.low <= elbow <= hinge.high
-    assert at_least(0.90, covered, bent)
+    elbows = [
+        (hinge, at) for at in (5, 10, 15) for hinge in hinges(400, n_seeds, elbow_at(at, 1.0))
+    ]
+    assert at_least(0.90, sum(covers(hinge, at) for hinge, at in elbows), len(elbows))
