@@ -20,7 +20,7 @@ from aihwkit.simulator.tiles.base import SimulatorTileWrapper
 from torch import Tensor, nn
 
 from analogtl.errors import RunError
-from analogtl.fastsim import STATE_FORMAT, FastTile, load_tile_state, tile_state
+from analogtl.fastsim import STATE_FORMAT, FastTile
 from analogtl.files import digest, read_json, write_json
 
 Tensors = dict[str, Tensor]
@@ -37,7 +37,7 @@ def capture(model: nn.Module) -> tuple[Tensors, Meta]:
     for name, tensor in _digital(model).items():
         tensors[f"digital/{name}"] = tensor.detach().clone()
     for name, tile in _tiles(model).items():
-        state = tile_state(tile) if isinstance(tile, FastTile) else _stock_state(tile)
+        state = tile.tile.state() if isinstance(tile, FastTile) else _stock_state(tile)
         pack(state, f"tile/{name}", tensors, meta)
     return tensors, meta
 
@@ -66,7 +66,7 @@ def restore(model: nn.Module, tensors: Tensors, meta: Meta) -> None:
     for name, tile in tiles.items():
         state = unpack(f"tile/{name}", tensors, meta)
         if isinstance(tile, FastTile):
-            load_tile_state(tile, state)
+            tile.tile.load_state(state)
         else:
             _load_stock_state(tile, state)
 

@@ -10,7 +10,6 @@ The package imports nothing of analogtl: it could be a distribution of its own.
 
 from __future__ import annotations
 
-from analogtl.fastsim.compiled import compilation_needed
 from analogtl.fastsim.config import (
     FastRPUConfig,
     UnsupportedConfig,
@@ -18,17 +17,13 @@ from analogtl.fastsim.config import (
     unsupported_reason,
 )
 from analogtl.fastsim.simulator import STATE_FORMAT
-from analogtl.fastsim.tile import FastTile, load_tile_state, tile_state, weights_copy
+from analogtl.fastsim.tile import FastTile
 
 __all__ = [
     "STATE_FORMAT",
     "FastRPUConfig",
     "FastTile",
     "UnsupportedConfig",
-    "compilation_needed",
     "fast_rpu_config",
-    "load_tile_state",
-    "tile_state",
     "unsupported_reason",
-    "weights_copy",
 ]

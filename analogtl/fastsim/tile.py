@@ -97,22 +97,3 @@ class FastTile(AnalogTile):
             TileError: always.
         """
         raise TileError("the fast engine runs on the CPU")
-
-
-def tile_state(tile: FastTile) -> dict[str, Any]:
-    """A tile's complete analog state: a flat dictionary of tensors, numbers, strings, lists."""
-    return tile.tile.state()
-
-
-def load_tile_state(tile: FastTile, state: dict[str, Any]) -> None:
-    """Restore what ``tile_state`` returned, bit for bit.
-
-    Raises:
-        TileError: if the state belongs to another kind of tile.
-    """
-    tile.tile.load_state(state)
-
-
-def weights_copy(tile: FastTile) -> Tensor:
-    """A copy of C's weights as they are stored, ``[in, out]``: to count changed cells."""
-    return tile.tile.matrix().clone()

@@ -18,7 +18,7 @@ from aihwkit.simulator.configs.compounds import DynamicTransferCompound
 from safetensors.torch import load, save
 from torch import nn
 
-from analogtl.fastsim import FastTile, fast_rpu_config, load_tile_state, tile_state
+from analogtl.fastsim import FastTile, fast_rpu_config
 from analogtl.fastsim.cases import compound_config
 
 CONFIGS = {
@@ -120,10 +120,10 @@ def test_a_processor_without_vector_extensions_runs_the_same_process(tmp_path):
 def through_state(model, config):
     other = build(config, seed=5)
     for one, into in zip(tiles(model), tiles(other), strict=True):
-        state = tile_state(one)
+        state = one.tile.state()
         tensors = load(save({k: v for k, v in state.items() if torch.is_tensor(v)}))
         rest = json.loads(json.dumps({k: v for k, v in state.items() if not torch.is_tensor(v)}))
-        load_tile_state(into, tensors | rest)
+        into.tile.load_state(tensors | rest)
     for p, q in zip(digital(model), digital(other), strict=True):
         q.data = p.data.clone()
     return other
@@ -139,7 +139,7 @@ def through_state_dict(model, config):
 
 
 COPIES = {
-    "tile_state": through_state,
+    "state": through_state,
     "state_dict": through_state_dict,
     "deepcopy": lambda model, _: copy.deepcopy(model),
     "pickle": lambda model, _: pickle.loads(pickle.dumps(model)),
@@ -169,7 +169,7 @@ def test_looking_at_the_weights_does_not_change_the_run(config):
         assert torch.equal(first, second)
         tile.get_weights()
         b.state_dict()
-        tile_state(tile)
+        tile.tile.state()
     train(a, 5, first=5)
     train(b, 5, first=5)
     assert same(a, b)
@@ -188,8 +188,8 @@ def test_the_state_of_another_tile_is_an_error(config):
     a = FastTile(5, 6, fast_rpu_config(config, seed=0))
     b = FastTile(5, 7, fast_rpu_config(config, seed=0))
     with pytest.raises(Exception, match="size"):
-        load_tile_state(a, tile_state(b))
+        a.tile.load_state(b.tile.state())
     with pytest.raises(Exception, match="format"):
-        load_tile_state(a, tile_state(a) | {"format": 99})
+        a.tile.load_state(a.tile.state() | {"format": 99})
     with pytest.raises(Exception, match="fast"):
-        load_tile_state(a, tile_state(a) | {"fast": torch.zeros(3)})
+        a.tile.load_state(a.tile.state() | {"fast": torch.zeros(3)})

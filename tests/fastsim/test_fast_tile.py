@@ -30,7 +30,6 @@ from analogtl.fastsim import (
     UnsupportedConfig,
     fast_rpu_config,
     unsupported_reason,
-    weights_copy,
 )
 from analogtl.fastsim.cases import compound_config
 
@@ -203,10 +202,10 @@ def test_layers_of_all_kinds_train():
     )
     tiles = tiles_of(model)
     assert len(tiles) > 8
-    before = [weights_copy(t) for t in tiles]
+    before = [t.tile.get_weights() for t in tiles]
     losses = train(model, torch.randn(8, 2, 6, 6))
     assert np.isfinite(losses).all()
-    assert any(not torch.equal(a, weights_copy(t)) for a, t in zip(before, tiles, strict=True))
+    assert any(not torch.equal(a, t.tile.get_weights()) for a, t in zip(before, tiles, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -233,17 +232,6 @@ def test_an_input_range_that_is_learned():
     config.pre_post.input_range.enable = True
     layer = AnalogLinear(14, 9, rpu_config=fast_rpu_config(config, seed=1))
     assert np.isfinite(train(layer, torch.randn(10, 14), steps=3)).all()
-
-
-def test_weights_copy_shows_which_cells_moved():
-    _, fast = pair(compound_config())
-    before = weights_copy(fast)
-    assert before.shape == (14, 9)
-    assert torch.equal(before, weights_copy(fast))
-    fast.tile.set_learning_rate(0.1)
-    fast.tile.update(torch.randn(100, 14), torch.randn(100, 9))
-    assert (before != weights_copy(fast)).any()
-    assert torch.equal(weights_copy(fast).T, fast.tile.get_weights())
 
 
 def test_resetting_columns_concerns_those_of_the_fast_array():
