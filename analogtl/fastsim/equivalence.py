@@ -19,7 +19,7 @@ difference although there is none is at most ``FALSE_ALARM``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ import torch
 from aihwkit.simulator.tiles.analog import AnalogTile
 from numpy.typing import NDArray
 from scipy import stats
+from torch import Tensor
 
 from analogtl.fastsim.cases import BASIC, CASES, PERIPHERIES, Case, compound_config
 from analogtl.fastsim.config import fast_rpu_config
@@ -101,18 +102,22 @@ def compare_updates(
         reverse: Whether to give each batch to the fast engine in reverse order, likewise.
     """
     config = case.make()
-    xs, ds, weights = _inputs(case)
-    stock, names = _run_stock(config, xs, ds, weights, case.lr, repetitions)
+    batches, weights = _inputs(case)
+    stock_tiles = (AnalogTile(OUT, IN, config) for _ in range(repetitions))
+    stock = _run(stock_tiles, batches, weights, case.lr)
     if reverse:
-        xs, ds = [x.flip(0) for x in xs], [d.flip(0) for d in ds]
-    fast = _run_fast(config, xs, ds, weights, case.lr, repetitions, seed, alter)
-    rows = []
-    for i, parameter in enumerate(names):
-        a, b = stock[:, i].reshape(repetitions, -1), fast[:, i].reshape(repetitions, -1)
-        if parameter in _QUANTITIES:
-            row = {"case": name, "about": case.about, "quantity": _QUANTITIES[parameter]}
-            rows.append(row | compare_samples(a, b, seed=seed))
-    return rows
+        batches = [(x.flip(0), d.flip(0)) for x, d in batches]
+    tile = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
+    fast = _run(_seeded(tile, repetitions, seed, alter), batches, weights, case.lr)
+    names = tile.tile.get_hidden_parameter_names()
+    return [
+        {"case": name, "about": case.about, "quantity": _QUANTITIES[parameter]}
+        | compare_samples(
+            stock[:, i].reshape(repetitions, -1), fast[:, i].reshape(repetitions, -1), seed=seed
+        )
+        for i, parameter in enumerate(names)
+        if parameter in _QUANTITIES
+    ]
 
 
 def compare_products(
@@ -133,23 +138,18 @@ def compare_products(
         "forward": torch.randn(8, IN, generator=generator),
         "backward": torch.randn(8, OUT, generator=generator),
     }
-    seeds = np.random.default_rng(seed).integers(0, 2**63, repetitions)
     for about, io in PERIPHERIES.items():
         config = compound_config()
         config.forward = config.backward = io
-        fast = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
-        fast.tile.set_weights(weights)
-        start = fast.tile.state()
+        tile = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
+        tile.tile.set_weights(weights)
         results: dict[tuple[str, str], list[Array]] = {}
-        for own in seeds:
+        for fast in _seeded(tile, repetitions, seed, alter):
             stock = AnalogTile(OUT, IN, config)
             stock.tile.set_weights(weights)
-            fast.tile.load_state(start | {"seed": str(own)})
-            if alter is not None:
-                alter(fast)
-            for engine, tile in (("stock", stock), ("fast", fast)):
+            for engine, either in (("stock", stock), ("fast", fast)):
                 for direction, given in vectors.items():
-                    out = getattr(tile.tile, direction)(given, False)
+                    out = getattr(either.tile, direction)(given, False)
                     results.setdefault((engine, direction), []).append(out.numpy().ravel())
         for direction in vectors:
             a, b = (np.stack(results[engine, direction]) for engine in ("stock", "fast"))
@@ -189,13 +189,12 @@ def compare_samples(a: Array, b: Array, *, seed: int = 0) -> dict[str, Any]:
     spread_a, spread_b = a[:, varies].std(0), b[:, varies].std(0)
     usual = (spread_a > 0) & (spread_b > 0)
     shift = (b[:, varies].mean(0) - a[:, varies].mean(0)) / (both.std(0) if both.size else 1.0)
+    ratio = np.exp(np.log(spread_b[usual] / spread_a[usual]).mean()) if usual.any() else 1.0
     return {
         "repetitions": n,
         "cells": int(varies.sum()),
         "mean_difference": float(shift.mean()) if both.size else 0.0,
-        "spread_ratio": float(np.exp(np.log(spread_b[usual] / spread_a[usual]).mean()))
-        if usual.any()
-        else 1.0,
+        "spread_ratio": float(ratio),
         "p_value": float(min(1.0, smallest * max(tests, 1))),
     }
 
@@ -210,56 +209,41 @@ def _normal_tail(value: float, null: Array) -> float:
     return float(2 * stats.norm.sf(abs(value) / null.std(ddof=1)))
 
 
-def _inputs(case: Case) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+def _inputs(case: Case) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Batches of inputs and gradients, some vectors zero, and the weights at the start."""
     generator = torch.Generator().manual_seed(1)
-    xs, ds = [], []
+    batches = []
     for _ in range(case.batches):
         x = torch.randn(case.vectors, IN, generator=generator)
         d = torch.randn(case.vectors, OUT, generator=generator)
         size = torch.exp(0.7 * torch.randn(case.vectors, 1, generator=generator))
-        xs.append(x.sign() if case.signs else x)
-        ds.append(d.sign() if case.signs else d * size)
-    xs[0][3], ds[0][5], xs[-1][7], ds[-1][7] = 0.0, 0.0, 0.0, 0.0
-    return xs, ds, 0.2 * torch.randn(OUT, IN, generator=generator)
+        batches.append((x.sign(), d.sign()) if case.signs else (x, d * size))
+    (first_x, first_d), (last_x, last_d) = batches[0], batches[-1]
+    first_x[3], first_d[5], last_x[7], last_d[7] = 0.0, 0.0, 0.0, 0.0
+    return batches, 0.2 * torch.randn(OUT, IN, generator=generator)
 
 
-def _run_stock(
-    config: Any, xs: list[Any], ds: list[Any], weights: torch.Tensor, lr: float, repetitions: int
-) -> tuple[Array, list[str]]:
-    results, names = [], []
-    for _ in range(repetitions):
-        tile = AnalogTile(OUT, IN, config)  # kept: the C++ tile lives in its memory
-        tile.tile.set_learning_rate(lr)
-        tile.tile.set_weights(weights)
-        for x, d in zip(xs, ds, strict=True):
-            tile.tile.update(x, d, False)
-        results.append(tile.tile.get_hidden_parameters().numpy())
-        names = tile.tile.get_hidden_parameter_names()
-    return np.stack(results), names
-
-
-def _run_fast(
-    config: Any,
-    xs: list[Any],
-    ds: list[Any],
-    weights: torch.Tensor,
-    lr: float,
-    repetitions: int,
-    seed: int,
-    alter: Callable[[FastTile], None] | None,
-) -> Array:
-    tile = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
-    tile.tile.set_learning_rate(lr)
+def _seeded(
+    tile: FastTile, repetitions: int, seed: int, alter: Callable[[FastTile], None] | None
+) -> Iterator[FastTile]:
+    """The tile at its start, with another seed each time, altered if asked."""
     start = tile.tile.state()
-    seeds = np.random.default_rng(seed).integers(0, 2**63, repetitions)
-    results = []
-    for own in seeds:
+    for own in np.random.default_rng(seed).integers(0, 2**63, repetitions):
         tile.tile.load_state(start | {"seed": str(own)})
         if alter is not None:
             alter(tile)
+        yield tile
+
+
+def _run(
+    tiles: Iterable[Any], batches: list[tuple[Tensor, Tensor]], weights: Tensor, lr: float
+) -> Array:
+    """Train each tile on the batches: hidden parameters [tiles, names, out, in]."""
+    results = []
+    for tile in tiles:
+        tile.tile.set_learning_rate(lr)
         tile.tile.set_weights(weights)
-        for x, d in zip(xs, ds, strict=True):
-            tile.tile.update(x, d)
+        for x, d in batches:
+            tile.tile.update(x, d, False)
         results.append(tile.tile.get_hidden_parameters().numpy())
     return np.stack(results)
