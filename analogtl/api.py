@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
 from analogtl.scheduling.sweep import run_trials
-from analogtl.study.columns import read_epochs, read_layers, read_trials
 from analogtl.study.run_dir import DEFAULT_ROOT
 from analogtl.study.study import Study
+from analogtl.study.tables import read_epochs, read_layers, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,12 +19,13 @@ import pandas as pd
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
 from analogtl.errors import ExperimentError, RunError, counted
 from analogtl.files import read_json
-from analogtl.study import columns
+from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, axis_columns
+from analogtl.study.tables import find_tables, read_table
 from analogtl.study.trial import common_key
 from analogtl.vocabulary import Arm
 
 _NEEDED: Final = {"trial", "arm", "seed", "status", "error_final"}
-_LAYER_COLUMNS: Final = list(columns.LAYER_COLUMNS)
+_LAYER_COLUMNS: Final = list(LAYER_COLUMNS)
 _EPOCH_COLUMNS: Final = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
 _REMEDY: Final = "the command that made the run writes it again, and trains nothing twice"
 
@@ -99,7 +100,7 @@ def find_runs(where: Iterable[Path]) -> list[Path]:
         files = [
             file
             for name in ("trials.csv", "epochs.csv", "plan.json")
-            for file in columns.find_tables(name, place)
+            for file in find_tables(name, place)
         ]
         if not files:
             problems.append(
@@ -145,7 +146,7 @@ def read_run(path: Path, name: str) -> RunData:
     except RunError as error:
         notes.append(f"left out: {error}")
     try:
-        layers = _table(path / "layers.csv", columns.LAYER_COLUMNS)
+        layers = _table(path / "layers.csv", LAYER_COLUMNS)
         found["layers"] = layers[layers["trial"].isin(ids)]
     except (RunError, KeyError) as error:
         notes.append(f"left out: {error}")
@@ -164,19 +165,19 @@ def read_run(path: Path, name: str) -> RunData:
 
 
 def _table(file: Path, names: Sequence[str]) -> pd.DataFrame:
-    return columns.read_table(file) if file.is_file() else pd.DataFrame(columns=list(names))
+    return read_table(file) if file.is_file() else pd.DataFrame(columns=list(names))
 
 
 def _trials(path: Path, name: str) -> pd.DataFrame:
     file = path / "trials.csv"
     if not file.is_file() and any(path.glob("trials/*/trial.json")):
         raise RunError(f"{file}: missing, although trials are recorded; {_REMEDY}")
-    trials = _table(file, columns.TRIAL_COLUMNS)
+    trials = _table(file, TRIAL_COLUMNS)
     if missing := _NEEDED - set(trials.columns):
         raise RunError(f"{file}: no column {', '.join(sorted(missing))}")
     if trials["status"].isna().any():
         raise RunError(f"{file}: damaged (a row without status); {_REMEDY}")
-    known = trials.reindex(columns=[*dict.fromkeys([*trials.columns, *columns.TRIAL_COLUMNS])])
+    known = trials.reindex(columns=[*dict.fromkeys([*trials.columns, *TRIAL_COLUMNS])])
     # A name of its own in this report, also where two runs hold the same experiment.
     return known.assign(experiment=name)
 
@@ -190,7 +191,7 @@ def _of_one_experiment(
     are left out where the run holds others whose settings are the experiment's, or, if nothing
     tells, where others are in the majority. Returns also a line for each such group.
     """
-    axes = columns.axis_columns(trials.columns)
+    axes = axis_columns(trials.columns)
     present = trials[axes].notna().to_numpy()
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for place, arm in enumerate(trials["arm"]):

@@ -459,12 +459,13 @@ def _show_results(study: Study) -> None:
     from analogtl.analysis import summaries
     from analogtl.analysis.select_lr import select_learning_rate
     from analogtl.report import run_tables
-    from analogtl.study import columns as records
+    from analogtl.study.columns import TRIAL_COLUMNS
+    from analogtl.study.tables import read_trials
 
-    frame = records.read_trials(study.run.path)
+    frame = read_trials(study.run.path)
     frame = frame[frame["trial"].isin([trial.id for trial in study.trials])]
     # Axes of other sweeps in this directory have no level here.
-    fixed = set(records.TRIAL_COLUMNS)
+    fixed = set(TRIAL_COLUMNS)
     frame = frame[[c for c in frame.columns if c in fixed or frame[c].notna().any()]]
     chosen = select_learning_rate(frame)
     several = bool((chosen.choices["n_lrs"] > 1).any())

@@ -23,13 +23,14 @@ from typing import Any
 from analogtl.config.schema import Experiment, content_key
 from analogtl.errors import RunError
 from analogtl.files import digest, lock_file, read_json, set_aside, unused, write_json
-from analogtl.study import columns as records
+from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS, columns_of
 from analogtl.study.provenance import commit, usage, versions
+from analogtl.study.tables import write_joined, write_rows
 from analogtl.study.trial import Trial, pretrain_key
 from analogtl.vocabulary import TrialStatus
 
 DEFAULT_ROOT = Path("runs")
-TRIAL_TABLES = {"epochs.csv": records.EPOCH_COLUMNS, "layers.csv": records.LAYER_COLUMNS}
+TRIAL_TABLES = {"epochs.csv": EPOCH_COLUMNS, "layers.csv": LAYER_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -183,12 +184,12 @@ class RunDir:
         axes = list(trial.axes)
         files = {}
         tables = {
-            "epochs.csv": ([*records.EPOCH_COLUMNS, *axes], epochs),
-            "layers.csv": (records.LAYER_COLUMNS, layers),
+            "epochs.csv": ([*EPOCH_COLUMNS, *axes], epochs),
+            "layers.csv": (LAYER_COLUMNS, layers),
         }
         for name, (columns, rows) in tables.items():
             if rows:
-                records.write_rows(path / name, columns, rows)
+                write_rows(path / name, columns, rows)
                 files[name] = digest(path / name)
         content = {
             "trial": trial.id,
@@ -229,11 +230,9 @@ class RunDir:
                 rows.append(record.row)
                 for table in record.files:
                     parts[table].append(folder / name / table)
-            records.write_rows(
-                self.path / "trials.csv", records.columns_of(records.TRIAL_COLUMNS, rows), rows
-            )
+            write_rows(self.path / "trials.csv", columns_of(TRIAL_COLUMNS, rows), rows)
             for table, base in TRIAL_TABLES.items():
-                records.write_joined(self.path / table, base, parts[table])
+                write_joined(self.path / table, base, parts[table])
         return rows
 
     def trial_lock(

@@ -121,7 +121,9 @@ class Study:
         try:
             yield
         except ExperimentError:
-            recorded = [self.run.record(file.parent.name) for file in run.glob("trials/*/*.json")]
+            recorded = [
+                self.run.record(file.parent.name) for file in run.glob("trials/*/trial.json")
+            ]
             if new_run and not any(record and record.done for record in recorded):
                 shutil.rmtree(run, ignore_errors=True)
             if new_root:

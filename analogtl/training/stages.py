@@ -22,10 +22,11 @@ from analogtl.crossbar import convert as transfer
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import lock_file, read_json, set_aside, write_json
 from analogtl.models.build import build_model, replace_head
-from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, read_rows, write_rows
+from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.limits import RunLimits
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir, trial_row
+from analogtl.study.tables import read_rows, write_rows
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
 from analogtl.tasks.images import Task, batches, load_task
 from analogtl.training.loop import evaluate

@@ -16,8 +16,8 @@ from analogtl.cli import output, process
 from analogtl.config.load import load_experiment
 from analogtl.files import read_json
 from analogtl.scheduling import sweep as executor
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
+from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
 from analogtl.vocabulary import AXES
 
@@ -524,7 +524,7 @@ def test_pretrain_and_convert_on_digits(capsys, tmp_path, tiny):
     assert "reuse runs/pretrained/" in call(capsys, "convert", file, "--dry-run").out
     result = call(capsys, "convert", file)
     assert result.code == 0, result.err
-    layers = records.read_rows(RunDir(tmp_path / "runs", "tiny").path / "convert" / "layers.csv")
+    layers = read_rows(RunDir(tmp_path / "runs", "tiny").path / "convert" / "layers.csv")
     assert all(layer["layer"] in result.out for layer in layers)
     assert re.search(r"[\d.]+ % digital, [\d.]+ %", result.out)
     events = call(capsys, "convert", file, "--json", "--set", "sweep.seeds=3").records

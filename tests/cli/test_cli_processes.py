@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from analogtl.cli import output
-from analogtl.study import columns as records
+from analogtl.study.tables import read_rows
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "analogtl"]
@@ -72,7 +72,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path)
     assert any(event["event"] == "done" for event in events)
     assert "1 of 2" in err
     assert "analogtl finetune" in err
-    finished = records.read_rows(tmp_path / "runs" / "tiny" / "trials.csv")
+    finished = read_rows(tmp_path / "runs" / "tiny" / "trials.csv")
     assert [row["status"] for row in finished] == ["done"]
 
     process = start(tmp_path, "finetune", "--json")
@@ -81,7 +81,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path)
     events = [json.loads(line) for line in out.splitlines()]
     assert [e["trial"] for e in events if e["event"] == "skipped"] == [finished[0]["trial"]]
     assert next(e for e in events if e["event"] == "done")["resumed"]
-    epochs = records.read_rows(tmp_path / "runs" / "tiny" / "epochs.csv")
+    epochs = read_rows(tmp_path / "runs" / "tiny" / "epochs.csv")
     reached = [int(r["epoch"]) for r in epochs if "analog" in r["trial"] and r["split"] == "test"]
     assert reached == list(range(21))
 

@@ -14,7 +14,7 @@ from analogtl.config.catalog import presets
 from analogtl.config.schema import flatten
 from analogtl.errors import ExperimentError
 from analogtl.report.results import BLOCK
-from analogtl.study import columns as records
+from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS
 from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
 
 TOPICS = (
@@ -95,7 +95,7 @@ def test_lines_fit_a_terminal(page):
 
 def test_every_column_is_described():
     page = text("csv")
-    for columns in (records.TRIAL_COLUMNS, records.EPOCH_COLUMNS, records.LAYER_COLUMNS):
+    for columns in (TRIAL_COLUMNS, EPOCH_COLUMNS, LAYER_COLUMNS):
         for column in columns:
             assert f"{column} " in page or f"{column}," in page, column
 

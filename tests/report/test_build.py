@@ -17,9 +17,9 @@ from report_data import write_run
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.errors import ExperimentError, RunError
 from analogtl.report.build import FORMATS, build_report
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.study import Study
+from analogtl.study.tables import read_table
 from analogtl.study.trial import trials_of
 
 WTN = {"wtn": [0, 5, 10, 15, 20, 25, 30]}
@@ -358,7 +358,7 @@ def test_runs_together_share_figures_and_tables(tmp_path: Path) -> None:
     )
     outcomes = pd.read_csv(result.out / "outcomes.csv")
     for name in ("soft", "hard"):
-        own = records.read_table(tmp_path / name / "trials.csv")
+        own = read_table(tmp_path / name / "trials.csv")
         for level in WTN["wtn"]:
             here = outcomes[(outcomes["run"] == name) & (outcomes["wtn"] == level)]
             mine = own[(own["arm"] == "analog-tl") & (own["wtn"] == level)]["error_final"]

@@ -9,7 +9,7 @@ from report_data import write_run
 
 from analogtl.errors import ExperimentError
 from analogtl.report import results
-from analogtl.study.columns import read_table
+from analogtl.study.tables import read_table
 
 BOTH = ("digital-tl", "analog-tl")
 

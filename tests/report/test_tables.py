@@ -14,7 +14,7 @@ from report_data import LAYERS, write_run
 from analogtl.analysis import summaries
 from analogtl.report import run_tables, tables
 from analogtl.report.tables import Column, Table
-from analogtl.study import columns as records
+from analogtl.study.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trials(sweep: Path) -> pd.DataFrame:
-    return records.read_table(sweep / "trials.csv")
+    return read_table(sweep / "trials.csv")
 
 
 def test_levels_are_mean_and_sample_deviation_over_seeds(trials: pd.DataFrame) -> None:
@@ -59,7 +59,7 @@ def test_a_digital_arm_has_no_level_and_is_a_baseline(trials: pd.DataFrame) -> N
 
 
 def test_traces_average_the_test_rows_of_fine_tuning(sweep: Path, trials: pd.DataFrame) -> None:
-    epochs = records.read_table(sweep / "epochs.csv")
+    epochs = read_table(sweep / "epochs.csv")
     # Rows that must not count: another split, another stage, a trial that is not asked for.
     noise = epochs.assign(error=99.0)
     extra = [noise.assign(stage="pretrain"), noise.assign(split="train"), noise.assign(trial="x")]
@@ -76,7 +76,7 @@ def test_traces_average_the_test_rows_of_fine_tuning(sweep: Path, trials: pd.Dat
 
 
 def test_layers_keep_the_order_of_the_network(sweep: Path, trials: pd.DataFrame) -> None:
-    rows = records.read_table(sweep / "layers.csv")
+    rows = read_table(sweep / "layers.csv")
     found = summaries.layers(rows, trials)
     one = found[found["wtn"] == 0].sort_values("position")
     assert list(one["layer"]) == list(LAYERS)

@@ -13,9 +13,9 @@ import pytest
 
 from analogtl.errors import ExperimentError
 from analogtl.scheduling.sweep import Update, run_trials
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
+from analogtl.study.tables import read_rows
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'analogtl[ray]'")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -67,7 +67,7 @@ def test_a_cluster_runs_trials_side_by_side_and_survives_the_loss_of_a_node(
     lost = [u for u in seen if u.kind == "message" and "its process was lost" in u.text]
     assert 1 <= len(lost) <= 2, "the trials of the node that died"
     assert {u.trial for u in lost} <= set(done)
-    rows = records.read_rows(run.path / "trials.csv")
+    rows = read_rows(run.path / "trials.csv")
     assert [row["status"] for row in rows] == ["done"] * len(trials)
 
 
@@ -113,7 +113,7 @@ def test_real_trials_give_what_the_local_backend_gives(
         run = RunDir(tmp_path / backend, "tiny")
         updates = list(run_trials(Study(experiment, run), jobs=2, backend=backend, **options))
         assert [u.text for u in updates if u.kind == "failed"] == []
-        rows = records.read_rows(run.path / "epochs.csv")
+        rows = read_rows(run.path / "epochs.csv")
         tables.append([{k: v for k, v in row.items() if k != "wall_s"} for row in rows])
     assert tables[0] == tables[1]
 

@@ -18,10 +18,10 @@ from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError
 from analogtl.files import write_json
 from analogtl.scheduling.sweep import Update, run_trials
-from analogtl.study import columns as records
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
+from analogtl.study.tables import read_rows
 
 submitit = pytest.importorskip(
     "submitit", reason="submitit is not installed: pip install 'analogtl[slurm]'"
@@ -65,7 +65,7 @@ def test_a_rehearsal_on_this_machine(run: RunDir) -> None:
     assert [u.trial for u in updates if u.kind == "done"] == [
         "arm=analog-scratch,wtn=0,lr=0.01,seed=0"
     ]
-    assert len(records.read_rows(run.path / "trials.csv")) == 2
+    assert len(read_rows(run.path / "trials.csv")) == 2
 
 
 def test_one_array_job_runs_all_trials(run: RunDir, slurm: Path) -> None:

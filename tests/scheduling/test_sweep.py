@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fake_trials as fake
@@ -17,12 +18,14 @@ import pytest
 
 from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError, RunError
+from analogtl.files import write_json
 from analogtl.scheduling.jobs import Job, execute
+from analogtl.scheduling.local import LocalPool, _Worker
 from analogtl.scheduling.sweep import Update, backend_options, run_trials
-from analogtl.study import columns as records
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
+from analogtl.study.tables import read_rows
 from analogtl.study.trial import Trial
 from analogtl.vocabulary import Backend
 
@@ -49,9 +52,9 @@ def test_every_trial_runs_once_in_order_and_lands_in_the_tables(run: RunDir) -> 
     started = [u.trial for u in updates if u.kind == "started"]
     assert started == [trial.id for trial in fake.trials(seeds=[0, 1])]
     assert kinds(updates).count("done") == 4
-    rows = records.read_rows(run.path / "trials.csv")
+    rows = read_rows(run.path / "trials.csv")
     assert sorted(row["trial"] for row in rows) == sorted(started)
-    assert len(records.read_rows(run.path / "epochs.csv")) == 4 * 3 * 2
+    assert len(read_rows(run.path / "epochs.csv")) == 4 * 3 * 2
 
 
 def test_a_second_call_runs_nothing_again(run: RunDir) -> None:
@@ -96,7 +99,7 @@ def test_a_failure_is_recorded_and_does_not_stop_the_rest(
     assert [u.trial for u in updates if u.kind == "done"] == [
         "arm=analog-scratch,wtn=5,lr=0.01,seed=0"
     ]
-    status = {r["trial"]: r["status"] for r in records.read_rows(run.path / "trials.csv")}
+    status = {r["trial"]: r["status"] for r in read_rows(run.path / "trials.csv")}
     assert sorted(status.values()) == ["done", "failed"]
 
 
@@ -151,7 +154,7 @@ def test_closing_stops_the_workers_and_keeps_what_is_finished(run: RunDir) -> No
     updates.close()
     assert time.perf_counter() - began < 5
     assert not alive(worker)
-    assert [r["status"] for r in records.read_rows(run.path / "trials.csv")] == ["done"]
+    assert [r["status"] for r in read_rows(run.path / "trials.csv")] == ["done"]
 
 
 def sweep_elsewhere(run: RunDir, behaviour: Behaviour, seeds: list[int]) -> subprocess.Popen[bytes]:
@@ -190,9 +193,9 @@ def test_three_processes_that_sweep_one_directory_do_no_trial_twice(run: RunDir)
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
     trials = fake.trials(behaviour, seeds=seeds)
     assert [len(fake.attempts(run, trial.id)) for trial in trials] == [1] * len(trials)
-    rows = records.read_rows(run.path / "trials.csv")
+    rows = read_rows(run.path / "trials.csv")
     assert sorted(row["trial"] for row in rows) == sorted(trial.id for trial in trials)
-    assert len(records.read_rows(run.path / "epochs.csv")) == len(trials) * 3 * 2
+    assert len(read_rows(run.path / "epochs.csv")) == len(trials) * 3 * 2
     assert not (run.path / "damaged").exists()
     assert not list(run.path.rglob("*.part"))
 
@@ -205,38 +208,43 @@ def test_a_deadline_stops_and_the_next_call_goes_on(run: RunDir) -> None:
     assert kinds(start(run, {}, axes={"wtn": [5]})) == ["started", "done"]
 
 
-def outcomes_of(pool: Any, run: RunDir, behaviour: str) -> list[Any]:
-    """What a pool says of one trial; nothing within half a minute is nothing."""
-    trial = fake.trials({"wtn": behaviour})[0]
-    pool.submit(Job.of(trial, run, RunLimits(), fake.FUNCTION))
+def test_a_trial_that_hangs_is_killed(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
+    monkeypatch.setattr(pool, "_limit", 2.0)
+    pool.submit(Job.of(fake.trials({"wtn": "hang"})[0], run, RunLimits(), fake.FUNCTION))
     outcomes: list[Any] = []
     end = time.monotonic() + 30
     while not outcomes and time.monotonic() < end:
         outcomes = pool.poll(0.1)
     pool.close()
-    return outcomes
-
-
-def test_a_trial_that_hangs_is_killed(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analogtl.scheduling.local import LocalPool
-
-    pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
-    monkeypatch.setattr(pool, "_limit", 2.0)
-    outcomes = outcomes_of(pool, run, "hang")
     assert outcomes[0].row is None
     assert outcomes[0].final, "it would only hang again"
-    assert "past its limit" in outcomes[0].reason
+    assert "limit" in outcomes[0].reason
 
 
+@pytest.mark.parametrize(
+    ("progress", "late"),
+    [
+        (None, True),
+        ({"stage": "pretrain"}, False),
+        ({"stage": "pretrain", "pid": -1}, True),  # of another process
+        ({"stage": "finetune", "began_at": time.time()}, False),
+        ({"stage": "finetune", "began_at": 1.0}, True),
+    ],
+)
 def test_pretraining_does_not_count_for_the_limit_of_a_trial(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, progress: dict[str, Any] | None, late: bool
 ) -> None:
-    from analogtl.scheduling.local import LocalPool
-
-    pool = LocalPool(run, 1, function=fake.FUNCTION, max_trial_hours=1)
-    monkeypatch.setattr(pool, "_limit", 1.0)
-    outcomes = outcomes_of(pool, run, "pretrains 3")
-    assert outcomes[0].row["status"] == "done"
+    pool = LocalPool(run, 1, max_trial_hours=1)
+    trial = fake.trials()[0]
+    if progress is not None:
+        said = {"pid": os.getpid(), **progress}
+        write_json(run.trial_path(trial.id) / "progress.json", said)
+    job = Job.of(trial, run, RunLimits())
+    process: Any = SimpleNamespace(pid=os.getpid())
+    begun_long_ago = time.monotonic() - 10_000
+    assert pool._late(_Worker(1, process, job=job, since=begun_long_ago)) == late
+    assert not pool._late(_Worker(1, process, job=job, since=time.monotonic()))
 
 
 def test_progress_of_a_running_trial_is_told(run: RunDir) -> None:
@@ -291,7 +299,7 @@ def test_two_sweeps_of_one_directory_share_the_trials(run: RunDir) -> None:
     for seen in updates:
         ended = {u.trial for u in seen if u.kind in ("done", "skipped")}
         assert ended == {trial.id for trial in trials}
-    assert len(records.read_rows(run.path / "trials.csv")) == len(trials)
+    assert len(read_rows(run.path / "trials.csv")) == len(trials)
 
 
 def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) -> None:
@@ -303,7 +311,7 @@ def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) ->
     assert kinds(updates) == ["message", "skipped", "started", "done"]
     assert "checksum does not match; set aside as" in updates[0].text
     assert (run.path / "damaged" / f"{trial.id}.1" / "trial.json").is_file()
-    assert len(records.read_rows(run.path / "trials.csv")) == 2
+    assert len(read_rows(run.path / "trials.csv")) == 2
 
 
 def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> None:

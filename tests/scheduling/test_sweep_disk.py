@@ -12,8 +12,8 @@ import pytest
 
 from analogtl.errors import RunError
 from analogtl.scheduling.sweep import run_trials
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
+from analogtl.study.tables import read_rows
 
 SEEDS = list(range(12))
 Remount = Callable[[str], None]
@@ -57,7 +57,7 @@ def test_a_full_disk_ends_the_sweep_and_loses_nothing(disk: tuple[RunDir, Remoun
     remount("size=20m")
     list(sweep(run, {}))
     assert len(finished(run)) == 2 * len(SEEDS)
-    rows = records.read_rows(run.path / "trials.csv")
+    rows = read_rows(run.path / "trials.csv")
     assert sorted(row["trial"] for row in rows) == sorted(finished(run))
     assert {row["status"] for row in rows} == {"done"}
     for name in before:
@@ -103,5 +103,5 @@ def test_little_space_left_after_a_failure_ends_the_sweep(
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     with pytest.raises(RunError, match=r"the disk is full \(1 MB left\); what is finished is kept"):
         list(sweep(run, {"seed=1": "fail"}))
-    statuses = [row["status"] for row in records.read_rows(run.path / "trials.csv")]
+    statuses = [row["status"] for row in read_rows(run.path / "trials.csv")]
     assert statuses.count("failed") <= 2, "one failed, another may have been running"

@@ -15,9 +15,9 @@ import pytest
 
 from analogtl.config.schema import Experiment
 from analogtl.scheduling.sweep import Update, run_trials
-from analogtl.study import columns as records
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
+from analogtl.study.tables import read_rows
 
 ARMS = ["digital-tl", "analog-tl", "digital-scratch", "analog-scratch", "frozen-array"]
 TIMES = ("wall_s", "resumed")
@@ -25,7 +25,7 @@ TIMES = ("wall_s", "resumed")
 
 def table(run: RunDir, name: str) -> list[dict[str, str]]:
     """A table without what may differ between two runs."""
-    rows = records.read_rows(run.path / name)
+    rows = read_rows(run.path / name)
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
 
@@ -108,9 +108,9 @@ def test_on_the_stock_engine_a_resumed_trial_says_so(tmp_path: Path, tiny: Any) 
             break
     texts = [update.text for update in updates if update.kind == "message"]
     assert "goes on from its last checkpoint" in texts[0]
-    [row] = records.read_rows(run.path / "trials.csv")
+    [row] = read_rows(run.path / "trials.csv")
     assert (row["status"], row["resumed"], row["engine"]) == ("done", "true", "aihwkit")
-    rows = records.read_rows(run.path / "epochs.csv")
+    rows = read_rows(run.path / "epochs.csv")
     epochs = [row["epoch"] for row in rows if row["split"] == "test"]
     assert epochs == [str(epoch) for epoch in range(61)], "each epoch once"
 

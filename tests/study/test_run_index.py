@@ -14,11 +14,11 @@ import pytest
 from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import lock_file, read_json, write_json
-from analogtl.study import columns as records
 from analogtl.study import index as run_index
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
+from analogtl.study.tables import write_rows
 from analogtl.study.trial import Trial
 
 HOSTILE = ["../outside", "..", ".", "", "/etc/passwd", "a/b", "a\0b", "x" * 300, "a\nb", "\ud800"]
@@ -101,13 +101,13 @@ def test_a_crash_while_writing_leaves_no_record(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = fake.trials()[0]
-    write = records.write_rows
+    write = write_rows
 
     def crash(path: Path, *args: Any) -> None:
         write(path, *args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(records, "write_rows", crash)
+    monkeypatch.setattr("analogtl.study.run_dir.write_rows", crash)
     with pytest.raises(KeyboardInterrupt):
         run.write_trial(trial, {"trial": trial.id, "status": "done"}, fake.epochs_of(trial, 9), [])
     assert run.record(trial.id) is None

@@ -3,8 +3,7 @@
 The description is a JSON object: trial name (or a part of it) -> behaviour. A behaviour is a word
 and, after a space, a number: ``sleep 0.2``, ``fail``, ``segfault``, ``sigkill``, ``bug``, ``hang``,
 ``once`` (dies at its first attempt), ``steps 50`` (that many steps of 20 ms, stoppable), ``held``
-(its first attempt takes steps until it is stopped or killed, or `release` lets it end),
-``pretrains 3`` (says so for that many seconds).
+(its first attempt takes steps until it is stopped or killed, or `release` lets it end).
 """
 
 from __future__ import annotations
@@ -121,11 +120,6 @@ def _behave(trial: Trial, run: RunDir, limits: RunLimits) -> None:
             raise TypeError("a bug in the library")
         elif word == "hang":
             time.sleep(3600)
-        elif word == "pretrains":
-            progress = run.trial_path(trial.id) / "progress.json"
-            said = {"trial": trial.id, "stage": "pretrain", "epoch": 1, "pid": os.getpid()}
-            write_json(progress, said)
-            time.sleep(float(number))
         elif word == "steps":
             _steps(trial, run, limits, int(number))
         elif word == "held" and len(attempts(run, trial.id)) == 1:

@@ -11,10 +11,11 @@ from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.schema import Analog, Experiment, Programming
 from analogtl.errors import ExperimentError
 from analogtl.scheduling.plan import plan
-from analogtl.study import columns as records
+from analogtl.study.columns import EPOCH_COLUMNS, TRIAL_COLUMNS
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
+from analogtl.study.tables import read_epochs, read_layers, read_trials
 from analogtl.study.trial import Trial, trials_of
 from analogtl.training import programming, stages
 from analogtl.training.programming import WeightProgrammingRun, input_vectors, target_matrix
@@ -206,11 +207,11 @@ def test_a_trial_leaves_the_same_tables_as_every_other(run):
     assert row["n_states"] == 20
     assert row["algorithm"] == "c-ttv2"
     run.collect()
-    trials = records.read_trials(run.path)
-    epochs = records.read_epochs(run.path)
-    layers = records.read_layers(run.path)
-    assert set(records.TRIAL_COLUMNS) | {"n_states"} == set(trials.columns)
-    assert set(records.EPOCH_COLUMNS) | {"n_states"} == set(epochs.columns)
+    trials = read_trials(run.path)
+    epochs = read_epochs(run.path)
+    layers = read_layers(run.path)
+    assert set(TRIAL_COLUMNS) | {"n_states"} == set(trials.columns)
+    assert set(EPOCH_COLUMNS) | {"n_states"} == set(epochs.columns)
     tested = epochs[epochs["split"] == "test"]
     assert list(tested["epoch"]) == [0, 1, 2, 3]
     assert tested["error"].iloc[-1] == pytest.approx(trials["error_final"].iloc[0])

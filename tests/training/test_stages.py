@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from analogtl.errors import ExperimentError, RunError
-from analogtl.study import columns as records
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
+from analogtl.study.tables import read_epochs, read_rows, read_trials
 from analogtl.study.trial import trials_of
 from analogtl.training import resumable, stages
 from analogtl.training.run_trial import run_trial
@@ -58,7 +58,7 @@ def test_convert_reports_layers_and_both_errors(tiny, run_dir):
     assert conversion.engine == "fast"
     assert 0 <= conversion.error_digital < 50  # it has learnt, and programming spares it
     assert 0 <= conversion.error_analog < 50
-    table = records.read_rows(run_dir.path / "convert" / "layers.csv")
+    table = read_rows(run_dir.path / "convert" / "layers.csv")
     assert [row["layer"] for row in table] == [row["layer"] for row in conversion.layers]
 
 
@@ -72,7 +72,7 @@ def test_a_trial_records_its_epochs_and_its_row(tiny, run_dir, arm):
     record = run_dir.finished(trial)
     assert record is not None
     path = run_dir.trial_path(trial.id)
-    epochs = records.read_rows(path / "epochs.csv")
+    epochs = read_rows(path / "epochs.csv")
     tests = [float(r["error"]) for r in epochs if r["split"] == "test" and r["stage"] == "finetune"]
     assert len(tests) == 3
     assert row["error_transfer"] == pytest.approx(tests[0])
@@ -84,7 +84,7 @@ def test_a_trial_records_its_epochs_and_its_row(tiny, run_dir, arm):
         assert row["engine"] == ""
     else:
         assert (row["weights_changed"] > 0) == (arm == "analog-tl")
-        layers = records.read_rows(path / "layers.csv")
+        layers = read_rows(path / "layers.csv")
         assert len(layers) == 3
 
 
@@ -126,7 +126,7 @@ def test_a_trial_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tiny, run
     trial = trial_of(experiment, arm)
     _, whole = result(stages.finetune(trial, run_dir))
     final = run_dir.trial_path(trial.id) / "epochs.csv"
-    expected = [{**row, "wall_s": "", "resumed": ""} for row in records.read_rows(final)]
+    expected = [{**row, "wall_s": "", "resumed": ""} for row in read_rows(final)]
 
     steps = iter(range(10_000))
     stop = RunLimits(stop=lambda: next(steps) >= 7)
@@ -136,7 +136,7 @@ def test_a_trial_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tiny, run
     _, resumed = result(stages.finetune(trial, run_dir))
     assert resumed["resumed"]
     assert not whole["resumed"]
-    rows = [{**row, "wall_s": "", "resumed": ""} for row in records.read_rows(final)]
+    rows = [{**row, "wall_s": "", "resumed": ""} for row in read_rows(final)]
     assert rows == expected
     assert resumed["weights_changed"] == whole["weights_changed"]
 
@@ -250,9 +250,9 @@ def test_tables_of_a_run_hold_every_trial_once(tiny, run_dir):
     for trial in trials:
         run_trial(trial, run_dir)
     run_dir.collect()
-    table = records.read_trials(run_dir.path)
+    table = read_trials(run_dir.path)
     assert sorted(table["trial"]) == sorted(trial.id for trial in trials)
-    epochs = records.read_epochs(run_dir.path)
+    epochs = read_epochs(run_dir.path)
     keys = ["trial", "stage", "epoch", "split"]
     assert not epochs.duplicated(keys).any()
     assert set(epochs["stage"]) == {"pretrain", "finetune"}

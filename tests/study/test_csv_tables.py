@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import digest, read_json, write_atomically, write_json
-from analogtl.study import columns as records
+from analogtl.study.columns import axis_columns, columns_of
+from analogtl.study.tables import read_rows, read_table, read_trials, write_joined, write_rows
 
 
 def test_a_table_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -25,15 +26,15 @@ def test_a_table_reads_back_as_it_was_written(tmp_path: Path) -> None:
         {"trial": 'say "x"\n', "seed": 1, "error": float("nan"), "resumed": False, "wtn": 5},
     ]
     file = tmp_path / "epochs.csv"
-    records.write_rows(file, records.columns_of(["trial", "seed"], rows), rows)
-    read = records.read_rows(file)
+    write_rows(file, columns_of(["trial", "seed"], rows), rows)
+    read = read_rows(file)
     assert [row["trial"] for row in read] == ["a,b", 'say "x"\n']
     assert [row["error"] for row in read] == ["12.5", ""]
     assert [row["resumed"] for row in read] == ["true", "false"]
-    table = records.read_table(file)
+    table = read_table(file)
     assert table["error"].isna().tolist() == [False, True]
     assert table["resumed"].tolist() == [True, False]
-    assert records.axis_columns(table.columns) == ["wtn"]
+    assert axis_columns(table.columns) == ["wtn"]
 
 
 cells = st.one_of(
@@ -52,8 +53,8 @@ def test_any_cell_survives(rows: list[dict[str, Any]]) -> None:
 
     with TemporaryDirectory() as folder:
         file = Path(folder, "x.csv")
-        records.write_rows(file, list("abc"), rows)
-        read = records.read_rows(file)
+        write_rows(file, list("abc"), rows)
+        read = read_rows(file)
         assert len(read) == len(rows)
         for row, got in zip(rows, read, strict=True):
             for key, value in row.items():
@@ -65,10 +66,10 @@ def test_tables_are_joined_line_by_line_whatever_their_columns(tmp_path: Path) -
     parts = []
     for number, columns in enumerate((["trial", "wtn"], ["trial"], ["spv", "trial"])):
         file = tmp_path / f"{number}.csv"
-        records.write_rows(file, columns, [{"trial": f"t{number}", "wtn": 5, "spv": 7}])
+        write_rows(file, columns, [{"trial": f"t{number}", "wtn": 5, "spv": 7}])
         parts.append(file)
-    records.write_joined(tmp_path / "all.csv", ["trial"], [*parts, tmp_path / "gone.csv"])
-    assert records.read_rows(tmp_path / "all.csv") == [
+    write_joined(tmp_path / "all.csv", ["trial"], [*parts, tmp_path / "gone.csv"])
+    assert read_rows(tmp_path / "all.csv") == [
         {"trial": "t0", "wtn": "5", "spv": ""},
         {"trial": "t1", "wtn": "", "spv": ""},
         {"trial": "t2", "wtn": "", "spv": "7"},
@@ -79,7 +80,7 @@ def test_joining_a_torn_table_leaves_the_old_result(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("old\n")
     (tmp_path / "torn.csv").write_text("a,b\n1,2\n3\n")
     with pytest.raises(RunError, match=r"torn.csv:3: 1 cells, expected 2"):
-        records.write_joined(tmp_path / "all.csv", ["a"], [tmp_path / "torn.csv"])
+        write_joined(tmp_path / "all.csv", ["a"], [tmp_path / "torn.csv"])
     assert (tmp_path / "all.csv").read_text() == "old\n"
     assert sorted(os.listdir(tmp_path)) == ["all.csv", "torn.csv"], "nothing is left behind"
 
@@ -192,7 +193,7 @@ def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="not a file"):
             read_json(tmp_path / name)
         with pytest.raises(RunError):
-            records.read_rows(tmp_path / name)
+            read_rows(tmp_path / name)
         with pytest.raises(OSError, match="not a file"):
             digest(tmp_path / name)
 
@@ -212,16 +213,16 @@ def test_torn_or_hostile_csv_is_an_error(tmp_path: Path, content: bytes) -> None
     file = tmp_path / "trials.csv"
     file.write_bytes(content)
     with pytest.raises(RunError, match=r"trials\.csv"):
-        records.read_rows(file)
+        read_rows(file)
 
 
 def test_cells_stay_text_and_are_never_evaluated(tmp_path: Path) -> None:
     formula = '=HYPERLINK("http://example.org","x")'
     code = "__import__('os').system('touch /tmp/analogtl-was-here')"
-    records.write_rows(tmp_path / "trials.csv", ["trial", "message"], [
+    write_rows(tmp_path / "trials.csv", ["trial", "message"], [
         {"trial": formula, "message": code}
     ])  # fmt: skip
-    table = records.read_trials(tmp_path)
+    table = read_trials(tmp_path)
     assert table["trial"].tolist() == [formula]
     assert table["message"].tolist() == [code]
 
@@ -230,11 +231,11 @@ def test_tables_of_several_runs_are_one(tmp_path: Path) -> None:
     for name, axis in (("one", "wtn"), ("two", "spv")):
         (tmp_path / name / "trials" / "x").mkdir(parents=True)
         rows = [{"experiment": name, "trial": "t", "seed": 0, axis: 5}]
-        columns = records.columns_of(["experiment", "trial", "seed"], rows)
-        records.write_rows(tmp_path / name / "trials.csv", columns, rows)
-        records.write_rows(tmp_path / name / "trials" / "x" / "trials.csv", columns, rows)
-    table = records.read_trials(tmp_path)
+        columns = columns_of(["experiment", "trial", "seed"], rows)
+        write_rows(tmp_path / name / "trials.csv", columns, rows)
+        write_rows(tmp_path / name / "trials" / "x" / "trials.csv", columns, rows)
+    table = read_trials(tmp_path)
     assert sorted(table["experiment"]) == ["one", "two"], "no table of a single trial among them"
     assert table["wtn"].notna().sum() == 1
     with pytest.raises(ExperimentError, match=r"no trials\.csv found"):
-        records.read_trials(tmp_path / "one" / "trials" / "y")
+        read_trials(tmp_path / "one" / "trials" / "y")
