@@ -138,8 +138,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no error
             stream.reconfigure(errors="replace")
-    if os.environ.get(COMPLETE) == "complete_bash":
-        completion.join_words_of_bash()
+    if os.environ.get(COMPLETE):
+        completion.prepare()
     command = typer.main.get_command(app)
     arguments = None if argv is None else [*argv]
     try:

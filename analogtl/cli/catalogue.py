@@ -54,8 +54,12 @@ def _presets() -> Iterator[tuple[Any, ...]]:
         yield name, catalog.device_class(name), states, values["dw_min_std"], write_noise
 
 
+def _meanings(nouns: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    yield from ((each, each.meaning) for each in nouns)
+
+
 def _models() -> Iterator[tuple[Any, ...]]:
-    yield from ((each, each.meaning) for each in Network)
+    yield from _meanings(Network)
     yield "any timm name", "e.g. resnet18, vit_tiny_patch16_224, mixer_s16"
 
 
@@ -90,10 +94,7 @@ KINDS = {
     ),
     "models": Kind("networks", "[model] architecture", ("model", WHAT), _models),
     "datasets": Kind(
-        "data sets",
-        "[pretrain] dataset, [finetune] dataset",
-        ("data set", WHAT),
-        lambda: ((each, each.meaning) for each in Dataset),
+        "data sets", "[finetune] dataset", ("data set", WHAT), lambda: _meanings(Dataset)
     ),
     "classes": Kind(
         "classes of the data sets",
@@ -108,10 +109,7 @@ KINDS = {
         lambda: ((each, each.meaning, each.compound or "") for each in Algorithm),
     ),
     "arms": Kind(
-        "what is compared",
-        "[finetune] arms",
-        ("arm", WHAT),
-        lambda: ((each, each.meaning) for each in TRANSFER_ARMS),
+        "what is compared", "[finetune] arms", ("arm", WHAT), lambda: _meanings(TRANSFER_ARMS)
     ),
     "axes": Kind(
         "what can be swept",

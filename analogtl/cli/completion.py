@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -149,12 +150,14 @@ def _parameter(default: Any) -> _Key:
     return _Key("aihwkit parameter", default="" if isinstance(default, list) else f"{default:g}")
 
 
-def join_words_of_bash() -> None:
-    """Make ``--set KEY=VALUE`` one word for Typer: bash takes words apart at ``=``.
+def prepare() -> None:
+    """Get ready to answer a shell: say nothing else, and put its words together.
 
-    It also takes the answer as the part after the ``=``, so KEY is kept aside for `settings`.
+    Bash takes words apart at ``=``, and an answer as the part after it. So Typer gets VALUE for the
+    word, and the KEY of ``--set KEY=VALUE`` is kept aside for `settings`.
     """
     global _split_key
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     words = re.split(r"\s", os.environ.get("COMP_WORDS", ""))
     place = int(os.environ.get("COMP_CWORD") or 0)
     typed, now = words[:place], "".join(words[place : place + 1])

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
 from analogtl.cli import output
 from analogtl.cli.process import Interrupted, announced
 from analogtl.errors import RunError, counted
@@ -17,7 +20,6 @@ from analogtl.vocabulary import AXES, TrialStatus, arm_label, error_name
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
 
     from analogtl.scheduling.sweep import Update
     from analogtl.study.trial import Trial
@@ -26,6 +28,12 @@ LINE_EVERY = 10.0  # seconds between plain lines about the same trial
 MAX_BARS = 8  # of running trials that are shown at the same time
 ENDS = {"done": TrialStatus.DONE, "skipped": TrialStatus.DONE, "failed": TrialStatus.FAILED}
 ENDS |= {"stopped": TrialStatus.STOPPED}
+
+
+class _TimeLeft(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        return Text("" if left is None else f"{output.duration(left)} left")
 
 
 class Watcher:
@@ -57,8 +65,6 @@ class Watcher:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
         self._name, self._labels, self._error = name, labels, error
         self._quiet, self._as_json, self._clock = quiet, as_json, clock
         self.status = dict.fromkeys(labels, TrialStatus.MISSING)
@@ -72,8 +78,7 @@ class Watcher:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[doing]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            _TimeLeft(),
             console=console,
             transient=True,
             refresh_per_second=2,
@@ -104,12 +109,11 @@ class Watcher:
         """Seconds to the end of the last trial, judged by the epochs so far; None if unknown."""
         return self._bars.tasks[0].time_remaining
 
-    def note(self, text: str) -> None:
-        """Show a line that is not a result."""
-        if self._live:
-            self._line(text, "dim")
-        else:
-            output.note(text)
+    def interrupted(self, text: str) -> None:
+        """Say so, without the bars: what runs is saved now, and then the command ends."""
+        self._bars.stop()
+        self._live = False
+        output.note(text)
 
     def apply(self, update: Update) -> None:
         """Take in an update and show it."""
@@ -204,8 +208,6 @@ class Watcher:
 
     def _line(self, text: str, style: str = "") -> None:
         if self._live:
-            from rich.text import Text
-
             self._bars.console.print(Text(output.printable(text), style), soft_wrap=True)
         elif style == "red" and self._quiet:
             output.problem(text)
@@ -237,7 +239,7 @@ def watch(updates: Iterator[Update], watcher: Watcher, command: str) -> None:
         Interrupted: On Ctrl-C, when the workers have saved what they were at; it says that
             `command` goes on.
     """
-    with watcher, announced(watcher.note):
+    with watcher, announced(watcher.interrupted):
         try:
             for update in updates:
                 watcher.apply(update)

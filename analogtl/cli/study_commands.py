@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,118 +32,102 @@ LEAST_NEEDED = ("wall_s_mean", "weights_changed", "error_transfer", "lr", "error
 MAX_FAILURES = 5  # that are told
 
 
-def open_study(
-    exp: str | None,
-    settings: Sequence[str] | None,
-    task: str | None,
-    runs: Path,
-    *,
-    sweep: bool = False,
-    axes: Mapping[str, Sequence[Any]] | None = None,
-    tell: bool = True,
-) -> Study:
-    """Read the experiment that a command is about.
+@dataclass(frozen=True)
+class Request:
+    """The options that every command about an experiment has."""
 
-    Args:
-        exp: File or name of a shipped experiment; None for exp.toml here, else the quickstart.
-        settings: Overrides, ``a.b=c``.
-        task: One of the experiment's tasks; None for its own choice.
-        runs: Folder of the run directories.
-        sweep: Whether the axes and learning rates of [sweep] are run.
-        axes: Axes that take the place of the file's: name -> levels.
-        tell: Say which experiment was taken where none was given.
+    exp: options.Exp = None
+    settings: options.Settings = None
+    task: options.Task = None
+    runs: options.Runs = DEFAULT_RUNS
+    dry_run: options.DryRun = False
+    quiet: options.Quiet = False
+    as_json: options.Json = False
 
-    Raises:
-        ExperimentError: With one line per problem.
-    """
-    from analogtl.study.study import Study
+    @property
+    def tells(self) -> bool:
+        """Whether to print hints beside the results."""
+        return not (self.quiet or self.as_json)
 
-    notes: list[str] = []
-    if exp is None and Path(completion.DEFAULT_FILE).exists():
-        exp = completion.DEFAULT_FILE
-        notes.append(f"using {exp} of this folder")
-    elif exp is None:
-        exp = "quickstart"
-        notes.append("using the bundled quickstart; `analogtl init` writes an experiment of yours")
-    for note in notes if tell else ():
-        output.note(note)
-    study = Study.open(exp, settings or (), runs, task=task, sweep=sweep, axes=axes)
-    for note in study.notes if tell else ():
-        output.note(note)
-    return study
+    def open(self, **more: Any) -> Study:
+        """Read the experiment: EXP, else exp.toml here, else the bundled quickstart.
+
+        Raises:
+            ExperimentError: With one line per problem.
+        """
+        from analogtl.study.study import Study
+
+        name = self.exp
+        if name is None:
+            name, said = "quickstart", "the bundled quickstart; `analogtl init` writes your own"
+            if Path(completion.DEFAULT_FILE).exists():
+                name = said = completion.DEFAULT_FILE
+            if self.tells:
+                output.note(f"using {said}")
+        study = Study.open(name, self.settings or (), self.runs, task=self.task, **more)
+        for note in study.notes if self.tells else ():
+            output.note(note)
+        return study
+
+    def again(self, name: str, jobs: int | None = None, more: Sequence[str] = ()) -> str:
+        """The command line of this name about the same experiment."""
+        words = ["analogtl", name, *([self.exp] if self.exp else []), *more]
+        words += [word for one in self.settings or () for word in ("--set", one)]
+        words += ["--task", self.task] if self.task else []
+        words += [] if self.runs == DEFAULT_RUNS else ["--runs", str(self.runs)]
+        return shlex.join(words + ([] if jobs is None else ["--jobs", str(jobs)]))
 
 
-def resume_command(
-    name: str,
-    exp: str | None,
-    settings: Sequence[str] | None,
-    task: str | None,
-    runs: Path,
-    jobs: int | None = None,
-    more: Sequence[str] = (),
-) -> str:
-    """The command line that does the same once more, and so goes on with what is left."""
-    words = ["analogtl", name, *([exp] if exp else []), *more]
-    words += [word for one in settings or () for word in ("--set", one)]
-    words += ["--task", task] if task else []
-    words += [] if runs == DEFAULT_RUNS else ["--runs", str(runs)]
-    return shlex.join(words + ([] if jobs is None else ["--jobs", str(jobs)]))
+def requested(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command that takes a `Request` have each of its options on the command line."""
+    _request, *own = inspect.signature(command, eval_str=True).parameters.values()
+    exp, *common = list(inspect.signature(Request, eval_str=True).parameters.values())
+
+    @wraps(command)
+    def wrapped(**given: Any) -> None:
+        request = Request(**{one.name: given.pop(one.name) for one in (exp, *common)})
+        command(request, **given)
+
+    parameters = [exp, *own, *common]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+    return wrapped
 
 
 # -- pretrain and convert --------------------------------------------------------------------------
 
 
-def pretrain(
-    exp: options.Exp = None,
-    settings: options.Settings = None,
-    task: options.Task = None,
-    runs: options.Runs = DEFAULT_RUNS,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-) -> None:
+@requested
+def pretrain(request: Request) -> None:
     """Train the network digitally on the source task.
 
     The checkpoint goes to runs/pretrained and is reused by every experiment with the same model,
     data and [pretrain] section: the same network never trains twice. finetune and sweep pretrain by
     themselves where they need to. OMP_NUM_THREADS sets the number of threads; it is 1 otherwise.
     """
-    study = open_study(exp, settings, task, runs, tell=not (quiet or as_json))
-    if dry_run:
+    study = request.open()
+    if request.dry_run:
         from analogtl.cli.dry_run import show_stage
 
-        show_stage(study, as_json=as_json)
+        show_stage(study, as_json=request.as_json)
         return
     use_one_thread()
-    from analogtl.cli.progress import watch_pretraining
-    from analogtl.study.limits import RunLimits
     from analogtl.training import stages
 
-    epochs = study.experiment.pretrain.epochs
-    with study.nothing_left_if_wrong(), stoppable() as stop:
-        study.prepare(argv=sys.argv, with_trials=False)
-        steps = stages.pretrain(study.experiment, study.run, RunLimits(stop=stop))
-        checkpoint = watch_pretraining(steps, epochs, stop, quiet=quiet, as_json=as_json)
+    checkpoint = _stage(request, study, stages.pretrain)
     where = checkpoint.path.parent
-    if as_json:
+    if request.as_json:
         record = {"event": "pretrained", "key": checkpoint.key, "path": str(where)}
         output.emit({**record, "reused": checkpoint.reused, "error": checkpoint.error})
         return
     how = "found trained" if checkpoint.reused else "trained"
     output.say(f"{how}: test error {checkpoint.error:.1f} %, in {output.short(where)}")
-    if not quiet:
-        output.note(f"next: {resume_command('finetune', exp, settings, task, runs)}")
+    if request.tells:
+        output.note(f"next: {request.again('finetune')}")
 
 
-def convert(
-    exp: options.Exp = None,
-    settings: options.Settings = None,
-    task: options.Task = None,
-    runs: options.Runs = DEFAULT_RUNS,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-) -> None:
+@requested
+def convert(request: Request) -> None:
     """Program the pretrained network onto arrays, and show what was achieved.
 
     Per layer: the relative error of the programmed weights, the share that the devices' bounds
@@ -148,40 +135,42 @@ def convert(
     the test error before and after, on the pretraining task. The devices are drawn with the first
     of sweep.seeds.
     """
-    study = open_study(exp, settings, task, runs, tell=not (quiet or as_json))
-    if dry_run:
+    study = request.open()
+    if request.dry_run:
         from analogtl.cli.dry_run import show_stage
 
-        show_stage(study, convert=True, as_json=as_json)
+        show_stage(study, convert=True, as_json=request.as_json)
         return
     use_one_thread()
-    from analogtl.cli.progress import watch_pretraining
-    from analogtl.study.limits import RunLimits
     from analogtl.training import stages
 
-    experiment, run = study.experiment, study.run
-    # Only a pretraining has something to save when Ctrl-C comes.
-    trained = run.find_pretrained(experiment) is not None
-    with (
-        study.nothing_left_if_wrong(),
-        contextlib.nullcontext(bool) if trained else stoppable() as stop,
-    ):
-        study.prepare(argv=sys.argv, with_trials=False)
-        limits = RunLimits(stop=stop)
-        steps = stages.convert(experiment, run, seed=experiment.sweep.seeds[0], limits=limits)
-        result: ConversionResult = watch_pretraining(
-            steps, experiment.pretrain.epochs, stop, quiet=quiet, as_json=as_json
-        )
-    if as_json:
+    seed = study.experiment.sweep.seeds[0]
+    result: ConversionResult = _stage(request, study, partial(stages.convert, seed=seed))
+    if request.as_json:
         for layer in result.layers:
             output.emit({"event": "layer", **layer})
         keys = ("error_digital", "error_analog", "engine", "notes")
         output.emit({"event": "converted", **{key: getattr(result, key) for key in keys}})
         return
     _show_layers(result)
-    if not quiet:
-        output.note(f"every number: {output.short(run.path / 'convert' / 'layers.csv')}")
-        output.note(f"next: {resume_command('finetune', exp, settings, task, runs)}")
+    if request.tells:
+        output.note(f"every number: {output.short(study.run.path / 'convert' / 'layers.csv')}")
+        output.note(f"next: {request.again('finetune')}")
+
+
+def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
+    """Run a stage that begins with the pretraining, and show that; return its result."""
+    from analogtl.cli.progress import watch_pretraining
+    from analogtl.study.limits import RunLimits
+
+    # Only a pretraining has something to save when Ctrl-C comes.
+    trained = study.run.find_pretrained(study.experiment) is not None
+    stopping = contextlib.nullcontext(bool) if trained else stoppable()
+    with study.nothing_left_if_wrong(), stopping as stop:
+        study.prepare(argv=sys.argv, with_trials=False)
+        steps = stage(study.experiment, study.run, limits=RunLimits(stop=stop))
+        epochs, how = study.experiment.pretrain.epochs, (request.quiet, request.as_json)
+        return watch_pretraining(steps, epochs, stop, quiet=how[0], as_json=how[1])
 
 
 def _show_layers(result: ConversionResult) -> None:
@@ -210,18 +199,13 @@ def _show_layers(result: ConversionResult) -> None:
 # -- finetune and sweep ----------------------------------------------------------------------------
 
 
+@requested
 def finetune(
-    exp: options.Exp = None,
-    settings: options.Settings = None,
-    task: options.Task = None,
-    runs: options.Runs = DEFAULT_RUNS,
+    request: Request,
     jobs: options.Jobs = None,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
     max_hours: options.MaxHours = None,
     skip_failed: options.SkipFailed = False,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
 ) -> None:
     """Run every arm of an experiment on the target task, for every seed.
 
@@ -229,21 +213,14 @@ def finetune(
     tells whether the arrays learn at all. Pretraining and conversion run where they are needed.
     What is finished is never run again; what was interrupted goes on.
     """
-    study = open_study(exp, settings, task, runs, tell=not (quiet or as_json))
-    _run(
-        study,
-        resume_command("finetune", exp, settings, task, runs, jobs),
-        dry_run=dry_run,
-        quiet=quiet,
-        as_json=as_json,
-        jobs=jobs,
-        limits=_limits(checkpoint_minutes, max_hours),
-        failed="skip" if skip_failed else "again",
-    )
+    limits = _limits(checkpoint_minutes, max_hours)
+    command = request.again("finetune", jobs)
+    _run(request, request.open(), command, skip_failed, jobs=jobs, limits=limits)
 
 
+@requested
 def sweep(
-    exp: options.Exp = None,
+    request: Request,
     param: Annotated[
         list[str] | None,
         options.option(
@@ -263,18 +240,12 @@ def sweep(
             "own levels.",
         ),
     ] = None,
-    settings: options.Settings = None,
-    task: options.Task = None,
-    runs: options.Runs = DEFAULT_RUNS,
     jobs: options.Jobs = None,
     backend: options.WhichBackend = Backend.LOCAL.value,
     backend_options: options.BackendOptions = None,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
     max_hours: options.MaxHours = None,
     skip_failed: options.SkipFailed = False,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
 ) -> None:
     """Run every arm at every level of one or more axes, for every learning rate and seed.
 
@@ -289,27 +260,14 @@ def sweep(
     if more and backend == Backend.LOCAL:
         name = next(iter(more))
         raise ExperimentError(f"--backend-option {name}: local has no options; give --backend too")
-    axes = _axes(param or [], values or [])
-    tell = not (quiet or as_json)
-    study = open_study(exp, settings, task, runs, sweep=True, axes=axes or None, tell=tell)
-    if tell and not (study.experiment.sweep.axes or study.experiment.sweep.lr):
+    study = request.open(sweep=True, axes=_axes(param or [], values or []) or None)
+    if request.tells and not (study.experiment.sweep.axes or study.experiment.sweep.lr):
         output.note("no axis to sweep: give --param, or [sweep.axes] in the file")
-    words = [] if backend == Backend.LOCAL else ["--backend", backend]
-    for option, given in (("--backend-option", backend_options), ("--values", values)):
-        words += [word for one in given or () for word in (option, one)]
-    words = [word for one in param or () for word in ("--param", one)] + words
-    _run(
-        study,
-        resume_command("sweep", exp, settings, task, runs, jobs, words),
-        dry_run=dry_run,
-        quiet=quiet,
-        as_json=as_json,
-        jobs=jobs,
-        backend=backend,
-        limits=_limits(checkpoint_minutes, max_hours),
-        failed="skip" if skip_failed else "again",
-        **more,
-    )
+    given = [("--param", param), ("--values", values), ("--backend-option", backend_options)]
+    words = [word for option, those in given for one in those or () for word in (option, one)]
+    words += [] if backend == Backend.LOCAL else ["--backend", backend]
+    more |= {"jobs": jobs, "backend": backend, "limits": _limits(checkpoint_minutes, max_hours)}
+    _run(request, study, request.again("sweep", jobs, words), skip_failed, **more)
 
 
 def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
@@ -371,36 +329,27 @@ def _limits(checkpoint_minutes: float, max_hours: float | None) -> RunLimits:
     return RunLimits(checkpoint_minutes=checkpoint_minutes, deadline=deadline)
 
 
-def _run(
-    study: Study, command: str, *, dry_run: bool, quiet: bool, as_json: bool, **how: Any
-) -> None:
-    """Run the trials of a study, show them meanwhile, and print the results.
-
-    Args:
-        study: The study.
-        command: The command line that goes on with it.
-        dry_run: Only say what would run.
-        quiet: Print results and errors only.
-        as_json: Print JSON.
-        how: Arguments of `run_trials`.
+def _run(request: Request, study: Study, command: str, skip_failed: bool, **how: Any) -> None:
+    """Run the trials of a study as `run_trials` does, show them meanwhile, and print the results.
 
     Raises:
         typer.Exit: With code 1 if a trial failed.
     """
-    if dry_run:
+    jobs, quiet, as_json = how["jobs"] or 1, request.quiet, request.as_json
+    if request.dry_run:
         from analogtl.cli.dry_run import show_trials
 
-        show_trials(study, jobs=how["jobs"] or 1, as_json=as_json)
+        show_trials(study, jobs=jobs, as_json=as_json)
         return
     from analogtl.cli.progress import watch, watcher_of
     from analogtl.scheduling.sweep import run_trials
 
     with study.nothing_left_if_wrong():
-        if not (quiet or as_json):
-            _announce(study, how["jobs"] or 1)
+        if request.tells:
+            _announce(study, jobs)
         study.prepare(argv=sys.argv)
-        name = study.experiment.name
-        watcher = watcher_of(name, study.trials, quiet=quiet, as_json=as_json)
+        watcher = watcher_of(study.run.name, study.trials, quiet=quiet, as_json=as_json)
+        how["failed"] = "skip" if skip_failed else "again"
         watch(run_trials(study, **how), watcher, command)
     if as_json:
         statuses = (TrialStatus.DONE, TrialStatus.FAILED, TrialStatus.STOPPED)

@@ -289,7 +289,7 @@ def test_ctrl_c_says_what_is_kept_and_exits_with_130(capsys, small):
     assert result.code == 130
     assert "3 of 4" in result.err
     assert result.err.endswith("analogtl finetune exp.toml --set finetune.lr=0.02\n")
-    typed = ["sweep", "--param", "wtn", "--backend", "ray", "--values", "0,5"]
+    typed = ["sweep", "--param", "wtn", "--values", "0,5", "--backend", "ray"]
     typed += ["--runs", "else where", "--jobs", "2"]
     assert call(capsys, *typed).err.endswith(f"{shlex.join(['analogtl', *typed])}\n")
 
