@@ -54,7 +54,7 @@ class RunAnalysis:
     @property
     def error_name(self) -> str:
         """What the error is: of test images, or of programmed weights."""
-        return vocabulary.error_name(self.trials["arm"].unique())
+        return vocabulary.error_name(self.trials["arm"])
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -63,7 +63,6 @@ class RunAnalysis:
         Axes of names are ordered categories, in the order of the experiment's file.
         """
         asked = self.run.setting("sweep", "axes")
-        asked = asked if isinstance(asked, dict) else {}
         return summaries.with_ordered_levels(self.chosen.rows, asked)
 
     @cached_property

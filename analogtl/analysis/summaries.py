@@ -9,14 +9,12 @@ seeds, empty for one seed), and ``n`` counts the trials behind it. Errors are in
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from analogtl import vocabulary
 from analogtl.study import columns as records
 from analogtl.vocabulary import AXES, RUN_AXIS, Arm, arm_label
 
@@ -52,26 +50,20 @@ def arms_of(frame: pd.DataFrame) -> list[str]:
     return known + sorted(present.difference(known))
 
 
-def is_empty(value: object) -> bool:
-    """Whether a cell holds nothing: None, NA or nan."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-
-
-def with_ordered_levels(
-    trials: pd.DataFrame, asked: Mapping[str, Sequence[object]]
-) -> pd.DataFrame:
+def with_ordered_levels(trials: pd.DataFrame, asked: Any) -> pd.DataFrame:
     """The trials with each axis of names as ordered categories, so that all that follows keeps it.
 
     Args:
         trials: Rows of ``trials.csv``.
-        asked: The levels of each axis in the order of the experiment's file; any others follow as
-            they come.
+        asked: The levels of each axis in the order of the experiment's file, as its JSON has them:
+            whatever that is; any others follow as they come.
     """
     for axis in axis_columns(trials):
         present = list(trials[axis].dropna().drop_duplicates())
         if not present or is_numeric(trials[axis]):
             continue
-        wanted = asked.get(axis, ())
+        wanted = asked.get(axis) if isinstance(asked, dict) else None
+        wanted = wanted if isinstance(wanted, list) else []
         place = {str(level): number for number, level in enumerate(wanted)}
         present.sort(key=lambda level: place.get(str(level), len(place)))
         trials = trials.assign(**{axis: pd.Categorical(trials[axis], present, ordered=True)})
@@ -87,11 +79,6 @@ def sorted_levels(column: pd.Series) -> list[Any]:
 
 def _is_ordered(column: pd.Series) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype)
-
-
-def error_name(frame: pd.DataFrame) -> str:
-    """What the error of these trials is: of test images, or of programmed weights."""
-    return vocabulary.error_name(frame["arm"].unique())
 
 
 def level_text(level: object) -> str:
@@ -130,19 +117,17 @@ def spread(frame: pd.DataFrame, by: Sequence[str], quantities: Iterable[str]) ->
 
 def in_arm_order(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows by arm in the fixed order; within an arm as they were."""
-    if "arm" not in frame.columns:
-        return frame
     rank = {arm: number for number, arm in enumerate(arms_of(frame))}
     order = frame["arm"].map(lambda arm: rank.get(str(arm), len(rank)))
     return frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
 
 
-def setting_text(levels: dict[str, object]) -> str:
+def setting_text(levels: Mapping[str, Any]) -> str:
     """Levels in words, ``wtn = 5 %, spv = 10 %``; axes that do not apply are left out."""
     return ", ".join(
         str(level) if axis == RUN_AXIS else f"{axis.rpartition('.')[2]} = {with_unit(axis, level)}"
         for axis, level in levels.items()
-        if not is_empty(level)
+        if not pd.isna(level)
     )
 
 

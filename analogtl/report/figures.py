@@ -27,7 +27,7 @@ from analogtl.analysis import summaries
 from analogtl.analysis.summaries import Series
 from analogtl.report import style
 from analogtl.report.drawing import Drawing
-from analogtl.vocabulary import arm_label, label_of
+from analogtl.vocabulary import arm_label, error_name, label_of
 
 QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
 _WHEN = {"error_final": "last epoch", "error_best": "best epoch", "error_transfer": "epoch 0"}
@@ -61,12 +61,12 @@ def value_text(mean: float, sd: float, n: int, unit: str = "%") -> str:
 
 def error_label(frame: pd.DataFrame) -> str:
     """What the error of these trials is, with its unit."""
-    return f"{summaries.error_name(frame)} (%)"
+    return f"{error_name(frame['arm'])} (%)"
 
 
 def quantity_label(quantity: str, frame: pd.DataFrame) -> str:
     """The label of an error's axis: what it is, and of which epoch."""
-    return f"{summaries.error_name(frame)}, {_WHEN[quantity]} (%)"
+    return f"{error_name(frame['arm'])}, {_WHEN[quantity]} (%)"
 
 
 def _spread_caption(mark: str, counts: Iterable[int]) -> str:
@@ -508,7 +508,7 @@ def _heat_maps(
         for (row, level), mean, sd, n in zip(
             index.index, index[f"{quantity}_mean"], index[f"{quantity}_sd"], index["n"], strict=True
         ):
-            if not summaries.is_empty(mean):
+            if not pd.isna(mean):
                 places.append((columns.index(level) + 0.5, list(names).index(row) + 0.5))
                 name = f"{title}, {names[row]}" if several else names[row]
                 values.append((name, heads[level], value_text(mean * scale, sd * scale, int(n))))

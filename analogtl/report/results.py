@@ -50,8 +50,7 @@ import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import analyse
-from analogtl.analysis.critical_point import JudgedCurve, judge_curves
-from analogtl.analysis.curves import curves
+from analogtl.analysis.critical_point import JudgedCurve
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run
 from analogtl.errors import AnalogtlError, ExperimentError
@@ -238,13 +237,10 @@ def _renamed(value: Column, key: str, header: str, unit: str = "") -> Column:
 
 def _source(run: RunData, by_stage: bool) -> pd.DataFrame:
     """The trials that count; or what moved in each stage of the network."""
-    asked = run.setting("sweep", "axes")
-    chosen = summaries.with_ordered_levels(run.chosen.rows, asked or {})
+    analysis = analyse(run)
     if not by_stage:
-        return chosen
-    return summaries.stages(run.layers, chosen).rename(
-        columns={"weights_changed_mean": "weights_changed"}
-    )
+        return analysis.trials
+    return analysis.stages.rename(columns={"weights_changed_mean": "weights_changed"})
 
 
 def _selected(block: Block, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -334,7 +330,7 @@ def _judged(
     for run, label in zip(runs, block.runs.values(), strict=True):
         judged = [
             one
-            for one in judge_curves(curves(run.chosen, metric=metric))
+            for one in analyse(run, metric=metric).curves
             if all(str(getattr(one.curve, key)) == text for key, text in block.where.items())
             and one.point.verdict is not CriticalPointVerdict.NO_DATA
         ]

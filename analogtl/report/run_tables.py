@@ -12,7 +12,7 @@ from analogtl.analysis.critical_point import JudgedCurve, points_frame
 from analogtl.analysis.findings import JudgedFinding, findings_frame
 from analogtl.report import words
 from analogtl.report.tables import Column, Table
-from analogtl.vocabulary import CriticalPointVerdict, label_of
+from analogtl.vocabulary import CriticalPointVerdict, error_name, label_of
 
 ARM: Final = Column("arm", "arm", kind="arm")
 AXES: Final = Column("", "one column for each axis", kind="level")
@@ -146,7 +146,7 @@ def outcomes_table(
 ) -> Table:
     """Error per arm and level, from `summaries.levels`."""
     axes = summaries.axis_columns(levels)
-    title = summaries.error_name(levels).capitalize()
+    title = error_name(levels["arm"]).capitalize()
     title += f" against {' and '.join(map(label_of, axes))}" if axes else " per arm"
     note = SPREAD_NOTE + (f" {RATE_NOTE}" if several_rates else "")
     return _table("outcomes", title, levels, OUTCOMES, note, experiment=experiment, axes=axes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -117,8 +117,8 @@ def _cells(frame: pd.DataFrame, column: Column) -> list[Cell]:
     return [_cell(value, column) for value in frame[column.key].tolist()]
 
 
-def _cell(value: object, column: Column) -> Cell:
-    if summaries.is_empty(value):
+def _cell(value: Any, column: Column) -> Cell:
+    if pd.isna(value):
         return Cell(EMPTY, None)
     if column.kind == "arm":
         return Cell(arm_label(str(value)), arm_label(str(value)))
