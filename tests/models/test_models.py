@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from aihwkit.optim import AnalogSGD
 from torch import nn
 
-from analogtl.crossbar.convert import tokens_per_image, unconvertible_layers
+from analogtl.config.schema import Analog, Convert
+from analogtl.crossbar.convert import (
+    programmed_weights,
+    share_changed,
+    to_analog,
+    tokens_per_image,
+    unconvertible_layers,
+)
 from analogtl.errors import ExperimentError
 from analogtl.models.build import OWN_MODELS, build_model, replace_head
 from analogtl.models.swin import SmallImageSwin, WindowAttention
@@ -209,34 +217,20 @@ def test_the_head_is_replaced_and_the_rest_kept(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_kind_converts_to_arrays_and_trains(kind: str) -> None:
-    from aihwkit.nn.conversion import convert_to_analog
-    from aihwkit.nn.modules.base import AnalogLayerBase
-    from aihwkit.optim import AnalogSGD
-    from aihwkit.simulator.configs import ConstantStepDevice, SingleRPUConfig
-
     torch.manual_seed(0)
     name, kwargs, (size, *_) = KINDS[kind]
-    model = build(name, image_size=size, kwargs=kwargs)
-    linear_kinds = (nn.Linear, nn.Conv2d)
-    layers = {n for n, m in model.named_modules() if type(m) in linear_kinds}
-    kept = unconvertible_layers(model, tokens_per_image(model, torch.zeros(1, 1, size, size)))
-    config = SingleRPUConfig(device=ConstantStepDevice())
-    analog = convert_to_analog(model, config, exclude_modules=list(kept))
-    on_arrays = {n for n, m in analog.named_modules() if isinstance(m, AnalogLayerBase)}
-    assert on_arrays >= layers - set(kept)
-    assert len(on_arrays) >= 3
-
-    optimizer = AnalogSGD(analog.parameters(), lr=0.5)
-    optimizer.regroup_param_groups(analog)
-    tile = next(iter(analog.analog_tiles()))
-    before = tile.get_weights()[0].clone()
     x, y = torch.randn(4, 1, size, size), torch.tensor([0, 1, 2, 3])
-    loss = F.cross_entropy(analog(x), y)
-    loss.backward()
+    model = build(name, image_size=size, kwargs=kwargs)
+    settings = Analog(algorithm="sgd", device={"preset": "ConstantStepDevice"})
+    analog = to_analog(model, settings, Convert(), seed=0, example=x)
+    assert len(analog.layers) >= 3
+    optimizer = AnalogSGD(analog.model.parameters(), lr=0.5)
+    optimizer.regroup_param_groups(analog.model)
+    before = programmed_weights(analog.model)
+    F.cross_entropy(analog.model(x), y).backward()
     optimizer.step()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(F.cross_entropy(analog(x), y))
-    assert not torch.equal(before, tile.get_weights()[0])
+    assert torch.isfinite(F.cross_entropy(analog.model(x), y))
+    assert share_changed(before, programmed_weights(analog.model))[0] > 0
 
 
 def test_layers_that_no_array_can_hold_are_named_with_the_reason() -> None:

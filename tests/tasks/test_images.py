@@ -1,7 +1,6 @@
 """Tasks: what is read, which classes, how it is split, and what a batch holds."""
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -516,25 +515,3 @@ def test_flips_are_fair_and_crops_of_small_images_pad_an_eighth() -> None:
     black = pixels_of(task, x) == 0
     assert black.any()
     assert not black[:, :, 1:-1, 1:-1].any()
-
-
-# --- the real thing, where it is at hand
-
-
-@pytest.fixture
-def real() -> Path:
-    if not (given := os.environ.get("ANALOGTL_DATA")):
-        pytest.skip("ANALOGTL_DATA is not set")
-    return Path(given)
-
-
-def test_real_cifar(real: Path) -> None:
-    ten = load_task("cifar10", root=real)
-    assert ten.n_classes == 10
-    assert ten.class_names[0] == "airplane"
-    for mean, published in zip(ten.mean, (0.4914, 0.4822, 0.4465), strict=True):
-        assert mean == pytest.approx(published, abs=0.01)
-    hundred = load_task("cifar100", root=real, classes=["bear", "cattle"])
-    assert torch.bincount(hundred.train.labels).tolist() == [500, 500]
-    assert torch.bincount(hundred.test.labels).tolist() == [100, 100]
-    assert load_task("cifar100", root=real, classes=2).class_names == ("apple", "aquarium_fish")
