@@ -15,6 +15,7 @@ from typing import Any
 import tomli_w
 
 from analogtl.config import catalog
+from analogtl.config.parameters import PARAMETERS_OF
 from analogtl.config.schema import SWEPT_SECTIONS, Analog, Experiment, Training
 from analogtl.vocabulary import AXES, Algorithm
 
@@ -153,39 +154,30 @@ def _aihwkit() -> Iterator[str]:
     yield "\n## aihwkit's parameters\n"
     yield (
         "These keys have aihwkit's names and meanings; its documentation describes them. In "
-        "brackets: the value in force when a file does not set the key.\n"
+        "brackets: the value in force when a file does not set the key; where nothing else is said "
+        "it is that of c-ttv2, and of the paper's device.\n"
     )
-    yield f"- `[analog.device]` and `[analog.slow_device]`, with the preset {HFO2}: " + _values(
-        catalog.device_parameters(HFO2) | {"apply_write_noise_on_set": False}
-    )
+    device = catalog.device_parameters(HFO2) | {"apply_write_noise_on_set": False}
+    yield _parameters("`[analog.device]`, `[analog.slow_device]`", device)
     for algorithm in Algorithm:
-        if algorithm.compound is None:
-            continue
-        ours = Analog(algorithm=algorithm).values("compound")
-        values = catalog.compound_parameters(algorithm) | ours
-        yield f"- `[analog.compound]` with {algorithm} ({algorithm.compound}): {_values(values)}"
-    data = catalog.catalog()
-    for sections, kind in (
-        (("forward", "backward", "transfer_forward"), "io"),
-        (("update", "transfer_update"), "update"),
-        (("mapping",), "mapping"),
-    ):
-        names = ", ".join(f"`[analog.{section}]`" for section in sections)
-        yield f"- {names}: {_values(data[kind])}"
-        for section in sections:
-            ours = Analog().values(section)
-            if ours:
-                yield f"  - `[analog.{section}]` with c-ttv2: {_values(ours)}"
+        values = catalog.compound_parameters(algorithm)
+        if values:
+            ours = Analog(algorithm=algorithm).values("compound")
+            about = f"`[analog.compound]` with {algorithm} ({algorithm.compound})"
+            yield _parameters(about, values | ours)
+    for section, (kind, _owner) in PARAMETERS_OF.items():
+        values = catalog.catalog()[kind] | Analog().values(section)
+        yield _parameters(f"`[analog.{section}]`", values)
     yield ""
 
 
-def _values(values: Mapping[str, Any]) -> str:
+def _parameters(about: str, values: Mapping[str, Any]) -> str:
     shown = []
     for name, value in values.items():
         default = value["default"] if isinstance(value, Mapping) else value
         short = float(f"{default:.6g}") if isinstance(default, float) else default
         shown.append(f"`{name}` [{toml_value(short)}]")
-    return ", ".join(shown) + "."
+    return f"- {about}: {', '.join(shown)}."
 
 
 def axes_table() -> str:
