@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,23 +31,6 @@ MAX_LATEX_ROWS = 60  # about a page; longer tables are data, and the CSV files h
 MAX_TRIALS_LISTED = 3000  # on the HTML page; trials.csv has them all
 
 
-@dataclass(frozen=True)
-class ReportResult:
-    """What was made.
-
-    Attributes:
-        out: The report's folder.
-        paths: Every file written.
-        tables: The tables, for the terminal.
-        messages: What is missing, failed or unreadable, a line each.
-    """
-
-    out: Path
-    paths: list[Path]
-    tables: list[Table]
-    messages: list[str]
-
-
 def build_report(
     run_dirs: Sequence[str | Path],
     out: str | Path | None = None,
@@ -56,7 +40,7 @@ def build_report(
     alpha: float | None = None,
     together: bool = False,
     plain: bool = False,
-) -> ReportResult:
+) -> Report:
     """Make the report of one or more runs.
 
     Args:
@@ -88,8 +72,8 @@ def build_report(
     judged = judge_findings(analyses)
     if together and len(runs) > 1:
         analyses = [analyse(joined(runs), margin=margin, alpha=alpha)]
-    report = _Report(
-        target=Path(out) if out is not None else _default_out(where, paths),
+    report = Report(
+        out=Path(out) if out is not None else _default_out(where, paths),
         kinds=kinds,
         runs=runs,
         sections=[section_of(analysis, plain=plain) for analysis in analyses],
@@ -97,7 +81,7 @@ def build_report(
         messages=messages,
     )
     report.write(where)
-    return ReportResult(report.target, report.paths, report.all_tables(), messages)
+    return report
 
 
 def _checked(formats: Iterable[str], margin: float | None, alpha: float | None) -> list[str]:
@@ -158,21 +142,21 @@ def _progress(run: RunData) -> list[str]:
 
 
 @dataclass
-class _Report:
-    """A report while it is written, each file at once or not at all.
+class Report:
+    """A report: what it tells, and the files that it was written to, each at once or not at all.
 
     Attributes:
-        target: Its folder.
+        out: Its folder.
         kinds: The formats asked for.
         runs: The runs as read.
         sections: What they come to, each for itself or all together.
         findings: What they say about findings.
-        messages: What is missing, failed or unreadable.
+        messages: What is missing, failed or unreadable, a line each.
         drawn: Per section, the figures.
         paths: The files written.
     """
 
-    target: Path
+    out: Path
     kinds: Sequence[str]
     runs: Sequence[RunData]
     sections: Sequence[Section]
@@ -210,7 +194,8 @@ class _Report:
             shared.append(run_tables.unfinished_table(unfinished))
         return shared
 
-    def all_tables(self) -> list[Table]:
+    @property
+    def tables(self) -> list[Table]:
         """Every table once: those over all runs in place of each run's own."""
         shared = self.shared_tables()
         names = {table.name for table in shared}
@@ -225,7 +210,7 @@ class _Report:
         return f"Analog transfer learning: {len(self.sections)} experiments"
 
     def _write(self, name: Path, content: str) -> None:
-        path = self.target / name
+        path = self.out / name
         write_atomically(path, content)
         self.paths.append(path)
 
@@ -249,7 +234,7 @@ class _Report:
         if "markdown" in self.kinds and not formats & {"png", "svg"}:
             formats.add("png")
         wanted = [
-            (spec.draw, self.target / folder / spec.stem, spec.title)
+            (spec.draw, self.out / folder / spec.stem, spec.title)
             for section, folder in zip(self.sections, self.folders(), strict=True)
             for spec in section.figures
         ]
@@ -275,7 +260,7 @@ class _Report:
             parts += [tables.markdown_escape(text) for text in texts if text]
             parts += [tables.to_markdown(table) for table in section.tables]
             for spec, one in zip(section.figures, drawn, strict=True):
-                relative = one.paths[0].relative_to(self.target).as_posix()
+                relative = one.paths[0].relative_to(self.out).as_posix()
                 parts.append(f"![{tables.markdown_escape(spec.title)}]({relative})")
             parts += [
                 tables.to_markdown(table)
@@ -299,12 +284,9 @@ class _Report:
             page.PageSection(
                 id=name,
                 section=section,
-                figures=[
-                    page.PageFigure(spec.title, spec.about, one)
-                    for spec, one in zip(section.figures, drawn, strict=True)
-                ],
+                drawn=drawn,
                 facts=facts(section.run) if apart else differences(self.runs),
-                resolved=page.pretty_json(section.run.run.experiment) if apart else "",
+                resolved=_as_json(section.run.run.experiment) if apart else "",
             )
             for name, section, drawn in zip(ids, self.sections, self.drawn, strict=True)
         ]
@@ -319,6 +301,10 @@ class _Report:
             commands=_commands(self.runs, where, together=not apart),
             made=datetime.now(UTC).strftime("%d %B %Y"),
         )
+
+
+def _as_json(experiment: Mapping[str, Any]) -> str:
+    return json.dumps(experiment, indent=2, ensure_ascii=False) if experiment else ""
 
 
 def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:
@@ -337,43 +323,36 @@ def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:
     return glance
 
 
+FACTS = (
+    ("task", "finetune.dataset"),
+    ("classes", "finetune.classes"),
+    ("model", "model.architecture"),
+    ("pretrained on", "pretrain.dataset"),
+    ("algorithm", "analog.algorithm"),
+    ("device", "analog.device.preset"),
+    ("epochs", "finetune.epochs"),
+)
+PROGRAMMING_FACTS = (
+    ("size of the matrix", "programming.size"),
+    ("algorithm", "analog.algorithm"),
+    ("device", "analog.device.preset"),
+    ("epochs", "programming.epochs"),
+)
+
+
 def facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
-    """What the experiment is, from its settings; whatever is not there is left out."""
-    run, setting = analysis.run, analysis.run.setting
-    if setting("kind") == Arm.WEIGHT_PROGRAMMING:
-        size = setting("programming", "size")
-        what = [("task", f"program a {size} x {size} matrix by training")]
-        epochs = setting("programming", "epochs")
-    else:
-        what = _task(run)
-        epochs = setting("finetune", "epochs")
-    swept = "analog.algorithm" in analysis.axes
+    """What the experiment is, from its settings; what it varies or does not have is left out."""
+    run, settings = analysis.run, dict(page.flatten(analysis.run.experiment))
+    programming = settings.get("kind") == Arm.WEIGHT_PROGRAMMING
     pairs = [
-        *what,
-        ("algorithm", None if swept else setting("analog", "algorithm")),
-        ("device", setting("analog", "device", "preset")),
-        ("epochs", epochs),
-        ("seeds", run.trials["seed"].nunique()),
-        ("trials done", len(summaries.done(run.trials))),
+        (term, settings[key])
+        for term, key in (PROGRAMMING_FACTS if programming else FACTS)
+        if key in settings and key not in analysis.axes
     ]
-    return [(term, str(value)) for term, value in pairs if value not in (None, "")]
-
-
-def _task(run: RunData) -> list[tuple[str, Any]]:
-    classes = run.setting("finetune", "classes")
-    if isinstance(classes, list):
-        classes = ", ".join(str(c) for c in classes)
-    elif isinstance(classes, int):
-        classes = f"first {classes} classes"
-    pretrained = run.setting("pretrain", "dataset")
-    if pretrained and run.pretrained is not None:
-        pretrained = f"{pretrained}, {run.pretrained:.1f} % test error"
-    task = (run.setting("finetune", "dataset"), classes)
-    return [
-        ("task", ": ".join(str(p) for p in task if p)),
-        ("model", run.setting("model", "architecture")),
-        ("pretrained on", pretrained),
-    ]
+    if run.pretrained is not None:
+        pairs.append(("test error after pretraining", f"{run.pretrained:.1f} %"))
+    seeds, done = run.trials["seed"].nunique(), len(summaries.done(run.trials))
+    return [*pairs, ("seeds", str(seeds)), ("trials done", str(done))]
 
 
 def _commands(runs: Sequence[RunData], where: Sequence[Path], *, together: bool) -> str:

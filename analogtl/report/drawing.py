@@ -130,10 +130,16 @@ def save_all(
     return drawn
 
 
+def styled(draw: Draw) -> Drawing:
+    """Draw in the style of a paper, and leave Matplotlib's own as it was."""
+    with paper_style():
+        return draw()
+
+
 def _draw_and_save(
     draw: Draw, stem: Path, formats: Sequence[str], prefix: str, title: str
 ) -> Drawn:
-    drawing = draw()
+    drawing = styled(draw)
     paths = save(drawing.figure, stem, formats)
     svg = inline_svg(drawing, prefix, title) if prefix else ""
     return Drawn(paths, svg, drawing.caption, drawing.table())

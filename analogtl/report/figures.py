@@ -1,15 +1,14 @@
 """Figures at a paper column's width, from the numbers of `analogtl.analysis.summaries`.
 
-Each function returns a `Drawing`: the same one is written to files and put into the page. They do
-not touch Matplotlib's global state and need no display.
+Each function returns a `Drawing`: the same one is written to files and put into the page. They are
+called through `drawing.styled`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from itertools import pairwise
 from typing import Any
 
@@ -30,24 +29,11 @@ from analogtl.report.drawing import Drawing
 from analogtl.vocabulary import arm_label, error_name, label_of
 
 QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
-_WHEN = {"error_final": "last epoch", "error_best": "best epoch", "error_transfer": "epoch 0"}
 _ROOM = 190  # points of a figure's width that the axes get
 LAYER_QUANTITIES = {
     "weights_changed": "cells changed (%)",
     "relative_error": "programming error (%)",
-    "share_clipped": "weights clipped (%)",
 }
-
-
-def _styled(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
-    """Draw in the paper's style, and leave the caller's as it was."""
-
-    @wraps(draw)
-    def styled(*args: Any, **kwargs: Any) -> Drawing:
-        with style.paper_style():
-            return draw(*args, **kwargs)
-
-    return styled
 
 
 # --------------------------------------------------------------------------------- in words
@@ -59,14 +45,12 @@ def value_text(mean: float, sd: float, n: int, unit: str = "%") -> str:
     return f"{mean:.1f}{spread}\u00a0{unit} (n\u00a0=\u00a0{n})"
 
 
-def error_label(frame: pd.DataFrame) -> str:
-    """What the error of these trials is, with its unit."""
-    return f"{error_name(frame['arm'])} (%)"
+def _error_label(levels: pd.DataFrame) -> str:
+    return f"{error_name(levels['arm'])}, last epoch (%)"
 
 
-def quantity_label(quantity: str, frame: pd.DataFrame) -> str:
-    """The label of an error's axis: what it is, and of which epoch."""
-    return f"{error_name(frame['arm'])}, {_WHEN[quantity]} (%)"
+def _named(axis: str, level: object) -> str:
+    return f"{axis.rpartition('.')[2]} = {summaries.with_unit(axis, level)}"
 
 
 def _spread_caption(mark: str, counts: Iterable[int]) -> str:
@@ -80,7 +64,6 @@ def _spread_caption(mark: str, counts: Iterable[int]) -> str:
 # -------------------------------------------------------------------------- error per epoch
 
 
-@_styled
 def error_traces(
     traces: pd.DataFrame,
     *,
@@ -179,13 +162,11 @@ class CriticalPointAnnotation:
         return not self.critical is self.bend is self.certified is None
 
 
-@_styled
 def error_vs_level(
     levels: pd.DataFrame,
     trials: pd.DataFrame,
     axis: str,
     *,
-    quantity: str = QUANTITY,
     annotations: Sequence[CriticalPointAnnotation] = (),
 ) -> Drawing:
     """Test error against one axis, with every seed and the critical point (paper, Figs. 3 to 5).
@@ -194,20 +175,18 @@ def error_vs_level(
         levels: From `summaries.levels`.
         trials: The trials behind them: one dot each.
         axis: The axis on x; arms without a level on it are drawn as horizontal lines.
-        quantity: A column of ``trials``, in percent.
         annotations: What to mark, per line; not where the levels are names, which have no order.
     """
     others = [a for a in summaries.axis_columns(levels) if a != axis]
-    lines = summaries.series(levels, axis, quantity, others)
-    flat = summaries.baselines(levels, axis, quantity)
+    lines = summaries.series(levels, axis, QUANTITY, others)
+    flat = summaries.baselines(levels, axis, QUANTITY)
     numeric = summaries.is_numeric(levels[axis].dropna())
     present = summaries.sorted_levels(levels[axis])
     places = {level: float(level) if numeric else float(n) for n, level in enumerate(present)}
     annotations = [a for a in annotations if a and numeric]
     looks = style.line_looks([*lines, *flat])
     labels = style.line_labels([*lines, *flat])
-    name = axis.rpartition(".")[2]
-    rows = {level: f"{name} = {summaries.with_unit(axis, level)}" for level in present}
+    rows = {level: _named(axis, level) for level in present}
     caption = _spread_caption("bars", (n for line in [*lines, *flat] for n in line.n))
     fig = style.new_figure(2.2 + 0.1 * len(annotations))
     drawing = Drawing(fig, label_of(axis), list(rows.values()), labels, caption)
@@ -225,9 +204,9 @@ def error_vs_level(
         )  # fmt: skip
         handles.append(bars)
         if len(lines) <= 3:  # else the dots of one line would be taken for those of another
-            seeds = _seeds(trials, line, axis, others, quantity)
+            seeds = _seeds(trials, line, axis, others)
             ax.plot(
-                seeds[axis].map(places), seeds[quantity], ".", color=look.color, markersize=3,
+                seeds[axis].map(places), seeds[QUANTITY], ".", color=look.color, markersize=3,
                 markeredgewidth=0, alpha=0.55, transform=_shifted(ax, shift + 3.2),
             )  # fmt: skip
         texts = map(value_text, line.mean, line.sd, line.n)
@@ -240,9 +219,9 @@ def error_vs_level(
             ax.axhspan(mean - sd, mean + sd, color=look.color, alpha=0.12, linewidth=0)
         values = [(row, label, value_text(mean, sd, n)) for row in rows.values()]
         drawing.tell(ax, list(places.values()), [mean] * len(places), values)
-    ax.set(xlabel=label_of(axis), ylabel=quantity_label(quantity, levels))
+    ax.set(xlabel=label_of(axis), ylabel=_error_label(levels))
     tops = [m + s for line in [*lines, *flat] for m, s in zip(line.mean, line.sd, strict=True)]
-    highest = np.nanmax([*tops, levels[f"{quantity}_mean"].max(), trials[quantity].max()])
+    highest = np.nanmax([*tops, levels[f"{QUANTITY}_mean"].max(), trials[QUANTITY].max()])
     ax.set_ylim(0, 1.06 * highest)
     if numeric:
         _ticks_at_levels(ax, present)
@@ -266,11 +245,9 @@ def _shifted(ax: Axes, points: float) -> Transform:
     return ax.transData + ScaledTranslation(points / 72, 0, fig.dpi_scale_trans)
 
 
-def _seeds(
-    trials: pd.DataFrame, line: Series, axis: str, others: Sequence[str], quantity: str
-) -> pd.DataFrame:
+def _seeds(trials: pd.DataFrame, line: Series, axis: str, others: Sequence[str]) -> pd.DataFrame:
     """The trials behind a line."""
-    rows = trials[(trials["arm"] == line.arm) & trials[axis].notna() & trials[quantity].notna()]
+    rows = trials[(trials["arm"] == line.arm) & trials[axis].notna() & trials[QUANTITY].notna()]
     setting = "" if line.setting == summaries.AS_IN_FILE else line.setting
     mine = [
         summaries.setting_text(dict(zip(others, levels, strict=True))) == setting
@@ -357,13 +334,12 @@ def _annotate(
 # ------------------------------------------------------------------------- layers and grids
 
 
-@_styled
 def layer_dots(layers: pd.DataFrame, quantity: str) -> Drawing:
     """One row per layer in the network's order, one dot per arm; bars: one sd over seeds.
 
     Args:
         layers: From `summaries.layers`, without swept axes (see `layer_map` for those).
-        quantity: ``weights_changed``, ``relative_error`` or ``share_clipped``; a share in 0..1.
+        quantity: ``weights_changed`` or ``relative_error``; a share in 0..1.
     """
     lines = summaries.series(layers, "position", quantity, [])
     names = _layer_names(layers)
@@ -394,60 +370,53 @@ def layer_dots(layers: pd.DataFrame, quantity: str) -> Drawing:
     return drawing
 
 
-@_styled
-def layer_map(layers: pd.DataFrame, arm: str, axis: str, quantity: str) -> Drawing:
+def layer_map(layers: pd.DataFrame, axis: str, quantity: str) -> Drawing:
     """Layers against levels as a heat map: how one quantity spreads over the network in a sweep.
 
     Args:
-        layers: From `summaries.layers`, of a sweep along ``axis`` alone.
-        arm: The arm to show.
+        layers: From `summaries.layers`, of one arm and a sweep along ``axis`` alone.
         axis: The swept axis, on x.
         quantity: A share in 0..1; shown in percent.
     """
-    rows = layers[(layers["arm"] == arm) & layers[axis].notna()]
+    rows = _as_values(layers[layers[axis].notna()], quantity, 100)
     names = _layer_names(rows)
-    count = len(names)
-    fig = style.new_figure(0.85 + _row_height(count) * max(count, 4))
-    short = dict(zip(names, short_names(list(names.values())), strict=True))
+    ticks = short_names(list(names.values()))
+    fig = style.new_figure(0.85 + _row_height(len(names)) * max(len(names), 4))
+    drawing = Drawing(fig, "layer", list(names.values()), _heads(rows, axis), _map_caption(rows))
     ax = fig.subplots()
-    drawing = _heat_maps(
-        fig, [ax], [rows], axis, "position", quantity, names, short, ["layer"], scale=100
-    )
+    _heat_map(drawing, ax, rows, axis, "position", names, ticks, rows["mean"].max())
     ax.set_title(LAYER_QUANTITIES[quantity], loc="left")
     ax.set(xlabel=label_of(axis), ylabel="")
     return drawing
 
 
-@_styled
-def level_maps(
-    levels: pd.DataFrame, x: str, y: str, by: Sequence[str], *, quantity: str = QUANTITY
-) -> Drawing:
-    """One quantity over two axes, a heat map per setting of the others, on one colour scale.
+def level_maps(levels: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> Drawing:
+    """Test error over two axes, a heat map per setting of the others, on one colour scale.
 
     Args:
         levels: From `summaries.levels`.
         x, y: The axes of each map.
         by: The further axes, one panel per combination of their levels and arm.
-        quantity: In percent.
     """
-    panels = list(panels_of(levels, by))
-    count = min(2, len(panels))
-    lines = math.ceil(len(panels) / count)
+    values = _as_values(levels, QUANTITY, 1)
+    panels = list(panels_of(values, by))
+    lines, count = math.ceil(len(panels) / 2), min(2, len(panels))
+    rows = summaries.sorted_levels(levels[y])
     names = {
-        level: f"{y.rpartition('.')[2]} = {summaries.with_unit(y, level)}"
-        for level in summaries.sorted_levels(levels[y])
+        title: {level: ", ".join(filter(None, (title, _named(y, level)))) for level in rows}
+        for title, _ in panels
     }
-    short = {level: summaries.level_text(level) for level in names}
-    fig = style.new_figure(0.6 + lines * (0.35 + 0.19 * max(4, len(names))))
-    axes = list(fig.subplots(lines, count, sharex=True, sharey=True, squeeze=False).ravel())
-    titles = [title for title, _ in panels]
-    frames = [frame for _, frame in panels]
-    drawing = _heat_maps(fig, axes, frames, x, y, quantity, names, short, titles, scale=1)
-    for ax, title in zip(axes, titles, strict=False):
+    fig = style.new_figure(0.6 + lines * (0.35 + 0.19 * max(4, len(rows))))
+    every_row = [name for panel in names.values() for name in panel.values()]
+    drawing = Drawing(fig, label_of(y), every_row, _heads(values, x), _map_caption(values))
+    axes = fig.subplots(lines, count, sharex=True, sharey=True, squeeze=False).ravel()
+    ticks = [summaries.level_text(level) for level in rows]
+    for ax, (title, frame) in zip(axes, panels, strict=False):
+        _heat_map(drawing, ax, frame, x, y, names[title], ticks, values["mean"].max(), count)
         ax.set(xlabel="", ylabel="", title=title)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
-    fig.suptitle(quantity_label(quantity, levels), fontsize=8)
+    fig.suptitle(_error_label(levels), fontsize=8)
     fig.supxlabel(label_of(x), fontsize=8)
     fig.supylabel(label_of(y), fontsize=8)
     return drawing
@@ -458,62 +427,64 @@ def panels_of(levels: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pd
     several = levels["arm"].nunique() > 1
     for key, frame in levels.groupby(["arm", *by], dropna=False, sort=False, observed=True):
         setting = summaries.setting_text(dict(zip(by, key[1:], strict=True)))
-        arm = [arm_label(str(key[0]))] if several or not setting else []
-        yield ", ".join([*arm, *([setting] if setting else [])]), frame
+        arm = arm_label(str(key[0])) if several or not setting else ""
+        yield ", ".join(filter(None, (arm, setting))), frame
 
 
-def _heat_maps(
-    fig: Figure,
-    axes: Sequence[Axes],
-    frames: Sequence[pd.DataFrame],
+def _as_values(frame: pd.DataFrame, quantity: str, scale: float) -> pd.DataFrame:
+    """The rows with a value of a quantity, as columns mean and sd."""
+    mean, sd = scale * frame[f"{quantity}_mean"], scale * frame[f"{quantity}_sd"]
+    return frame.assign(mean=mean, sd=sd)[mean.notna()]
+
+
+def _heads(frame: pd.DataFrame, axis: str) -> list[str]:
+    return [summaries.with_unit(axis, level) for level in summaries.sorted_levels(frame[axis])]
+
+
+def _map_caption(values: pd.DataFrame) -> str:
+    return f"Mean over seeds; 0 is dark, {values['mean'].max():.0f} bright."
+
+
+def _heat_map(
+    drawing: Drawing,
+    ax: Axes,
+    frame: pd.DataFrame,
     x: str,
     y: str,
-    quantity: str,
-    names: dict[Any, str],
-    short: dict[Any, str],
-    titles: Sequence[str],
-    scale: float,
-) -> Drawing:
-    """A heat map per frame: a column per level of ``x``, a row per ``y``, the mean in each cell."""
-    columns = summaries.sorted_levels(pd.concat([frame[x] for frame in frames]))
-    heads = {level: summaries.with_unit(x, level) for level in columns}
-    several = len(frames) > 1
+    names: Mapping[Any, str],
+    row_ticks: Sequence[str],
+    top: float,
+    abreast: int = 1,
+) -> None:
+    """A column per level of ``x``, a row per name, the mean in each cell."""
+    columns = summaries.sorted_levels(frame[x])
+    grid = frame.set_index([y, x])["mean"].unstack().reindex(index=list(names), columns=columns)
     ticks = short_names([summaries.level_text(level) for level in columns], 16)
-    row_names = [
-        f"{title}, {name}" if several else name for title in titles for name in names.values()
-    ]
-    top = scale * max(float(frame[f"{quantity}_mean"].max()) for frame in frames) or 1.0
-    caption = f"Mean over seeds; 0 is dark, {top:.0f} bright."
-    corner = label_of(y) if several or y != "position" else "layer"
-    drawing = Drawing(fig, corner, row_names, list(heads.values()), caption)
-    for ax, frame, title in zip(axes, frames, titles, strict=False):
-        index = frame.set_index([y, x])
-        grid = index[f"{quantity}_mean"].unstack() * scale
-        grid = grid.reindex(index=list(names), columns=columns)
-        sns.heatmap(
-            grid, ax=ax, cmap=style.MAP_COLORS, vmin=0, vmax=top, cbar=len(columns) > 10,
-            annot=len(columns) <= 10, fmt=".0f", annot_kws={"fontsize": style.SMALL - 0.5},
-            linewidths=0.3, linecolor=style.PAPER,
-            xticklabels=ticks,
-            yticklabels=[short[name] for name in names],
-        )  # fmt: skip
-        for text in ax.texts:
-            color = mpl.colormaps[style.MAP_COLORS](float(text.get_text()) / top)
-            text.set_color(style.readable_on(color))
-        ax.tick_params(axis="both", length=0, rotation=0)
-        ax.tick_params(axis="y", labelsize=style.SMALL)
-        ax.grid(visible=False)
-        _slant_if_long(ax, ticks * min(2, len(frames)))
-        places, values = [], []
-        for (row, level), mean, sd, n in zip(
-            index.index, index[f"{quantity}_mean"], index[f"{quantity}_sd"], index["n"], strict=True
-        ):
-            if not pd.isna(mean):
-                places.append((columns.index(level) + 0.5, list(names).index(row) + 0.5))
-                name = f"{title}, {names[row]}" if several else names[row]
-                values.append((name, heads[level], value_text(mean * scale, sd * scale, int(n))))
-        drawing.tell(ax, [at for at, _ in places], [at for _, at in places], values)
-    return drawing
+    few, top = len(columns) <= 10, top or 1.0
+    sns.heatmap(
+        grid, ax=ax, cmap=style.MAP_COLORS, vmin=0, vmax=top, cbar=not few, annot=few, fmt=".0f",
+        annot_kws={"fontsize": style.SMALL - 0.5}, linewidths=0.3, linecolor=style.PAPER,
+        xticklabels=ticks, yticklabels=list(row_ticks),
+    )  # fmt: skip
+    for text in ax.texts:
+        color = mpl.colormaps[style.MAP_COLORS](float(text.get_text()) / top)
+        text.set_color(style.readable_on(color))
+    ax.tick_params(axis="both", length=0, rotation=0)
+    ax.tick_params(axis="y", labelsize=style.SMALL)
+    ax.grid(visible=False)
+    _slant_if_long(ax, ticks * abreast)
+    heads, order = dict(zip(columns, _heads(frame, x), strict=True)), list(names)
+    drawing.tell(
+        ax,
+        [columns.index(level) + 0.5 for level in frame[x]],
+        [order.index(row) + 0.5 for row in frame[y]],
+        [
+            (names[row], heads[level], value_text(mean, sd, n))
+            for row, level, mean, sd, n in zip(
+                frame[y], frame[x], frame["mean"], frame["sd"], frame["n"], strict=True
+            )
+        ],
+    )
 
 
 def _layer_names(layers: pd.DataFrame) -> dict[int, str]:
@@ -529,15 +500,6 @@ def _row_height(count: int) -> float:
 
 def short_names(names: Sequence[str], width: int = 26) -> list[str]:
     """Names with their middle left out where they are long, never two of them alike."""
-    short = [_shortened(name, width) for name in names]
-    longest = max(map(len, names), default=0)
-    if len(set(short)) < len(set(names)) and width < longest:
-        return short_names(names, width + 2)
-    return short
-
-
-def _shortened(name: str, width: int) -> str:
-    if len(name) <= width:
-        return name
     tail = width * 2 // 3
-    return f"{name[: width - tail - 1]}…{name[-tail:]}"
+    short = [x if len(x) <= width else f"{x[: width - tail - 1]}…{x[-tail:]}" for x in names]
+    return short if len(set(short)) == len(set(names)) else short_names(names, width + 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
+import itertools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,17 +23,8 @@ from analogtl import __version__
 from analogtl.analysis.findings import Finding, JudgedFinding
 from analogtl.report import words
 from analogtl.report.drawing import Drawn, page_colors
-from analogtl.report.sections import Section
-from analogtl.report.tables import Cell, Table
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure as it stands on the page."""
-
-    title: str
-    about: str
-    drawn: Drawn
+from analogtl.report.sections import FigureSpec, Section
+from analogtl.report.tables import Cell
 
 
 @dataclass(frozen=True)
@@ -43,20 +34,21 @@ class PageSection:
     Attributes:
         id: Anchor, unique in the page: letters, digits, hyphens.
         section: Its tables and words.
-        figures: Its figures.
+        drawn: Its figures.
         facts: What the experiment is: (term, value).
         resolved: The experiment with its defaults, as JSON text; "" if unknown.
     """
 
     id: str
     section: Section
-    figures: Sequence[PageFigure]
+    drawn: Sequence[Drawn]
     facts: Sequence[tuple[str, str]]
     resolved: str
 
-    def figures_about(self, about: str) -> list[PageFigure]:
+    def figures_about(self, about: str) -> list[tuple[FigureSpec, Drawn]]:
         """The figures of one group."""
-        return [figure for figure in self.figures if figure.about == about]
+        pairs = zip(self.section.figures, self.drawn, strict=True)
+        return [(spec, drawn) for spec, drawn in pairs if spec.about == about]
 
     @property
     def provenance(self) -> list[tuple[str, str]]:
@@ -65,29 +57,16 @@ class PageSection:
 
 
 def render(
-    *,
-    title: str,
-    glance: Sequence[tuple[str, str]],
-    notices: Sequence[str],
-    runs: Sequence[PageSection],
-    tables: Sequence[Table],
-    findings: Sequence[JudgedFinding],
-    trials: Table | None,
-    commands: str,
-    made: str,
+    *, runs: Sequence[PageSection], findings: Sequence[JudgedFinding], **content: Any
 ) -> str:
     """The page as HTML text.
 
     Args:
-        title: Heading.
-        glance: The study in numbers: (value, what it counts).
-        notices: What is missing or failed, a sentence each.
         runs: The experiments.
-        tables: Tables over all runs.
         findings: What the runs say about findings.
-        trials: Every trial; None if there are too many to list.
-        commands: The commands that make these runs.
-        made: Date of the report.
+        content: ``title``; ``glance``, the study in numbers: (value, what it counts); ``notices``,
+            what is missing, a sentence each; ``tables`` over all runs; ``trials``, the table of all
+            (None: too many to list); ``commands`` that make these runs; ``made``, the date.
     """
     script = _asset("report.js")
     # The policy hashes the exact text between the script tags.
@@ -96,54 +75,29 @@ def render(
     for one in findings:
         told[one.finding] += [one] if one.experiment else []
     return _template().render(
-        title=title,
-        glance=glance,
-        notices=notices,
+        **content,
         runs=runs,
-        tables=tables,
         findings={finding: answers for finding, answers in told.items() if answers},
         silent=[words.statement(finding) for finding, answers in told.items() if not answers],
-        trials=trials,
-        commands=commands,
-        made=made,
         version=__version__,
         citations=_asset("citations.bib").replace("@VERSION@", __version__),
         style=_asset("report.css"),
-        colors=page_colors(figure.drawn.svg for run in runs for figure in run.figures),
+        colors=page_colors(drawn.svg for run in runs for drawn in run.drawn),
         script=script,
         script_hash=base64.b64encode(digest).decode(),
     )
-
-
-def pretty_json(content: object, indent: str = "") -> str:
-    """JSON for people: indented, and on one line what fits there."""
-    line = json.dumps(content, ensure_ascii=False)
-    if len(indent) + len(line) <= 90 and not (isinstance(content, dict) and not indent):
-        return line
-    deeper = indent + "  "
-    if isinstance(content, dict):
-        items = [
-            f"{deeper}{json.dumps(key, ensure_ascii=False)}: {pretty_json(value, deeper)}"
-            for key, value in content.items()
-        ]
-        return "{\n" + ",\n".join(items) + f"\n{indent}}}" if items else "{}"
-    if isinstance(content, list):
-        items = [deeper + pretty_json(value, deeper) for value in content]
-        return "[\n" + ",\n".join(items) + f"\n{indent}]"
-    return line
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested mapping as (dotted key, value) pairs; a command line as one would type it."""
     pairs: list[tuple[str, str]] = []
     for key, value in content.items():
-        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            pairs += flatten(value, f"{name}.")
-        elif isinstance(value, (list, tuple)):
-            pairs.append((name, shlex.join(str(item) for item in value)))
-        elif value is not None and value != "":
-            pairs.append((name, str(value)))
+            pairs += flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            pairs.append((f"{prefix}{key}", shlex.join(map(str, value))))
+        elif value not in (None, ""):
+            pairs.append((f"{prefix}{key}", str(value)))
     return pairs
 
 
@@ -151,10 +105,8 @@ def unique_ids(names: Iterable[str]) -> list[str]:
     """The names, those that were there before with a number."""
     ids: list[str] = []
     for name in names:
-        candidate, number = name, 2
-        while candidate in ids:
-            candidate, number = f"{name}-{number}", number + 1
-        ids.append(candidate)
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        ids.append(next(one for one in itertools.chain([name], numbered) if one not in ids))
     return ids
 
 

@@ -41,7 +41,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
@@ -193,46 +193,36 @@ def _table(block: Block, runs: Sequence[RunData]) -> str:
     rows, columns = block.listed("rows", "arm", "+"), block.listed("columns", by="+")
     values = [VALUES[name] for name in block.listed("values", "error_final")]
     trials = _selected(block, [_source(run, "stage" in rows + columns) for run in runs])
-    for key in [*rows, *columns]:
-        if key not in trials:
-            raise ExperimentError(f"these runs do not vary {key!r}")
+    if unknown := [key for key in [*rows, *columns] if key not in trials]:
+        raise ExperimentError(f"these runs do not vary {', '.join(unknown)}")
     groups = _ordered(trials, columns) if columns else [()]
-    frame: dict[str, list[Any]] = {key: [] for key in rows}
+    frame = pd.DataFrame(
+        [dict(zip(rows, map(_text, rows, row), strict=True)) for row in _ordered(trials, rows)]
+    )
     shown = [Column(key, _HEADS.get(key) or label_of(key)) for key in rows]
-    if len(columns) == 1 and len(values) == 1 and columns[0] not in _HEADS:
-        (value,) = values
-        shown[-1] = Column(rows[-1], f"{value.heading} at {label_of(columns[0])}")
-        shown += [_renamed(value, f"0.{n}", _text(columns[0], *g)) for n, g in enumerate(groups)]
-    else:
-        for number, group in enumerate(groups):
-            name = ", ".join(map(_text, columns, group))
-            for place, value in enumerate(values):
-                head = ", ".join(filter(None, (name, value.header if values[1:] else "")))
-                shown.append(_renamed(value, f"{place}.{number}", head or value.header, value.unit))
-    for row in _ordered(trials, rows):
-        mine = _equal(trials, rows, row)
-        for key, level in zip(rows, row, strict=True):
-            frame[key].append(_text(key, level))
-        for number, group in enumerate(groups):
-            cell = _equal(mine, columns, group)
-            for place, value in enumerate(values):
-                numbers = pd.Series(1.0, cell.index) if value.key == "n" else cell[value.key]
-                mean = numbers.sum() if value.key == "n" and len(cell) else numbers.mean()
-                key = f"{place}.{number}"
-                frame.setdefault(f"{key}_mean" if value.kind == "mean" else key, []).append(mean)
-                if value.kind == "mean":
-                    frame.setdefault(f"{key}_sd", []).append(numbers.std(ddof=1))
-    table = pd.DataFrame(frame)
-    if (by := block.settings.get("sort")) is not None:
-        names = [column.key for column in values]
-        place = names.index(by) if by in names else 0
-        key = f"{place}.0_mean" if values[place].kind == "mean" else f"{place}.0"
-        table = table.sort_values(key, kind="stable")
-    return markdown_rows(Table("results", "", table, tuple(shown)))
-
-
-def _renamed(value: Column, key: str, header: str, unit: str = "") -> Column:
-    return Column(key, header, unit, value.kind, value.digits, value.scale)
+    levels = len(columns) == len(values) == 1 and columns[0] not in _HEADS
+    if levels:
+        shown[-1] = replace(shown[-1], header=f"{values[0].heading} at {label_of(columns[0])}")
+    for number, group in enumerate(groups):
+        name = ", ".join(map(_text, columns, group))
+        mine = _equal(trials, columns, group)
+        cells = [_equal(mine, rows, row) for row in _ordered(trials, rows)]
+        for value in values:
+            numbers = [cell[value.key] for cell in cells]
+            key = f"{value.key}.{number}"
+            if value.kind == "mean":
+                frame[f"{key}_mean"] = [one.mean() for one in numbers]
+                frame[f"{key}_sd"] = [one.std(ddof=1) for one in numbers]
+            else:
+                frame[key] = [
+                    one.sum(min_count=1) if value.key == "n" else one.mean() for one in numbers
+                ]
+            head = ", ".join(filter(None, (name, value.header if values[1:] or not name else "")))
+            unit = "" if levels else value.unit
+            shown.append(replace(value, key=key, header=head, unit=unit))
+    if by := block.settings.get("sort"):
+        frame = frame.sort_values(f"{by}.0_mean" if f"{by}.0_mean" in frame else f"{by}.0")
+    return markdown_rows(Table("results", "", frame, tuple(shown)))
 
 
 def _source(run: RunData, by_stage: bool) -> pd.DataFrame:
@@ -245,10 +235,9 @@ def _source(run: RunData, by_stage: bool) -> pd.DataFrame:
 
 def _selected(block: Block, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The frames of the block's runs as one, with what the run is called, and where it counts."""
-    named = [
-        frame.assign(run=label) for frame, label in zip(frames, block.runs.values(), strict=True)
-    ]
-    together = pd.concat(named, ignore_index=True)
+    labels = block.runs.values()
+    named = [frame.assign(run=label) for frame, label in zip(frames, labels, strict=True)]
+    together = pd.concat(named, ignore_index=True).assign(n=1)
     for key, text in block.where.items():
         if key not in together:
             raise ExperimentError(f"where: no column {key!r}")
@@ -261,9 +250,13 @@ def _selected(block: Block, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _ordered(trials: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...]]:
     """The groups of a table: arms in their order, numbers ascending, names as they come."""
     groups = trials[list(keys)].dropna().drop_duplicates()
-    for key in reversed(list(keys)):
-        order = summaries.arms_of(trials) if key == "arm" else summaries.sorted_levels(trials[key])
-        groups = groups.sort_values(key, key=lambda c: c.map(order.index), kind="stable")
+    order = {
+        key: summaries.arms_of(trials) if key == "arm" else summaries.sorted_levels(trials[key])
+        for key in keys
+    }
+    groups = groups.sort_values(
+        list(keys), key=lambda c: c.map(order[str(c.name)].index).astype(int)
+    )
     return list(groups.itertuples(index=False, name=None))
 
 

@@ -156,9 +156,9 @@ def _annotations(curves: Sequence[JudgedCurve], axis: str) -> Iterator[CriticalP
         yield CriticalPointAnnotation(
             *line,
             critical=point.critical,
-            bend=hinge.elbow if hinge else None,
-            low=hinge.low if hinge else None,
-            high=hinge.high if hinge else None,
+            bend=hinge.elbow,
+            low=hinge.low,
+            high=hinge.high,
             certified=point.certified,
             margin=point.margin,
         )
@@ -239,7 +239,7 @@ def _layer_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
                 mine = rows[rows["arm"] == arm]
                 if not mine[f"{quantity}_mean"].fillna(0).any():
                     continue  # an empty map says nothing
-                draw = partial(figures.layer_map, mine, arm, axis, quantity)
+                draw = partial(figures.layer_map, mine, axis, quantity)
                 whose = f"{title}, {arm_label(arm)}"
                 yield FigureSpec(f"{stem}-{slug(arm)}", whose, draw, "layers")
 

@@ -24,7 +24,7 @@ from analogtl.analysis.analyse import RunAnalysis, analyse
 from analogtl.analysis.read import read_run
 from analogtl.report import drawing as drawings
 from analogtl.report import figures, style
-from analogtl.report.drawing import Drawing
+from analogtl.report.drawing import Drawing, styled
 from analogtl.report.figures import CriticalPointAnnotation
 from analogtl.vocabulary import TRANSFER_ARMS, arm_label, arm_style
 
@@ -73,7 +73,7 @@ def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
         "names": partial(figures.error_vs_level, names.levels, names.trials, "analog.algorithm"),
         "layers": partial(figures.layer_dots, arms.layers, "weights_changed"),
         "programming": partial(figures.layer_dots, arms.layers, "relative_error"),
-        "map": partial(figures.layer_map, sweep.layers, "analog-tl", "wtn", "relative_error"),
+        "map": partial(figures.layer_map, sweep.layers, "wtn", "relative_error"),
         "grid": partial(figures.level_maps, grid.levels, "n_states", "spv", ["analog.algorithm"]),
     }  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_no_text_overlaps_or_leaves_a_figure_of_a_column_width(
             drawn.append((self.get_text(), self.get_window_extent(renderer)))
         draw_text(self, renderer)
 
-    figure = makers[name]().figure
+    figure = styled(makers[name]).figure
     monkeypatch.setattr(Text, "draw", record)
     FigureCanvasAgg(figure).draw()
     width, height = figure.get_size_inches() * figure.dpi
@@ -118,13 +118,13 @@ def test_no_text_overlaps_or_leaves_a_figure_of_a_column_width(
 def test_drawing_leaves_matplotlib_as_it_was(makers: dict[str, Maker]) -> None:
     before = dict(mpl.rcParams)
     for make in makers.values():
-        make()
+        styled(make)
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
 
 
 def test_the_curves_are_the_numbers(runs: dict[str, RunAnalysis], makers: dict[str, Maker]) -> None:
-    (axes,) = makers["traces"]().figure.axes
+    (axes,) = styled(makers["traces"]).figure.axes
     drawn = {str(line.get_label()): line for line in axes.lines}
     traces = runs["arms"].traces
     for arm in summaries.arms_of(traces):
@@ -140,7 +140,7 @@ def test_the_curves_are_the_numbers(runs: dict[str, RunAnalysis], makers: dict[s
 def test_every_seed_is_a_dot_beside_the_mean(
     runs: dict[str, RunAnalysis], makers: dict[str, Maker]
 ) -> None:
-    (axes,) = makers["levels"]().figure.axes
+    (axes,) = styled(makers["levels"]).figure.axes
     (dots,) = [line for line in axes.lines if line.get_marker() == "."]
     trials = runs["sweep"].trials
     mine = trials[trials["arm"] == "analog-tl"]
@@ -151,7 +151,7 @@ def test_every_seed_is_a_dot_beside_the_mean(
 
 
 def test_the_critical_point_is_marked_below_the_data(makers: dict[str, Maker]) -> None:
-    drawing = makers["levels"]()
+    drawing = styled(makers["levels"])
     (axes,) = drawing.figure.axes
     lines = {str(line.get_label()): line for line in axes.lines}
     places = {"no harm": [10.0], "costs": [5.0], "bend": [9.0, 14.5]}
@@ -165,14 +165,14 @@ def test_the_critical_point_is_marked_below_the_data(makers: dict[str, Maker]) -
 
 
 def test_a_plain_figure_has_its_lines_alone(makers: dict[str, Maker]) -> None:
-    drawing = makers["plain"]()
+    drawing = styled(makers["plain"])
     assert legend(drawing) == ["analog TL", "digital TL"]
     assert drawing.figure.legends[0]._ncols == 2  # on one line
     assert drawing.figure.axes[0].get_ylim()[0] == 0
 
 
 def test_two_annotated_lines_have_a_row_and_a_colour_each(makers: dict[str, Maker]) -> None:
-    drawing = makers["two annotations"]()
+    drawing = styled(makers["two annotations"])
     lines = [line for line in drawing.figure.axes[0].lines if "bend" in str(line.get_label())]
     assert len({line.get_ydata()[0] for line in lines}) == 2
     assert {line.get_color() for line in lines} == {
@@ -184,9 +184,8 @@ def test_names_keep_the_order_of_the_file_and_have_no_line_between_them(
     runs: dict[str, RunAnalysis],
 ) -> None:
     run = runs["names"]
-    drawing = figures.error_vs_level(
-        run.levels, run.trials, "analog.algorithm", annotations=[ANNOTATION]
-    )
+    draw = partial(figures.error_vs_level, annotations=[ANNOTATION])
+    drawing = styled(partial(draw, run.levels, run.trials, "analog.algorithm"))
     (axes,) = drawing.figure.axes
     shown = [label.get_text() for label in axes.get_xticklabels()]
     assert shown == ["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]
@@ -200,7 +199,8 @@ def test_names_keep_the_order_of_the_file_and_have_no_line_between_them(
 def test_levels_over_decades_get_a_logarithmic_axis(runs: dict[str, RunAnalysis]) -> None:
     trials = runs["grid"].trials
     one = trials[(trials["spv"] == 0) & (trials["analog.algorithm"] == "sgd")]
-    drawing = figures.error_vs_level(summaries.levels(one), one, "n_states")
+    levels = summaries.levels(one)
+    drawing = styled(partial(figures.error_vs_level, levels, one, "n_states"))
     assert drawing.figure.axes[0].get_xscale() == "log"
     assert not figures.is_log([0, 1, 100])
     assert not figures.is_log([5, 10, 20])
@@ -244,7 +244,7 @@ def test_saved_files_are_what_they_say_and_the_same_every_time(
     makers: dict[str, Maker], tmp_path: Path
 ) -> None:
     first, again = (
-        drawings.save(makers["traces"]().figure, tmp_path / name, ["png", "svg", "pdf"])
+        drawings.save(styled(makers["traces"]).figure, tmp_path / name, ["png", "svg", "pdf"])
         for name in ("a", "b")
     )
     assert [path.suffix for path in first] == [".png", ".svg", ".pdf"]
@@ -264,7 +264,7 @@ def test_saved_files_are_what_they_say_and_the_same_every_time(
 def test_the_svg_of_the_page_tells_every_number(
     makers: dict[str, Maker], name: str, tmp_path: Path
 ) -> None:
-    drawing = makers[name]()
+    drawing = styled(makers[name])
     drawings.save(drawing.figure, tmp_path / "x", [])
     text = drawings.inline_svg(drawing, "f7", 'A "title"')
     root = ElementTree.fromstring(text)
