@@ -146,7 +146,7 @@ def list_(
     headings: tuple[str, ...] = ("kind", "title")
     rows: list[tuple[Any, ...]] = [(name, one.title) for name, one in KINDS.items()]
     if kind is not None:
-        chosen = KINDS[checked("analogtl list:", kind, KINDS)]
+        chosen = KINDS[checked("kind", kind, KINDS)]
         headings, rows = chosen.headings, [*chosen.rows()]
     if as_json:
         names = [heading.replace(" ", "_") for heading in headings]
@@ -301,10 +301,10 @@ def explain(
     """
     known = titles()
     if topic is None:
-        rows = [(f"analogtl explain {name}", title) for name, title in known.items()]
-        output.rows_table((), rows, styles={1: "dim"})
+        output.rows_table(("topic", "title"), list(known.items()), styles={0: "bold"})
+        output.note("analogtl explain TOPIC")
         return
-    page = f"{checked('analogtl explain:', topic, known)}.md"
+    page = f"{checked('topic', topic, known)}.md"
     text = resources.files("analogtl").joinpath("explain", page).read_text(encoding="utf-8")
     console = output.console()
     if not console.is_terminal:

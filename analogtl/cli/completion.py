@@ -21,12 +21,13 @@ from typing import Any
 import typer
 
 from analogtl.config import catalog
-from analogtl.config.parameters import PARAMETERS_OF
+from analogtl.config.parameters import DEFAULTS, PARAMETERS_OF
 from analogtl.config.shipped import shipped_experiments
 from analogtl.errors import ExperimentError
 from analogtl.vocabulary import AXES, Algorithm, Dataset, Network
 
 DEFAULT_FILE = "exp.toml"  # what is taken in a folder where no experiment is named
+HFO2 = "ReRamArrayHfO2PresetDevice"
 Offers = list[tuple[str, str]]  # word, and what it stands for
 
 _split_key = ""  # the KEY of a `KEY=VALUE` that bash has taken apart
@@ -66,7 +67,7 @@ def settings(incomplete: str) -> Offers:
     if equals:
         return [(f"{key}={word}", meaning) for word, meaning in _values(key, value)]
     keys = _keys(incomplete)
-    offers = [(f"{name}=", meaning) for name, meaning in keys]
+    offers = [(name if name.endswith(".") else f"{name}=", meaning) for name, meaning in keys]
     if len(keys) == 1:  # a second offer keeps bash from ending the word with a space
         name = keys[0][0]
         offers += [(f"{name}={word}", meaning) for word, meaning in _values(name, "")]
@@ -120,34 +121,33 @@ def _key(kind: str, meaning: str) -> _Key:
 
 def _aihwkit(incomplete: str) -> Iterator[tuple[str, _Key]]:
     """aihwkit's parameters, once [analog] is typed: they are many."""
-    section = re.match(r"analog\.(algorithms\.[\w-]+\.)?", incomplete)
+    section = re.match(r"analog\.(?:algorithms\.([\w-]+)\.)?", incomplete)
     if section is None:
         return
-    compounds = [catalog.compound_parameters(algorithm) for algorithm in Algorithm]
-    devices = list(map(catalog.device_parameters, catalog.devices()))
-    tables: dict[str, list[dict[str, Any]]] = {
-        "compound": compounds,
-        "device": devices,
-        "slow_device": devices,
-        **{name: [catalog.catalog()[kind]] for name, (kind, _owner) in PARAMETERS_OF.items()},
-    }
+    algorithm = Algorithm.named(section[1] or "") or Algorithm.C_TTV2
+    # The defaults are those of the algorithm and of the paper's device, which come last.
+    devices = [catalog.device_parameters(name) for name in (*catalog.devices(), HFO2)]
+    compounds = [catalog.compound_parameters(one) for one in (*Algorithm, algorithm)]
+    tables = {"compound": compounds, "device": devices, "slow_device": devices}
+    tables |= {name: [catalog.catalog()[kind]] for name, (kind, _owner) in PARAMETERS_OF.items()}
     for table, known in tables.items():
-        parameters = {name: default for one in known for name, default in one.items()}
-        for name, default in sorted(parameters.items()):
+        ours = DEFAULTS[algorithm].get(table, {})
+        parameters = {name: value for one in known for name, value in one.items()}
+        for name, value in sorted(parameters.items()):
             dotted = f"{section[0]}{table}.{name}"
             if dotted not in _documented():
-                yield dotted, _parameter(default)
+                yield dotted, _parameter(value, ours.get(name, value))
     if not section[1]:
         for algorithm in Algorithm:
             yield f"analog.algorithms.{algorithm}.", _Key(f"what differs for {algorithm}")
 
 
-def _parameter(default: Any) -> _Key:
-    if isinstance(default, dict):
-        return _Key("aihwkit parameter", tuple(default["enum"]))
-    if isinstance(default, bool):
+def _parameter(value: Any, default: Any) -> _Key:
+    if isinstance(value, dict):
+        return _Key("aihwkit parameter", tuple(value["enum"]))
+    if isinstance(value, bool):
         return _Key("aihwkit parameter", ("true", "false"))
-    return _Key("aihwkit parameter", default="" if isinstance(default, list) else f"{default:g}")
+    return _Key("aihwkit parameter", default="" if isinstance(value, list) else f"{default:g}")
 
 
 def prepare() -> None:
