@@ -13,6 +13,7 @@ from command_line import call
 from analogtl import doctor
 from analogtl.doctor import Check, diagnose, is_mismatch
 
+TORCH_RUNS = '{"name": "torch runs", "status": "ok", "found": "1 threads, MKL"}\n'
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
@@ -55,8 +56,7 @@ def test_the_pairs_are_those_of_the_package():
 
 
 def test_a_crash_of_the_tile_is_an_answer(ended, tmp_path):
-    facts = '{"torch": "2.10.0", "torch_threads": 1, "cuda": false, "blas": "MKL"}\n'
-    ended(stdout=facts, code=-signal.SIGSEGV)
+    ended(stdout=TORCH_RUNS, code=-signal.SIGSEGV)
     checks = found(tmp_path)
     assert checks["torch runs"].status == "ok"
     assert checks["aihwkit tile"].status == "bad"
@@ -68,17 +68,15 @@ def test_a_mismatch_is_told_with_the_pair_to_install(ended, tmp_path, monkeypatc
     versions = {"torch": "2.13.0+cpu", "torchvision": "0.28.0", "aihwkit": "1.1.0"}
     monkeypatch.setattr(doctor, "installed", versions.get)
     ended(
-        stdout='{"torch": "2.13.0", "torch_threads": 1, "cuda": true, "blas": "MKL"}\n'
-        '{"aihwkit_cuda": false}\n',
+        stdout=TORCH_RUNS,
         stderr="Traceback (most recent call last):\nRuntimeError: Invalid weights dimensions\n",
         code=1,
     )
     checks = found(tmp_path)
     assert checks["pair"].status == "bad"
-    assert "compiled against torch 2.10.0" in checks["pair"].found
+    assert "2.10.0" in checks["pair"].found
     assert "'torch==" in checks["pair"].advice
-    assert checks["aihwkit tile"].found == "fails: RuntimeError: Invalid weights dimensions"
-    assert checks["cuda"].status == "note"
+    assert "Invalid weights" in checks["aihwkit tile"].found
     result = call(capsys, "doctor", "--runs", tmp_path)
     assert result.code == 1
     assert "bad   aihwkit tile" in result.out
@@ -98,7 +96,9 @@ def test_a_hanging_probe_is_given_up(monkeypatch):
         raise subprocess.TimeoutExpired(command, 1.0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert doctor.probe(1.0) == ({}, "no answer within 1 s")
+    [check] = doctor.probe(1.0)
+    assert (check.name, check.status) == ("torch runs", "bad")
+    assert "within 1 s" in check.found
 
 
 def test_a_pair_that_nobody_tried_counts_if_its_tile_runs(ended, tmp_path, monkeypatch):

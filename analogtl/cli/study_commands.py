@@ -380,7 +380,7 @@ def _announce(study: Study, jobs: int) -> None:
 
 
 def _sum_up(study: Study, watcher: Watcher, command: str, *, quiet: bool) -> None:
-    from analogtl.doctor import looks_like_mismatch
+    from analogtl.doctor import is_mismatch
 
     run = study.run
     if watcher.count(TrialStatus.DONE):
@@ -391,7 +391,7 @@ def _sum_up(study: Study, watcher: Watcher, command: str, *, quiet: bool) -> Non
     if len(failed) > MAX_FAILURES:
         more = len(failed) - MAX_FAILURES
         output.problem(f"and {more} more failed; `analogtl runs show {run.name}` lists them")
-    if any(looks_like_mismatch(watcher.messages[trial]) for trial in failed):
+    if any(is_mismatch(watcher.messages[trial]) for trial in failed):
         output.problem("torch and aihwkit do not fit together: `analogtl doctor` says what to do")
     if quiet:
         return
