@@ -6,6 +6,7 @@ somebody else. Nothing here imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -17,8 +18,8 @@ from typing import Any, Literal
 from analogtl.config.schema import flatten
 from analogtl.errors import ExperimentError, RunError, did_you_mean
 from analogtl.files import lock_file, read_json
-from analogtl.study import run_dir as runs
-from analogtl.study.run_dir import RunDir
+from analogtl.study.run_dir import DEFAULT_ROOT, RunDir
+from analogtl.vocabulary import TrialStatus
 
 State = Literal["running", "complete", "failed", "partial", "empty"]
 STALE = 3600.0  # seconds after which a half-written file belongs to nobody
@@ -80,29 +81,22 @@ class Difference:
 
 @dataclass(frozen=True)
 class Removable:
-    """Something that can be removed.
-
-    Attributes:
-        path: The file or folder.
-        bytes: Its size.
-        why: What it is, in words.
-    """
+    """A file or folder that can be removed, its size, and what it is."""
 
     path: Path
     bytes: int
     why: str
 
 
+# -- finding and showing ---------------------------------------------------------------------------
+
+
 def find_runs(root: Path) -> list[RunDir]:
     """The run directories below a folder, sorted by name."""
-    try:
-        names = sorted(os.listdir(root))
-    except OSError:
-        return []
-    return [RunDir(root, name) for name in names if _is_run(root / name)]
+    return [RunDir(root, name) for name in _names(root) if _is_run(root / name)]
 
 
-def open_run(where: str | Path, root: Path = runs.DEFAULT_ROOT) -> RunDir:
+def open_run(where: str | Path, root: Path = DEFAULT_ROOT) -> RunDir:
     """The run of a name below a root, or in a directory.
 
     Raises:
@@ -124,138 +118,51 @@ def _is_run(path: Path) -> bool:
         return False
 
 
-def list_runs(root: Path = runs.DEFAULT_ROOT) -> list[RunState]:
+def list_runs(root: Path = DEFAULT_ROOT) -> list[RunState]:
     """Where every run below a folder stands."""
     return [state_of(run) for run in find_runs(root)]
 
 
 def state_of(run: RunDir) -> RunState:
     """Where a run stands."""
-    return _state(run, list(_rows(run)))
+    return _state(run, _rows(run), _table(run, "provenance.json"))
 
 
 def show_run(run: RunDir) -> RunDetails:
     """A run in full."""
-    rows = list(_rows(run))
-    return RunDetails(
-        state=_state(run, rows),
-        rows=sorted(rows, key=lambda row: str(row["trial"])),
-        settings=_flat(run, "experiment.resolved.json"),
-        provenance=_json(run, "provenance.json"),
-    )
+    rows, provenance = _rows(run), _table(run, "provenance.json")
+    settings = flatten(_table(run, "experiment.resolved.json"))
+    return RunDetails(_state(run, rows, provenance), rows, settings, provenance)
 
 
-def diff_runs(a: RunDir, b: RunDir) -> list[Difference]:
-    """What differs between two runs in resolved settings, versions and machine.
-
-    Raises:
-        RunError: If a run's settings or provenance are not to be read.
-    """
-    known = []
-    for run in (a, b):
-        provenance = _table(run, "provenance.json")
-        facts = flatten(_table(run, "experiment.resolved.json"))
-        for key in ("commit", "versions", "hardware"):
-            facts.update(flatten({key: provenance.get(key)}))
-        known.append(facts)
-    mine, its = known
-    return [
-        Difference(key, mine.get(key), its.get(key))
-        for key in dict.fromkeys([*mine, *its])
-        if mine.get(key) != its.get(key)
-    ]
-
-
-def removable(
-    root: Path = runs.DEFAULT_ROOT,
-    only: Sequence[RunDir] | None = None,
-    *,
-    everything: bool = False,
-) -> list[Removable]:
-    """What can be removed without losing a result.
-
-    Leftovers of killed processes, and checkpoints of trials that are done. With `everything` also
-    what was set aside (damaged files, results of earlier settings), logs, and pretrained models
-    that no run below the root refers to.
-
-    Args:
-        root: Folder of the runs.
-        only: Only in these runs; pretrained models are left alone then.
-        everything: See above.
-    """
-    found: list[Removable] = []
-    for run in find_runs(root) if only is None else only:
-        found += _leftovers(run)
-        if everything:
-            for name, why in (
-                ("damaged", "damaged files, set aside"),
-                ("replaced", "results of earlier settings"),
-                ("logs", "logs of worker processes"),
-            ):
-                if (run.path / name).is_dir() and not (run.path / name).is_symlink():
-                    found.append(_removable(run.path / name, why))
-    if only is None:
-        found += _half_written(root / "pretrained")
-        if everything:
-            found += _unused_models(root)
-    return found
-
-
-def remove(things: Sequence[Removable]) -> int:
-    """Remove what `removable` found; return the bytes that became free.
-
-    Raises:
-        RunError: If something cannot be removed.
-    """
-    freed = 0
-    for thing in things:
-        try:
-            if thing.path.is_dir() and not thing.path.is_symlink():
-                shutil.rmtree(thing.path)
-            else:
-                thing.path.unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"{thing.path}: cannot be removed: {error.strerror or error}") from None
-        freed += thing.bytes
-    return freed
-
-
-# -- inside ----------------------------------------------------------------------------------------
-
-
-def _rows(run: RunDir) -> Iterator[dict[str, Any]]:
+def _rows(run: RunDir) -> list[dict[str, Any]]:
     """The rows of the recorded trials; without the checksums, which only a sweep needs."""
-    for name in _trial_names(run):
-        try:
+    rows = []
+    for name in _names(run.path / "trials"):
+        with contextlib.suppress(RunError, KeyError, TypeError):
             row = read_json(run.trial_path(name) / "trial.json")["row"]
             if row["trial"] == name:
-                yield row
-        except (RunError, KeyError, TypeError):
-            continue
+                rows.append(row)
+    return rows
 
 
-def _trial_names(run: RunDir) -> list[str]:
-    try:
-        return sorted(os.listdir(run.path / "trials"))
-    except OSError:
-        return []
-
-
-def _state(run: RunDir, rows: list[dict[str, Any]]) -> RunState:
-    planned = run.planned()
-    done = {row["trial"] for row in rows if row.get("status") == "done"}
-    failed = {r["trial"]: str(r.get("message") or "") for r in rows if r["trial"] not in done}
-    running = {name: run.progress(name) for name in _trial_names(run) if _is_running(run, name)}
-    ended = done | set(failed) | set(running)
-    missing = [name for name in planned if name not in ended]
-    failed = {name: why for name, why in failed.items() if name not in running}
-    state: State = "partial"
+def _state(run: RunDir, rows: list[dict[str, Any]], provenance: dict[str, Any]) -> RunState:
+    names, planned = _names(run.path / "trials"), run.planned()
+    running = {name: run.progress(name) for name in names if _is_running(run, name)}
+    done = {row["trial"] for row in rows if row.get("status") == TrialStatus.DONE}
+    failed = {
+        row["trial"]: str(row.get("message") or "")
+        for row in rows
+        if row["trial"] not in done | set(running)
+    }
+    missing = [name for name in planned if name not in {*done, *failed, *running}]
+    state: State = "failed" if failed else "complete"
     if running:
         state = "running"
     elif not rows:
         state = "empty"
-    elif not missing:
-        state = "failed" if failed else "complete"
+    elif missing:
+        state = "partial"
     return RunState(
         name=run.name,
         path=run.path,
@@ -265,7 +172,7 @@ def _state(run: RunDir, rows: list[dict[str, Any]]) -> RunState:
         failed=failed,
         running=running,
         missing=missing,
-        started_at=str(_json(run, "provenance.json").get("started_at") or ""),
+        started_at=str(provenance.get("started_at") or ""),
         bytes=_size(run.path),
     )
 
@@ -281,48 +188,132 @@ def _is_running(run: RunDir, name: str) -> bool:
         return False
 
 
-def _leftovers(run: RunDir) -> Iterator[Removable]:
-    yield from _half_written(run.path)
-    for name in _trial_names(run):
+def diff_runs(a: RunDir, b: RunDir) -> list[Difference]:
+    """What differs between two runs in resolved settings, versions and machine.
+
+    Raises:
+        RunError: If a run's settings or provenance are not to be read.
+    """
+    mine, its = (_facts(run) for run in (a, b))
+    return [
+        Difference(key, mine.get(key), its.get(key))
+        for key in {**mine, **its}
+        if mine.get(key) != its.get(key)
+    ]
+
+
+def _facts(run: RunDir) -> dict[str, Any]:
+    settings, provenance = (
+        _whole_table(run, name) for name in ("experiment.resolved.json", "provenance.json")
+    )
+    kept = {key: provenance.get(key) for key in ("commit", "versions", "hardware")}
+    return flatten(settings) | flatten(kept)
+
+
+def _whole_table(run: RunDir, *parts: str) -> dict[str, Any]:
+    """A JSON table of a run.
+
+    Raises:
+        RunError: If it cannot be read, or is none.
+    """
+    path = run.inside(*parts)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: expected a JSON table")
+    return content
+
+
+def _table(run: RunDir, *parts: str) -> dict[str, Any]:
+    """A JSON table of a run; empty if it cannot be read."""
+    try:
+        return _whole_table(run, *parts)
+    except RunError:
+        return {}
+
+
+# -- removing --------------------------------------------------------------------------------------
+
+
+def removable(
+    root: Path = DEFAULT_ROOT,
+    only: Sequence[RunDir] | None = None,
+    *,
+    everything: bool = False,
+) -> list[Removable]:
+    """What can be removed without losing a result.
+
+    Leftovers of killed processes, and checkpoints of trials that are done. With `everything` also
+    what was set aside (damaged files, results of earlier settings), logs, and pretrained models
+    that no run below the root refers to.
+
+    Args:
+        root: Folder of the runs.
+        only: Only in these runs; pretrained models are left alone then.
+        everything: See above.
+    """
+    kinds = {
+        "damaged": "damaged files, set aside",
+        "replaced": "results of earlier settings",
+        "logs": "logs of worker processes",
+    }
+    found: list[Removable] = []
+    for run in find_runs(root) if only is None else only:
+        found += _half_written(run.path)
+        found += _left_by_done_trials(run)
+        for name, why in kinds.items() if everything else ():
+            if (run.path / name).is_dir() and not (run.path / name).is_symlink():
+                found.append(_removable(run.path / name, why))
+    if only is None:
+        found += _half_written(root / "pretrained")
+        found += _unused_models(root) if everything else ()
+    return found
+
+
+def remove(things: Sequence[Removable]) -> int:
+    """Remove what `removable` found; return the bytes that became free.
+
+    Raises:
+        RunError: If something cannot be removed.
+    """
+    for thing in things:
         try:
-            folder = run.trial_path(name)
-            record = read_json(folder / "trial.json")
-        except RunError:
+            if thing.path.is_dir() and not thing.path.is_symlink():
+                shutil.rmtree(thing.path)
+            else:
+                thing.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{thing.path}: cannot be removed: {error.strerror or error}") from None
+    return sum(thing.bytes for thing in things)
+
+
+def _left_by_done_trials(run: RunDir) -> Iterator[Removable]:
+    for row in _rows(run):
+        if row.get("status") != TrialStatus.DONE:
             continue
-        if not isinstance(record, dict) or record.get("status") != "done":
-            continue
-        with run.trial_lock(name, wait=False) as held:
-            if not held:
-                continue
-            for leftover in (folder / "resume", folder / "progress.json"):
+        folder = run.trial_path(row["trial"])
+        with run.trial_lock(row["trial"], wait=False) as held:
+            for leftover in (folder / "resume", folder / "progress.json") if held else ():
                 if leftover.exists() and not leftover.is_symlink():
                     yield _removable(leftover, "left by a trial that is done")
 
 
 def _half_written(folder: Path) -> Iterator[Removable]:
     old = time.time() - STALE
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            if name.startswith(".") and name.endswith(".part") and path.lstat().st_mtime < old:
-                yield _removable(path, "half-written by a process that was killed")
+    for path in _files(folder):
+        half = path.name.startswith(".") and path.name.endswith(".part")
+        if half and path.lstat().st_mtime < old:
+            yield _removable(path, "half-written by a process that was killed")
 
 
 def _unused_models(root: Path) -> Iterator[Removable]:
-    used = {_json(run, "pretrain", "checkpoint.json").get("key") for run in find_runs(root)}
-    try:
-        folders = sorted((root / "pretrained").iterdir())
-    except OSError:
-        return
-    for folder in folders:
-        if folder.is_symlink() or not folder.is_dir() or folder.name.startswith("."):
+    used = {_table(run, "pretrain", "checkpoint.json").get("key") for run in find_runs(root)}
+    for name in _names(root / "pretrained"):
+        folder = root / "pretrained" / name
+        if folder.is_symlink() or not folder.is_dir() or name.startswith(".") or name in used:
             continue
-        if folder.name not in used:
-            with lock_file(
-                root / "pretrained" / ".locks" / f"{folder.name}.lock", wait=False
-            ) as held:
-                if held:
-                    yield _removable(folder, "pretrained model that no run refers to")
+        with lock_file(root / "pretrained" / ".locks" / f"{name}.lock", wait=False) as held:
+            if held:
+                yield _removable(folder, "pretrained model that no run refers to")
 
 
 def _removable(path: Path, why: str) -> Removable:
@@ -331,37 +322,20 @@ def _removable(path: Path, why: str) -> Removable:
 
 def _size(path: Path) -> int:
     """Bytes of a file, or of everything in a folder; links are not followed."""
-    try:
-        if not path.is_dir() or path.is_symlink():
-            return path.lstat().st_size
-    except OSError:
-        return 0
     total = 0
-    for place, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += Path(place, name).lstat().st_size
-            except OSError:  # it was removed this moment
-                continue
+    for file in _files(path) if path.is_dir() and not path.is_symlink() else [path]:
+        with contextlib.suppress(OSError):  # it was removed this moment
+            total += file.lstat().st_size
     return total
 
 
-def _json(run: RunDir, *parts: str) -> dict[str, Any]:
-    """A JSON table of a run; empty if it cannot be read."""
+def _files(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names)
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        return _table(run, *parts)
-    except RunError:
-        return {}
-
-
-def _table(run: RunDir, *parts: str) -> dict[str, Any]:
-    """A JSON table of a run."""
-    path = run.inside(*parts)
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: expected a JSON table")
-    return content
-
-
-def _flat(run: RunDir, name: str) -> dict[str, Any]:
-    return flatten(_json(run, name))
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
