@@ -26,7 +26,7 @@ from analogtl.analysis import summaries
 from analogtl.analysis.summaries import Series
 from analogtl.report import style
 from analogtl.report.drawing import Drawing
-from analogtl.vocabulary import arm_label, error_name, label_of
+from analogtl.vocabulary import AXES, arm_label, error_name, label_of
 
 QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
 _ROOM = 190  # points of a figure's width that the axes get
@@ -301,6 +301,7 @@ def _annotate(
     handles: list[Line2D] = []
     several = len(annotations) > 1
     step = 0.06 * ax.get_ylim()[1]
+    reach = "down to" if axis in AXES and AXES[axis].harsher_below else "up to"
     ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= ax.get_ylim()[1]]
     for number, one in enumerate(annotations):
         color, label = drawn_as[one.arm, one.setting] if several else (style.INK, "")
@@ -316,8 +317,8 @@ def _annotate(
             )
             ax.plot([one.bend], [y], "|", color=color, markersize=5, markeredgewidth=1.2)
         for level, marker, text in (
-            (one.critical, "v", "no harm shown up to {}"),
-            (one.certified, "^", f"costs < {one.margin or 0:g} points up to {{}}"),
+            (one.critical, "v", f"no harm shown {reach} {{}}"),
+            (one.certified, "^", f"costs < {one.margin or 0:g} points {reach} {{}}"),
         ):
             if level is not None:
                 handles += ax.plot(

@@ -131,9 +131,6 @@ def _seeds_of(point: CriticalPoint) -> str:
 
 def _gaps(curve: Curve, point: CriticalPoint) -> Iterator[str]:
     reference = with_unit(curve.axis, point.reference)
-    if not point.n_seeds:
-        yield f"No trial has finished at {reference}."
-        return
     if point.n_unpaired:
         yield f"Left out: {counted(point.n_unpaired, 'seed')} not finished at {reference}."
     for gap in point.gaps:
