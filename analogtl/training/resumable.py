@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +210,7 @@ class ResumableTraining:
             return None
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": optimizer})
         self.resumed, self.spent, self._rows = True, float(about["spent"]), list(about["rows"])
-        return Position(*about["position"], rng=tensors.get("rng"))
+        return replace(Position(*about["position"]), rng=tensors.get("rng"))
 
 
 def delete_checkpoint(stem: Path) -> None:
