@@ -217,7 +217,11 @@ def build_optimizer(model: nn.Module, section: Training, *, lr: float, kind: str
         kind: "digital", "analog" (AnalogSGD: arrays by their algorithm, the rest by SGD) or
             "frozen" (arrays stay as they are).
     """
-    settings: dict[str, Any] = {"lr": lr, "momentum": section.momentum, "weight_decay": section.weight_decay}
+    settings: dict[str, Any] = {
+        "lr": lr,
+        "momentum": section.momentum,
+        "weight_decay": section.weight_decay,
+    }
     if kind == "analog":
         optimizer = AnalogSGD(model.parameters(), **settings)
         optimizer.regroup_param_groups(model)
