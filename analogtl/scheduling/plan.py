@@ -85,7 +85,7 @@ def plan(study: Study) -> Plan:
 def _pretraining(
     study: Study, finished: set[str]
 ) -> tuple[Literal["run", "reuse", "not needed"], str]:
-    trials = [trial for trial in study.trials if trial.is_pretrained]
+    trials = [trial for trial in study.trials if trial.arm.pretrained]
     if not trials:
         return "not needed", "no arm starts from a pretrained model"
     wanted = {pretrain_key(t.experiment): t.experiment for t in trials if t.id not in finished}

@@ -260,7 +260,7 @@ def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> d
         "arm": trial.arm,
         **trial.axes,
         "lr": trial.lr,
-        "algorithm": trial.experiment.analog.algorithm if trial.is_analog else "",
+        "algorithm": trial.experiment.analog.algorithm if trial.arm.analog else "",
         "engine": engine,
         "n_classes": n_classes,
         "settings": trial.common_key(),

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -54,16 +54,6 @@ class Trial:
         if len(name) > MAX_ID:  # a file system takes 255 bytes
             name = f"{name[: MAX_ID - 17]}~{content_key(parts)}"
         return name
-
-    @property
-    def is_analog(self) -> bool:
-        """Whether the trial runs on arrays."""
-        return self.arm.analog
-
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether the trial starts from the pretrained model."""
-        return self.arm.pretrained
 
     @property
     def section(self) -> Finetune | Programming:
@@ -197,20 +187,17 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
         ExperimentError: If there are more than anybody can run, or levels that do not go together.
     """
     swept = experiment.sweep
-    count = len(swept.seeds) * len(experiment.arms)
-    if sweep:
-        count *= math.prod(map(len, swept.axes.values())) * max(1, len(swept.lr))
+    axes, rates = (swept.axes, swept.lr or (None,)) if sweep else ({}, (None,))
+    count = math.prod(map(len, [swept.seeds, experiment.arms, rates, *axes.values()]))
     if count > MAX_TRIALS:
         raise ExperimentError(
             f"sweep: {count:,} trials; expected at most {MAX_TRIALS:,}: take fewer levels or axes"
         )
-    points: Iterable[tuple[dict[str, Level], float | None]] = [({}, None)]
-    if sweep:
-        points = _points(experiment)
     # The seeds share what does not depend on them: a level's settings are validated once.
     at_one_seed = [
-        _trial(experiment, arm, axes, lr, swept.seeds[0])
-        for axes, lr in points
+        _trial(experiment, arm, dict(zip(axes, levels, strict=True)), rate, swept.seeds[0])
+        for rate in rates
+        for levels in itertools.product(*axes.values())
         for arm in experiment.arms
     ]
     trials: dict[str, Trial] = {}
@@ -219,14 +206,6 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
             trial = replace(one, seed=seed)
             trials.setdefault(trial.id, trial)
     return list(trials.values())
-
-
-def _points(experiment: Experiment) -> Iterator[tuple[dict[str, Level], float | None]]:
-    axes = experiment.sweep.axes
-    rates: tuple[float | None, ...] = experiment.sweep.lr or (None,)
-    for rate in rates:
-        for levels in itertools.product(*axes.values()):
-            yield dict(zip(axes, levels, strict=True)), rate
 
 
 def _trial(
@@ -241,8 +220,8 @@ def _trial(
         experiment = with_settings(experiment, settings)
     # `lr` is a column of every table: as an axis it goes by its dotted key.
     axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
-    rate = experiment.programming.lr if arm is Arm.WEIGHT_PROGRAMMING else experiment.finetune.lr
-    return Trial(experiment, arm, axes, rate, seed)
+    trial = Trial(experiment, arm, axes, 0.0, seed)
+    return replace(trial, lr=trial.section.lr)
 
 
 def _shown(value: Level) -> str:

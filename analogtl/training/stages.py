@@ -260,7 +260,7 @@ def _train(
     base = {"experiment": experiment.name, "trial": trial.id, "seed": trial.seed}
     layers: Rows = []
     kind, engine = "digital", ""
-    if trial.is_analog:
+    if trial.arm.analog:
         kind = "analog" if trial.arm.trains_arrays else "frozen"
         conversion = transfer.to_analog(
             model, experiment.analog, experiment.convert, seed=trial.seed, example=_example(task)
@@ -325,10 +325,10 @@ def _start_model(
     trial: Trial, run: RunDir, task: Task, limits: RunLimits
 ) -> Generator[Rows, None, nn.Module]:
     """The digital model that a trial starts from."""
-    if not trial.is_pretrained:
+    if not trial.arm.pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
         return fresh_model(trial.experiment, task)
-    if trial.is_analog:
+    if trial.arm.analog:
         _check_layers(trial.experiment)
     # The limit of a trial is no limit of the work that all trials share.
     limits = replace(limits, max_trial_hours=None)

@@ -196,7 +196,7 @@ def has_w_min_dtod(level: float) -> bool:
 
 def has_lr(level: float) -> bool:
     setup = at(experiment(), "lr", level)
-    (trial, *_) = [t for t in trials_of(setup, sweep=False) if t.is_analog]
+    (trial, *_) = [t for t in trials_of(setup, sweep=False) if t.arm.analog]
     layer = nn.Sequential(nn.Linear(4, 3))
     model = transfer.to_analog(
         layer, setup.analog, setup.convert, seed=1, example=torch.zeros(1, 4)

@@ -198,7 +198,7 @@ def test_a_sweep_over_algorithms_refuses_what_fits_only_some(tmp_path):
     with pytest.raises(ExperimentError, match=r"= sgd.*in_chop_prob"):
         load_experiment(file)
     file.write_text(text.replace("TABLE", "algorithms.c-ttv2.compound"))
-    trials = [trial for trial in trials_of(load_experiment(file), sweep=True) if trial.is_analog]
+    trials = [trial for trial in trials_of(load_experiment(file), sweep=True) if trial.arm.analog]
     probabilities = [t.experiment.analog.values("compound").get("in_chop_prob") for t in trials]
     assert probabilities == [0.2, None]
 

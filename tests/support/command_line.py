@@ -53,7 +53,7 @@ def written(folder: Path, text: str, name: str = "exp.toml") -> Path:
 def errors_of(trial: Trial) -> list[float]:
     """Test error per epoch of a stand-in trial: falling, and higher for analog arms and levels."""
     level = sum(float(level) for level in trial.axes.values() if isinstance(level, int | float))
-    end = 10.0 + 5.0 * trial.is_analog + level / 10 + trial.seed
+    end = 10.0 + 5.0 * trial.arm.analog + level / 10 + trial.seed
     return [end + 60.0 / (epoch + 1) - 60.0 / (EPOCHS + 1) for epoch in range(EPOCHS + 1)]
 
 
