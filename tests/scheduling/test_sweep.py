@@ -123,23 +123,21 @@ def test_a_worker_is_replaced_before_it_has_grown_old(
 
 @pytest.mark.parametrize(
     ("failed", "attempts", "ended"),
-    [("again", [2, 1], ["failed", "skipped"]), ("skip", [1, 1], ["skipped"]), ("only", [2, 1], 0)],
+    [
+        ("again", [2, 1, 1, 1], ["done", "failed", "skipped"]),
+        ("skip", [1, 1, 1, 1], ["done", "failed", "skipped"]),
+        ("only", [2, 1, 0, 0], ["failed", "skipped"]),
+    ],
 )
 def test_what_to_do_with_earlier_failures_is_a_choice(
     run: RunDir, failed: Any, attempts: list[int], ended: Any
 ) -> None:
     behaviour = {"wtn=0": "fail"}
     list(start(run, behaviour))
-    updates = list(start(run, behaviour, failed=failed))
-    assert [len(fake.attempts(run, trial.id)) for trial in fake.trials()] == attempts
-    assert sorted(set(kinds(updates)) - {"started"}) == (ended or ["failed", "skipped"])
-
-
-def test_only_failed_leaves_untouched_what_never_ran(run: RunDir) -> None:
-    behaviour = {"wtn=0": "fail"}
-    list(start(run, behaviour, seeds=[0]))
-    updates = list(start(run, behaviour, seeds=[0, 1], failed="only"))
-    assert kinds(updates) == ["skipped", "started", "failed"]
+    updates = list(start(run, behaviour, seeds=[0, 1], failed=failed))
+    trials = fake.trials(seeds=[0, 1])
+    assert [len(fake.attempts(run, trial.id)) for trial in trials] == attempts
+    assert sorted(set(kinds(updates)) - {"started"}) == ended
 
 
 def test_closing_stops_the_workers_and_keeps_what_is_finished(run: RunDir) -> None:
@@ -280,26 +278,6 @@ def test_the_experiment_is_frozen_when_a_job_is_made(run: RunDir) -> None:
     row = execute(data)
     assert row["status"] == "failed"
     assert "other settings than it was submitted with" in row["message"]
-
-
-def test_two_sweeps_of_one_directory_share_the_trials(run: RunDir) -> None:
-    behaviour = {"arm": "sleep 0.3"}
-    seeds = list(range(4))
-    both = [start(run, behaviour, seeds=seeds, jobs=1) for _ in range(2)]
-    updates: list[list[Update]] = [[], []]
-    open_ = [0, 1]
-    while open_:
-        for number in list(open_):
-            try:
-                updates[number].append(next(both[number]))
-            except StopIteration:
-                open_.remove(number)
-    trials = fake.trials(behaviour, seeds=seeds)
-    assert [len(fake.attempts(run, trial.id)) for trial in trials] == [1] * len(trials)
-    for seen in updates:
-        ended = {u.trial for u in seen if u.kind in ("done", "skipped")}
-        assert ended == {trial.id for trial in trials}
-    assert len(read_rows(run.path / "trials.csv")) == len(trials)
 
 
 def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) -> None:
