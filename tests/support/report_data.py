@@ -94,24 +94,23 @@ def write_run(
             moved = [share_end * (1 - np.exp(-e / 8)) for e in range(epochs + 1)]
             fails = trial in failed
             for epoch, error in enumerate(curve[:3] if fails else curve):
-                for split in ("train", "validation", "test"):
-                    rows.append(
-                        base
-                        | {
-                            "stage": "finetune",
-                            "epoch": epoch,
-                            "split": split,
-                            "loss": error / 40,
-                            "accuracy": 100 - error,
-                            "error": error,
-                            "lr": lr,
-                            "n_samples": 200,
-                            "wall_s": 9.8,
-                            "weights_changed": moved[epoch] if analog else None,
-                            "resumed": False,
-                        }
-                    )
+                changed = moved[epoch] if analog else None
+                here = base | {"stage": "finetune", "epoch": epoch, "weights_changed": changed}
+                rows += [
+                    here | {"split": split, "error": error}
+                    for split in ("train", "validation", "test")
+                ]
             best = int(np.argmin(curve))
+            outcome: dict[str, Any] = {"status": "failed", "message": "loss is not finite"}
+            if not fails:
+                outcome = {
+                    "status": "done",
+                    "error_final": curve[-1],
+                    "error_best": curve[best],
+                    "epoch_best": best,
+                    "error_validation": curve[-1] + rng.normal(0, noise / 3),
+                    "weights_changed": moved[-1] if analog else None,
+                }
             trials.append(
                 base
                 | {
@@ -119,71 +118,46 @@ def write_run(
                     "algorithm": level.get("analog.algorithm", "c-ttv2") if analog else None,
                     "engine": "fast" if analog else "digital",
                     "n_classes": n_classes,
-                    "status": "failed" if fails else "done",
                     "error_transfer": curve[0],
-                    "error_final": None if fails else curve[-1],
-                    "error_best": None if fails else curve[best],
-                    "epoch_best": None if fails else best,
-                    "error_validation": None if fails else curve[-1] + rng.normal(0, noise / 3),
-                    "weights_changed": None if fails or not analog else moved[-1],
                     "wall_s": 9.8 * epochs,
-                    "resumed": False,
-                    "analogtl": "0.1.0",
-                    "aihwkit": "1.1.0",
-                    "torch": "2.10.0",
-                    "message": "loss is not finite at step 17" if fails else None,
+                    "message": None,
                 }
+                | outcome
             )
-            if analog and not fails:
-                for place, layer in enumerate(layers):
-                    share = min(1.0, (place + 1) / len(layers)) * rng.uniform(0.8, 1.0)
-                    layer_rows.append(
-                        {
-                            "experiment": name,
-                            "trial": trial,
-                            "seed": seed,
-                            "layer": layer,
-                            "shape": "96x48",
-                            "tiles": 1,
-                            "relative_error": 0.2 + 0.01 * sum(numbers) + rng.uniform(0, 0.05),
-                            "share_clipped": 0.01 * rng.uniform(),
-                            "fast_lr": 0.1,
-                            "transfer_lr": lr,
-                            "granularity": 640,
-                            "tokens_per_image": 64,
-                            "engine": "fast",
-                            "weights_changed": 0.0 if arm == "frozen-array" else share,
-                        }
-                    )
+            for place, layer in enumerate(layers if analog and not fails else ()):
+                share = min(1.0, (place + 1) / len(layers)) * rng.uniform(0.8, 1.0)
+                layer_rows.append(
+                    {
+                        **{key: base[key] for key in ("experiment", "trial", "seed")},
+                        "layer": layer,
+                        "shape": "96x48",
+                        "tiles": 1,
+                        "relative_error": 0.2 + 0.01 * sum(numbers) + rng.uniform(0, 0.05),
+                        "share_clipped": 0.01 * rng.uniform(),
+                        "weights_changed": 0.0 if arm == "frozen-array" else share,
+                    }
+                )
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(trials).to_csv(folder / "trials.csv", index=False)
     pd.DataFrame(rows).to_csv(folder / "epochs.csv", index=False)
     pd.DataFrame(layer_rows, columns=list(LAYER_COLUMNS)).to_csv(folder / "layers.csv", index=False)
-    _write_json(folder / "plan.json", {"trials": planned})
-    _write_json(
-        folder / "experiment.resolved.json",
-        {
+    beside: dict[str, Any] = {
+        "plan.json": {"trials": planned},
+        "experiment.resolved.json": {
             "name": name,
             "model": {"architecture": "swin_cifar_desk"},
             "finetune": {"dataset": "cifar100", "classes": ["bear", "cattle"], "arms": list(arms)},
             "sweep": {"seeds": list(range(seeds)), "lr": list(lrs), "axes": axes},
         },
-    )
-    _write_json(
-        folder / "provenance.json",
-        {
+        "provenance.json": {
             "argv": ["analogtl", "sweep", f"experiments/desk/{name}.toml", "--jobs", "2"],
-            "git_commit": "0123456789abcdef0123456789abcdef01234567",
             "versions": {"python": "3.11.9", "torch": "2.10.0", "aihwkit": "1.1.0"},
             "hardware": {"cpu": "Some CPU @ 2.5 GHz", "cores": 2, "memory_gib": 16},
-            "started_at": "2025-05-16T09:30:00Z",
         },
-    )
+    }
+    for file, content in beside.items():
+        (folder / file).write_text(json.dumps(content, indent=2), encoding="utf-8")
     return folder
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def contrast(one: str, other: str) -> float:
