@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from analogtl.study.trial import Trial
 
 LINE_EVERY = 10.0  # seconds between plain lines about the same trial
-MAX_BARS = 8  # of running trials that are shown at the same time
 ENDS = {"done": TrialStatus.DONE, "skipped": TrialStatus.DONE, "failed": TrialStatus.FAILED}
 ENDS |= {"stopped": TrialStatus.STOPPED}
 
@@ -157,12 +156,8 @@ class Watcher:
 
     def _progress(self, trial: str, kind: str, row: Mapping[str, Any]) -> None:
         if trial not in self._running:
-            self._running[trial] = self._bars.add_task(
-                self._labels[trial],
-                total=None,
-                doing="starting",
-                visible=len(self._running) < MAX_BARS,
-            )
+            label = self._labels[trial]
+            self._running[trial] = self._bars.add_task(label, total=None, doing="starting")
         if kind == "started":
             return
         epoch, epochs, error, loss = (row.get(key) for key in ("epoch", "epochs", "error", "loss"))
@@ -227,7 +222,7 @@ def _label(trial: Trial, several_rates: bool) -> str:
     for axis, level in trial.axes.items():
         number = isinstance(level, int | float) and not isinstance(level, bool)
         unit = " %" if axis in AXES and AXES[axis].unit == "%" else ""
-        parts.append(f"{axis.rpartition('.')[2]} {f'{level:g}' if number else level}{unit}")
+        parts.append(f"{axis.rpartition('.')[2]} = {f'{level:g}' if number else level}{unit}")
     parts += [f"lr {trial.lr:g}"] if several_rates else []
     return ", ".join([*parts, f"seed {trial.seed}"])
 

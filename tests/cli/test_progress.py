@@ -60,7 +60,7 @@ def test_trials_are_counted_and_called_by_arm_level_and_seed(study, capsys, cloc
     assert watcher.rows[second.id]["error_final"] == errors_of(second)[-1]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("[0/6] digital TL, seed 0: failed")
-    assert lines[-1].startswith("[1/6] analog TL, wtn 0 %, seed 0: done")
+    assert lines[-1].startswith("[1/6] analog TL, wtn = 0 %, seed 0: done")
 
 
 def test_plain_lines_are_not_too_many_and_have_no_control_codes(study, capsys, clock):

@@ -8,12 +8,11 @@ from typing import Any
 
 import typer
 
+from analogtl.cli import completion
 from analogtl.cli.app import app
-from analogtl.config import catalog
-from analogtl.config.parameters import PARAMETERS_OF, SECTIONS
+from analogtl.config.parameters import SECTIONS
 from analogtl.config.reference import keys as schema_keys
 from analogtl.config.schema import Experiment
-from analogtl.vocabulary import Algorithm
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -76,18 +75,7 @@ def keys(page: Path) -> list[str]:
 
 def is_key(name: str) -> bool:
     """Whether the schema, or an aihwkit class that a section sets parameters of, has a key."""
-    if name in schema_keys():
-        return True
-    section, _, parameter = name.removeprefix("analog.").rpartition(".")
-    if section in ("device", "slow_device"):
-        known = [catalog.device_parameters(one) for one in (*catalog.presets(), *catalog.devices())]
-    elif section == "compound":
-        known = [catalog.compound_parameters(one) for one in list(Algorithm)]
-    elif section in PARAMETERS_OF:
-        known = [catalog.catalog()[PARAMETERS_OF[section][0]]]
-    else:
-        return False
-    return any(parameter in parameters for parameters in known)
+    return name in schema_keys() or f"{name}=" in dict(completion.settings(name))
 
 
 def parse(command: str) -> Any:
