@@ -31,7 +31,7 @@ FORMAT = f"fast {STATE_FORMAT}, aihwkit {aihwkit.__version__}"
 
 
 def capture(model: nn.Module) -> tuple[Tensors, Meta]:
-    """Everything that a model is: digital parameters and buffers, and every tile's inner state."""
+    """Copy a model's whole state: digital parameters and buffers, and each tile's inner state."""
     tensors: Tensors = {}
     meta: Meta = {}
     for name, tensor in _digital(model).items():
@@ -72,7 +72,7 @@ def restore(model: nn.Module, tensors: Tensors, meta: Meta) -> None:
 
 
 def _digital(model: nn.Module) -> Tensors:
-    """Parameters and buffers other than the tiles' contexts."""
+    """Find parameters and buffers other than the tiles' contexts."""
     contexts = {id(tile.analog_ctx) for tile in _tiles(model).values()}
     named = [*model.named_parameters(), *model.named_buffers()]
     return {name: tensor for name, tensor in named if id(tensor) not in contexts}
@@ -149,7 +149,7 @@ def _pack(value: Any, name: str, tensors: Tensors) -> Any:
 
 
 def unpack(name: str, tensors: Tensors, meta: Meta) -> Any:
-    """The value that `pack` stored under a name.
+    """Read the value that `pack` stored under a name.
 
     Raises:
         RunError: If it is not there or not whole.

@@ -140,7 +140,7 @@ def _candidates(model: nn.Module) -> dict[str, Any]:
 
 
 def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
-    """Names of the layers that stay digital.
+    """Find the layers that stay digital.
 
     Raises:
         ExperimentError: If a pattern matches no layer.
@@ -214,7 +214,7 @@ def unconvertible_layers(model: nn.Module, tokens: Mapping[str, int]) -> dict[st
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
-    """Analog layers by name: those that own tiles themselves."""
+    """Find the analog layers by name: those that own tiles themselves."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -223,14 +223,14 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
 
 
 def analog_tiles(module: nn.Module) -> Iterator[SimulatorTileWrapper]:
-    """All tiles in a module, in a fixed order."""
+    """Yield all tiles in a module, in a fixed order."""
     for part in module.modules():
         if isinstance(part, SimulatorTileWrapper):
             yield part
 
 
 def programmed_weights(model: nn.Module) -> dict[str, list[Tensor]]:
-    """A copy of the weights on the arrays: layer name -> one tensor (O, I) per tile."""
+    """Copy the weights on the arrays: layer name -> one tensor (O, I) per tile."""
     return {
         name: [tile.tile.get_weights().clone() for tile in analog_tiles(layer)]
         for name, layer in analog_layers(model).items()
@@ -240,7 +240,7 @@ def programmed_weights(model: nn.Module) -> dict[str, list[Tensor]]:
 def share_changed(
     before: dict[str, list[Tensor]], after: dict[str, list[Tensor]]
 ) -> tuple[float, dict[str, float]]:
-    """Share (0 to 1) of analog cells that differ: over all, and by layer."""
+    """Compute the share (0 to 1) of analog cells that changed: over all, and by layer."""
     changed: dict[str, int] = {}
     cells: dict[str, int] = {}
     for name, tiles in before.items():
@@ -252,7 +252,7 @@ def share_changed(
 
 
 def derived_seed(seed: int, *what: str) -> int:
-    """A seed of its own for one purpose: never 0, which aihwkit takes for "random"."""
+    """Derive a seed for one purpose: never 0, which aihwkit takes for "random"."""
     text = "/".join((str(seed), *what))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % (2**31 - 2) + 1
 
@@ -261,7 +261,7 @@ def derived_seed(seed: int, *what: str) -> int:
 
 
 def _seeded_array(config: RPUConfig, seed: int, name: str, *, fast: bool) -> type[TileModuleArray]:
-    """An array of tiles in which every tile has its own devices and streams."""
+    """Make a class of arrays in which every tile has its own devices and streams."""
 
     class SeededTileArray(TileModuleArray):
         def __init__(self, out_size: int, in_size: int, rpu_config: Any, *args: Any, **kw: Any):
@@ -286,7 +286,7 @@ def _seeded_array(config: RPUConfig, seed: int, name: str, *, fast: bool) -> typ
 
 
 def _tile_slices(layer: nn.Module) -> Iterator[tuple[SimulatorTileWrapper, slice, slice]]:
-    """Each tile of a layer with its rows and columns in the layer's weight matrix."""
+    """Yield each tile of a layer with its rows and columns in the layer's weight matrix."""
     inner: Any = layer.analog_module
     if not isinstance(inner, TileModuleArray):
         yield inner, slice(0, inner.out_size), slice(0, inner.in_size)
@@ -343,7 +343,7 @@ def _program(
 
 
 def _resolved(config: RPUConfig) -> dict[str, Any]:
-    """The learning rates and the granularity that a layer ended up with."""
+    """Read the learning rates and the granularity that a layer ended up with."""
     device = config.device
     return {
         "fast_lr": getattr(device, "fast_lr", None),

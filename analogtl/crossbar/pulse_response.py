@@ -220,7 +220,7 @@ def _facts(
 
 
 def _middle(values: Array) -> tuple[float, float]:
-    """Median and half the central 68 %: a few devices with extreme steps do not decide it."""
+    """Compute the median and half the central 68 %, which a few extreme devices do not decide."""
     low, middle, high = np.percentile(values, (16, 50, 84))
     return float(middle), float(high - low) / 2
 
@@ -244,7 +244,7 @@ class _Pulsed:
         self.ramp = int(np.clip(np.ceil(2 * span / step), 20, MAX_RAMP))
 
     def hidden(self, name: str) -> Array:
-        """A parameter of each device (N,), by aihwkit's name of it."""
+        """Read a parameter of each device (N,), by aihwkit's name of it."""
         place = self.tile.get_hidden_parameter_names().index(name)
         values = self.tile.get_hidden_parameters()[place]
         return _array(values)
@@ -275,7 +275,7 @@ def _array(values: torch.Tensor) -> Array:
 
 
 def _measure(tile: _Pulsed) -> _Measured:
-    """Bounds, and the size of an up and of a down step at a grid of weights between them."""
+    """Measure the bounds, and an up and a down step at a grid of weights between them."""
     tile.saturate(+1)
     upper = tile.weights()
     tile.saturate(-1)
@@ -295,7 +295,7 @@ def _measure(tile: _Pulsed) -> _Measured:
 
 
 def _noise(tile: _Pulsed, measured: _Measured) -> tuple[float, float]:
-    """Noise of one pulse (relative to the step) and of the weight read after it (weight units)."""
+    """Measure the noise of a pulse (relative to the step) and of a read (weight units)."""
     start, step = measured.places, measured.step
     read, kept = [], []
     for _ in range(REPEATS):
@@ -309,7 +309,7 @@ def _noise(tile: _Pulsed, measured: _Measured) -> tuple[float, float]:
 
 
 def _ramps(tile: _Pulsed) -> tuple[Array, Array]:
-    """From the lower bound up, then down again: pulses (P,) and weights (P, S)."""
+    """Give pulses from the lower bound up, then down again: pulses (P,) and weights (P, S)."""
     tile.saturate(-1)
     points = min(tile.ramp, RAMP_POINTS) + 1
     marks = np.linspace(0, tile.ramp, points).round().astype(int)

@@ -55,7 +55,7 @@ def compound_config(
     write_noise_on_set: bool = False,
     **settings: Any,
 ) -> UnitCellRPUConfig:
-    """A c-TTv2 configuration with preset periphery in which the weights of C move often.
+    """Make a c-TTv2 configuration with preset periphery in which the weights of C move often.
 
     Args:
         device: Device class of both arrays, or of A.
@@ -87,7 +87,7 @@ def compound_config(
 
 
 def _unmanaged(length: int, kind: Any = UpdateParameters, **values: Any) -> UpdateParameters:
-    """Pulse trains of one length, without update management."""
+    """Make pulse trains of one length, without update management."""
     made: UpdateParameters = kind(
         desired_bl=length, update_bl_management=False, update_management=False, **values
     )
@@ -114,7 +114,7 @@ def _certain_pulses(device: Any, **settings: Any) -> UnitCellRPUConfig:
 
 
 def _case(about: str, settings: dict[str, Any], **own: Any) -> Case:
-    """A case with these settings of `compound_config`."""
+    """Make a case with these settings of `compound_config`."""
     make = _certain_pulses if own.get("signs") else compound_config
     return Case(about, lambda: make(**settings), **own)
 

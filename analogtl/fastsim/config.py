@@ -97,7 +97,7 @@ class FastRPUConfig(UnitCellRPUConfig):
 
 
 def fast_rpu_config(rpu_config: Any, *, seed: int) -> FastRPUConfig:
-    """The configuration of fast tiles that run the same process as ``rpu_config``.
+    """Make the configuration of fast tiles that run the same process as ``rpu_config``.
 
     Args:
         rpu_config: A stock configuration; it is copied, not changed.
@@ -228,7 +228,7 @@ def _f(value: Any) -> np.float32:
 
 
 def _step_of(res: float, bound: float) -> np.float32:
-    """A resolution (a step, or a number of steps) as an absolute step; 0 for none."""
+    """Convert a resolution (a step, or a number of steps) to an absolute step; 0 for none."""
     r = max(_f(res), _f(0.0))
     if r > 1.0:
         r = _f(1.0) / r
@@ -236,7 +236,7 @@ def _step_of(res: float, bound: float) -> np.float32:
 
 
 def io_numbers(io: Any, *, forward: bool) -> fast_io.IO:
-    """One direction's periphery as numbers."""
+    """Collect the numbers of one direction's periphery."""
     perfect = io.is_perfect or io.mv_type is AnalogMVType.IDEAL
     no_management = io.noise_management is NoiseManagementType.NONE
     inf = np.float32(np.inf)
@@ -298,7 +298,7 @@ def _read(io: Any) -> Read:
 
 
 def _buffer(c: Any, in_size: int, fast: np.float32, slow: np.float32) -> tuple[np.float32, ...]:
-    """The buffer's granularity and threshold."""
+    """Compute the buffer's granularity and threshold."""
     if not isinstance(c, ChoppedTransferCompound):
         return _f(1.0), _f(_f(c.thres_scale) * slow)
     scale, every = _f(c.buffer_granularity if c.buffer_granularity > 0.0 else 1.0), c.transfer_every
@@ -309,7 +309,7 @@ def _buffer(c: Any, in_size: int, fast: np.float32, slow: np.float32) -> tuple[n
 
 
 def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
-    """The update's numbers for a tile of ``in_size`` columns with these ``dw_min``."""
+    """Collect the update's numbers for a tile of ``in_size`` columns with these ``dw_min``."""
     c, up = rpu_config.device, rpu_config.update
     a, s = (plain_device(device) for device in c.unit_cell_devices)
     chopped, dynamic = (
@@ -351,7 +351,7 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
 
 
 def device_numbers(device: Any) -> tuple[tuple[np.float32, ...], bool]:
-    """A device's parameters as ``draw_device`` takes them, and whether it has a reference."""
+    """List a device's parameters as ``draw_device`` takes them, and whether it has a reference."""
     is_reference = isinstance(device, SoftBoundsReferenceDevice)
     names = (
         "w_max", "w_max_dtod", "w_min", "w_min_dtod", "dw_min", "dw_min_dtod", "up_down",
@@ -362,7 +362,7 @@ def device_numbers(device: Any) -> tuple[tuple[np.float32, ...], bool]:
 
 
 def plain_device(device: Any) -> Any:
-    """The device that aihwkit simulates for ``device``, derived numbers filled in."""
+    """Find the device that aihwkit simulates for ``device``, derived numbers filled in."""
     if isinstance(device, SoftBoundsPmaxDevice):
         bindings = device.as_bindings(RPUDataType.FLOAT)
         copy = deepcopy(device)

@@ -20,7 +20,7 @@ _INVERSE = np.float32(2.0**-31)
 
 @compiled
 def _canonical(state):
-    """A uniform float32 in [0, 1) and the engine's next state."""
+    """Draw a uniform float32 in [0, 1) and the engine's next state."""
     state = (state * 16807) % MODULUS
     u = np.float32(state - 1) * _INVERSE
     return min(u, np.float32(1.0 - 2.0**-24)), state
@@ -28,7 +28,7 @@ def _canonical(state):
 
 @compiled
 def _gauss(state, saved, has_saved):
-    """A standard normal float32 by the polar method, which makes two and keeps one."""
+    """Draw a standard normal float32 by the polar method, which makes two and keeps one."""
     if has_saved:
         return saved, state, np.float32(0.0), False
     one = np.float32(1.0)

@@ -210,7 +210,7 @@ def _normal_tail(value: float, null: Array) -> float:
 
 
 def _inputs(case: Case) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Batches of inputs and gradients, some vectors zero, and the weights at the start."""
+    """Draw batches of inputs and gradients, some vectors zero, and the weights at the start."""
     generator = torch.Generator().manual_seed(1)
     batches = []
     for _ in range(case.batches):
@@ -226,7 +226,7 @@ def _inputs(case: Case) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
 def _seeded(
     tile: FastTile, repetitions: int, seed: int, alter: Callable[[FastTile], None] | None
 ) -> Iterator[FastTile]:
-    """The tile at its start, with another seed each time, altered if asked."""
+    """Yield the tile at its start, with another seed each time, altered if asked."""
     start = tile.tile.state()
     for own in np.random.default_rng(seed).integers(0, 2**63, repetitions):
         tile.tile.load_state(start | {"seed": str(own)})

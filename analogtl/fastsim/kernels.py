@@ -74,7 +74,7 @@ class Reads(NamedTuple):
 
 @compiled
 def abs_max(values):
-    """The largest absolute value of a float32 vector, by its bits, so that the loop vectorises."""
+    """Find the largest absolute value of a float32 vector, by its bits: that loop vectorises."""
     best = np.int32(0)
     for i in range(values.shape[0]):
         bits = np.int32(np.float32(values[i]).view(np.int32) & np.int32(0x7FFFFFFF))
@@ -84,7 +84,7 @@ def abs_max(values):
 
 @compiled
 def pulse_train(lr, x_max, d_max, train):
-    """Length of the pulse train, and the factors that make pulse chances of |d| and of |x|."""
+    """Compute the length of the train, and the factors that make pulse chances of |d| and |x|."""
     zero = np.float32(0.0)
     if lr <= zero:
         return 0, zero, zero
@@ -115,7 +115,7 @@ def pulse_train(lr, x_max, d_max, train):
 
 @compiled
 def pulse_chances(values, factor, res, sto_round, key, chances):
-    """Pulse probability of every line: ``chances`` from ``values``, both [lines]."""
+    """Compute the pulse probability of every line: ``chances`` from ``values``, both [lines]."""
     if res <= np.float32(0.0):
         for i in range(values.shape[0]):
             chances[i] = abs(values[i]) * factor
@@ -172,7 +172,7 @@ def column_slots(ring, column, end, chopped, pulses):
 
 @compiled
 def chop_period(spec):
-    """The number of reads after which a regular chopper turns."""
+    """Count the reads after which a regular chopper turns."""
     if spec.in_chop_prob > np.float32(0.0):
         return max(math.ceil(np.float32(np.float32(1.0) / spec.in_chop_prob)), 2)
     return 2
@@ -242,7 +242,7 @@ def read_numbers(spec, numbers):
 
 @compiled
 def write_column(cells, weight, steps, normals, spec, rng, train):
-    """Pulses onto one column of C; ``steps`` [rows] holds each row's signed number of pulses."""
+    """Send pulses onto one column of C; ``steps`` [rows]: each row's signed number of them."""
     zero, one = np.float32(0.0), np.float32(1.0)
     most = zero
     for row in range(steps.shape[0]):
@@ -326,7 +326,7 @@ def flush(fast, ring, choppers, counts, packed_spec, seed, purpose):
 
 @compiled
 def follow_average(m, new, tau):
-    """The moving average of the largest values, as aihwkit's ``auto_scale`` keeps it."""
+    """Update the moving average of the largest values, as aihwkit's ``auto_scale`` keeps it."""
     zero, one = np.float32(0.0), np.float32(1.0)
     if m <= zero:
         return new
@@ -337,7 +337,7 @@ def follow_average(m, new, tau):
 
 @compiled
 def count_learning_rate(averages, lr, spec):
-    """The learning rate that counts the pulses onto A."""
+    """Compute the learning rate that counts the pulses onto A."""
     zero = np.float32(0.0)
     if spec.fast_lr <= zero:
         return lr
@@ -351,7 +351,7 @@ def count_learning_rate(averages, lr, spec):
 
 @compiled
 def buffer_scale(read_lr, count_lr, spec):
-    """What one read is multiplied by before it goes into the buffer."""
+    """Compute what one read is multiplied by before it goes into the buffer."""
     granularity = spec.buffer_granularity
     if not spec.correct_gradient_magnitudes:
         return np.float32(abs(read_lr) / granularity)
@@ -493,7 +493,7 @@ def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, sp
 
 @compiled
 def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spec, seed):
-    """The update of one call with vectors ``x`` [N, in] and ``d * d_gain`` [N, out]."""
+    """Update a tile with the vectors of one call, ``x`` [N, in] and ``d * d_gain`` [N, out]."""
     spec = packed_spec[0]
     n_vectors, in_size = x.shape
     if spec.units_in_mbatch:

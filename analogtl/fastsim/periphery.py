@@ -42,7 +42,7 @@ class IO(NamedTuple):
 
 @compiled
 def management_scale(row, gain, io):
-    """What a vector is divided by before the converter; 0 for a zero vector."""
+    """Compute what a vector is divided by before the converter; 0 for a zero vector."""
     zero, one = np.float32(0.0), np.float32(1.0)
     if io.noise_management == NONE:
         return one
@@ -141,7 +141,7 @@ _buffers = threading.local()
 
 
 def _scratch(shape: Sequence[int]) -> Tensor:
-    """An uninitialised float32 tensor that lives until the thread asks again."""
+    """Lend an uninitialised float32 tensor that lives until the thread asks again."""
     size = math.prod(shape)
     buffer = getattr(_buffers, "buffer", None)
     if buffer is None or buffer.numel() < size:

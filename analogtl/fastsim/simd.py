@@ -30,7 +30,7 @@ _VF, _VI, _VB = (ir.VectorType(t, WIDTH) for t in (_F32, _I32, _I1))
 
 
 def _splat(b: Any, value: Any, vector: Any) -> Any:
-    """A vector whose elements all are ``value``."""
+    """Make a vector whose elements all are ``value``."""
     one = b.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_I32, 0))
     zeros = ir.Constant(_VI, [0] * WIDTH)
     return b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
@@ -61,7 +61,7 @@ def _fused(b: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 def _next_position(b: Any, rng: Any) -> tuple[Any, Any]:
-    """The generator's next state and a place in the pool."""
+    """Compute the generator's next state and a place in the pool."""
     rng = b.add(b.mul(rng, _int(MULTIPLIER)), _int(INCREMENT))
     return rng, b.lshr(rng, _int(64 - POOL_BITS))
 
@@ -336,7 +336,7 @@ def draw_rows(typing, chances, signs, bits, first, stride, groups, k1, k2):
 
 @intrinsic
 def trailing_zeros(typing, word):
-    """The number of 0 bits below the lowest 1 bit of a uint32."""
+    """Count the 0 bits below the lowest 1 bit of a uint32."""
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
         return b.cttz(args[0], ir.Constant(_I1, 1))

@@ -144,12 +144,12 @@ class FastSimulatorTile(SimulatorTile):
             self.reset_bias[n] = cells[:, 5]
 
     def field(self, cells: Array, field: int) -> Array:
-        """One field of the cells in place, ``[x_size, groups, LANES]``."""
+        """View one field of the cells, ``[x_size, groups, LANES]``."""
         grouped = cells.reshape(self.x_size, self.ring.d_bits.shape[0], -1, LANES)
         return grouped[:, :, field]
 
     def get(self, cells: Array, field: int) -> Array:
-        """One field of the cells as a copy ``[x_size, d_size]``."""
+        """Copy one field of the cells ``[x_size, d_size]``."""
         return self.field(cells, field).reshape(self.x_size, -1)[:, : self.d_size]
 
     def put(self, cells: Array, field: int, values: Array | float) -> None:
@@ -200,7 +200,7 @@ class FastSimulatorTile(SimulatorTile):
         )
 
     def _next_product(self) -> int:
-        """The number of a pass through the periphery, or of another draw of noise: its stream."""
+        """Count a pass through the periphery, or of another draw of noise: its stream."""
         self.counts[k.PRODUCTS] += 1
         return int(self.counts[k.PRODUCTS]) - 1
 
@@ -213,7 +213,7 @@ class FastSimulatorTile(SimulatorTile):
         is_test: bool = False,
         non_blocking: bool = False,
     ) -> Tensor:
-        """Matrix product with the weights of C: ``[..., in]`` to ``[..., out]``."""
+        """Multiply with the weights of C: ``[..., in]`` to ``[..., out]``."""
         rows = self.rows_of(x_input, self.x_size, in_trans, bias)
         out, _ = self.product(rows)
         return self._shaped(out, x_input, in_trans, out_trans)
@@ -226,7 +226,7 @@ class FastSimulatorTile(SimulatorTile):
         out_trans: bool = False,
         non_blocking: bool = False,
     ) -> Tensor:
-        """Product with the transposed weights of C: ``[..., out]`` to ``[..., in]``."""
+        """Multiply with the transposed weights of C: ``[..., out]`` to ``[..., in]``."""
         rows = self.rows_of(d_input, self.d_size, in_trans, False)
         out, _ = self.product(rows, transposed=True)
         if bias:
@@ -242,13 +242,13 @@ class FastSimulatorTile(SimulatorTile):
         out_trans: bool = False,
         non_blocking: bool = False,
     ) -> None:
-        """The analog update with inputs ``[..., in]`` and output gradients ``[..., out]``."""
+        """Update with inputs ``[..., in]`` and output gradients ``[..., out]``."""
         x = self.rows_of(x_input, self.x_size, in_trans, bias)
         d = self.rows_of(d_input, self.d_size, out_trans, False)
         self.update_rows(x, d)
 
     def update_rows(self, x: Tensor, d: Tensor, divisor: float = 1.0) -> None:
-        """The update with vectors ``x`` [N, in] and ``d / divisor`` [N, out]."""
+        """Update with vectors ``x`` [N, in] and ``d / divisor`` [N, out]."""
         if x.shape[0] != d.shape[0]:
             raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
         if x.shape[0] == 0 or self.learning_rate == 0.0:
@@ -262,7 +262,7 @@ class FastSimulatorTile(SimulatorTile):
     # -- weights and hidden parameters ------------------------------------------------------------
 
     def get_weights(self) -> Tensor:
-        """A copy of C's apparent weights ``[out, in]``."""
+        """Copy C's apparent weights ``[out, in]``."""
         return self.matrix().T.contiguous()
 
     def set_weights(self, weight: Tensor) -> None:
@@ -350,7 +350,7 @@ class FastSimulatorTile(SimulatorTile):
             self.counts[k.POOLS] += 1
 
     def current_fast(self) -> Array:
-        """A's cells brought to now, in a copy: looking does not disturb the run."""
+        """Copy A's cells, brought to now: looking does not disturb the run."""
         fast, ring = self.cells.fast.copy(), self.ring._replace(start=self.ring.start.copy())
         self._flush_into(fast, ring)
         return fast
@@ -363,7 +363,7 @@ class FastSimulatorTile(SimulatorTile):
         return True
 
     def get_hidden_parameter_names(self) -> list[str]:
-        """The names of ``get_hidden_parameters``' slices, those of aihwkit."""
+        """Name the slices of ``get_hidden_parameters``, as aihwkit does."""
         return [] if self.hide else hidden.names(self)
 
     def get_hidden_parameters(self) -> Tensor:
@@ -381,7 +381,7 @@ class FastSimulatorTile(SimulatorTile):
     # -- state ------------------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, Array]:
-        """Everything that changes, by the names that saved states have."""
+        """Collect everything that changes, by the names that saved states have."""
         return {
             **self.cells._asdict(),
             **self.ring._asdict(),
@@ -392,7 +392,7 @@ class FastSimulatorTile(SimulatorTile):
         }
 
     def state(self) -> dict[str, Any]:
-        """The complete state as tensors, numbers and lists; loading it restores every bit."""
+        """Copy the complete state as tensors, numbers and lists; loading it restores every bit."""
         out: dict[str, Any] = {
             "format": STATE_FORMAT,
             "x_size": self.x_size,
@@ -432,7 +432,7 @@ class FastSimulatorTile(SimulatorTile):
         self.renew_spec()
 
     def dump_extra(self) -> dict[str, Any]:
-        """What a state_dict keeps of the tile: the complete state, everything as a sequence."""
+        """Copy the complete state for a state_dict: everything as a sequence."""
         return {
             key: value if isinstance(value, Tensor | list) else [value]
             for key, value in self.state().items()
@@ -453,15 +453,15 @@ class FastSimulatorTile(SimulatorTile):
     # -- small things -----------------------------------------------------------------------------
 
     def get_x_size(self) -> int:
-        """Number of columns."""
+        """Get the number of columns."""
         return self.x_size
 
     def get_d_size(self) -> int:
-        """Number of rows."""
+        """Get the number of rows."""
         return self.d_size
 
     def get_learning_rate(self) -> float:
-        """The learning rate of the next update."""
+        """Get the learning rate of the next update."""
         return self.learning_rate
 
     def set_learning_rate(self, learning_rate: float | None) -> None:
@@ -470,15 +470,15 @@ class FastSimulatorTile(SimulatorTile):
             self.learning_rate = float(learning_rate)
 
     def get_brief_info(self) -> str:
-        """One line about the tile."""
+        """Describe the tile in one line."""
         return f"FastTile[{type(self.compound).__name__}]({self.d_size},{self.x_size})"
 
     def get_meta_parameters(self) -> Any:
-        """The periphery's and the update's parameters, as aihwkit's own tiles give them."""
+        """Get the periphery's and the update's parameters, as aihwkit's own tiles give them."""
         return self._config.as_bindings()
 
     def get_hidden_update_index(self) -> int:
-        """The device that receives the update: always A."""
+        """Get the device that receives the update: always A."""
         return 0
 
     def set_hidden_update_index(self, index: int) -> None:

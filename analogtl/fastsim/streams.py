@@ -28,7 +28,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 @compiled
 def mix64(z):
-    """A bijective scrambling of 64 bits."""
+    """Scramble 64 bits, bijectively."""
     z = np.uint64(z) + _GOLDEN
     z = (z ^ (z >> _S30)) * _M1
     z = (z ^ (z >> _S27)) * _M2
@@ -37,7 +37,7 @@ def mix64(z):
 
 @compiled
 def stream(seed, purpose, counter):
-    """The 64-bit key of one stream: ``seed`` (uint64), ``purpose`` and ``counter`` (integers)."""
+    """Make the 64-bit key of one stream; ``seed``: uint64, the others: integers."""
     return mix64(mix64(np.uint64(seed) + np.uint64(purpose) * _M1) ^ np.uint64(counter))
 
 
@@ -54,25 +54,25 @@ def hash32(i, k1, k2):
 
 @compiled
 def key_low(key):
-    """The lower half of a stream's key."""
+    """Take the lower half of a stream's key."""
     return np.uint32(key & _LOW)
 
 
 @compiled
 def key_high(key):
-    """The upper half of a stream's key."""
+    """Take the upper half of a stream's key."""
     return np.uint32(key >> _S32)
 
 
 @compiled
 def uniform_of(h):
-    """A uniform number in [0, 1) with 24 bits from 32 random bits."""
+    """Make a uniform number in [0, 1) with 24 bits from 32 random bits."""
     return np.float32(np.int32(np.uint32(h >> _U8))) * _F24
 
 
 @compiled
 def uniform(key):
-    """One uniform number in [0, 1) with 53 bits."""
+    """Make a uniform number in [0, 1) with 53 bits."""
     return np.float64(key >> np.uint64(11)) * 2.0**-53
 
 

@@ -38,7 +38,7 @@ class FastTile(AnalogTile):
             self.tile.hide = False
 
     def _one_scale(self) -> float | None:
-        """The tile's single digital output scale; ``None`` if the periphery does more than that."""
+        """Find the tile's one digital output scale; ``None`` if there is more to its periphery."""
         scales = self.mapping_scales
         plain = self.input_range is None and not (self.in_trans or self.out_trans)
         if not plain or hasattr(self.rpu_config.pre_post, "periph_quant"):
@@ -50,7 +50,7 @@ class FastTile(AnalogTile):
     # The next three do what TileWithPeriphery does, with the digital scale inside the kernels.
 
     def joint_forward(self, x_input: Tensor, is_test: bool = False, ctx: Any = None) -> Tensor:
-        """The forward pass with the digital output scale: ``[..., in]`` to ``[..., out]``."""
+        """Run the forward pass with the digital output scale: ``[..., in]`` to ``[..., out]``."""
         scale = self._one_scale()
         if scale is None:
             return super().joint_forward(x_input, is_test, ctx)
@@ -64,7 +64,7 @@ class FastTile(AnalogTile):
         return out.view(shape)
 
     def backward(self, d_input: Tensor, ctx: Any = None) -> Tensor:
-        """The backward pass: ``[..., out]`` to ``[..., in]``."""
+        """Run the backward pass: ``[..., out]`` to ``[..., in]``."""
         scale = self._one_scale()
         if scale is None:
             return super().backward(d_input, ctx)
@@ -78,7 +78,7 @@ class FastTile(AnalogTile):
         return out.reshape(*d_input.shape[:-1], self.in_size)
 
     def update(self, x_input: Tensor, d_input: Tensor) -> None:
-        """The analog update with ``[..., in]`` inputs and ``[..., out]`` gradients."""
+        """Update the arrays with ``[..., in]`` inputs and ``[..., out]`` gradients."""
         scale = self._one_scale()
         if scale is None:
             super().update(x_input, d_input)
@@ -91,7 +91,7 @@ class FastTile(AnalogTile):
         )
 
     def cuda(self, device: Any = None) -> FastTile:
-        """The fast engine runs on the CPU.
+        """Refuse: the fast engine runs on the CPU.
 
         Raises:
             TileError: always.

@@ -35,7 +35,7 @@ class PixelMLP(nn.Module):
         return logits_BK
 
     def get_classifier(self) -> nn.Module:
-        """The head."""
+        """Get the head."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

@@ -93,7 +93,7 @@ class WindowAttention(nn.Module):
 
 
 def position_index(window: int) -> Tensor:
-    """Entry of the flat position table for each pair of tokens of a window, (T, T) int64."""
+    """Find the entry of the flat position table for each pair of tokens of a window, (T, T)."""
     axis = torch.arange(window)
     place_T2 = torch.cartesian_prod(axis, axis)
     offset_TT2 = place_T2[None, :] - place_T2[:, None] + window - 1
@@ -101,7 +101,7 @@ def position_index(window: int) -> Tensor:
 
 
 def shift_mask(resolution: int, window: int, shift: int) -> Tensor:
-    """What to add to the scores of shifted windows: 0, or -inf between opposite sides; (M, T, T).
+    """Make the mask of shifted windows: 0, or -inf between opposite sides; (M, T, T).
 
     After the shift the last ``shift`` rows and columns came from the other side of the image, so
     tokens of one window may attend to each other only if both or neither did, per axis.
@@ -205,7 +205,7 @@ class SmallImageSwin(nn.Module):
         self.reset_classifier(num_classes)
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
-        """Tokens of the last stage, (B, H', W', C')."""
+        """Compute the tokens of the last stage, (B, H', W', C')."""
         if x_BCHW.shape[1:] != (self.in_chans, self.img_size, self.img_size):
             expected = (self.in_chans, self.img_size, self.img_size)
             raise ValueError(f"images of shape {expected} expected, not {tuple(x_BCHW.shape[1:])}")
@@ -220,7 +220,7 @@ class SmallImageSwin(nn.Module):
         return self.forward_head(self.forward_features(x_BCHW))
 
     def get_classifier(self) -> nn.Module:
-        """The head."""
+        """Get the head."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

@@ -50,7 +50,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learnt and how well it was.
+    """Data to learn from and to test on.
 
     Attributes:
         train, validation, test: The splits; ``validation`` may be empty.
@@ -174,7 +174,7 @@ def _read(dataset: str, root: Path | None, image_size: int | None, download: boo
 def _choose_classes(
     dataset: str, source: Source, classes: int | str | Sequence[int | str] | None
 ) -> list[int]:
-    """Label numbers of the full set, in the order asked for; all problems at once."""
+    """Choose label numbers of the full set, in the order asked for; all problems at once."""
     where = f"data set {dataset}: classes"
     present = [int(label) for label in np.unique(source.train[1])]
     classes = len(present) if classes is None else classes
@@ -204,7 +204,7 @@ def _choose_classes(
 
 
 def _labels_of(item: int | str, source: Source, present: list[int]) -> list[int]:
-    """The classes that one item of ``classes`` names."""
+    """Find the classes that one item of ``classes`` names."""
     names, superclasses = source.class_names, source.superclasses
     if type(item) is int:
         if not 0 <= item < len(names):
@@ -244,7 +244,7 @@ def _take(part: Arrays, index: np.ndarray) -> Arrays:
 
 
 def _select(part: Arrays, chosen: list[int]) -> Arrays:
-    """Only the chosen classes, renumbered in their order; images keep theirs."""
+    """Keep only the chosen classes, renumbered in their order; images keep theirs."""
     images, labels = part
     new_label = np.full(max(labels.max(initial=0), *chosen) + 1, -1)
     new_label[chosen] = np.arange(len(chosen))
@@ -293,7 +293,7 @@ def _to_split(part: Arrays, image_size: int | None) -> Split:
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, 1 being white; from exact integer sums."""
+    """Compute mean and standard deviation per channel, 1 being white; from exact integer sums."""
     total = torch.zeros(images.shape[1], dtype=torch.int64)
     total_of_squares = torch.zeros_like(total)
     for piece in torch.split(images, 1000):
@@ -307,7 +307,7 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def count_batches(n_samples: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """How many batches an epoch has; a smaller last one counts unless dropped."""
+    """Count the batches of an epoch; a smaller last one counts unless dropped."""
     return n_samples // batch_size if drop_last else -(-n_samples // batch_size)
 
 
@@ -323,7 +323,7 @@ def batches(
     start: int = 0,
     drop_last: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one epoch, from batch number ``start`` on: the same whenever asked again.
+    """Yield the batches of one epoch from batch ``start`` on: the same whenever asked again.
 
     Args:
         split: What to serve, in its order unless ``shuffle``.

@@ -143,7 +143,7 @@ def _read_cifar(dataset: str, place: Path, stamps: tuple[tuple[int, int], ...]) 
 
 
 def locate(dataset: str, root: Path | None, download: bool) -> Path:
-    """The extracted folder or the archive; downloaded if need be."""
+    """Find the extracted folder or the archive; download it if need be."""
     spec = CIFAR[dataset]
     folder = root or _default_folder()
     itself = [folder] if folder.name == spec.folder or folder.is_file() else []
@@ -216,7 +216,7 @@ def _labels(content: dict[str, Any], key: str, count: int, where: str) -> Labels
 
 
 def read_digits() -> Source:
-    """The 1797 digits of 8 x 8 pixels and 17 grey levels that scikit-learn bundles.
+    """Read the 1797 digits of 8 x 8 pixels and 17 grey levels that scikit-learn bundles.
 
     They come without a test set: every fifth image of each digit is taken for one.
     """
@@ -232,7 +232,7 @@ def read_digits() -> Source:
 def _split_every_fifth(
     images: Images, labels: Labels
 ) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
-    """Training and test images, where no one says which: the same for everyone and every seed.
+    """Split into training and test images where no one says which: alike for every seed.
 
     A split by seed would test one replicate on what another one's pretraining has seen.
     """
@@ -319,7 +319,7 @@ def _read_classes(folder: Path, names: Sequence[str], size: int) -> tuple[Images
 
 
 def _read_image(path: Path, size: int) -> Images:
-    """One image as (3, size, size)."""
+    """Read one image as (3, size, size)."""
     from PIL import Image, ImageOps
 
     with Image.open(path, formats=("PNG", "JPEG")) as image:
