@@ -137,6 +137,6 @@ def command(
 
 SHOWN = ("outcomes", "critical_points", "findings")
 LEAST_NEEDED = (
-    *("wall_s_mean", "weights_changed", "error_transfer", "lr", "error_best", "n"),
+    *("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "n"),
     *("elbow", "elbow_low", "elbow_high", "n_seeds", "unit"),
 )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = Path("runs")
 # Columns of the results that are left out, in this order, until the table fits the terminal.
-LEAST_NEEDED = ("wall_s_mean", "weights_changed", "error_transfer", "lr", "error_best", "n")
+LEAST_NEEDED = ("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "n")
 MAX_FAILURES = 5  # that are told
 
 

@@ -56,6 +56,7 @@ from analogtl.analysis.read import RunData, find_runs, read_run
 from analogtl.errors import AnalogtlError, ExperimentError
 from analogtl.files import write_atomically
 from analogtl.report import words
+from analogtl.report.run_tables import COLUMNS
 from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
 from analogtl.vocabulary import Algorithm, CriticalPointVerdict, arm_label, label_of
 
@@ -65,14 +66,12 @@ BLOCK: Final = re.compile(
 )
 
 VALUES: Final = {
-    "error_final": Column("error_final", "last epoch", "%", "mean"),
-    "error_best": Column("error_best", "best epoch", "%", "mean"),
-    "error_transfer": Column("error_transfer", "epoch 0", "%", "mean"),
-    "error_validation": Column("error_validation", "validation error", "%", "mean"),
-    "weights_changed": Column("weights_changed", "cells changed", "%", "share", scale=100),
-    "lr": Column("lr", "learning rate", kind="level"),
-    "wall_s": Column("wall_s", "time per trial", kind="duration"),
-    "n": Column("n", "seeds", kind="count"),
+    **{name: COLUMNS[name] for name in ("error_validation", "lr", "wall_s")},
+    "error_final": replace(COLUMNS["error_final"], header="last epoch"),
+    "error_best": replace(COLUMNS["error_best"], header="best epoch"),
+    "error_transfer": replace(COLUMNS["error_transfer"], header="epoch 0"),
+    "weights_changed": replace(COLUMNS["weights_changed"], kind="share"),
+    "n": replace(COLUMNS["n"], header="seeds"),
 }
 _SETTINGS: Final = {
     "table": {"rows", "columns", "values", "where", "sort"},
@@ -210,7 +209,7 @@ def _table(block: Block, runs: Sequence[RunData]) -> str:
         for value in values:
             numbers = [cell[value.key] for cell in cells]
             key = f"{value.key}.{number}"
-            if value.kind == "mean":
+            if value.kind == "number":
                 frame[f"{key}_mean"] = [one.mean() for one in numbers]
                 frame[f"{key}_sd"] = [one.std(ddof=1) for one in numbers]
             else:

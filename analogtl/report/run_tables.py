@@ -14,110 +14,86 @@ from analogtl.report import words
 from analogtl.report.tables import Column, Table
 from analogtl.vocabulary import CriticalPointVerdict, error_name, label_of
 
-ARM: Final = Column("arm", "arm", kind="arm")
-AXES: Final = Column("", "one column for each axis", kind="level")
-EXPERIMENT: Final = Column("experiment", "experiment", if_varied=True)
-AT: Final = Column("at", "at")
-VERDICT: Final = Column("verdict", "verdict")
-N: Final = Column("n", "n", kind="count")
-SEEDS: Final = Column("n_seeds", "seeds", kind="count")
-LR: Final = Column("lr", "learning rate", kind="level", if_varied=True)
-CHANGED: Final = Column("weights_changed", "cells changed", "%", "mean", scale=100)
+AXES: Final = "AXES"  # in a table's list: a column for each axis
 
-OUTCOMES: Final = (
-    ARM,
-    AXES,
-    LR,
-    N,
-    Column("error_transfer", "error at epoch 0", "%", "mean"),
-    Column("error_final", "final error", "%", "mean"),
-    Column("error_best", "best error", "%", "mean"),
-    CHANGED,
-    Column("wall_s_mean", "time per trial", kind="duration", essential=False),
-)
+COLUMNS: Final = {
+    column.key: column
+    for column in (
+        Column("arm", "arm", kind="arm"),
+        Column("experiment", "experiment", if_varied=True),
+        Column("at", "at"),
+        Column("verdict", "verdict"),
+        Column("n", "n", kind="count"),
+        Column("seed", "seed", kind="count"),
+        Column("n_seeds", "seeds", kind="count"),
+        Column("status", "status"),
+        Column("lr", "learning rate", kind="level", if_varied=True),
+        Column("error_transfer", "error at epoch 0", "%", "number"),
+        Column("error_final", "final error", "%", "number"),
+        Column("error_best", "best error", "%", "number"),
+        Column("epoch_best", "best epoch", kind="count"),
+        Column("error_validation", "validation error", "%", "number", digits=2),
+        Column("weights_changed", "cells changed", "%", "number", scale=100),
+        Column("wall_s", "time per trial", kind="duration", essential=False),
+        Column("engine", "engine"),
+        Column("message", "message"),
+        Column("lrs", "tried"),
+        Column("kept", "kept", kind="level"),
+        Column("n_seeds_compared", "seeds compared", kind="count"),
+        Column("how", "how", if_varied=True),
+        Column("axis_label", "axis"),
+        Column("critical", "no harm shown up to", kind="level"),
+        Column("first_worse", "worse from", kind="level"),
+        Column("elbow", "bend", kind="number"),
+        Column("elbow_low", "bend from", kind="number"),
+        Column("elbow_high", "bend to", kind="number"),
+        Column("certified", "certified to", kind="level"),
+        Column("margin", "margin", "points", kind="level", essential=False),
+        Column("statement", "finding"),
+        Column("n_classes", "classes", kind="count"),
+        Column("estimate", "estimate", kind="number"),
+        Column("low", "from", kind="number"),
+        Column("high", "to", kind="number"),
+        Column("unit", "unit"),
+        Column("source", "source", essential=False),
+        Column("figure", "figure", essential=False),
+        Column("layer", "layer"),
+        Column("shape", "shape", essential=False),
+        Column("tiles", "tiles", kind="count", essential=False),
+        Column("tokens_per_image", "vectors per image", kind="count", essential=False),
+        Column("granularity", "granularity", kind="level", essential=False),
+        Column("relative_error", "programming error", "%", "number", scale=100),
+        Column("share_clipped", "clipped", "%", "number", scale=100, essential=False),
+        Column("stage", "stage"),
+        Column("layers", "layers", kind="count"),
+        Column("cells", "cells", kind="count"),
+        Column("trial", "trial"),
+        Column("state", "state"),
+    )
+}
+ERRORS: Final = ("error_transfer", "error_final", "error_best")
+OUTCOMES: Final = ("arm", AXES, "lr", "n", *ERRORS, "weights_changed", "wall_s")
 LEARNING_RATES: Final = (
-    ARM,
-    AXES,
-    Column("lrs", "tried"),
-    Column("lr", "kept", kind="level"),
-    Column("error_validation", "validation error", "%", "number", digits=2),
-    Column("n_seeds_compared", "seeds compared", kind="count"),
-    Column("how", "how", if_varied=True),
-)
+    "arm", AXES, "lrs", "kept", "error_validation", "n_seeds_compared", "how",
+)  # fmt: skip
 CRITICAL_POINTS: Final = (
-    EXPERIMENT,
-    ARM,
-    Column("axis_label", "axis"),
-    AT,
-    VERDICT,
-    Column("critical", "no harm shown up to", kind="level"),
-    Column("first_worse", "worse from", kind="level"),
-    Column("elbow", "bend", kind="number"),
-    Column("elbow_low", "bend from", kind="number"),
-    Column("elbow_high", "bend to", kind="number"),
-    Column("certified", "certified to", kind="level"),
-    Column("margin", "margin", "points", kind="level", essential=False),
-    SEEDS,
-)
+    "experiment", "arm", "axis_label", "at", "verdict", "critical", "first_worse", "elbow",
+    "elbow_low", "elbow_high", "certified", "margin", "n_seeds",
+)  # fmt: skip
 FINDINGS: Final = (
-    Column("statement", "finding"),
-    Column("n_classes", "classes", kind="count"),
-    Column("experiment", "experiment"),
-    AT,
-    VERDICT,
-    Column("estimate", "estimate", kind="number"),
-    Column("low", "from", kind="number"),
-    Column("high", "to", kind="number"),
-    Column("unit", "unit"),
-    SEEDS,
-    Column("source", "source", essential=False),
-    Column("figure", "figure", essential=False),
-)
+    "statement", "n_classes", "experiment", "at", "verdict", "estimate", "low", "high", "unit",
+    "n_seeds", "source", "figure",
+)  # fmt: skip
 LAYERS: Final = (
-    Column("layer", "layer"),
-    ARM,
-    AXES,
-    Column("shape", "shape", essential=False),
-    Column("tiles", "tiles", kind="count", essential=False),
-    Column("tokens_per_image", "vectors per image", kind="count", essential=False),
-    Column("granularity", "granularity", kind="level", essential=False),
-    N,
-    Column("relative_error", "programming error", "%", "mean", scale=100),
-    Column("share_clipped", "clipped", "%", "mean", scale=100, essential=False),
-    CHANGED,
-)
-STAGES: Final = (
-    Column("stage", "stage"),
-    ARM,
-    AXES,
-    Column("layers", "layers", kind="count"),
-    Column("cells", "cells", kind="count"),
-    N,
-    Column("weights_changed", "cells changed", "%", "mean", digits=3, scale=100),
-)
+    "layer", "arm", AXES, "shape", "tiles", "tokens_per_image", "granularity", "n",
+    "relative_error", "share_clipped", "weights_changed",
+)  # fmt: skip
+STAGES: Final = ("stage", "arm", AXES, "layers", "cells", "n", "weights_changed")
 TRIALS: Final = (
-    EXPERIMENT,
-    ARM,
-    AXES,
-    Column("lr", "learning rate", kind="level"),
-    Column("seed", "seed", kind="count"),
-    Column("status", "status"),
-    Column("error_transfer", "error at epoch 0", "%", "number", digits=2),
-    Column("error_final", "final error", "%", "number", digits=2),
-    Column("error_best", "best error", "%", "number", digits=2),
-    Column("epoch_best", "best epoch", kind="count"),
-    Column("error_validation", "validation error", "%", "number", digits=2),
-    Column("weights_changed", "cells changed", "%", "number", digits=2, scale=100),
-    Column("wall_s", "time", kind="duration"),
-    Column("engine", "engine"),
-    Column("message", "message"),
-)
-UNFINISHED: Final = (
-    Column("experiment", "experiment"),
-    Column("trial", "trial"),
-    Column("state", "state"),
-    Column("message", "message"),
-)
+    "experiment", "arm", AXES, "lr", "seed", "status", *ERRORS, "epoch_best", "error_validation",
+    "weights_changed", "wall_s", "engine", "message",
+)  # fmt: skip
+UNFINISHED: Final = ("experiment", "trial", "state", "message")
 
 SPREAD_NOTE: Final = "Mean ± sample standard deviation over n seeds."
 RATE_NOTE: Final = "At each level the learning rate with the lowest validation error."
@@ -127,7 +103,7 @@ def _table(
     name: str,
     title: str,
     frame: pd.DataFrame,
-    columns: tuple[Column, ...],
+    names: Sequence[str],
     note: str = "",
     *,
     experiment: str = "",
@@ -136,7 +112,7 @@ def _table(
 ) -> Table:
     """A table of those columns that the frame has values for."""
     levels = [Column(axis, label_of(axis), kind="level") for axis in axes]
-    listed = [one for column in columns for one in (levels if column is AXES else [column])]
+    listed = [one for name in names for one in (levels if name == AXES else [COLUMNS[name]])]
     kept = tuple(column for column in listed if column.is_needed(frame))
     return Table(name, title, frame, kept, note, experiment, whole)
 
@@ -156,9 +132,14 @@ def learning_rates_table(
     choices: pd.DataFrame, axes: Sequence[str], *, experiment: str = ""
 ) -> Table:
     """Which learning rates were tried at each level and which was kept."""
-    title = "Learning rates tried and kept"
     return _table(
-        "learning_rates", title, choices, LEARNING_RATES, experiment=experiment, axes=axes
+        "learning_rates",
+        "Learning rates tried and kept",
+        choices.assign(kept=choices["lr"]),
+        LEARNING_RATES,
+        experiment=experiment,
+        axes=axes,
+        whole=choices,
     )
 
 

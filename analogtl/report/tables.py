@@ -16,7 +16,7 @@ import pandas as pd
 from analogtl.analysis import summaries
 from analogtl.vocabulary import arm_label
 
-Kind = Literal["text", "arm", "level", "count", "number", "mean", "share", "duration"]
+Kind = Literal["text", "arm", "level", "count", "number", "share", "duration"]
 EMPTY = "–"
 
 
@@ -25,12 +25,12 @@ class Column:
     """One column of a table as shown.
 
     Attributes:
-        key: The frame's column; a mean reads ``<key>_mean`` and ``<key>_sd``.
+        key: The frame's column; of a summary, ``<key>_mean`` and ``<key>_sd``.
         header: Heading, without the unit.
         unit: Unit, "" for a plain number.
         kind: How values are written: ``level`` in the fewest digits, ``number`` with fixed ones,
             ``share`` in two significant ones.
-        digits: Decimals of a number or a mean; a mean gets more where its spread is smaller.
+        digits: Decimals of a number; a mean gets more where its spread is smaller.
         scale: Factor between the frame's value and the one shown (100 for a share in percent).
         essential: Whether a paper's table has it; elsewhere there is room.
         if_varied: Whether it is left out where all rows have the same.
@@ -55,9 +55,13 @@ class Column:
         """Whether the values are numbers, aligned right."""
         return self.kind not in ("text", "arm")
 
+    def source(self, frame: pd.DataFrame) -> str:
+        """The frame's column that it shows: the value, or the mean."""
+        return self.key if self.key in frame.columns else f"{self.key}_mean"
+
     def is_needed(self, frame: pd.DataFrame) -> bool:
         """Whether a frame has values for it that are worth a column."""
-        key = f"{self.key}_mean" if self.kind == "mean" else self.key
+        key = self.source(frame)
         if key not in frame.columns or not frame[key].notna().any() or frame[key].eq("").all():
             return False
         return not self.if_varied or frame[key].nunique() > 1
@@ -108,13 +112,13 @@ class Table:
 
 
 def _cells(frame: pd.DataFrame, column: Column) -> list[Cell]:
-    if column.kind == "mean":
-        means, sds = frame[f"{column.key}_mean"].tolist(), frame[f"{column.key}_sd"].tolist()
+    values = frame[column.source(frame)].tolist()
+    if column.kind == "number" and f"{column.key}_sd" in frame.columns:
         return [
             Cell(mean_text(mean, sd, column), None if pd.isna(mean) else float(mean) * column.scale)
-            for mean, sd in zip(means, sds, strict=True)
+            for mean, sd in zip(values, frame[f"{column.key}_sd"], strict=True)
         ]
-    return [_cell(value, column) for value in frame[column.key].tolist()]
+    return [_cell(value, column) for value in values]
 
 
 def _cell(value: Any, column: Column) -> Cell:
@@ -149,7 +153,7 @@ def mean_text(mean: float, sd: float, column: Column) -> str:
         return f"{mean:.{column.digits}f}"
     sd = sd * column.scale
     digits = column.digits
-    while digits < column.digits + 3 and 0 < sd < 0.95 * 10**-digits:
+    while digits < column.digits + 5 and 0 < sd < 0.95 * 10**-digits:
         digits += 1
     return f"{mean:.{digits}f} ± {sd:.{digits}f}"
 

@@ -200,7 +200,7 @@ def test_sorting_works_from_the_keyboard_by_name_and_by_length_of_time(
     names = column(page, "trials-table", place)
     assert names == sorted(names, key=str.casefold)
     assert len(set(names)) == 5
-    time = heading(page, "trials-table", "time")
+    time = heading(page, "trials-table", "time per trial")
     cell = f"document.querySelectorAll('#trials-table tbody tr')[0].cells[{time}]"
     assert float(page.run(f"{cell}.dataset.v")) == pytest.approx(58.8)  # seconds
 

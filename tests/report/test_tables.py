@@ -46,7 +46,7 @@ def trials(sweep: Path) -> pd.DataFrame:
 def test_a_mean_shows_as_many_decimals_as_its_spread_needs(
     mean: float, sd: float, text: str
 ) -> None:
-    assert tables.mean_text(mean, sd, Column("x", "x", "%", "mean")) == text
+    assert tables.mean_text(mean, sd, Column("x", "x", "%", "number")) == text
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def hostile() -> Table:
     names = [HOSTILE, "line\nbreak"]
     frame = pd.DataFrame({"name": names, "v_mean": [1.0, -2.0], "v_sd": [0.1, 2]})
     return Table(
-        "h", "Title_1 & 50 %", frame, (Column("name", "na|me"), Column("v", "v", "%", "mean"))
+        "h", "Title_1 & 50 %", frame, (Column("name", "na|me"), Column("v", "v", "%", "number"))
     )
 
 
