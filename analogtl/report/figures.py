@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -23,10 +22,11 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from analogtl.analysis import summaries
+from analogtl.analysis.critical_point import CriticalPoint
 from analogtl.analysis.summaries import Series
 from analogtl.report import style
 from analogtl.report.drawing import Drawing
-from analogtl.vocabulary import AXES, arm_label, error_name, label_of
+from analogtl.vocabulary import arm_label, error_name, label_of
 
 QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
 _ROOM = 190  # points of a figure's width that the axes get
@@ -137,37 +137,11 @@ def _legend_above(fig: Figure, handles: Sequence[Any]) -> None:
 # -------------------------------------------------------------------------- error per level
 
 
-@dataclass(frozen=True)
-class CriticalPointAnnotation:
-    """What the statistics say about one line of a figure (`analogtl.analysis.critical_point`).
-
-    Attributes:
-        arm, setting: The line that it is about.
-        critical: Harshest level not shown to be worse than the reference; None: no such point.
-        bend, low, high: Where the flat-then-linear fit bends, and its interval; None: it does not.
-        certified: Harshest level up to which all are shown to cost less than the margin; or None.
-        margin: That margin, in percentage points.
-    """
-
-    arm: str
-    setting: str = ""
-    critical: float | None = None
-    bend: float | None = None
-    low: float | None = None
-    high: float | None = None
-    certified: float | None = None
-    margin: float | None = None
-
-    def __bool__(self) -> bool:
-        return not self.critical is self.bend is self.certified is None
-
-
 def error_vs_level(
     levels: pd.DataFrame,
     trials: pd.DataFrame,
     axis: str,
-    *,
-    annotations: Sequence[CriticalPointAnnotation] = (),
+    points: Mapping[tuple[str, str], CriticalPoint] | None = None,
 ) -> Drawing:
     """Test error against one axis, with every seed and the critical point (paper, Figs. 3 to 5).
 
@@ -175,7 +149,8 @@ def error_vs_level(
         levels: From `summaries.levels`.
         trials: The trials behind them: one dot each.
         axis: The axis on x; arms without a level on it are drawn as horizontal lines.
-        annotations: What to mark, per line; not where the levels are names, which have no order.
+        points: What to mark, by the arm and the setting of a line; not where the levels are names,
+            which have no order.
     """
     others = [a for a in summaries.axis_columns(levels) if a != axis]
     lines = summaries.series(levels, axis, QUANTITY, others)
@@ -183,19 +158,16 @@ def error_vs_level(
     numeric = summaries.is_numeric(levels[axis].dropna())
     present = summaries.sorted_levels(levels[axis])
     places = {level: float(level) if numeric else float(n) for n, level in enumerate(present)}
-    annotations = [a for a in annotations if a and numeric]
-    looks = style.line_looks([*lines, *flat])
-    labels = style.line_labels([*lines, *flat])
     rows = {level: _named(axis, level) for level in present}
+    looks, labels = style.line_looks([*lines, *flat]), style.line_labels([*lines, *flat])
     caption = _spread_caption("bars", (n for line in [*lines, *flat] for n in line.n))
-    fig = style.new_figure(2.2 + 0.1 * len(annotations))
+    fig = style.new_figure(2.2)
     drawing = Drawing(fig, label_of(axis), list(rows.values()), labels, caption)
     ax = fig.subplots()
     handles: list[Any] = []
     spacing = 0.0 if len(lines) == 1 else min(6.0, 18 / len(lines))
-    for number, line in enumerate(lines):
+    for number, (line, look, label) in enumerate(zip(lines, looks, labels, strict=False)):
         x = [places[level] for level in line.x]
-        look, label = looks[number], labels[number]
         shift = spacing * (number - (len(lines) - 1) / 2)
         beside = _shifted(ax, shift)
         bars = ax.errorbar(
@@ -225,16 +197,20 @@ def error_vs_level(
     ax.set_ylim(0, 1.06 * highest)
     if numeric:
         _ticks_at_levels(ax, present)
+        drawn = zip(lines, looks, labels, strict=False)
+        marked = [
+            (points[line.arm, line.setting], look.color, f"{label}: ")
+            for line, look, label in drawn
+            if points and (line.arm, line.setting) in points
+        ]
+        if len(marked) == 1:
+            marked = [(marked[0][0], style.INK, "")]
+        handles += _mark_points(ax, marked, axis)
     else:
         names = short_names([summaries.level_text(level) for level in present], 16)
         ax.set_xticks(list(places.values()), names)
         _slant_if_long(ax, names)
         ax.set_xlim(-0.5, len(present) - 0.5)
-    drawn_as = {
-        (line.arm, line.setting): (look.color, label)
-        for line, look, label in zip(lines, looks, labels, strict=False)
-    }
-    handles += _annotate(ax, annotations, axis, drawn_as)
     _legend_above(fig, handles)
     return drawing
 
@@ -291,34 +267,31 @@ def _slant_if_long(ax: Axes, labels: Sequence[str]) -> None:
             label.set(rotation=25, ha="right", rotation_mode="anchor")
 
 
-def _annotate(
-    ax: Axes,
-    annotations: Sequence[CriticalPointAnnotation],
-    axis: str,
-    drawn_as: Mapping[tuple[str, str], tuple[str, str]],
+def _mark_points(
+    ax: Axes, points: Sequence[tuple[CriticalPoint, str, str]], axis: str
 ) -> list[Line2D]:
-    """The critical points in a strip below zero, where there is no data, a row per line."""
+    """Critical points in a strip below zero, where there is no data; a row each.
+
+    Args:
+        ax: The axes, with their limits.
+        points: Each with its colour and whose it is, for the legend.
+        axis: What the levels are of.
+    """
     handles: list[Line2D] = []
-    several = len(annotations) > 1
     step = 0.06 * ax.get_ylim()[1]
-    reach = "down to" if axis in AXES and AXES[axis].harsher_below else "up to"
     ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= ax.get_ylim()[1]]
-    for number, one in enumerate(annotations):
-        color, label = drawn_as[one.arm, one.setting] if several else (style.INK, "")
-        whose = f"{label}: " if several else ""
-        y = -step * (number + 0.6)
-        if one.bend is not None:
-            ends = [one.bend if end is None else end for end in (one.low, one.high)]
-            text = f"{whose}bend at {one.bend:.3g}"
-            if one.low is not None and one.high is not None:
-                text += f" [{one.low:.3g}, {one.high:.3g}]"
+    for number, (point, color, whose) in enumerate(points):
+        y, hinge = -step * (number + 0.6), point.hinge
+        if hinge.elbow is not None and hinge.low is not None and hinge.high is not None:
+            text = f"{whose}bend at {hinge.elbow:.3g} [{hinge.low:.3g}, {hinge.high:.3g}]"
             handles += ax.plot(
-                ends, [y, y], color=color, linewidth=4, alpha=0.3, solid_capstyle="butt", label=text
-            )
-            ax.plot([one.bend], [y], "|", color=color, markersize=5, markeredgewidth=1.2)
+                [hinge.low, hinge.high], [y, y], color=color, linewidth=4, alpha=0.3,
+                solid_capstyle="butt", label=text,
+            )  # fmt: skip
+            ax.plot([hinge.elbow], [y], "|", color=color, markersize=5, markeredgewidth=1.2)
         for level, marker, text in (
-            (one.critical, "v", f"no harm shown {reach} {{}}"),
-            (one.certified, "^", f"costs < {one.margin or 0:g} points {reach} {{}}"),
+            (point.critical, "v", "no harm shown up to {}"),
+            (point.certified, "^", f"costs < {point.margin:g} points up to {{}}"),
         ):
             if level is not None:
                 handles += ax.plot(
@@ -326,7 +299,7 @@ def _annotate(
                     clip_on=False, label=whose + text.format(summaries.with_unit(axis, level)),
                 )  # fmt: skip
     if handles:
-        ax.set_ylim(bottom=-step * (len(annotations) + 0.2))
+        ax.set_ylim(bottom=-step * (len(points) + 0.2))
         ax.set_yticks(ticks)
         ax.axhline(0, color=style.MUTED, linewidth=0.6)
     return handles

@@ -12,10 +12,10 @@ import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis
-from analogtl.analysis.critical_point import JudgedCurve
+from analogtl.analysis.critical_point import CriticalPoint, JudgedCurve
 from analogtl.report import figures, run_tables, words
 from analogtl.report.drawing import Draw
-from analogtl.report.figures import QUANTITY, CriticalPointAnnotation
+from analogtl.report.figures import QUANTITY
 from analogtl.report.style import MAX_LINES
 from analogtl.report.tables import Table
 from analogtl.vocabulary import RUN_AXIS, Arm, CriticalPointVerdict, arm_label, label_of
@@ -124,10 +124,8 @@ def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
             continue
         if len(summaries.series(run.levels, axis, QUANTITY, others)) > MAX_LINES:
             continue
-        annotations = [] if plain else list(_annotations(run.curves, axis))
-        draw = partial(
-            figures.error_vs_level, run.levels, run.trials, axis, annotations=annotations
-        )
+        points = {} if plain else _points(run.curves, axis)
+        draw = partial(figures.error_vs_level, run.levels, run.trials, axis, points)
         title = f"{run.error_name.capitalize()} against {label_of(axis)}"
         yield FigureSpec(f"error-{slug(axis)}", title, draw)
         drawn = True
@@ -144,24 +142,16 @@ def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
         yield FigureSpec(f"map-{slug(x)}-{slug(y)}", title, draw)
 
 
-def _annotations(curves: Sequence[JudgedCurve], axis: str) -> Iterator[CriticalPointAnnotation]:
-    """What to mark on a figure: one per line; several curves of one would be a thicket."""
+def _points(curves: Sequence[JudgedCurve], axis: str) -> dict[tuple[str, str], CriticalPoint]:
+    """What to mark on a figure, by line: where a line has several curves it would be a thicket."""
     here = [one for one in curves if one.curve.axis == axis]
     several = len({one.curve.experiment for one in here}) > 1
     lines = [(one.curve.arm, one.curve.experiment if several else "") for one in here]
-    for one, line in zip(here, lines, strict=True):
-        point, hinge = one.point, one.point.hinge
-        if lines.count(line) > 1 or not _is_told(one):
-            continue
-        yield CriticalPointAnnotation(
-            *line,
-            critical=point.critical,
-            bend=hinge.elbow,
-            low=hinge.low,
-            high=hinge.high,
-            certified=point.certified,
-            margin=point.margin,
-        )
+    return {
+        line: one.point
+        for one, line in zip(here, lines, strict=True)
+        if lines.count(line) == 1 and _is_told(one)
+    }
 
 
 # ------------------------------------------------------------------------------------ epochs

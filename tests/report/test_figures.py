@@ -21,14 +21,13 @@ from report_data import DEEP, contrast, write_run
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.critical_point import CriticalPoint
 from analogtl.analysis.read import read_run
 from analogtl.report import drawing as drawings
 from analogtl.report import figures, style
 from analogtl.report.drawing import Drawing, styled
-from analogtl.report.figures import CriticalPointAnnotation
 from analogtl.vocabulary import TRANSFER_ARMS, arm_label, arm_style
 
-ANNOTATION = CriticalPointAnnotation("analog-tl", "", 10.0, 12.0, 9.0, 14.5, 5.0, 2.0)
 Maker = Callable[[], Drawing]
 
 
@@ -41,7 +40,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunAnalysis]:
     grid["analog.algorithm"] = algorithms[2:5]
     written = {
         "arms": partial(write_run, seeds=3, layers=DEEP),
-        "sweep": partial(write_run, arms=both, axes={"wtn": [0, 2, 5, 10, 15, 20, 30]}, seeds=3),
+        "sweep": partial(
+            write_run,
+            arms=both,
+            axes={"wtn": [0, 2, 5, 10, 15, 20, 30]},
+            seeds=3,
+            slope=2,
+            noise=0.5,
+        ),
         "names": partial(write_run, arms=both, axes={"analog.algorithm": algorithms}, seeds=3),
         "grid": partial(write_run, arms=("analog-tl",), axes=grid, seeds=2, epochs=3, elbow=1000),
     }
@@ -53,7 +59,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunAnalysis]:
 @pytest.fixture(scope="module")
 def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
     arms, sweep, names, grid = runs.values()
-    second = CriticalPointAnnotation("digital-tl", bend=3.0)
+    point = critical_point_of(sweep)
+    marks = {("analog-tl", ""): point, ("digital-tl", ""): point}
     everyone = summaries.with_ordered_levels(
         sweep.trials.assign(wtn=sweep.trials["wtn"].fillna(0)), {}
     )
@@ -64,11 +71,11 @@ def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
         "cells": partial(
             figures.error_traces, arms.traces, quantity="weights_changed", label="(%)", scale=100
         ),
-        "levels": partial(levels, annotations=[ANNOTATION]),
+        "levels": partial(levels, marks),
         "plain": levels,
-        "two annotations": partial(
+        "two points": partial(
             figures.error_vs_level, summaries.levels(everyone), everyone, "wtn",
-            annotations=[second, ANNOTATION],
+            marks,
         ),
         "names": partial(figures.error_vs_level, names.levels, names.trials, "analog.algorithm"),
         "layers": partial(figures.layer_dots, arms.layers, "weights_changed"),
@@ -79,9 +86,15 @@ def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
 
 
 FIGURES = (
-    "traces", "traces of levels", "cells", "levels", "plain", "two annotations", "names", "layers",
+    "traces", "traces of levels", "cells", "levels", "plain", "two points", "names", "layers",
     "programming", "map", "grid",
 )  # fmt: skip
+
+
+def critical_point_of(run: RunAnalysis) -> CriticalPoint:
+    (one,) = run.curves
+    assert one.point.critical is not None
+    return one.point
 
 
 def legend(drawing: Drawing) -> list[str]:
@@ -150,11 +163,14 @@ def test_every_seed_is_a_dot_beside_the_mean(
     assert moved[0] > 5  # pixels
 
 
-def test_the_critical_point_is_marked_below_the_data(makers: dict[str, Maker]) -> None:
-    drawing = styled(makers["levels"])
+def test_the_critical_point_is_marked_below_the_data(
+    runs: dict[str, RunAnalysis], makers: dict[str, Maker]
+) -> None:
+    drawing, point = styled(makers["levels"]), critical_point_of(runs["sweep"])
     (axes,) = drawing.figure.axes
     lines = {str(line.get_label()): line for line in axes.lines}
-    places = {"no harm": [10.0], "costs": [5.0], "bend": [9.0, 14.5]}
+    bend = [point.hinge.low, point.hinge.high]
+    places = {"no harm": [point.critical], "costs": [point.certified], "bend": bend}
     for word, place in places.items():
         (label,) = [label for label in lines if word in label]
         assert list(lines[label].get_xdata()) == place
@@ -172,7 +188,7 @@ def test_a_plain_figure_has_its_lines_alone(makers: dict[str, Maker]) -> None:
 
 
 def test_two_annotated_lines_have_a_row_and_a_colour_each(makers: dict[str, Maker]) -> None:
-    drawing = styled(makers["two annotations"])
+    drawing = styled(makers["two points"])
     lines = [line for line in drawing.figure.axes[0].lines if "bend" in str(line.get_label())]
     assert len({line.get_ydata()[0] for line in lines}) == 2
     assert {line.get_color() for line in lines} == {
@@ -184,8 +200,9 @@ def test_names_keep_the_order_of_the_file_and_have_no_line_between_them(
     runs: dict[str, RunAnalysis],
 ) -> None:
     run = runs["names"]
-    draw = partial(figures.error_vs_level, annotations=[ANNOTATION])
-    drawing = styled(partial(draw, run.levels, run.trials, "analog.algorithm"))
+    marks = {("analog-tl", ""): critical_point_of(runs["sweep"])}
+    draw = partial(figures.error_vs_level, run.levels, run.trials, "analog.algorithm", marks)
+    drawing = styled(draw)
     (axes,) = drawing.figure.axes
     shown = [label.get_text() for label in axes.get_xticklabels()]
     assert shown == ["c-ttv2", "agad", "ttv2", "tt", "sgd", "mp"]
