@@ -11,12 +11,6 @@ from analogtl.cli import completion, output
 from analogtl.cli.options import Json, Quiet, Runs
 from analogtl.errors import ExperimentError
 
-EXAMPLES = (
-    ("analogtl report", "every run below runs/, together"),
-    ("analogtl report runs/quickstart", "one run"),
-    ("analogtl report runs/a runs/b --together", "two runs in one figure and one table"),
-    ("analogtl report runs/fig3 --format latex", "tables and figures for a paper"),
-)
 FORMATS = {
     "html": "one self-contained page",
     "markdown": "one document with tables and figures",

@@ -14,7 +14,7 @@ from analogtl.cli import report as command
 from analogtl.config import catalog
 from analogtl.config.shipped import shipped_experiments
 from analogtl.report import build as report
-from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Backend, Dataset, Network
+from analogtl.vocabulary import TRANSFER_ARMS, Algorithm, Backend, Dataset
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("torch", "aihwkit", "timm", "pandas", "seaborn", "matplotlib", "scipy", "numba", "numpy")
@@ -56,10 +56,7 @@ def folder(tmp_path_factory):
         ("analogtl p", ["pretrain"]),
         ("analogtl sweep --param s", ["sps", "spv"]),
         ("analogtl sweep --backend ", list(Backend)),
-        ("analogtl list ax", ["axes"]),
-        ("analogtl explain key", ["keys"]),
         ("analogtl init --task cifar", ["cifar-2", "cifar-5"]),
-        ("analogtl init --algorithm ", list(Algorithm)),
         ("analogtl report --format la", ["latex"]),
         ("analogtl report ", ["runs/first"]),
         ("analogtl runs show ", ["first"]),
@@ -82,13 +79,11 @@ def test_bash_is_offered(folder, line, expected):
         (completion.experiments, "", ["exp.toml", *shipped_experiments()]),
         (completion.experiments, "more/", ["more/other.toml"]),
         (completion.experiments, "mo", ["more/other.toml"]),
-        (completion.axes, "", list(AXES)),
         (completion.axes, "finetune.ep", ["finetune.epochs"]),
         (completion.settings, "finetune.ep", ["finetune.epochs=", "finetune.epochs=10"]),
         (completion.settings, "finetune.epochs=", ["finetune.epochs=10"]),
         (completion.settings, "analog.algorithm=", [f"analog.algorithm={a}" for a in Algorithm]),
         (completion.settings, "pretrain.dataset=", [f"pretrain.dataset={d}" for d in Dataset]),
-        (completion.settings, "model.arch", [f"model.architecture={n}" for n in ("", *Network)]),
         (completion.settings, "analog.device.dw_min_d", ["analog.device.dw_min_dtod=",
                                                          "analog.device.dw_min_dtod_log_normal="]),
         (completion.settings, "spv=", []),

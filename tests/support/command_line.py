@@ -91,24 +91,11 @@ class FakeTrials:
     def _run(self, trial: Trial, run: RunDir) -> Iterator[Update]:
         errors = errors_of(trial)
         base = {"experiment": run.name, "trial": trial.id, "seed": trial.seed, "arm": trial.arm}
+        base |= {**trial.axes, "stage": "finetune", "lr": trial.lr}
         rows = []
         for epoch, error in enumerate(errors):
-            for split in ("validation", "test"):
-                rows.append(
-                    {
-                        **base,
-                        **trial.axes,
-                        "stage": "finetune",
-                        "epoch": epoch,
-                        "split": split,
-                        "loss": error / 50,
-                        "accuracy": 1 - error / 100,
-                        "error": error,
-                        "lr": trial.lr,
-                        "n_samples": 100,
-                        "wall_s": 1.0,
-                    }
-                )
+            both = {**base, "epoch": epoch, "loss": error / 50, "error": error}
+            rows += [{**both, "split": split} for split in ("validation", "test")]
             progress = {"stage": "finetune", "epoch": epoch, "epochs": EPOCHS, "loss": error / 50}
             progress |= {"error": error, "wall_s": 2.0, "seconds_left": 2.0 * (EPOCHS - epoch)}
             yield Update("epoch", trial.id, progress)
