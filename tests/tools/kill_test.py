@@ -19,6 +19,7 @@ Exit code 0 means that it does. Linux only (it finds workers in /proc).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import os
@@ -98,13 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--samples", type=int, default=100, help="training images per class")
     parser.add_argument("--seed", type=int, default=0, help="of the moments to kill at")
-    parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
     options = parser.parse_args(arguments)
-    if options.folder is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _test(options, Path(folder))
-    options.folder.mkdir(parents=True, exist_ok=True)
-    return _test(options, options.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        return _test(options, Path(folder))
 
 
 def _test(options: argparse.Namespace, folder: Path) -> int:
@@ -186,18 +183,14 @@ def _disturb(
     kills: Counter[str],
     most: int,
 ) -> bool:
-    """Kill a sweep once, and perhaps some of its workers first.
+    """Kill a sweep once, and perhaps some of its workers first; return whether it ended by itself.
 
     Args:
         process: The sweep.
         run: Its run directory.
         dice: What decides.
         before: Seconds that it takes until there is work, about.
-        kills: Where kills are counted.
-        most: How many there should be.
-
-    Returns:
-        Whether it ended by itself.
+        kills: Where kills are counted, until there are `most`.
     """
     while kills.total() < most:
         kind = dice.choice(["work", "work", "work", "write", "write", "worker", "start"])
@@ -242,13 +235,11 @@ def _wait_for_work(process: subprocess.Popen[bytes], run: Path) -> float:
 
 def _newest(run: Path) -> float:
     """When a trial last wrote something."""
+    patterns = ("trials/*", "trials/*/resume", "../pretrained/*", "../pretrained/*/resume")
     newest = 0.0
-    for pattern in ("trials/*", "trials/*/resume", "../pretrained/*", "../pretrained/*/resume"):
-        for folder in run.glob(pattern):
-            try:
-                newest = max(newest, folder.stat().st_mtime)
-            except OSError:
-                continue
+    for folder in (folder for pattern in patterns for folder in run.glob(pattern)):
+        with contextlib.suppress(OSError):
+            newest = max(newest, folder.stat().st_mtime)
     return newest
 
 
@@ -258,12 +249,10 @@ def _writing(run: Path) -> bool:
     for place, folders, names in os.walk(run):
         folders[:] = [name for name in folders if name not in ("logs", ".locks")]
         for name in names:
-            if name.endswith((".part", ".tmp")):
-                try:
-                    if os.lstat(os.path.join(place, name)).st_mtime > recent:
-                        return True
-                except OSError:
-                    continue
+            with contextlib.suppress(OSError):
+                half = name.endswith((".part", ".tmp"))
+                if half and os.lstat(os.path.join(place, name)).st_mtime > recent:
+                    return True
     return False
 
 
@@ -291,13 +280,8 @@ def _compare(table: Path, rows: list[dict[str, str]], expected: list[dict[str, s
     if rows == expected:
         return 0
     print(f"{table}: {len(rows)} rows, expected {len(expected)}")
-    for got, wanted in zip(rows, expected, strict=False):
-        if got != wanted:
-            cells = [
-                f"{k}: {got.get(k)!r}, not {v!r}" for k, v in wanted.items() if got.get(k) != v
-            ]
-            print(f"  {wanted.get('trial')} epoch {wanted.get('epoch')}: {'; '.join(cells)}")
-            break
+    pairs = zip(rows, expected, strict=False)
+    print(next((f"  {got}\n  not {wanted}" for got, wanted in pairs if got != wanted), ""))
     return 1
 
 
