@@ -181,6 +181,7 @@ class RunDir:
         # From here to the end nothing vouches for the tables; a crash means: run it again.
         with contextlib.suppress(FileNotFoundError):
             (path / "trial.json").unlink()
+        self._known.pop(trial.id, None)
         axes = list(trial.axes)
         files = {}
         tables = {

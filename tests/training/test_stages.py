@@ -1,11 +1,12 @@
 """The stages: what each runs, reuses, resumes and records."""
 
+import itertools
 import json
 
 import pytest
 import torch
 
-from analogtl.errors import ExperimentError, RunError
+from analogtl.errors import ExperimentError
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
@@ -27,6 +28,13 @@ def result(steps):
 
 def trial_of(experiment, arm, seed=0):
     return next(t for t in trials_of(experiment, sweep=False) if (t.arm, t.seed) == (arm, seed))
+
+
+def interrupt(trial, run, after=7):
+    """Run a trial until it is asked to stop, after some steps."""
+    steps = itertools.count()
+    with pytest.raises(stages.Stopped):
+        result(stages.finetune(trial, run, RunLimits(stop=lambda: next(steps) >= after)))
 
 
 def test_pretraining_runs_once_and_is_reused_by_content(tiny, run_dir):
@@ -128,10 +136,7 @@ def test_a_trial_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tiny, run
     final = run_dir.trial_path(trial.id) / "epochs.csv"
     expected = [{**row, "wall_s": "", "resumed": ""} for row in read_rows(final)]
 
-    steps = iter(range(10_000))
-    stop = RunLimits(stop=lambda: next(steps) >= 7)
-    with pytest.raises(stages.Stopped):
-        result(stages.finetune(trial, run_dir, stop))
+    interrupt(trial, run_dir)
     assert (run_dir.trial_path(trial.id) / "resume").is_dir()
     _, resumed = result(stages.finetune(trial, run_dir))
     assert resumed["resumed"]
@@ -144,11 +149,9 @@ def test_a_trial_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tiny, run
 def test_a_state_of_another_simulator_is_not_taken_up(tiny, run_dir, monkeypatch):
     trial = trial_of(tiny(), "analog-tl")
     _, whole = result(stages.finetune(trial, run_dir))
-    steps = iter(range(10_000))
     with monkeypatch.context() as patched:
         patched.setattr(resumable.state, "FORMAT", "of another day")
-        with pytest.raises(stages.Stopped):
-            result(stages.finetune(trial, run_dir, RunLimits(stop=lambda: next(steps) >= 7)))
+        interrupt(trial, run_dir)
     _, again = result(stages.finetune(trial, run_dir))
     assert not again["resumed"]
     assert again["error_final"] == whole["error_final"]
@@ -157,18 +160,14 @@ def test_a_state_of_another_simulator_is_not_taken_up(tiny, run_dir, monkeypatch
 def test_start_weights_of_a_process_that_died_are_not_taken_for_those_of_the_next(tiny, run_dir):
     trial = trial_of(tiny(), "analog-tl")
     result(stages.pretrain(trial.experiment, run_dir))
-    steps = iter(range(10_000))
-    with pytest.raises(stages.Stopped):
-        result(stages.finetune(trial, run_dir, RunLimits(stop=lambda: next(steps) >= 7)))
+    interrupt(trial, run_dir)
     resume = run_dir.trial_path(trial.id) / "resume"
     for file in resume.glob("state*"):  # it died between the two
         file.unlink()
     assert list(resume.glob("start*"))
     other = trial_of(tiny(analog={"device": {"w_max_dtod": 0.0, "w_min_dtod": 0.0}}), "analog-tl")
     _, whole = result(stages.finetune(other, RunDir(run_dir.root, "other")))
-    more = iter(range(10_000))
-    with pytest.raises(stages.Stopped):
-        result(stages.finetune(other, run_dir, RunLimits(stop=lambda: next(more) >= 7)))
+    interrupt(other, run_dir)
     _, resumed = result(stages.finetune(other, run_dir))
     assert resumed["resumed"]
     assert resumed["weights_changed"] == whole["weights_changed"]
@@ -260,9 +259,7 @@ def test_tables_of_a_run_hold_every_trial_once(tiny, run_dir):
 
 def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
     trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
-    steps = iter(range(10_000))
-    with pytest.raises(RunError):
-        result(stages.finetune(trial, run_dir, RunLimits(stop=lambda: next(steps) >= 5)))
+    interrupt(trial, run_dir, after=5)
     state = run_dir.trial_path(trial.id) / "resume" / "state.json"
     content = json.loads(state.read_text())
     content["sha256"] = "0" * 64
