@@ -43,7 +43,7 @@ def test_a_plan_tells_what_is_done_failed_begun_and_outdated(run: RunDir) -> Non
     finish(run, Study(earlier, run, sweep=True).trials[1])
     made = plan(study)
     assert made.finished == {trials[0].id}
-    assert made.failed == {trials[2].id: "the loss became nan at epoch 1, step 3"}
+    assert made.failed == {trials[2].id: fake.PROBLEM}
     assert made.begun == {trials[4].id}
     assert made.changed == {trials[1].id}
     assert [trial.id for trial in made.left] == [trial.id for trial in trials[1:]]
@@ -64,7 +64,7 @@ def test_a_plan_changes_nothing_even_if_something_is_damaged(run: RunDir) -> Non
 def test_a_plan_says_whether_and_why_it_pretrains(run: RunDir) -> None:
     study = Study(both(), run)
     made = plan(study)
-    assert (made.pretrain, made.reason) == ("run", "no such model was pretrained yet")
+    assert made.pretrain == "run"
     key = f"{pretrain_key(study.experiment)}-0123"
     write_json(run.pretrained / key / "checkpoint.json", {})
     pointer = {"key": key, "settings": pretrain_settings(study.experiment)}
@@ -72,7 +72,7 @@ def test_a_plan_says_whether_and_why_it_pretrains(run: RunDir) -> None:
     assert plan(study).pretrain == "reuse"
     made = plan(Study(both(**{"pretrain.epochs": 33}), run))
     assert made.pretrain == "run"
-    assert made.reason == "settings changed: pretrain.epochs was 20, is 33"
+    assert "pretrain.epochs was 20" in made.reason
     several = Study(both(**{"sweep.axes": {"pretrain.epochs": [20, 33]}}), run, sweep=True)
     assert plan(several).reason.startswith("1 of 2")
     for trial in study.trials:
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_said_before(run: RunDir, monkeypatch: pytest.Monke
     trials = fake.trials(seeds=list(range(10)))
     assert shortages(trials, run, jobs=2) == []
     [line] = shortages(trials, run, jobs=4)
-    assert line.startswith("cores: 4 jobs on 2 cores")
+    assert line.startswith("cores: 4 jobs")
     monkeypatch.setattr("analogtl.scheduling.plan._disk_free", lambda _: 100_000)
     [line] = shortages(trials, run, jobs=1)
-    assert line.startswith("disk: about 0 MB")
+    assert line.startswith("disk: ")

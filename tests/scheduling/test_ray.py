@@ -64,7 +64,7 @@ def test_a_cluster_runs_trials_side_by_side_and_survives_the_loss_of_a_node(
     done = [u.trial for u in seen if u.kind == "done"]
     trials = fake.trials(behaviour, seeds=seeds)
     assert sorted(done) == sorted(trial.id for trial in trials)
-    lost = [u for u in seen if u.kind == "message" and "its process was lost" in u.text]
+    lost = [u for u in seen if u.kind == "message" and "was lost" in u.text]
     assert 1 <= len(lost) <= 2, "the trials of the node that died"
     assert {u.trial for u in lost} <= set(done)
     rows = read_rows(run.path / "trials.csv")
@@ -82,9 +82,9 @@ def test_failures_are_like_those_of_any_backend(run: RunDir, cluster: Any) -> No
     failed = {
         u.trial[-len("wtn=0,lr=0.01,seed=0") :]: u.text for u in updates if u.kind == "failed"
     }
-    assert failed["wtn=0,lr=0.01,seed=0"] == "the loss became nan at epoch 1, step 3"
-    assert failed["wtn=5,lr=0.01,seed=0"] == "TypeError: a bug in the library"
-    assert "its process was lost" in failed["wtn=0,lr=0.01,seed=1"]
+    assert failed["wtn=0,lr=0.01,seed=0"] == fake.PROBLEM
+    assert failed["wtn=5,lr=0.01,seed=0"].startswith("TypeError:")
+    assert "was lost" in failed["wtn=0,lr=0.01,seed=1"]
     assert len(failed) == 4
     assert sum(u.kind == "done" for u in updates) == 2
 
@@ -138,12 +138,12 @@ def test_no_cluster_is_one_clear_line(run: RunDir, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ExperimentError) as caught:
         list(start(run, {}, address="nothing-there"))
     assert "\n" not in str(caught.value)
-    assert "no cluster at nothing-there" in str(caught.value)
+    assert "nothing-there" in str(caught.value)
 
 
 def test_without_ray_the_way_to_get_it_is_said(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ExperimentError, match=r"pip install 'analogtl\[ray\]'"):
+    with pytest.raises(ExperimentError, match=r"analogtl\[ray\]"):
         list(start(run, {}))

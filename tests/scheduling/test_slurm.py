@@ -59,9 +59,7 @@ def start(run: RunDir, behaviour: dict[str, str], **given: Any) -> Iterator[Upda
 def test_a_rehearsal_on_this_machine(run: RunDir) -> None:
     behaviour = {"wtn=5": "fail"}
     updates = list(start(run, behaviour, cluster="local", jobs=2))
-    assert [u.text for u in updates if u.kind == "failed"] == [
-        "the loss became nan at epoch 1, step 3"
-    ]
+    assert [u.text for u in updates if u.kind == "failed"] == [fake.PROBLEM]
     assert [u.trial for u in updates if u.kind == "done"] == [
         "arm=analog-scratch,wtn=0,lr=0.01,seed=0"
     ]
@@ -84,7 +82,8 @@ def test_one_array_job_runs_all_trials(run: RunDir, slurm: Path) -> None:
     assert submission["mem"] == "4GB"
     assert "requeue" in submission
     [message] = [u.text for u in updates if u.kind == "message"]
-    assert message.startswith("4 trials submitted as job 1000; ")
+    assert message.startswith("4 trials")
+    assert "scancel 1000" in message
 
 
 def test_many_trials_share_the_jobs_of_one_array(
@@ -190,7 +189,7 @@ def test_a_job_at_its_time_limit_saves_and_goes_back_into_the_queue(
                 time.sleep(0.05)
     assert (slurm / "requeued").read_text() == "1000_1\n"
     assert [u.kind for u in seen].count("done") == 2
-    assert not [u for u in seen if u.kind == "message" and "its last checkpoint" in u.text]
+    assert not [u for u in seen if u.kind == "message" and "last checkpoint" in u.text]
     assert len(set(fake.attempts(run, trial.id))) == 2
 
 
@@ -219,8 +218,8 @@ def test_a_list_of_submissions_from_elsewhere_is_not_believed(run: RunDir, slurm
 
 
 def test_without_slurm_that_is_said(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ExperimentError, match=r"backend 'slurm': .*slurm cluster"):
+    with pytest.raises(ExperimentError, match=r"backend .slurm."):
         list(start(run, {}))
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ExperimentError, match=r"pip install 'analogtl\[slurm\]'"):
+    with pytest.raises(ExperimentError, match=r"analogtl\[slurm\]"):
         list(start(run, {}))

@@ -83,10 +83,10 @@ def test_as_many_trials_run_at_once_as_there_are_jobs(
 @pytest.mark.parametrize(
     ("behaviour", "message"),
     [
-        ("fail", "the loss became nan at epoch 1, step 3"),
-        ("bug", "TypeError: a bug in the library"),
-        ("segfault", "its process crashed (SIGSEGV); see logs/worker-1.log"),
-        ("sigkill", "its process was killed"),
+        ("fail", fake.PROBLEM),
+        ("bug", "TypeError:"),
+        ("segfault", "(SIGSEGV); see logs/worker-1.log"),
+        ("sigkill", "was killed"),
     ],
 )
 def test_a_failure_is_recorded_and_does_not_stop_the_rest(
@@ -108,7 +108,7 @@ def test_a_dead_worker_is_replaced_and_its_trial_taken_up_once_more(run: RunDir)
     assert kinds(updates).count("done") == 2
     message = next(u.text for u in updates if u.kind == "message")
     assert "killed" in message
-    assert "goes on from its last checkpoint" in message
+    assert "last checkpoint" in message
     assert len(set(fake.attempts(run, "arm=analog-scratch,wtn=5,lr=0.01,seed=0"))) == 2
 
 
@@ -253,7 +253,7 @@ def test_progress_of_a_running_trial_is_told(run: RunDir) -> None:
 
 
 def test_workers_that_cannot_start_are_told_once(run: RunDir) -> None:
-    with pytest.raises(RunError, match=r"cannot start: ModuleNotFoundError.*analogtl doctor"):
+    with pytest.raises(RunError, match=r"ModuleNotFoundError.*analogtl doctor"):
         list(start(run, {}, function="no_such_module:f"))
 
 
@@ -277,7 +277,7 @@ def test_the_experiment_is_frozen_when_a_job_is_made(run: RunDir) -> None:
     data["trial"]["experiment"]["finetune"]["epochs"] = 99  # not what was submitted
     row = execute(data)
     assert row["status"] == "failed"
-    assert "other settings than it was submitted with" in row["message"]
+    assert "other settings" in row["message"]
 
 
 def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) -> None:
@@ -287,7 +287,7 @@ def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) ->
     epochs.write_bytes(epochs.read_bytes()[:-7])
     updates = list(start(run, {}))
     assert kinds(updates) == ["message", "skipped", "started", "done"]
-    assert "checksum does not match; set aside as" in updates[0].text
+    assert "set aside" in updates[0].text
     assert (run.path / "damaged" / f"{trial.id}.1" / "trial.json").is_file()
     assert len(read_rows(run.path / "trials.csv")) == 2
 

@@ -51,7 +51,7 @@ def test_a_full_disk_ends_the_sweep_and_loses_nothing(disk: tuple[RunDir, Remoun
     with pytest.raises(RunError) as caught:
         list(sweep(run, {}))
     assert "\n" not in str(caught.value)
-    assert "No space left on device" in str(caught.value) or "disk is full" in str(caught.value)
+    assert "No space" in str(caught.value) or "is full" in str(caught.value)
     before = finished(run)
     assert 1 <= len(before) < 2 * len(SEEDS), "some fitted, some did not"
     remount("size=20m")
@@ -83,9 +83,9 @@ def test_a_disk_that_becomes_read_only_ends_the_sweep(
         if getattr(update, "kind", "") == "done":
             mount("--bind", view, run.root)  # over it, as the workers' logs are open
             break
-    with pytest.raises(RunError, match=r"Read-only file system|cannot be written"):
+    with pytest.raises(RunError, match=r"Read-only|be written"):
         list(updates)
-    with pytest.raises(RunError, match=r"Read-only file system|cannot be written"):
+    with pytest.raises(RunError, match=r"Read-only|be written"):
         list(sweep(run, behaviour))
     for folder in (run.root, view):
         subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -101,7 +101,7 @@ def test_little_space_left_after_a_failure_ends_the_sweep(
     run = RunDir(tmp_path / "runs", "fake")
     usage = shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)  # type: ignore[attr-defined]
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(RunError, match=r"the disk is full \(1 MB left\); what is finished is kept"):
+    with pytest.raises(RunError, match=r"full \(1 MB"):
         list(sweep(run, {"seed=1": "fail"}))
     statuses = [row["status"] for row in read_rows(run.path / "trials.csv")]
     assert statuses.count("failed") <= 2, "one failed, another may have been running"

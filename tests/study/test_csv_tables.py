@@ -79,7 +79,7 @@ def test_tables_are_joined_line_by_line_whatever_their_columns(tmp_path: Path) -
 def test_joining_a_torn_table_leaves_the_old_result(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("old\n")
     (tmp_path / "torn.csv").write_text("a,b\n1,2\n3\n")
-    with pytest.raises(RunError, match=r"torn.csv:3: 1 cells, expected 2"):
+    with pytest.raises(RunError, match=r"torn.csv:3: 1 cells"):
         write_joined(tmp_path / "all.csv", ["a"], [tmp_path / "torn.csv"])
     assert (tmp_path / "all.csv").read_text() == "old\n"
     assert sorted(os.listdir(tmp_path)) == ["all.csv", "torn.csv"], "nothing is left behind"
@@ -124,7 +124,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_an_error_and_keeps_the_old_file(tiny_disk: Path) -> None:
     file = tiny_disk / "x.csv"
     write_atomically(file, "a\n1\n")
-    with pytest.raises(RunError, match=r"x.csv: cannot be written: No space left on device"):
+    with pytest.raises(RunError, match=r"x.csv: .*: No space"):
         write_atomically(file, "b" * 200_000)
     assert file.read_text() == "a\n1\n"
     assert os.listdir(tiny_disk) == ["x.csv"]
@@ -141,7 +141,7 @@ def test_a_disk_that_fills_at_the_last_moment_keeps_the_old_file(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(RunError, match="No space"):
         write_json(file, {"a": 2})
     assert read_json(file) == {"a": 1}
     assert os.listdir(tmp_path) == ["x.json"]
@@ -172,7 +172,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
 def test_hostile_json_is_an_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.json"
     file.write_bytes(content)
-    with pytest.raises(RunError, match="not a readable JSON file"):
+    with pytest.raises(RunError, match="readable JSON"):
         read_json(file)
 
 
@@ -237,5 +237,5 @@ def test_tables_of_several_runs_are_one(tmp_path: Path) -> None:
     table = read_trials(tmp_path)
     assert sorted(table["experiment"]) == ["one", "two"], "no table of a single trial among them"
     assert table["wtn"].notna().sum() == 1
-    with pytest.raises(ExperimentError, match=r"no trials\.csv found"):
+    with pytest.raises(ExperimentError, match=r"no trials\.csv"):
         read_trials(tmp_path / "one" / "trials" / "y")

@@ -78,7 +78,7 @@ def test_whatever_is_torn_is_set_aside_and_run_again(run: RunDir, damage: Any) -
     notes: list[str] = []
     assert run.record(fake.trials()[0].id, notes) is None
     assert len(notes) == 1
-    assert "to be run again" in notes[0]
+    assert "run again" in notes[0]
     assert not first(run).exists()
     assert os.listdir(run.path / "damaged") == [f"{first(run).name}.1"]
     assert len(run.collect()) == 1, "the tables go on without it"
@@ -185,7 +185,7 @@ def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_lead_elsewhere_are_refused(run: RunDir, name: str) -> None:
-    with pytest.raises(RunError, match="not a name of something in a run directory"):
+    with pytest.raises(RunError, match="not a name"):
         run.trial_path(name)
     with pytest.raises(RunError):
         run.record(name)
@@ -288,7 +288,7 @@ def test_no_code_of_a_run_directory_is_run(run: RunDir, tmp_path: Path) -> None:
     (run.path / "plan.json.pkl").write_bytes(bomb)
     run_index.list_runs(run.root)
     run_index.show_run(run)
-    with pytest.raises(RunError, match="not a readable JSON file"):
+    with pytest.raises(RunError, match="readable JSON"):
         run_index.diff_runs(run, run)
     run_index.removable(run.root, everything=True)
     run.collect()
@@ -303,7 +303,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
     with pytest.raises(RunError) as caught:
         fake.study(RunDir(tmp_path / "runs", "fake")).prepare()
     assert "\n" not in str(caught.value)
-    assert "cannot be written" in str(caught.value)
+    assert "be written" in str(caught.value)
 
 
 # -- the index -------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_states_of_runs(run: RunDir) -> None:
         "fake": "complete", "some": "failed", "partial": "partial", "empty": "empty",
     }  # fmt: skip
     assert (states["some"].done, states["some"].planned) == (1, 2)
-    assert list(states["some"].failed.values()) == ["the loss became nan at epoch 1, step 3"]
+    assert list(states["some"].failed.values()) == [fake.PROBLEM]
     assert states["partial"].missing == [fake.trials()[1].id]
     assert states["fake"].bytes > 1000
     assert run_index.list_runs(run.root / "nothing here") == []
@@ -365,7 +365,7 @@ def test_runs_differ_in_settings_and_versions(run: RunDir) -> None:
 def test_a_run_is_found_by_name_and_by_folder(run: RunDir) -> None:
     assert run_index.open_run("fake", run.root).path == run.path
     assert run_index.open_run(run.path).path.samefile(run.path)
-    with pytest.raises(ExperimentError, match="did you mean 'fake'"):
+    with pytest.raises(ExperimentError, match=r"mean .fake."):
         run_index.open_run("fke", run.root)
 
 

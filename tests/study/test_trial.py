@@ -141,5 +141,5 @@ def test_a_name_stays_within_what_a_file_system_takes() -> None:
 
 def test_more_trials_than_anybody_can_run_are_refused_at_once() -> None:
     axes = {f"model.kwargs.k{n}": list(range(100)) for n in range(5)}
-    with pytest.raises(ExperimentError, match="10,000,000,000 trials; expected at most"):
+    with pytest.raises(ExperimentError, match="10,000,000,000 trials"):
         trials_of(experiment({"axes": axes}, finetune={"arms": ["analog-tl"]}), sweep=True)

@@ -25,6 +25,7 @@ from analogtl.study.study import Study
 from analogtl.study.trial import Trial
 
 FUNCTION = "fake_trials:run_trial"
+PROBLEM = "the loss became nan at epoch 1, step 3"
 MAX_HOLD = 15_000  # steps: five minutes, in case a test ends before it lets its trials end
 
 
@@ -108,7 +109,7 @@ def _behave(trial: Trial, run: RunDir, limits: RunLimits) -> None:
         if word == "sleep":
             time.sleep(float(number))
         elif word == "fail":
-            raise RunError("the loss became nan at epoch 1, step 3")
+            raise RunError(PROBLEM)
         elif word == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         elif word == "sigkill":

@@ -88,7 +88,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(task):
     with torch.no_grad():
         next(model.parameters())[0, 0] = float("nan")
     _, _, events = train(task, section, model=model)
-    with pytest.raises(RunError, match=r"the loss became nan at epoch 1, step 1"):
+    with pytest.raises(RunError, match=r"epoch 1, step 1"):
         list(events)
 
 

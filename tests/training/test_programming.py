@@ -243,14 +243,14 @@ def test_it_fails_with_one_line_where_the_numbers_explode(run, monkeypatch):
     (trial,) = trials_of(experiment(analog={"engine": "aihwkit"}), sweep=False)
     row = run_trial(trial, run)
     assert row["status"] == "failed"
-    assert row["message"] == "the loss became nan at epoch 1"
+    assert row["message"].endswith("nan at epoch 1")
 
 
 def test_there_is_nothing_to_pretrain(run):
     setup = experiment()
-    with pytest.raises(ExperimentError, match="has no network"):
+    with pytest.raises(ExperimentError, match="no network"):
         next(stages.pretrain(setup, run))
-    with pytest.raises(ExperimentError, match="has no network"):
+    with pytest.raises(ExperimentError, match="no network"):
         next(stages.convert(setup, run, seed=0))
     assert plan(Study(setup, run, sweep=True)).pretrain == "not needed"
 
