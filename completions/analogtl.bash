@@ -8,3 +8,4 @@ _analogtl_completion() {
 }
 
 complete -o default -F _analogtl_completion analogtl
+# made by Typer 0.29.2

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ problem); 130 interrupted (what was finished is kept, and the same command goes 
 `ANALOGTL_DEBUG=1` shows where an internal error comes from; `ANALOGTL_DATA` names the folder of
 the data sets.
 """
+MADE_BY = f"made by Typer {metadata.version('typer')}"
 SCRIPTS = {"analogtl.bash": "bash", "_analogtl": "zsh", "analogtl.fish": "fish"}
 
 
@@ -40,7 +42,8 @@ def generated() -> Mapping[Path, str]:
     }
     for name, shell in SCRIPTS.items():
         script = get_completion_script(prog_name="analogtl", complete_var=COMPLETE, shell=shell)
-        found[package.parent / "completions" / name] = script + "\n"
+        # The version tells whether a difference is ours; zsh wants its own line to be the first.
+        found[package.parent / "completions" / name] = f"{script}\n# {MADE_BY}\n"
     page = package / "explain" / "experiment-file.md"
     before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- axes:begin -->\n")
     _, end, after = rest.partition("<!-- axes:end -->")
