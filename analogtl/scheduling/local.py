@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from analogtl.errors import RunError
-from analogtl.files import read_json
 from analogtl.scheduling.jobs import RUN_TRIAL, THREADS, Job, Outcome
 from analogtl.study.run_dir import RunDir
 
@@ -218,12 +217,8 @@ class LocalPool:
     def _progress(self, worker: _Worker) -> dict[str, Any]:
         """What a worker's trial has last said of itself."""
         assert worker.job is not None
-        try:
-            said = read_json(self._run.trial_path(worker.job.trial_id) / "progress.json")
-        except RunError:
-            return {}
-        ours = isinstance(said, dict) and said.get("pid") == worker.process.pid
-        return said if ours else {}
+        said = self._run.progress(worker.job.trial_id)
+        return said if said.get("pid") == worker.process.pid else {}
 
     def _cause(self, code: int) -> str:
         if code >= 0:

@@ -14,7 +14,6 @@ from typing import Literal
 
 from analogtl.config.schema import Experiment, flatten
 from analogtl.errors import RunError
-from analogtl.files import read_json
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
@@ -101,11 +100,10 @@ def _pretraining(
 
 def _why_again(experiment: Experiment, run: RunDir) -> str:
     """Why a model is pretrained: never done, or which settings changed since."""
-    try:
-        earlier = read_json(run.inside("pretrain", "checkpoint.json"))["settings"]
-        before = flatten(earlier)
-    except (RunError, KeyError, TypeError, AttributeError):
+    earlier = run.read("pretrain", "checkpoint.json").get("settings")
+    if not isinstance(earlier, dict):
         return "no such model was pretrained yet"
+    before = flatten(earlier)
     now = flatten(pretrain_settings(experiment))
     changes = [
         f"{key} was {before.get(key)!r}, is {now.get(key)!r}"

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from analogtl.errors import ExperimentError, RunError
-from analogtl.files import read_json, write_json
+from analogtl.files import write_json
 from analogtl.scheduling.jobs import Job, Outcome, Positive, execute, single_threaded
 from analogtl.study.run_dir import RunDir
 from analogtl.vocabulary import TrialStatus
@@ -209,13 +209,9 @@ class SlurmPool:
             write_json(file, known)
 
     def _remembered(self) -> dict[str, list[str]]:
-        try:
-            known = read_json(self._run.inside("slurm", "submitted.json"))
-        except RunError:
-            return {}
         return {
             trial: entry
-            for trial, entry in (known.items() if isinstance(known, dict) else ())
+            for trial, entry in self._run.read("slurm", "submitted.json").items()
             if isinstance(entry, list)
             and [type(part) for part in entry] == [str, str]
             and re.fullmatch(r"\d+(_\d+)?", entry[0])

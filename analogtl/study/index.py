@@ -125,13 +125,13 @@ def list_runs(root: Path = DEFAULT_ROOT) -> list[RunState]:
 
 def state_of(run: RunDir) -> RunState:
     """Where a run stands."""
-    return _state(run, _rows(run), _table(run, "provenance.json"))
+    return _state(run, _rows(run), run.read("provenance.json"))
 
 
 def show_run(run: RunDir) -> RunDetails:
     """A run in full."""
-    rows, provenance = _rows(run), _table(run, "provenance.json")
-    settings = flatten(_table(run, "experiment.resolved.json"))
+    rows, provenance = _rows(run), run.read("provenance.json")
+    settings = flatten(run.read("experiment.resolved.json"))
     return RunDetails(_state(run, rows, provenance), rows, settings, provenance)
 
 
@@ -203,32 +203,13 @@ def diff_runs(a: RunDir, b: RunDir) -> list[Difference]:
 
 
 def _facts(run: RunDir) -> dict[str, Any]:
-    settings, provenance = (
-        _whole_table(run, name) for name in ("experiment.resolved.json", "provenance.json")
-    )
+    found = {name: run.read(name) for name in ("experiment.resolved.json", "provenance.json")}
+    for name, content in found.items():
+        if not content:
+            raise RunError(f"{run.path / name}: not a readable JSON table")
+    settings, provenance = found.values()
     kept = {key: provenance.get(key) for key in ("commit", "versions", "hardware")}
     return flatten(settings) | flatten(kept)
-
-
-def _whole_table(run: RunDir, *parts: str) -> dict[str, Any]:
-    """A JSON table of a run.
-
-    Raises:
-        RunError: If it cannot be read, or is none.
-    """
-    path = run.inside(*parts)
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: expected a JSON table")
-    return content
-
-
-def _table(run: RunDir, *parts: str) -> dict[str, Any]:
-    """A JSON table of a run; empty if it cannot be read."""
-    try:
-        return _whole_table(run, *parts)
-    except RunError:
-        return {}
 
 
 # -- removing --------------------------------------------------------------------------------------
@@ -306,7 +287,7 @@ def _half_written(folder: Path) -> Iterator[Removable]:
 
 
 def _unused_models(root: Path) -> Iterator[Removable]:
-    used = {_table(run, "pretrain", "checkpoint.json").get("key") for run in find_runs(root)}
+    used = {run.read("pretrain", "checkpoint.json").get("key") for run in find_runs(root)}
     for name in _names(root / "pretrained"):
         folder = root / "pretrained" / name
         if folder.is_symlink() or not folder.is_dir() or name.startswith(".") or name in used:

@@ -106,14 +106,18 @@ class RunDir:
                 raise RunError(f"{path}: is a link; expected a part of this run")
         return path
 
+    def read(self, *parts: str) -> dict[str, Any]:
+        """A JSON table of the run; empty if there is none that can be read."""
+        with contextlib.suppress(RunError):
+            content = read_json(self.inside(*parts))
+            if isinstance(content, dict):
+                return content
+        return {}
+
     def planned(self) -> list[str]:
         """Names of the trials that were asked for; none if no readable plan is there."""
-        with contextlib.suppress(RunError):
-            plan = read_json(self.path / "plan.json")
-            names = plan.get("trials") if isinstance(plan, dict) else None
-            if isinstance(names, list):
-                return [name for name in names if isinstance(name, str)]
-        return []
+        names = self.read("plan.json").get("trials")
+        return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
 
     def finished(self, trial: Trial) -> Record | None:
         """The record of a trial that is done and whole, or None if it has to run (again)."""
@@ -162,11 +166,7 @@ class RunDir:
 
     def progress(self, trial_id: str) -> dict[str, Any]:
         """What a running trial last wrote about itself; empty if there is nothing readable."""
-        with contextlib.suppress(RunError):
-            progress = read_json(self.trial_path(trial_id) / "progress.json")
-            if isinstance(progress, dict):
-                return progress
-        return {}
+        return self.read("trials", trial_id, "progress.json")
 
     def write_trial(
         self,

@@ -20,7 +20,7 @@ from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.errors import ExperimentError, RunError
-from analogtl.files import lock_file, read_json, set_aside, write_json
+from analogtl.files import lock_file, set_aside, write_json
 from analogtl.models.build import build_model, replace_head
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.limits import RunLimits
@@ -167,11 +167,7 @@ def _find_pretrained(experiment: Experiment, run: RunDir, folder: Path) -> Check
         return None
     pointer = {"key": folder.name, "settings": pretrain_settings(experiment)}
     noted = run.inside("pretrain")
-    try:
-        current = read_json(noted / "checkpoint.json")
-    except RunError:
-        current = None
-    if current != pointer or not (noted / "epochs.csv").is_file():
+    if run.read("pretrain", "checkpoint.json") != pointer or not (noted / "epochs.csv").is_file():
         rows = [{**row, "experiment": experiment.name} for row in rows]
         write_rows(noted / "epochs.csv", EPOCH_COLUMNS, rows)
         write_json(noted / "checkpoint.json", pointer)
