@@ -9,11 +9,12 @@ import os
 import sys
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -60,14 +61,9 @@ class Job:
         function: str = RUN_TRIAL,
         after: str | None = None,
     ) -> Job:
-        """The job of running a trial.
+        """The job of running a trial, by the ``module:name`` of a function.
 
-        Args:
-            trial: The trial.
-            run: Its run directory; every process must see it under this path.
-            limits: Limits and checkpoints.
-            function: ``module:name`` of the function to call.
-            after: Trial that makes the pretrained model which this one needs, if any.
+        Every process must see the run directory under its path.
         """
         data = {
             "trial": trial.as_data(),
@@ -96,7 +92,7 @@ class Outcome:
     final: bool = False
 
 
-class Pool(Protocol):
+class Pool(ABC):
     """A place that runs jobs.
 
     Attributes:
@@ -106,19 +102,23 @@ class Pool(Protocol):
         notes: What the user should read; whoever shows it empties the list.
     """
 
-    starts_at_once: bool
-    takes_all: bool
+    starts_at_once = False
+    takes_all = False
     notes: list[str]
 
     def warm(self) -> None:
         """Get ready for jobs, as far as that can go on in the background."""
+        return
 
+    @abstractmethod
     def free(self) -> int:
         """How many more jobs to hand over now."""
 
+    @abstractmethod
     def submit(self, job: Job) -> None:
         """Take a job."""
 
+    @abstractmethod
     def poll(self, timeout: float) -> list[Outcome]:
         """The jobs that ended since the last call; waits up to `timeout` seconds for one.
 
@@ -127,7 +127,8 @@ class Pool(Protocol):
         """
 
     def close(self) -> None:
-        """Stop what runs, after a checkpoint, and clean up."""
+        """Stop what runs, after a checkpoint, and clean up; by default, leave it running."""
+        return
 
 
 def execute(data: Mapping[str, Any], stop: Callable[[], bool] | None = None) -> dict[str, Any]:

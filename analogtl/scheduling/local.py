@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from analogtl.errors import RunError
-from analogtl.scheduling.jobs import RUN_TRIAL, THREADS, Job, Outcome
+from analogtl.scheduling.jobs import RUN_TRIAL, THREADS, Job, Outcome, Pool
 from analogtl.study.run_dir import RunDir
 
 GRACE = 30.0  # seconds that a worker has to save its trial when it is asked to stop
-TRIALS_PER_WORKER = (
-    200  # then a fresh one takes its place: libraries may keep some memory each time
-)
+TRIALS_PER_WORKER = 200  # then another takes its place: libraries may keep memory each time
 FALSE_STARTS = 3  # workers that die before they are ready, in a row, before we give up
 
 
@@ -33,24 +31,16 @@ FALSE_STARTS = 3  # workers that die before they are ready, in a row, before we 
 class _Worker:
     number: int
     process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
     ready: bool = False
     served: int = 0
     job: Job | None = None
     since: float = 0.0
     received: bytes = b""
 
-    @property
-    def stdin(self) -> IO[bytes]:
-        assert self.process.stdin is not None
-        return self.process.stdin
 
-    @property
-    def stdout(self) -> IO[bytes]:
-        assert self.process.stdout is not None
-        return self.process.stdout
-
-
-class LocalPool:
+class LocalPool(Pool):
     """Worker processes on this machine.
 
     Args:
@@ -61,7 +51,6 @@ class LocalPool:
     """
 
     starts_at_once = True
-    takes_all = False
 
     def __init__(
         self,
@@ -141,7 +130,9 @@ class LocalPool:
                 stderr=log,
                 env={**os.environ, **THREADS, "PYTHONPATH": path},
             )
-        worker = _Worker(number, process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        worker = _Worker(number, process, process.stdin, process.stdout)
         self._workers.append(worker)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
 

@@ -14,14 +14,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from analogtl.errors import ExperimentError
-from analogtl.scheduling.jobs import Job, NonNegative, Outcome, Positive, execute, single_threaded
+from analogtl.scheduling.jobs import (
+    Job,
+    NonNegative,
+    Outcome,
+    Pool,
+    Positive,
+    execute,
+    single_threaded,
+)
 from analogtl.study.run_dir import RunDir
 
 GRACE = 30.0  # seconds that running trials have to save when the sweep is stopped
 LOOK_EVERY = 2.0  # seconds between looks at the size of the cluster
 
 
-class RayPool:
+class RayPool(Pool):
     """Tasks on a Ray cluster.
 
     Args:
@@ -35,9 +43,6 @@ class RayPool:
     Raises:
         ExperimentError: If Ray is not installed or no cluster answers.
     """
-
-    starts_at_once = False
-    takes_all = False
 
     def __init__(
         self,
@@ -71,9 +76,6 @@ class RayPool:
         self._running: dict[Any, str] = {}  # reference of a task -> trial
         self._stop = run.inside(".locks", f"stop-{uuid.uuid4().hex}")
         self._slots, self._looked = 0, 0.0
-
-    def warm(self) -> None:
-        """Ray starts its processes itself."""
 
     def free(self) -> int:
         return max(0, (self._jobs or self._room()) - len(self._running))

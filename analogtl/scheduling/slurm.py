@@ -23,7 +23,7 @@ from pydantic import Field
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_json
-from analogtl.scheduling.jobs import Job, Outcome, Positive, execute, single_threaded
+from analogtl.scheduling.jobs import Job, Outcome, Pool, Positive, execute, single_threaded
 from analogtl.study.run_dir import RunDir
 from analogtl.vocabulary import TrialStatus
 
@@ -33,7 +33,7 @@ MAX_REQUEUES = 1000
 SAVE_SECONDS = 120  # before its time limit, a job is told to save
 
 
-class SlurmPool:
+class SlurmPool(Pool):
     """An array job of Slurm.
 
     Args:
@@ -52,8 +52,6 @@ class SlurmPool:
     Raises:
         ExperimentError: If submitit is not installed, or there is no Slurm here.
     """
-
-    starts_at_once = False
 
     def __init__(
         self,
@@ -107,9 +105,6 @@ class SlurmPool:
         self._deadline: float | None = None
         self._earlier = self._in_queue()
 
-    def warm(self) -> None:
-        """Nothing: the queue decides."""
-
     def free(self) -> int:
         return self._most - len(self._jobs) - len(self._new)
 
@@ -137,9 +132,6 @@ class SlurmPool:
                 del self._jobs[trial_id]
                 outcomes.append(outcome)
         return outcomes
-
-    def close(self) -> None:
-        """Leave the jobs in the queue."""
 
     def _outcome(self, trial_id: str) -> Outcome | None:
         if not self._wait:

@@ -14,9 +14,9 @@ import inspect
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -36,7 +36,11 @@ Failed = Literal["again", "skip", "only"]
 POLL = 0.25  # seconds between looks at the workers and their progress
 COLLECT_EVERY = 60.0  # seconds between rewrites of the tables, at least
 MIN_DISK = 20_000_000  # bytes; with less, every further trial would fail on a full disk
-POOLS = {Backend.LOCAL: LocalPool, Backend.RAY: RayPool, Backend.SLURM: SlurmPool}
+POOLS: dict[Backend, Callable[..., Pool]] = {
+    Backend.LOCAL: LocalPool,
+    Backend.RAY: RayPool,
+    Backend.SLURM: SlurmPool,
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _pool(
             raise ExperimentError(f"backend '{backend}': {option} = {value!r}: {why}") from None
     if backend is Backend.LOCAL:
         return LocalPool(run, jobs or 1, function=function, max_trial_hours=limits.max_trial_hours)
-    return cast(Pool, POOLS[backend](run, jobs, **given))
+    return POOLS[backend](run, jobs, **given)
 
 
 def backend_options(backend: Backend) -> dict[str, TypeAdapter[Any]]:

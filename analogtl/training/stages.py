@@ -253,7 +253,7 @@ def _train(
     task = task_of(experiment, "finetune")
     model = yield from _start_model(trial, run, task, limits)
     began = time.perf_counter()  # the pretraining counts for all trials, and for none
-    base = {"experiment": experiment.name, "trial": trial.id, "seed": trial.seed}
+    base = _names(trial)
     layers: Rows = []
     kind, engine = "digital", ""
     if trial.arm.analog:
@@ -294,7 +294,7 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Trained]
     began = time.perf_counter()
     section = trial.experiment.programming
     job = WeightProgrammingRun(section, trial.experiment.analog, lr=trial.lr, seed=trial.seed)
-    base = {"experiment": trial.experiment.name, "trial": trial.id, "seed": trial.seed}
+    base = _names(trial)
     rows: Rows = []
     changed = 0.0
     for measure in job.run():
@@ -339,6 +339,11 @@ def _start_model(
     model = _load_pretrained(trial.experiment, checkpoint)
     torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
     return replace_head(model, task.n_classes)
+
+
+def _names(trial: Trial) -> dict[str, Any]:
+    """What a row of any table says of its trial first."""
+    return {"experiment": trial.experiment.name, "trial": trial.id, "seed": trial.seed}
 
 
 def _outcome(rows: Rows) -> dict[str, Any]:

@@ -239,10 +239,12 @@ def test_pretraining_does_not_count_for_the_limit_of_a_trial(
         said = {"pid": os.getpid(), **progress}
         write_json(run.trial_path(trial.id) / "progress.json", said)
     job = Job.of(trial, run, RunLimits())
-    process: Any = SimpleNamespace(pid=os.getpid())
+    process: Any = SimpleNamespace(pid=os.getpid(), stdin=None, stdout=None)
     begun_long_ago = time.monotonic() - 10_000
-    assert pool._late(_Worker(1, process, job=job, since=begun_long_ago)) == late
-    assert not pool._late(_Worker(1, process, job=job, since=time.monotonic()))
+    worker = _Worker(1, process, process.stdin, process.stdout, job=job, since=begun_long_ago)
+    assert pool._late(worker) == late
+    worker.since = time.monotonic()
+    assert not pool._late(worker)
 
 
 def test_progress_of_a_running_trial_is_told(run: RunDir) -> None:
