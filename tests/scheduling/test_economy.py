@@ -48,3 +48,10 @@ def test_a_worker_imports_nothing_heavy_that_its_trial_may_not_need() -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, [])
+
+
+def test_what_python_is_offered_is_told() -> None:
+    import analogtl
+
+    assert {"run", "load_experiment", "read_trials"} <= set(dir(analogtl))
+    assert all(hasattr(analogtl, name) for name in dir(analogtl))
