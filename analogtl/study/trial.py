@@ -224,12 +224,17 @@ def _trial(
     return replace(trial, lr=trial.section.lr)
 
 
+_LIKE_A_NUMBER = re.compile(r"true|false|[+-]?[0-9.]+(e[+-]?[0-9]+)?")
+
+
 def _shown(value: Level) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         short = f"{value:.10g}"
         return short if float(short) == value else repr(value)
+    if isinstance(value, str) and _LIKE_A_NUMBER.fullmatch(value):
+        value = f'"{value}"'  # the text "5" is another level than the number 5
     return _safe(str(value))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from analogtl.config.load import load_experiment
@@ -114,6 +114,7 @@ levels = st.one_of(
 
 
 @given(st.lists(levels, min_size=1, max_size=6, unique_by=lambda v: (str(type(v)), repr(v))))
+@example(["false", False, "5", 5, "1e3", 1000.0])
 def test_names_are_safe_and_differ_where_the_levels_do(values: list[Any]) -> None:
     base = experiment({})
     trials = [
