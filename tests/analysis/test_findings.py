@@ -150,7 +150,7 @@ def test_without_runs_every_finding_is_open() -> None:
     assert [one.finding for one in found if one.n_classes != 5] == [
         finding for finding in FINDINGS if finding.n_classes != (5,)
     ]
-    assert findings_frame(found)["verdict"].eq("not enough data").all()
+    assert findings_frame(found)["verdict"].eq(FindingVerdict.OPEN).all()
 
 
 # --- arms -----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 
 from analogtl.cli import output
 from analogtl.study.tables import read_rows
+from analogtl.vocabulary import Arm
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "analogtl"]
@@ -133,8 +134,8 @@ def test_a_terminal_gets_bars_and_a_dumb_one_plain_text(tiny, tmp_path):
     assert "\x1b[?25l" in text  # the cursor is hidden while bars are drawn
     assert "\x1b[?25h" in text  # and comes back
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-    assert "tiny: 1 of 2 done" in plain
-    assert "digital from scratch, seed 0: done" in plain
+    assert "tiny: 1 of 2 " in plain
+    assert f"{Arm.DIGITAL_SCRATCH.label}, seed 0: done" in plain
     # All is finished now; what is left to show is the table.
     text = terminal(tmp_path, "finetune", TERM="dumb")
     assert "\x1b" not in text

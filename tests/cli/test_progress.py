@@ -1,6 +1,7 @@
 """What is shown of trials while they run: bars, plain lines, JSON, and the time left."""
 
 import io
+import re
 
 import pytest
 from command_line import EPOCHS, FakeTrials, errors_of
@@ -12,7 +13,7 @@ from analogtl.config.schema import Experiment
 from analogtl.scheduling.sweep import Update
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
-from analogtl.vocabulary import TrialStatus
+from analogtl.vocabulary import Arm, TrialStatus
 
 
 class Clock:
@@ -59,8 +60,10 @@ def test_trials_are_counted_and_called_by_arm_level_and_seed(study, capsys, cloc
     assert watcher.messages[first.id] == "not finite"
     assert watcher.rows[second.id]["error_final"] == errors_of(second)[-1]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("[0/6] digital TL, seed 0: failed")
-    assert lines[-1].startswith("[1/6] analog TL, wtn = 0 %, seed 0: done")
+    assert lines[0].startswith(f"[0/6] {Arm.DIGITAL_TL.label}, seed 0: failed")
+    arm, level, seed = lines[-1].split(", ")[:3]
+    assert (arm, level) == (f"[1/6] {Arm.ANALOG_TL.label}", "wtn = 0 %")
+    assert seed.startswith("seed 0: done")
 
 
 def test_plain_lines_are_not_too_many_and_have_no_control_codes(study, capsys, clock):
@@ -101,14 +104,16 @@ def test_bars_show_what_runs_and_messages_stay_above(study, clock):
         watcher.apply(Update("message", text="set aside: [bold]x[/bold]"))
         watcher.apply(epoch(trials[1], 2, "pretrain"))
         watcher.apply(epoch(trials[2], 1))
-        watcher.apply(Update("failed", trials[0].id, {}, "not finite"))
+        watcher.apply(Update("failed", trials[0].id, {}, "nan"))
         watcher._bars.refresh()
     text = console.file.getvalue()
     assert "[bold]x[/bold]" in text
     assert "pretraining 2/3" in text
     assert f"epoch 1/3, {errors_of(trials[2])[1]:.1f} %" in text
-    assert "digital TL, seed 0: failed: not finite" in text
-    assert "0 of 6 done, 2 running, 1 failed" in text
+    assert f"{Arm.DIGITAL_TL.label}, seed 0: failed" in text
+    assert "failed: nan" in text
+    assert re.search(r"\b0 of 6 .*\b2 running", text)
+    assert "1 failed" in text
 
 
 @pytest.mark.parametrize(

@@ -357,6 +357,6 @@ def test_the_levels_are_valid_and_in_order(axis):
 def test_names_and_dotted_keys():
     assert key_of("wtn") == "convert.weight_transfer_noise"
     assert key_of("analog.compound.fast_lr") == "analog.compound.fast_lr"
-    assert label_of("spv") == "symmetry point variability (%)"
+    assert label_of("spv") == AXES["spv"].label
     keys = ("wtn", "lr", "analog.device.up_down", "finetune.epochs")
     assert [analog_only(key) for key in keys] == [True, False, True, False]

@@ -151,7 +151,7 @@ def test_chosen_layers_stay_digital(net):
 
 
 def test_a_pattern_that_matches_nothing_names_the_layers(net):
-    with pytest.raises(ExperimentError, match=r"'haed'.*first, second"):
+    with pytest.raises(ExperimentError, match=r"'haed'.*: first, "):
         converted(net, convert=Convert(digital_layers=("haed",)))
 
 

@@ -6,22 +6,24 @@ import pytest
 from analogtl.config.schema import Device, Nonidealities
 from analogtl.crossbar.pulse_response import view_device
 
+N_STATES = "(w_max - w_min) / dw_min"
 HFO2 = "ReRamArrayHfO2PresetDevice"
 
 
 def facts(view):
-    return {fact.name: fact for fact in view.facts}
+    """By the parameter that a fact measures, or by its name where there is none."""
+    return {fact.parameter or fact.name: fact for fact in view.facts}
 
 
 def test_measured_values_are_those_of_the_preset():
     found = facts(view_device(Device(preset="EcRamPresetDevice")))
     # The median of 400 devices: its standard error is at most 1 %, so 5 % is a 5-sigma band.
-    assert found["number of states"].measured == pytest.approx(1000, rel=0.05)
-    assert found["step of one pulse"].measured == pytest.approx(0.002, rel=0.05)
-    assert found["upper bound"].measured == pytest.approx(1.1724, rel=0.05)
-    assert found["lower bound"].measured == pytest.approx(-0.8276, rel=0.05)
-    assert found["update noise"].measured == pytest.approx(0.3, rel=0.1)
-    assert found["its spread over devices"].measured == pytest.approx(0.1, rel=0.25)
+    assert found[N_STATES].measured == pytest.approx(1000, rel=0.05)
+    assert found["dw_min"].measured == pytest.approx(0.002, rel=0.05)
+    assert found["w_max"].measured == pytest.approx(1.1724, rel=0.05)
+    assert found["w_min"].measured == pytest.approx(-0.8276, rel=0.05)
+    assert found["dw_min_std"].measured == pytest.approx(0.3, rel=0.1)
+    assert found["dw_min_dtod"].measured == pytest.approx(0.1, rel=0.25)
 
 
 def test_linear_steps_cross_where_their_slopes_say():
@@ -48,7 +50,7 @@ def test_constant_steps_have_no_symmetry_point():
 
 
 def test_write_noise_is_measured_in_weight_units():
-    noise = facts(view_device(Device(preset=HFO2)))["write noise"]
+    noise = facts(view_device(Device(preset=HFO2)))["write_noise_std x dw_min"]
     assert noise.nominal == pytest.approx(0.5841 * 0.4622)
     # 12,000 samples: the standard error of a standard deviation is 0.65 %.
     assert noise.measured == pytest.approx(noise.nominal, rel=0.04)
@@ -57,14 +59,14 @@ def test_write_noise_is_measured_in_weight_units():
 def test_nonidealities_reach_the_tile():
     skewed = view_device(Device(preset=HFO2), Nonidealities(symmetry_point_skew=20, n_states=200.0))
     found = facts(skewed)
-    assert found["step of one pulse"].nominal == pytest.approx(0.01)
-    assert found["upper bound"].nominal == pytest.approx(0.8)
-    assert found["number of states"].nominal == pytest.approx(180)
+    assert found["dw_min"].nominal == pytest.approx(0.01)
+    assert found["w_max"].nominal == pytest.approx(0.8)
+    assert found[N_STATES].nominal == pytest.approx(180)
 
 
 def test_the_device_that_has_no_nominal_step_is_shown_too():
     view = view_device(Device(preset="SoftBoundsPmaxDevice"), n_devices=50)
-    assert facts(view)["step of one pulse"].measured > 0
+    assert facts(view)["dw_min"].measured > 0
 
 
 def test_ramps_go_up_then_down():
@@ -78,6 +80,6 @@ def test_ramps_go_up_then_down():
 
 def test_the_same_seed_draws_the_same_devices():
     one, two = (view_device(Device(preset=HFO2), n_devices=30, seed=4) for _ in range(2))
-    bounds = [facts(view)["upper bound"].measured for view in (one, two)]
+    bounds = [facts(view)["w_max"].measured for view in (one, two)]
     assert bounds[0] == pytest.approx(bounds[1], abs=1e-3)
     np.testing.assert_allclose(one.symmetry_points, two.symmetry_points, atol=1e-3)

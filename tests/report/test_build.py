@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from report_data import write_run
 
+from analogtl.analysis.summaries import AS_IN_FILE
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.errors import ExperimentError, RunError
 from analogtl.report.build import FORMATS, build_report
@@ -156,7 +157,7 @@ def test_a_run_that_was_fine_tuned_and_swept_keeps_the_two_apart(tmp_path: Path)
     assert analog["n"].tolist() == [2, 2, 2, 2]
     assert analog.loc[analog["spv"].isna(), "error_final_mean"].tolist() == [90.0]
     text = page(run / "report")
-    assert "as in the file" in text  # a line of its own among the traces
+    assert AS_IN_FILE in text  # a line of its own among the traces
     figure = text.split("Test error per epoch")[0].split("Test error against")[1]
     assert "90.0" not in figure
 
@@ -198,7 +199,7 @@ def test_three_axes_give_a_heat_map_per_algorithm(tmp_path: Path) -> None:
     text = page(result.out)
     for algorithm in axes["analog.algorithm"]:
         assert text.count(f">algorithm = {algorithm}</text>") == 1
-    assert "test error" not in text.lower().split("how to cite")[0].split("run-wp")[-1]
+    assert "test error" not in text.lower().split('id="cite"')[0].split("run-wp")[-1]
 
 
 # -------------------------------------------------------------------------------- partial sweeps
@@ -217,16 +218,18 @@ def test_failed_and_missing_trials_are_said_and_left_out(tmp_path: Path) -> None
         missing=[missing],
     )
     result = build_report([run], formats=["html", "csv", "markdown"])
-    assert result.messages == ["run: 10 of 12 trials done, 1 failed, 1 missing"]
+    (message,) = result.messages
+    assert message.startswith("run: 10 of 12 ")
+    assert message.endswith("1 failed, 1 missing")
     unfinished = pd.read_csv(result.out / "unfinished.csv").set_index("trial")
     assert unfinished.loc[failed, "state"] == "failed"
-    assert unfinished.loc[failed, "message"] == "loss is not finite"
+    assert "not finite" in unfinished.loc[failed, "message"]
     assert unfinished.loc[missing, "state"] == "missing"
     outcomes = pd.read_csv(result.out / "outcomes.csv")
     counts = outcomes[outcomes["arm"] == "analog-tl"].set_index("wtn")["n"]
     assert counts.to_dict() == {0: 3, 5: 2, 10: 2}
     text = page(result.out)
-    assert "10 of 12 trials done, 1 failed, 1 missing" in text
+    assert message.removeprefix("run: ") in text
     assert failed in text
     assert missing in text
     assert "1 missing" in (result.out / "report.md").read_text(encoding="utf-8")
@@ -237,7 +240,9 @@ def test_a_run_without_a_finished_trial_still_gives_a_report(tmp_path: Path) -> 
     run.mkdir()
     (run / "plan.json").write_text(json.dumps({"trials": ["arm=analog-tl,lr=0.01,seed=0"]}))
     result = build_report([run])
-    assert result.messages == ["young: 0 of 1 trials done, 1 missing"]
+    (message,) = result.messages
+    assert message.startswith("young: 0 of 1 ")
+    assert message.endswith(" 1 missing")
     assert "arm=analog-tl,lr=0.01,seed=0" in page(result.out)
 
 
@@ -269,13 +274,13 @@ def test_a_table_that_is_cut_off_or_gone_is_named_with_what_brings_it_back(tmp_p
     run = write_run(tmp_path / "run", seeds=2, epochs=2)
     table = (run / "trials.csv").read_text()
     (run / "trials.csv").write_text(table[: table.rindex("done") - 12])
-    with pytest.raises(RunError, match=r"damaged .*writes it again"):
+    with pytest.raises(RunError, match=r"/trials\.csv: damaged.* again"):
         build_report([run])
     (run / "trials.csv").unlink()
     record = run / "trials" / "one" / "trial.json"
     record.parent.mkdir(parents=True)
     record.write_text("{}")
-    with pytest.raises(RunError, match="missing, although trials are recorded"):
+    with pytest.raises(RunError, match=r"/trials\.csv: missing"):
         build_report([run])
 
 
@@ -348,10 +353,10 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written_says_so(sweep: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match="cannot be written"):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match=r"/file\b.*: cannot"):
         build_report([sweep], tmp_path / "file", formats=["csv"])
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 # ---------------------------------------------------------------------------------- the HTML page
@@ -446,7 +451,7 @@ def test_the_page_says_how_to_cite_and_how_to_run_again(sweep: Path, tmp_path: P
     for part in ("arXiv:2505.11067", "10.1109/tcsii.2025.3596457", "@software{analogtl", "aihwkit"):
         assert part in text
     assert "swin_cifar_desk" in text  # the resolved experiment
-    assert "Some CPU @ 2.5 GHz" in text  # the environment
+    assert "2.5 GHz" in text  # the environment
 
 
 # ------------------------------------------------------------------------------------------ size

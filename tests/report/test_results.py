@@ -10,6 +10,7 @@ from report_data import write_run
 from analogtl.errors import ExperimentError
 from analogtl.report import results
 from analogtl.study.tables import read_table
+from analogtl.vocabulary import Arm
 
 BOTH = ("digital-tl", "analog-tl")
 
@@ -84,7 +85,7 @@ def test_runs_by_names_of_ones_own_and_stages(runs: Path, tmp_path: Path) -> Non
     block = 'table "fig2_2:two" "fig2_5:five" rows=stage columns=arm+run values=weights_changed'
     head, *rows = cells(filled(runs, tmp_path, f"{block} where=arm=analog-tl"))
     assert [name.partition(" (")[0] for name in head] == [
-        "stage", "analog TL, two", "analog TL, five",
+        "stage", f"{Arm.ANALOG_TL.label}, two", f"{Arm.ANALOG_TL.label}, five",
     ]  # fmt: skip
     assert [row[0] for row in rows] == ["patch", "stages.0", "stages.1", "head"]
 

@@ -75,7 +75,9 @@ def test_a_pickle_that_calls_something_is_refused_before_it_calls(
 ) -> None:
     made = tmp_path / "made"
     for call in (Calls(os.system, f"touch {made}"), Calls(eval, f"open({str(made)!r}, 'w')")):
-        with pytest.raises(ExperimentError, match="it: refused: the pickle asks for") as error:
+        with pytest.raises(
+            ExperimentError, match=f"it: refused: .*{call.call[0].__name__};"
+        ) as error:
             load_pickle(pickle.dumps(wrap(call), protocol), "it")
         only_problem(error)
     assert not made.exists()
@@ -100,7 +102,7 @@ def test_no_other_name_is_available_not_even_numpys(name: str) -> None:
 
 def test_names_of_protocol_4_are_refused_too() -> None:
     spelt = b"\x80\x04\x8c\x05numpy\x8c\x11testing.runstring\x93."
-    with pytest.raises(ExperimentError, match=r"asks for numpy\.testing\.runstring"):
+    with pytest.raises(ExperimentError, match=r"refused: .* numpy\.testing\.runstring"):
         load_pickle(spelt, "it")
 
 
@@ -111,7 +113,7 @@ def test_names_of_protocol_4_are_refused_too() -> None:
 )
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_arrays_of_other_than_numbers_are_refused(array: Any, protocol: int) -> None:
-    with pytest.raises(ExperimentError, match="refused: an array"):
+    with pytest.raises(ExperimentError, match=r"refused: .* array"):
         load_pickle(pickle.dumps({"data": array}, protocol), "it")
 
 
@@ -143,7 +145,7 @@ def test_a_shape_larger_than_its_content_is_refused() -> None:
     content = python2_pickle(np.zeros((2, 2), np.uint8))
     two, huge = struct.pack("<i", 2), struct.pack("<i", 2**30)
     assert content.count(b"(J" + two + b"J" + two) == 1
-    with pytest.raises(ExperimentError, match="not a readable pickle"):
+    with pytest.raises(ExperimentError, match="readable pickle"):
         load_pickle(content.replace(b"(J" + two + b"J" + two, b"(J" + huge + b"J" + huge), "it")
 
 
@@ -178,7 +180,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     files = {"train": b"x"}
     archive = write_archive(files, FOLDER, tmp_path / "it.tar.gz")
     for place in (archive, write_folder(files, tmp_path / FOLDER)):
-        with pytest.raises(ExperimentError, match="lacks test, meta") as error:
+        with pytest.raises(ExperimentError, match=r" test, meta$") as error:
             read_files(place, FOLDER, NAMES, "it")
         assert str(place) in only_problem(error)
 
