@@ -82,8 +82,9 @@ def sentences(judged: JudgedCurve) -> str:
     if rise := bend(judged):
         fit = f"a fit of a flat, then rising line, {p_text(point.hinge.p_value)}"
         parts.append(f"{_capital(rise)}: {fit}.")
-    small = harmless(judged) or f"costs less than {point.margin:g} points at no level"
-    parts += [f"Shown: {small}.", _seeds_of(point), *_gaps(curve, point)]
+    where = "at no level" if point.certified is None else _reach(curve, point.certified)
+    parts.append(f"That it costs less than {point.margin:g} points is shown {where}.")
+    parts += [_seeds_of(point), *_gaps(curve, point)]
     return " ".join(parts)
 
 
