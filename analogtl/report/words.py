@@ -65,14 +65,6 @@ def bend(judged: JudgedCurve) -> str:
     return f"the error starts to rise at about {at} ({interval})"
 
 
-def harmless(judged: JudgedCurve) -> str:
-    """Up to where harm is shown to be small: ``costs less than 2 points up to 5 %``; or ""."""
-    point = judged.point
-    if point.certified is None:
-        return ""
-    return f"costs less than {point.margin:g} points {_reach(judged.curve, point.certified)}"
-
-
 def sentences(judged: JudgedCurve) -> str:
     """All that a sweep shows about the critical point of its axis, with the numbers."""
     curve, point = judged.curve, judged.point
