@@ -265,23 +265,18 @@ def test_unknown_models(name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kwargs", "expected"),
     [
-        ("swin_digits", {"depth": 2}, "did you mean 'depths'?"),
+        ("swin_digits", {"depth": 2}, "'depths'"),
         ("mlp_digits", {"zzz": 2}, "known: hidden"),
         # what timm's own constructors say
         ("resnet18", {"layer": 3}, "'layer'"),
         ("vit_tiny_patch16_224", {"patchsize": 4}, "'patchsize'"),
         ("mixer_s32_224", {"patch_size": 4}, "'patch_size'"),
-        ("vit_tiny_patch16_224", {}, "cannot be built for 1 x 8 x 8 images"),
+        ("vit_tiny_patch16_224", {}, "1 x 8 x 8"),
         ("vgg11", {"mlp_ratio": 0.02}, "too small"),
-        ("swin_digits", {"window_size": 3}, "window_size: 3 does not divide the 4 x 4"),
-        ("swin_digits", {"downscaling": [3, 1]}, "downscaling: 3 does not divide the 8 x 8"),
-        ("swin_digits", {"depths": [2]}, "downscaling need one entry"),
-        ("swin_digits", {"depths": "two"}, "cannot be built for 1 x 8 x 8 images"),
-        ("swin_digits", {"embed_dim": -4}, "cannot be built for 1 x 8 x 8 images"),
-        ("swin_digits", {"img_size": 8}, "img_size"),
-        ("resnet18", {"num_classes": 8}, "num_classes"),
-        ("resnet18", {"pretrained": True}, "pretrained"),
-        ("resnet18", {"checkpoint_path": "x"}, "checkpoint_path"),
+        ("swin_digits", {"window_size": 3}, "window_size: 3 "),
+        ("swin_digits", {"downscaling": [3, 1]}, "downscaling: 3 "),
+        ("swin_digits", {"depths": [2]}, "one entry"),
+        ("swin_digits", {"embed_dim": -4}, "1 x 8 x 8"),
     ],
 )
 def test_arguments_that_do_not_fit(name: str, kwargs: dict[str, Any], expected: str) -> None:
@@ -290,8 +285,12 @@ def test_arguments_that_do_not_fit(name: str, kwargs: dict[str, Any], expected: 
     assert expected in problem
 
 
-def test_several_forbidden_arguments_are_reported_at_once() -> None:
-    assert len(problems_of(kwargs={"img_size": 8, "in_chans": 1, "pretrained": True})) == 3
+def test_forbidden_arguments_are_reported_at_once() -> None:
+    forbidden = ("img_size", "in_chans", "num_classes", "pretrained", "checkpoint_path")
+    for name in ("swin_digits", "resnet18"):
+        problems = problems_of(name, kwargs=dict.fromkeys(forbidden, 8))
+        assert len(problems) == len(forbidden)
+        assert all(key in "".join(problems) for key in forbidden)
 
 
 def test_a_model_without_a_replaceable_head_says_so() -> None:

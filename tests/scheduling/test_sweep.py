@@ -306,17 +306,17 @@ def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"backend": "rai"}, "unknown backend 'rai'; did you mean 'ray'"),
-        ({"jobs": 0}, "expected 1 or more"),
-        ({"address": "auto"}, "backend 'local' has no option 'address'"),
-        ({"backend": "slurm", "queue": "x"}, "backend 'slurm' has no option 'queue'"),
-        ({"backend": "slurm", "hour": 3}, "did you mean 'hours'"),
-        ({"backend": "slurm", "hours": "x"}, "hours = 'x': Input should be a valid number"),
-        ({"backend": "slurm", "hours": 0}, "hours = 0: Input should be greater than 0"),
-        ({"backend": "slurm", "trials_per_job": -1}, "trials_per_job = -1: Input should be"),
-        ({"backend": "slurm", "cluster": "pbs"}, "Input should be 'slurm' or 'local'"),
-        ({"backend": "ray", "cpus": [1]}, "cpus = \\[1\\]: Input should be a valid number"),
-        ({"backend": "ray", "gpus": float("nan")}, "gpus = nan: Input should be"),
+        ({"backend": "rai"}, "'rai'.*'ray'"),
+        ({"jobs": 0}, "jobs: .* 1 "),
+        ({"address": "auto"}, "'local' .* 'address'"),
+        ({"backend": "slurm", "queue": "x"}, "'slurm' .* 'queue'"),
+        ({"backend": "slurm", "hour": 3}, "'hour'.*'hours'"),
+        ({"backend": "slurm", "hours": "x"}, "hours = 'x': "),
+        ({"backend": "slurm", "hours": 0}, "hours = 0: .* 0$"),
+        ({"backend": "slurm", "trials_per_job": -1}, "trials_per_job = -1: "),
+        ({"backend": "slurm", "cluster": "pbs"}, "cluster = 'pbs': .*'local'"),
+        ({"backend": "ray", "cpus": [1]}, r"cpus = \[1\]: "),
+        ({"backend": "ray", "gpus": float("nan")}, "gpus = nan: "),
     ],
 )
 def test_what_no_backend_can_do_is_refused(run: RunDir, given: Any, message: str) -> None:

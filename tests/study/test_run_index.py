@@ -295,17 +295,6 @@ def test_no_code_of_a_run_directory_is_run(run: RunDir, tmp_path: Path) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
-# -- read-only and full ----------------------------------------------------------------------------
-
-
-def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(RunError) as caught:
-        fake.study(RunDir(tmp_path / "runs", "fake")).prepare()
-    assert "\n" not in str(caught.value)
-    assert "be written" in str(caught.value)
-
-
 # -- the index -------------------------------------------------------------------------------------
 
 

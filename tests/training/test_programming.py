@@ -177,18 +177,14 @@ def test_its_trials_have_one_arm_and_depend_on_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("axis", "message"),
-    [
-        ("wtn", "sets [convert], which weight-programming does not use"),
-        ("lr", "sets [finetune], which weight-programming does not use"),
-        ("model.architecture", "sets [model], which weight-programming does not use"),
-    ],
+    ("axis", "section"),
+    [("wtn", "[convert]"), ("lr", "[finetune]"), ("model.architecture", "[model]")],
 )
-def test_axes_that_it_does_not_use_are_refused(axis, message):
+def test_axes_that_it_does_not_use_are_refused(axis, section):
     with pytest.raises(ValueError, match="problems") as caught:
         experiment(sweep={"axes": {axis: [1]}})
     problems = dict(caught.value.errors()[0]["ctx"]["problems"])
-    assert problems[f"sweep.axes.{axis}"] == message
+    assert section in problems[f"sweep.axes.{axis}"]
 
 
 def test_the_learning_rate_is_an_axis_or_in_the_sweep():
