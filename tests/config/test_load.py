@@ -6,7 +6,6 @@ import pytest
 
 from analogtl.config.load import load_experiment, parse_value, with_settings
 from analogtl.config.schema import Experiment, content_key
-from analogtl.config.shipped import shipped_experiments
 from analogtl.config.source import key_lines
 from analogtl.errors import ExperimentError
 from analogtl.study.trial import trials_of
@@ -53,11 +52,6 @@ def test_classes_that_exist_are_accepted(write, dataset, classes):
 def test_what_is_no_toml_is_one_line(write, text):
     (line,) = problems(write(text))
     assert len(line) < 300
-
-
-def test_a_misspelt_shipped_name_gets_a_hint():
-    (line,) = problems(Path("quickstrat"))
-    assert "'quickstart'?" in line
 
 
 def test_extends_merges_section_by_section_and_keeps_the_line_of_each_file(write):
@@ -169,11 +163,6 @@ def test_settings_make_a_new_experiment_and_leave_the_old():
 def test_content_keys_follow_content_not_order():
     assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
     assert content_key({"a": 1}) != content_key({"a": 1.5})
-
-
-def test_the_quickstart_is_shipped():
-    assert "quickstart" in shipped_experiments()
-    assert load_experiment("quickstart").name == "quickstart"
 
 
 def test_a_relative_data_folder_is_beside_the_file(write, tmp_path):

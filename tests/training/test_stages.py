@@ -202,12 +202,21 @@ def test_a_stopped_trial_says_so_and_the_next_call_finishes(tiny, run_dir):
     assert run_trial(trial, run_dir)["status"] == "done"
 
 
-def test_a_failure_is_recorded_with_its_reason_and_can_be_run_again(tiny, run_dir):
-    experiment = tiny(finetune={"arms": ["digital-scratch"], "lr": 1e30})
+@pytest.mark.parametrize(
+    ("settings", "limits", "reason"),
+    [
+        ({"lr": 1e30}, RunLimits(), "loss became"),
+        ({"lr": 1.5, "momentum": 0.99}, RunLimits(stop_on_divergence=True), "diverged"),
+    ],
+)
+def test_a_failure_is_recorded_with_its_reason_and_can_be_run_again(
+    tiny, run_dir, settings, limits, reason
+):
+    experiment = tiny(finetune={"arms": ["digital-scratch"], **settings})
     trial = trial_of(experiment, "digital-scratch")
-    row = run_trial(trial, run_dir)
+    row = run_trial(trial, run_dir, limits)
     assert row["status"] == "failed"
-    assert "loss became" in row["message"]
+    assert reason in row["message"]
     assert run_dir.finished(trial) is None
 
 
@@ -216,14 +225,6 @@ def test_a_busy_trial_is_left_alone(tiny, run_dir):
     with run_dir.trial_lock(trial.id, wait=False) as held:
         assert held
         assert run_trial(trial, run_dir)["status"] == "busy"
-
-
-def test_divergence_can_end_a_trial(tiny, run_dir):
-    settings = {"arms": ["digital-scratch"], "lr": 1.5, "momentum": 0.99}
-    trial = trial_of(tiny(finetune=settings), "digital-scratch")
-    row = run_trial(trial, run_dir, RunLimits(stop_on_divergence=True))
-    assert row["status"] == "failed"
-    assert "diverged" in row["message"]
 
 
 def test_data_sets_of_different_sizes_are_refused(tiny, run_dir, tmp_path):
