@@ -186,14 +186,6 @@ def has_io_bits(level: float) -> bool:
     return np.allclose(stored, step, rtol=1e-5) and np.allclose(out, out.round(), atol=1e-3)
 
 
-def has_w_max_dtod(level: float) -> bool:
-    return bounds_follow("w_max_dtod", level, "max_bound")
-
-
-def has_w_min_dtod(level: float) -> bool:
-    return bounds_follow("w_min_dtod", level, "min_bound")
-
-
 def has_lr(level: float) -> bool:
     setup = at(experiment(), "lr", level)
     (trial, *_) = [t for t in trials_of(setup, sweep=False) if t.arm.analog]
@@ -211,6 +203,8 @@ def has_lr(level: float) -> bool:
 CHECKS = {
     name.removeprefix("has_"): check for name, check in globals().items() if name[:4] == "has_"
 }
+CHECKS["w_max_dtod"] = lambda level: bounds_follow("w_max_dtod", level, "max_bound")
+CHECKS["w_min_dtod"] = lambda level: bounds_follow("w_min_dtod", level, "min_bound")
 
 
 def pulse_once(setup: Experiment) -> tuple[np.ndarray, dict[str, np.ndarray]]:

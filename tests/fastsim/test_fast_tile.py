@@ -283,7 +283,7 @@ REFUSED = {
     "lifetime": changed(device__unit_cell_devices__0__lifetime=100.0),
     "diffusion": changed(device__unit_cell_devices__1__diffusion=0.1),
     "drift": changed(device__unit_cell_devices__1__drift__nu=0.1),
-    "device class EcRamPresetDevice": compound_config(
+    "class EcRamPresetDevice": compound_config(
         slow_device=lambda apply_write_noise_on_set: EcRamPresetDevice()
     ),
     "update.pulse_type MeanCount": changed(update__pulse_type=PulseType.MEAN_COUNT),
@@ -295,7 +295,7 @@ REFUSED = {
         forward__noise_management=NoiseManagementType.AVERAGE_ABS_MAX),
     "forward.bound_management": changed(
         forward__bound_management=BoundManagementType.ITERATIVE_WORST_CASE),
-    "stochastic rounding of forward": changed(forward__out_sto_round=True),
+    "rounding of forward": changed(forward__out_sto_round=True),
     "transfer_forward.inp_noise": changed(
         device__transfer_forward=IOParameters(inp_noise=0.1)),
     "TransferCompound": UnitCellRPUConfig(device=TransferCompound(
