@@ -42,19 +42,12 @@ MISMATCH = (  # what a wrong pair of torch and aihwkit ends in
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's report.
-
-    Attributes:
-        name: What was looked at.
-        status: ``ok``, ``note`` (works, but worth knowing) or ``bad``.
-        found: What was found.
-        advice: What to do about it; "" if there is nothing to do.
-    """
+    """One line of the doctor's report."""
 
     name: str
-    status: Literal["ok", "note", "bad"]
+    status: Literal["ok", "note", "bad"]  # note: works, but worth knowing
     found: str
-    advice: str = ""
+    advice: str = ""  # what to do about it; "" if there is nothing to do
 
 
 def is_mismatch(error: BaseException | str) -> bool:

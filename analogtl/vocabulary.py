@@ -55,24 +55,15 @@ class Arm(_Noun):
     """How a network comes to its weights: what an experiment compares (paper, Fig. 2).
 
     In this order in every table and figure: the rivals first, the control last.
-
-    Attributes:
-        label: As tables and figures call it.
-        meaning: In words.
-        pretrained: Whether it starts from the pretrained model.
-        analog: Whether its weights are on arrays.
-        trains_arrays: Whether those are trained.
-        style: How it is drawn.
     """
 
-    label: str
-    meaning: str
-    pretrained: bool
-    analog: bool
-    trains_arrays: bool
+    label: str  # as tables and figures call it
+    meaning: str  # in words
+    pretrained: bool  # whether it starts from the pretrained model
+    analog: bool  # whether its weights are on arrays
+    trains_arrays: bool  # whether those are trained
     style: Style
 
-    # name, label, meaning, pretrained, analog, trains_arrays, style
     DIGITAL_TL = (
         "digital-tl",
         "digital TL",
@@ -155,21 +146,14 @@ def error_name(arms: Iterable[str]) -> str:
 
 
 class Algorithm(_Noun):
-    """A training algorithm of arrays.
+    """A training algorithm of arrays."""
 
-    Attributes:
-        label: As tables and figures call it.
-        meaning: In words, with its source.
-        compound: aihwkit's device class that runs it; None where the weights' own device does.
-        fast: Whether the fast engine runs it.
-    """
-
-    label: str
-    meaning: str
+    label: str  # as tables and figures call it
+    meaning: str  # in words, with its source
+    # The device class of aihwkit that runs it; None where the weights' own device does.
     compound: str | None
-    fast: bool
+    fast: bool  # whether the fast engine runs it
 
-    # name, label, meaning, compound, fast
     C_TTV2 = (
         "c-ttv2",
         "c-TTv2",
@@ -278,16 +262,11 @@ class CriticalPointVerdict(_Noun):
 
 
 class FindingVerdict(_Noun):
-    """What the runs say about a finding.
+    """What the runs say about a finding."""
 
-    Attributes:
-        label: As pages call it.
-        color, dark: Of the label, on paper and on a dark screen.
-    """
-
-    label: str
-    color: str
-    dark: str
+    label: str  # as pages call it
+    color: str  # of the label, on paper
+    dark: str  # on a dark screen
 
     HOLDS = "holds", "holds", "#0d5f30", "#8fdcae"
     FAILS = "does not hold", "does not hold", "#9a2409", "#ffab92"
@@ -302,33 +281,22 @@ class Axis:
     """One sweep axis: a short name for one key of the file. Any other key can be swept, too.
 
     All are in ``axes.toml``.
-
-    Attributes:
-        name: Short name, the column in the CSV files.
-        key: Dotted key of the experiment that a level is written to.
-        meaning: What is varied, in words; the label of a figure's x axis.
-        unit: Unit of the levels ("" for a plain number).
-        sets: What a level sets in aihwkit.
-        levels: Levels taken when none are given.
-        source: Where the axis was published.
-        published: Levels that the source's text names.
-        device_parameters: Device parameters that must exist on the chosen device.
-        analog_only: Whether it leaves the digital arms untouched.
-        harsher_below: Whether it harms by getting smaller; its highest level is the reference.
-        reciprocal: Whether its harm is linear, if at all, in 1 / level (dw_min = 2 / n_states).
     """
 
-    name: str
-    key: str
-    meaning: str
-    sets: str
-    levels: tuple[float, ...]
-    source: str
-    unit: str = ""
-    published: tuple[float, ...] = ()
+    name: str  # short name, the column in the CSV files
+    key: str  # dotted key of the experiment that a level is written to
+    meaning: str  # what is varied, in words; the label of a figure's x axis
+    sets: str  # what a level sets in aihwkit
+    levels: tuple[float, ...]  # levels taken when none are given
+    source: str  # where the axis was published
+    unit: str = ""  # unit of the levels ("" for a plain number)
+    published: tuple[float, ...] = ()  # levels that the source's text names
+    # Device parameters that must exist on the chosen device.
     device_parameters: tuple[str, ...] = ()
-    analog_only: bool = True
+    analog_only: bool = True  # whether it leaves the digital arms untouched
+    # Whether it harms by getting smaller; its highest level is the reference.
     harsher_below: bool = False
+    # Whether its harm is linear, if at all, in 1 / level (dw_min = 2 / n_states).
     reciprocal: bool = False
 
     @property
@@ -336,12 +304,7 @@ class Axis:
         """Meaning and unit, as on a figure's axis."""
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
-    @property
-    def levels_text(self) -> str:
-        """The levels taken when none are given; a star marks those that the source's text names."""
-        return self.marked_levels("{:g}*")
-
-    def marked_levels(self, mark: str) -> str:
+    def marked_levels(self, mark: str = "{:g}*") -> str:
         """The levels taken when none are given, those of the source's text in this format."""
         return ", ".join((mark if x in self.published else "{:g}").format(x) for x in self.levels)
 

@@ -116,7 +116,8 @@ KINDS = {
         "* named in the source's text; analogtl sweep --param AXIS, or [sweep.axes]",
         ("axis", "meaning", "levels", "what a level sets", "source"),
         lambda: (
-            (one.name, one.label, one.levels_text, one.sets, one.source) for one in AXES.values()
+            (one.name, one.label, one.marked_levels(), one.sets, one.source)
+            for one in AXES.values()
         ),
     ),
     "experiments": Kind(

@@ -40,17 +40,11 @@ THREADS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run, as JSON-able data: what happens to the experiment file later is no matter.
-
-    Attributes:
-        trial_id: Name of the trial.
-        data: What `execute` needs.
-        after: Trial that makes the pretrained model which this one needs, if any.
-    """
+    """One trial to run, as JSON-able data: a later change of the file is no matter."""
 
     trial_id: str
-    data: dict[str, Any]
-    after: str | None = None
+    data: dict[str, Any]  # what `execute` needs
+    after: str | None = None  # trial that makes the pretrained model which this one needs, if any
 
     @classmethod
     def of(
@@ -77,34 +71,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
-
-    Attributes:
-        trial_id: Name of the trial.
-        row: What `execute` returned; None if its process died.
-        reason: Why the process died.
-        final: Whether another attempt is pointless.
-    """
+    """How a job ended."""
 
     trial_id: str
-    row: dict[str, Any] | None
-    reason: str = ""
-    final: bool = False
+    row: dict[str, Any] | None  # what `execute` returned; None if its process died
+    reason: str = ""  # why the process died
+    final: bool = False  # whether another attempt is pointless
 
 
 class Pool(ABC):
-    """A place that runs jobs.
+    """A place that runs jobs."""
 
-    Attributes:
-        starts_at_once: Whether a submitted job starts running at once (or waits in a queue).
-        takes_all: Whether it wants all jobs at once and keeps their order itself; a job then names
-            the trial that it has to come `after`.
-        notes: What the user should read; whoever shows it empties the list.
-    """
-
-    starts_at_once = False
+    starts_at_once = False  # whether a submitted job starts running at once (or waits in a queue)
+    # Whether it wants all jobs at once and keeps their order itself; a job then names the trial
+    # that it has to come `after`.
     takes_all = False
-    notes: list[str]
+    notes: list[str]  # what the user should read; whoever shows it empties the list
 
     def warm(self) -> None:
         """Get ready for jobs, as far as that can go on in the background."""

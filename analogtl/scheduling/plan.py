@@ -24,27 +24,17 @@ RECORD_BYTES = 6000  # of a trial.json with its layers.csv, measured
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call will do.
+    """What a call will do."""
 
-    Attributes:
-        trials: All trials that were asked for, in the order in which they run.
-        finished: Those that are done.
-        failed: Those that failed in an earlier call, and why.
-        begun: Those that were begun and will go on from a checkpoint.
-        changed: Those that were finished with other settings and run anew.
-        pretrain: Whether the pretrained model has to be made, is there, or is not needed.
-        reason: Why, in words.
-        notes: What was found damaged.
-    """
-
-    trials: list[Trial]
-    finished: set[str]
-    failed: dict[str, str]
-    begun: set[str]
-    changed: set[str]
+    trials: list[Trial]  # all trials that were asked for, in the order in which they run
+    finished: set[str]  # those that are done
+    failed: dict[str, str]  # those that failed in an earlier call, and why
+    begun: set[str]  # those that were begun and will go on from a checkpoint
+    changed: set[str]  # those that were finished with other settings and run anew
+    # Whether the pretrained model has to be made, is there, or is not needed.
     pretrain: Literal["run", "reuse", "not needed"]
-    reason: str
-    notes: list[str]
+    reason: str  # why, in words
+    notes: list[str]  # what was found damaged
 
     @property
     def left(self) -> list[Trial]:

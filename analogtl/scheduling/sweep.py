@@ -45,22 +45,15 @@ POOLS: dict[Backend, Callable[..., Pool]] = {
 
 @dataclass(frozen=True)
 class Update:
-    """Something happened in a sweep.
+    """Something happened in a sweep."""
 
-    Attributes:
-        kind: ``skipped`` (finished earlier), ``started``, ``pretrain`` and ``epoch`` (progress),
-            ``done``, ``failed``, ``stopped`` (a limit came; it goes on with the next call),
-            ``message`` (for the user to read).
-        trial: Name of the trial; empty for a message about all of them.
-        row: The row of ``trials.csv`` of an ended trial, the content of ``progress.json`` of a
-            running one.
-        text: The message, or why a trial failed.
-    """
-
+    # skipped: finished earlier; pretrain, epoch: progress; stopped: by a limit, the next call goes
+    # on; message: for the user to read.
     kind: Kind
-    trial: str = ""
+    trial: str = ""  # name of the trial; empty for a message about all of them
+    # Of an ended trial its row of ``trials.csv``, of a running one its ``progress.json``.
     row: dict[str, Any] = field(default_factory=dict)
-    text: str = ""
+    text: str = ""  # the message, or why a trial failed
 
 
 def run_trials(

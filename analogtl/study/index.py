@@ -27,47 +27,29 @@ STALE = 3600.0  # seconds after which a half-written file belongs to nobody
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands.
-
-    Attributes:
-        name, path: Its name and directory.
-        state: ``running`` (some process holds a trial), ``complete``, ``failed`` (nothing left but
-            failed trials), ``partial`` or ``empty``.
-        planned, done: Number of trials that were asked for, and of those that are done.
-        failed: Trial -> why.
-        running: Trial -> its latest progress.
-        missing: Trials that were asked for and are neither done nor failed nor running.
-        started_at: When the last call started (UTC, ISO 8601); empty if unknown.
-        bytes: Size on disk.
-    """
+    """Where a run stands."""
 
     name: str
     path: Path
+    # running: some process holds a trial; failed: nothing is left but failed trials.
     state: State
-    planned: int
-    done: int
-    failed: dict[str, str]
-    running: dict[str, dict[str, Any]]
-    missing: list[str]
-    started_at: str
-    bytes: int
+    planned: int  # number of trials that were asked for
+    done: int  # number of those that are done
+    failed: dict[str, str]  # trial -> why
+    running: dict[str, dict[str, Any]]  # trial -> its latest progress
+    missing: list[str]  # trials that were asked for and are neither done nor failed nor running
+    started_at: str  # when the last call started (UTC, ISO 8601); empty if unknown
+    bytes: int  # size on disk
 
 
 @dataclass(frozen=True)
 class RunDetails:
-    """A run in full: its state, and what it was run with.
+    """A run in full: its state, and what it was run with."""
 
-    Attributes:
-        state: Where it stands.
-        rows: The rows of ``trials.csv``, as recorded, sorted by trial.
-        settings: Dotted key -> value of the resolved experiment.
-        provenance: Command line, versions, hardware.
-    """
-
-    state: RunState
-    rows: list[dict[str, Any]]
-    settings: dict[str, Any]
-    provenance: dict[str, Any]
+    state: RunState  # where it stands
+    rows: list[dict[str, Any]]  # the rows of ``trials.csv``, as recorded, sorted by trial
+    settings: dict[str, Any]  # dotted key -> value of the resolved experiment
+    provenance: dict[str, Any]  # command line, versions, hardware
 
 
 @dataclass(frozen=True)

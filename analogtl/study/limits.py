@@ -12,22 +12,15 @@ from analogtl.files import never
 
 @dataclass(frozen=True)
 class RunLimits:
-    """When a training saves its state and when it stops.
+    """When a training saves its state and when it stops."""
 
-    Attributes:
-        checkpoint_minutes: In the middle of an epoch, save at least this often.
-        deadline: Time (as of `time.time`) at which to save and stop; None for never.
-        max_trial_hours: Hours after which one trial fails; None for no limit.
-        stop_on_divergence: End a trial as failed when its training loss has grown beyond twice
-            that of guessing.
-        stop: Asked after every step; when true, save and stop.
-    """
-
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: float = 10.0  # in the middle of an epoch, save at least this often
+    # Time (as of `time.time`) at which to save and stop; None for never.
     deadline: float | None = None
-    max_trial_hours: float | None = None
+    max_trial_hours: float | None = None  # hours after which one trial fails; None for no limit
+    # End a trial as failed when its training loss has grown beyond twice that of guessing.
     stop_on_divergence: bool = False
-    stop: Callable[[], bool] = never
+    stop: Callable[[], bool] = never  # asked after every step; when true, save and stop
 
     def should_stop(self) -> bool:
         """Whether it is time to save and stop."""

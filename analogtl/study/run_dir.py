@@ -35,19 +35,12 @@ TRIAL_TABLES = {"epochs.csv": EPOCH_COLUMNS, "layers.csv": LAYER_COLUMNS}
 
 @dataclass(frozen=True)
 class Record:
-    """What a trial's ``trial.json`` says, once it and the tables it vouches for are found whole.
+    """What a trial's ``trial.json`` says, once it and the tables it vouches for are found whole."""
 
-    Attributes:
-        key: `Trial.key` of the settings that it was run with.
-        status: done or failed.
-        row: Its row of ``trials.csv``.
-        files: Name of each of its tables -> SHA-256.
-    """
-
-    key: str
-    status: str
-    row: dict[str, Any]
-    files: dict[str, str]
+    key: str  # `Trial.key` of the settings that it was run with
+    status: str  # done or failed
+    row: dict[str, Any]  # its row of ``trials.csv``
+    files: dict[str, str]  # name of each of its tables -> SHA-256
 
     @property
     def done(self) -> bool:

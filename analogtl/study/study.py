@@ -22,21 +22,14 @@ from analogtl.vocabulary import key_of
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment that is ready to run.
+    """An experiment that is ready to run."""
 
-    Attributes:
-        experiment: The experiment, overrides applied.
-        run: Its run directory.
-        sweep: Whether the axes and learning rates of [sweep] are run, or the experiment as written.
-        file: The experiment file; None for an experiment made in Python.
-        notes: What the user should know of how the settings were taken.
-    """
-
-    experiment: Experiment
+    experiment: Experiment  # overrides applied
     run: RunDir
+    # Whether the axes and learning rates of [sweep] are run, or the experiment as written.
     sweep: bool = False
-    file: Path | None = None
-    notes: tuple[str, ...] = ()
+    file: Path | None = None  # the experiment file; None for an experiment made in Python
+    notes: tuple[str, ...] = ()  # what the user should know of how the settings were taken
 
     @classmethod
     def open(

@@ -30,21 +30,14 @@ MAX_TRIALS = 20_000
 
 @dataclass(frozen=True)
 class Trial:
-    """One arm at one level, one learning rate and one seed.
+    """One arm at one level, one learning rate and one seed."""
 
-    Attributes:
-        experiment: The experiment with the level and the learning rate applied.
-        arm: The arm.
-        axes: Axis name -> level; empty for a digital arm in a sweep of analog axes.
-        lr: Learning rate.
-        seed: Seed of the replicate: initial weights, order of the images, device draw.
-    """
-
-    experiment: Experiment
+    experiment: Experiment  # with the level and the learning rate applied
     arm: Arm
+    # Axis name -> level; empty for a digital arm in a sweep of analog axes.
     axes: dict[str, Level] = field(hash=False)
     lr: float
-    seed: int
+    seed: int  # seed of the replicate: initial weights, order of the images, device draw
 
     @cached_property
     def id(self) -> str:

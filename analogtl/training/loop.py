@@ -37,22 +37,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the training, before a step.
+    """A place in the training, before a step."""
 
-    Attributes:
-        epoch: Epoch that the next step belongs to, from 1.
-        batch: Batches of it that are done.
-        loss_sum, wrong, seen: Over those batches.
-        wall_s: Seconds spent on them.
-        rng: State of torch's generator there (dropout); None at the start of an epoch.
-    """
-
-    epoch: int = 1
-    batch: int = 0
-    loss_sum: float = 0.0
+    epoch: int = 1  # epoch that the next step belongs to, from 1
+    batch: int = 0  # batches of it that are done
+    loss_sum: float = 0.0  # this, wrong and seen: over those batches
     wrong: int = 0
     seen: int = 0
-    wall_s: float = 0.0
+    wall_s: float = 0.0  # seconds spent on them
+    # State of torch's generator there (dropout); None at the start of an epoch.
     rng: Tensor | None = field(default=None, compare=False)
 
 

@@ -29,26 +29,18 @@ VALIDATION_VECTORS = 500
 
 @dataclass(frozen=True)
 class Measure:
-    """Where the array stands after an epoch.
+    """Where the array stands after an epoch."""
 
-    Attributes:
-        epoch: 0 is before any update.
-        loss: Mean of half the squared output error over the epoch's vectors, while they were
-            trained on; None for epoch 0.
-        error: Programming error in percent: root mean square of the deviation from the target
-            over all cells, relative to a weight of 1, the nominal bound of the devices.
-        output_error: Error of the outputs for other inputs, in percent of the outputs' size.
-        weights_changed: Share (0 to 1) of the cells that changed since epoch 0.
-        n_samples: Vectors of the epoch.
-        wall_s: Seconds it took.
-    """
-
-    epoch: int
+    epoch: int  # 0 is before any update
+    # Mean of half the squared output error over the epoch's vectors, while they were trained on;
+    # None for epoch 0.
     loss: float | None
+    # Programming error in percent: root mean square of the deviation from the target over all
+    # cells, relative to a weight of 1, the nominal bound of the devices.
     error: float
-    output_error: float
-    weights_changed: float
-    n_samples: int
+    output_error: float  # error of the outputs for other inputs, in percent of the outputs' size
+    weights_changed: float  # share (0 to 1) of the cells that changed since epoch 0
+    n_samples: int  # vectors
     wall_s: float
 
 

@@ -40,35 +40,20 @@ class Stopped(RunError):
 
 @dataclass
 class ResumableTraining:
-    """One training from its first epoch to its last, saved on the way and gone on with.
+    """One training from its first epoch to its last, saved on the way and gone on with."""
 
-    Attributes:
-        model: Digital or analog.
-        task: The images.
-        section: Epochs, batch size, schedule, optimizer.
-        lr: Peak learning rate.
-        seed: Seed of everything random.
-        kind: What is trained; see `build_optimizer`.
-        base: What every row of ``epochs.csv`` begins with.
-        checkpoint: Stem of the files of the saved state.
-        key: What the state belongs to; one with another key is not taken up.
-        limits: When to save and to stop.
-        resumed: Whether an earlier process began it.
-        spent: Seconds that earlier processes spent on it.
-    """
-
-    model: nn.Module
+    model: nn.Module  # digital or analog
     task: Task
-    section: Training
-    lr: float
-    seed: int
-    kind: str
-    base: dict[str, Any]
-    checkpoint: Path
-    key: str
-    limits: RunLimits
-    resumed: bool = False
-    spent: float = 0.0
+    section: Training  # epochs, batch size, schedule, optimizer
+    lr: float  # peak learning rate
+    seed: int  # seed of everything random
+    kind: str  # what is trained; see `build_optimizer`
+    base: dict[str, Any]  # what every row of ``epochs.csv`` begins with
+    checkpoint: Path  # stem of the files of the saved state
+    key: str  # what the state belongs to; one with another key is not taken up
+    limits: RunLimits  # when to save and to stop
+    resumed: bool = False  # whether an earlier process began it
+    spent: float = 0.0  # seconds that earlier processes spent on it
     _rows: Rows = field(default_factory=list)
     _start: dict[str, list[Tensor]] = field(default_factory=dict)  # programmed weights
     _cost: float = 0.0  # seconds of the last checkpoint

@@ -37,19 +37,12 @@ from analogtl.vocabulary import Arm, TrialStatus
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A pretrained model on disk.
+    """A pretrained model on disk."""
 
-    Attributes:
-        path: Stem of its files, for `analogtl.crossbar.checkpoint.load`.
-        key: Hash of the settings and the data that it was trained with.
-        reused: Whether it was there already.
-        error: Test error in percent after the last epoch.
-    """
-
-    path: Path
-    key: str
-    reused: bool
-    error: float
+    path: Path  # stem of its files, for `analogtl.crossbar.checkpoint.load`
+    key: str  # hash of the settings and the data that it was trained with
+    reused: bool  # whether it was there already
+    error: float  # test error in percent after the last epoch
 
 
 @dataclass(frozen=True)

@@ -333,7 +333,7 @@ def test_list_and_page_say_what_an_axis_sets_its_unit_levels_and_source(axis):
         assert said in text
         assert said in page
     assert axis.key in page
-    assert axis.levels_text in text
+    assert axis.marked_levels() in text
     for level in axis.published:
         assert f"{level:g}*" in text
         assert f"**{level:g}**" in row
