@@ -15,6 +15,7 @@ import pytest
 
 from analogtl.config.schema import Experiment
 from analogtl.study.run_dir import RunDir
+from analogtl.study.tables import read_table
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -61,6 +62,26 @@ def tiny() -> Any:
 def run_dir(tmp_path: Path) -> RunDir:
     """An empty run directory."""
     return RunDir(tmp_path / "runs", "tiny")
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up run: a digital baseline, and analog transfer at three levels of wtn."""
+    from report_data import write_run
+
+    return write_run(
+        tmp_path_factory.mktemp("runs") / "sweep",
+        arms=("digital-tl", "analog-tl"),
+        axes={"wtn": [0, 5, 10]},
+        seeds=4,
+        epochs=6,
+    )
+
+
+@pytest.fixture
+def trials(sweep: Path) -> Any:
+    """The trials of `sweep`."""
+    return read_table(sweep / "trials.csv")
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,7 @@ from analogtl.analysis.analyse import RunAnalysis, analyse
 from analogtl.analysis.critical_point import MARGIN
 from analogtl.analysis.findings import (
     FINDINGS,
-    ArmsFinding,
-    CriticalFinding,
     JudgedFinding,
-    LittleEffectFinding,
     Reason,
     findings_frame,
     holm,
@@ -117,22 +114,6 @@ def answer(
 
 
 # --- the findings as data -------------------------------------------------------------------------
-
-
-def test_every_published_finding_is_there_once() -> None:
-    ids = [finding.id for finding in FINDINGS]
-    assert len(set(ids)) == len(ids)
-    critical = {(f.axis, f.n_classes): f.level for f in FINDINGS if isinstance(f, CriticalFinding)}
-    assert critical == {("wtn", (2,)): 15, ("wtn", (5,)): 10, ("spv", (5,)): 10}
-    little = {(f.axis, f.n_classes) for f in FINDINGS if isinstance(f, LittleEffectFinding)}
-    assert little == {("spv", (2,)), ("dw_min_std", (2, 5)), ("dw_min_dtod", (2, 5))}
-    pairs = {(f.better, f.worse) for f in FINDINGS if isinstance(f, ArmsFinding)}
-    assert pairs == {
-        ("analog-tl", "analog-scratch"),
-        ("analog-tl", "digital-scratch"),
-        ("digital-tl", "analog-tl"),
-        ("analog-tl", "frozen-array"),
-    }
 
 
 def test_published_findings_are_judged_on_request_and_the_control_always() -> None:

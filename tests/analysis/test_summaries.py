@@ -7,26 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from report_data import LAYERS, write_run
+from report_data import LAYERS
 
 from analogtl.analysis import summaries
 from analogtl.study.tables import read_table
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(
-        tmp_path_factory.mktemp("runs") / "sweep",
-        arms=("digital-tl", "analog-tl"),
-        axes={"wtn": [0, 5, 10]},
-        seeds=4,
-        epochs=6,
-    )
-
-
-@pytest.fixture(scope="module")
-def trials(sweep: Path) -> pd.DataFrame:
-    return read_table(sweep / "trials.csv")
 
 
 def test_levels_are_mean_and_sample_deviation_over_seeds(trials: pd.DataFrame) -> None:

@@ -246,10 +246,6 @@ def bounds_follow(axis: str, level: float, bound: str) -> bool:
 # -- the tests -------------------------------------------------------------------------------------
 
 
-def test_every_axis_has_a_check():
-    assert set(CHECKS) == set(AXES)
-
-
 @pytest.mark.parametrize(("name", "level"), LEVELS)
 def test_a_built_tile_has_the_level(name, level):
     assert CHECKS[name](level)
@@ -295,12 +291,6 @@ def test_states_are_counted_between_the_bounds_of_the_preset():
     device = {**QUIET, "preset": "ReRamSBPresetDevice", "w_max": 1.5, "w_min": -0.5}
     hidden = build(at(experiment(device), "n_states", 50)).hidden
     np.testing.assert_allclose(hidden["dwmin_up_0"], 2.0 / 50, rtol=1e-5)
-
-
-def test_any_dotted_key_reaches_the_tile():
-    base = experiment(EQUAL)
-    hidden = build(with_settings(base, {"analog.device.up_down": 0.2})).hidden
-    np.testing.assert_allclose(hidden["dwmin_down_0"], 0.8 * hidden["dwmin_up_0"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["spv", "write_noise_std"])

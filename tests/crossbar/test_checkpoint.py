@@ -44,21 +44,6 @@ def reloaded(tmp_path, model, engine, seed=1):
     return other, optimizer
 
 
-def test_everything_comes_back_also_the_fast_array_and_the_persistent_weights(tmp_path):
-    model, optimizer = build("fast")
-    step(model, optimizer, 5)
-    other, _ = reloaded(tmp_path, model, "fast")
-    names = next(iter(analog_tiles(model))).tile.get_hidden_parameter_names()
-    for a, b in zip(hidden(model), hidden(other), strict=True):
-        for name, row_a, row_b in zip(names, a, b, strict=True):
-            assert torch.equal(row_a, row_b), name
-        assert a.abs().sum() > 0
-    for a, b in zip(analog_tiles(model), analog_tiles(other), strict=True):
-        assert torch.equal(a.tile.get_weights(), b.tile.get_weights())
-    x = {"digital/0.analog_module.bias", "digital/2.analog_module.bias"}
-    assert x <= set(state.capture(other)[0])
-
-
 def test_a_stock_tile_gets_back_what_its_bindings_reach(tmp_path):
     model, optimizer = build("aihwkit")
     step(model, optimizer, 5)

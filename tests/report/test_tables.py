@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_data import write_run
 
 from analogtl.analysis import summaries
 from analogtl.report import run_tables, tables
 from analogtl.report.tables import Column, Table
-from analogtl.study.tables import read_table
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(
-        tmp_path_factory.mktemp("runs") / "sweep",
-        arms=("digital-tl", "analog-tl"),
-        axes={"wtn": [0, 5, 10]},
-        seeds=4,
-        epochs=6,
-    )
-
-
-@pytest.fixture(scope="module")
-def trials(sweep: Path) -> pd.DataFrame:
-    return read_table(sweep / "trials.csv")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -130,15 +129,6 @@ class Page:
                 windowsVirtualKeyCode=codes[key],
                 **(extra if kind == "keyDown" else {}),
             )
-
-    def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """A picture of the page as PNG."""
-        answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(answer["data"]))
-
-    def pdf(self, path: Path) -> None:
-        """The page as it would be printed."""
-        path.write_bytes(base64.b64decode(self.call("Page.printToPDF")["data"]))
 
 
 @contextlib.contextmanager

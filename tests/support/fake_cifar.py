@@ -1,6 +1,7 @@
 """Small archives in CIFAR's official layout, in the pickle dialect of Python 2 that it came in."""
 
 import io
+import pickle
 import struct
 import tarfile
 from collections.abc import Mapping
@@ -15,39 +16,25 @@ CIFAR100_COARSE = ["aquatic_mammals", "fish", "people", "beasts", "insects"]
 COARSE_OF = [2, 1, 2, 3, 0, 3, 4]  # of each fine label
 
 
+class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+    """Protocol 2 as Python 2 wrote it: text, too, is a byte string."""
+
+    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+
+    def save_string(self, value: str | bytes) -> None:
+        raw = value.encode() if isinstance(value, str) else value
+        short = len(raw) < 256
+        size = bytes([len(raw)]) if short else struct.pack("<i", len(raw))
+        self.write((b"U" if short else b"T") + size + raw)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+
 def python2_pickle(value: Any) -> bytes:
-    """Protocol 2 as Python 2's cPickle wrote it: strings are byte strings, arrays by reduce."""
-    return b"\x80\x02" + _python2(value) + b"."
-
-
-def _python2(value: Any) -> bytes:
-    if isinstance(value, bool):
-        return b"\x88" if value else b"\x89"
-    if isinstance(value, int):
-        return b"J" + struct.pack("<i", value)
-    if isinstance(value, str):
-        return _python2(value.encode("ascii"))
-    if isinstance(value, bytes):
-        if len(value) < 256:
-            return b"U" + bytes([len(value)]) + value
-        return b"T" + struct.pack("<i", len(value)) + value
-    if isinstance(value, list):
-        return b"](" + b"".join(_python2(item) for item in value) + b"e"
-    if isinstance(value, tuple):
-        return b"(" + b"".join(_python2(item) for item in value) + b"t"
-    if isinstance(value, dict):
-        return b"}(" + b"".join(_python2(k) + _python2(v) for k, v in value.items()) + b"u"
-    if isinstance(value, np.ndarray):
-        fortran = value.flags.f_contiguous and not value.flags.c_contiguous
-        code = value.dtype.str[1:]
-        dtype = b"cnumpy\ndtype\n" + _python2((code, 0, 1)) + b"R"
-        dtype += b"(" + _python2(3) + _python2(value.dtype.str[0]) + b"NNN" + _python2(-1) * 2
-        dtype += _python2(0) + b"tb"
-        raw = value.tobytes("F" if fortran else "C")
-        state = b"(" + _python2(1) + _python2(value.shape) + dtype + _python2(bool(fortran))
-        make = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n" + _python2((0,))
-        return make + _python2(b"b") + b"tR" + state + _python2(raw) + b"tb"
-    raise TypeError(type(value))
+    """A pickle as Python 2 wrote it, with NumPy's names of that time."""
+    file = io.BytesIO()
+    _Python2Pickler(file, protocol=2).dump(value)
+    return file.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")
 
 
 def cifar10_files(per_batch: int = 15, test: int = 20, seed: int = 0) -> dict[str, Any]:

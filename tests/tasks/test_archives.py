@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import hashlib
 import io
 import os
 import pickle
@@ -35,12 +34,8 @@ def only_problem(error: pytest.ExceptionInfo[ExperimentError]) -> str:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_come_back_as_they_were(dtype: str, order: str) -> None:
     array = np.asarray(np.arange(12).reshape(3, 4) % 5, dtype=dtype, order=order)
-    if array.dtype.kind != "b":  # numpy writes bool as b1, the rest as the helper does
-        read = load_pickle(python2_pickle({"data": array}), "it")[b"data"]
-        assert read.dtype == array.dtype
-        np.testing.assert_array_equal(read, array)
-    for protocol in (2, 3, 4):
-        read = load_pickle(pickle.dumps({"data": array}, protocol), "it")["data"]
+    for content in (python2_pickle(array), *(pickle.dumps(array, n) for n in (2, 3, 4))):
+        read = load_pickle(content, "it")
         assert read.dtype == array.dtype
         np.testing.assert_array_equal(read, array)
 
@@ -143,10 +138,10 @@ def test_tricks_with_what_is_available_are_refused(content: bytes) -> None:
 
 def test_a_shape_larger_than_its_content_is_refused() -> None:
     content = python2_pickle(np.zeros((2, 2), np.uint8))
-    two, huge = struct.pack("<i", 2), struct.pack("<i", 2**30)
-    assert content.count(b"(J" + two + b"J" + two) == 1
+    shape, huge = b"K\x02K\x02\x86", b"J" + struct.pack("<i", 2**30)
+    assert content.count(shape) == 1
     with pytest.raises(ExperimentError, match="readable pickle"):
-        load_pickle(content.replace(b"(J" + two + b"J" + two, b"(J" + huge + b"J" + huge), "it")
+        load_pickle(content.replace(shape, 2 * huge + b"\x86"), "it")
 
 
 def test_an_absurd_memo_index_costs_nothing() -> None:
@@ -167,13 +162,6 @@ def test_a_flipped_byte_never_escapes_as_another_error(place: int, value: int) -
     content[place % len(content)] = value
     with contextlib.suppress(ExperimentError):
         load_pickle(bytes(content), "it")
-
-
-def test_a_folder_and_an_archive_read_alike(tmp_path: Path) -> None:
-    files = cifar100_files()
-    folder = write_folder(files, tmp_path / FOLDER)
-    archive = write_archive(files, FOLDER, tmp_path / "it.tar.gz")
-    assert read_files(folder, FOLDER, NAMES, "it") == read_files(archive, FOLDER, NAMES, "it")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -240,23 +228,6 @@ def test_a_member_that_claims_to_be_huge_is_refused_unread(tmp_path: Path) -> No
     path.write_bytes(gzip.compress(info.tobuf()))
     with pytest.raises(ExperimentError, match="claims 1099511627776 bytes"):
         read_files(path, FOLDER, NAMES, "it")
-
-
-def served(tmp_path: Path, content: bytes) -> tuple[str, str]:
-    source = tmp_path / "served"
-    source.write_bytes(content)
-    return source.as_uri(), hashlib.sha256(content).hexdigest()
-
-
-def test_a_download_arrives_whole_or_not_at_all(tmp_path: Path) -> None:
-    url, checksum = served(tmp_path, b"x" * 3_000_000)
-    target = tmp_path / "cache" / "it"
-    download(url, checksum, target)
-    assert target.read_bytes() == b"x" * 3_000_000
-    with pytest.raises(OSError, match="checksum"):
-        download(url, "0" * 64, target.with_name("other"))
-    assert {path.suffix for path in target.parent.iterdir()} == {"", ".lock"}
-    assert not target.with_name("other").exists()
 
 
 def test_an_interrupted_download_leaves_nothing(

@@ -113,7 +113,7 @@ def test_evaluate_counts_errors(task):
     assert score.loss == pytest.approx(log_sum - share, rel=1e-5)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_schedules_stay_between_zero_and_the_peak(schedule):
     rates = [lr_at(schedule, 0.1, step, 100) for step in range(100)]
     assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
@@ -122,10 +122,6 @@ def test_schedules_stay_between_zero_and_the_peak(schedule):
     if schedule == "cosine":
         assert rates[0] == pytest.approx(0.1)
         assert rates == sorted(rates, reverse=True)
-    if schedule == "onecycle":
-        assert rates[0] == pytest.approx(0.1 / 25)
-        assert max(rates) == pytest.approx(0.1, rel=1e-3)
-        assert rates[-1] < 1e-3
 
 
 def test_onecycle_is_torchs():

@@ -92,15 +92,9 @@ def test_a_trial_records_its_epochs_and_its_row(tiny, run_dir, arm):
         assert row["engine"] == ""
     else:
         assert (row["weights_changed"] > 0) == (arm == "analog-tl")
+        assert row["error_final"] != row["error_transfer"]
         layers = read_rows(path / "layers.csv")
         assert len(layers) == 3
-
-
-def test_frozen_arrays_hold_still_while_the_rest_learns(tiny, run_dir):
-    experiment = tiny(finetune={"arms": ["frozen-array"], "lr": 0.1})
-    row = run_trial(trial_of(experiment, "frozen-array"), run_dir)
-    assert row["weights_changed"] == 0
-    assert row["error_final"] != row["error_transfer"]
 
 
 def test_a_finished_trial_is_not_run_again_and_a_changed_one_is(tiny, run_dir, monkeypatch):
@@ -112,20 +106,6 @@ def test_a_finished_trial_is_not_run_again_and_a_changed_one_is(tiny, run_dir, m
     changed = trial_of(tiny(finetune={"epochs": 1}), "digital-tl")
     assert changed.id == trial.id
     assert run_trial(changed, run_dir)["error_final"] != pytest.approx(first["error_final"])
-
-
-def test_two_runs_of_one_seed_give_the_same_rows(tiny, run_dir):
-    trial = trial_of(tiny(), "analog-tl")
-    one, row_one = result(stages.finetune(trial, run_dir))
-    two, row_two = result(stages.finetune(trial, run_dir))
-
-    def timeless(rows):
-        return [{k: v for k, v in row.items() if k != "wall_s"} for row in rows]
-
-    flat_one = [row for rows in one for row in rows if row["stage"] == "finetune"]
-    flat_two = [row for rows in two for row in rows if row["stage"] == "finetune"]
-    assert timeless(flat_one) == timeless(flat_two)
-    assert timeless([row_one]) == timeless([row_two])
 
 
 @pytest.mark.parametrize("arm", ["analog-tl", "digital-scratch"])
