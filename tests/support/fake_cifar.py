@@ -6,7 +6,7 @@ import struct
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,10 +16,10 @@ CIFAR100_COARSE = ["aquatic_mammals", "fish", "people", "beasts", "insects"]
 COARSE_OF = [2, 1, 2, 3, 0, 3, 4]  # of each fine label
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+class _Python2Pickler(pickle._Pickler):
     """Protocol 2 as Python 2 wrote it: text, too, is a byte string."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_string(self, value: str | bytes) -> None:
         raw = value.encode() if isinstance(value, str) else value
