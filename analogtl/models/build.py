@@ -58,12 +58,6 @@ _FETCHES_WEIGHTS = (  # arguments of timm's create_model
 )
 
 
-def own_model(name: str, **arguments: Any) -> nn.Module:
-    """Build one of this package's networks, with arguments in place of its own sizes."""
-    network, sizes = OWN_MODELS[name]
-    return network(**{**sizes, **arguments})
-
-
 def build_model(
     architecture: str,
     *,
@@ -107,11 +101,12 @@ def build_model(
         ]
     if problems:
         raise ExperimentError(f"model {architecture}: kwargs: {problem}" for problem in problems)
-    build = _builder(architecture)
+    if architecture not in OWN_MODELS:
+        _require_timm_name(architecture)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes on renamed models: not the user's concern
-            model = build(sizes, kwargs)
+            model = _build(architecture, sizes, kwargs)
             _try_out(model, (in_channels, image_size, image_size), n_classes)
     except Exception as error:  # timm's models fail on what they cannot take in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -122,21 +117,29 @@ def build_model(
     return model
 
 
-def _builder(architecture: str) -> Callable[[dict[str, Any], dict[str, Any]], nn.Module]:
-    """Find what builds a network, given sizes and kwargs."""
-    if architecture in OWN_MODELS:
-        return lambda sizes, kwargs: own_model(architecture, **sizes, **kwargs)
+def _require_timm_name(architecture: str) -> None:
     import timm
 
-    from analogtl.models import timm_models
-
     if not timm.is_model(architecture):
-        near = did_you_mean(architecture, timm.list_models())
+        near = did_you_mean(architecture, [*OWN_MODELS, *timm.list_models()])
         hint = near or f"own: {', '.join(OWN_MODELS)}"
         raise ExperimentError(
             f"model {architecture!r}: unknown to this package and to timm; {hint}"
         )
-    return lambda sizes, kwargs: timm_models.create_model(architecture, sizes, kwargs)
+
+
+def _build(architecture: str, sizes: dict[str, Any], kwargs: dict[str, Any]) -> nn.Module:
+    """Build a network; a timm model that takes any ``img_size`` is built without."""
+    if architecture in OWN_MODELS:
+        network, own_sizes = OWN_MODELS[architecture]
+        return network(**{**own_sizes, **sizes, **kwargs})
+    import timm
+
+    try:
+        return timm.create_model(architecture, **sizes, **kwargs)
+    except TypeError:
+        del sizes["img_size"]
+        return timm.create_model(architecture, **sizes, **kwargs)
 
 
 def _try_out(model: nn.Module, image_shape: tuple[int, int, int], n_classes: int) -> None:

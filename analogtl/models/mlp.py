@@ -34,13 +34,6 @@ class PixelMLP(nn.Module):
         logits_BK: Tensor = self.head(self.body(x_BCHW))
         return logits_BK
 
-    def get_classifier(self) -> nn.Module:
-        """Get the head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a new head of ``num_classes`` in place; 0 for none. ``global_pool`` is timm's."""
-        self.num_classes = num_classes
-        self.head: nn.Module = (
-            nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        )
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new head of ``num_classes`` in place."""
+        self.head = nn.Linear(self.num_features, num_classes)

@@ -148,7 +148,7 @@ class SmallImageSwin(nn.Module):
     heads of ``head_dim`` each, every second one with shifted windows. The tokens of the last stage
     are averaged, normalised and classified by one linear layer.
 
-    In: (B, C, H, W), H = W = ``img_size``. Out: logits (B, K); features (B, C') for K = 0.
+    In: (B, C, H, W), H = W = ``img_size``. Out: logits (B, K).
 
     Raises:
         ValueError: if the sizes do not fit one another; the message names the one at fault.
@@ -174,9 +174,7 @@ class SmallImageSwin(nn.Module):
         super().__init__()
         if not len(depths) == len(num_heads) == len(downscaling) > 0:
             raise ValueError("depths, num_heads and downscaling need one entry per stage each")
-        self.img_size, self.in_chans, self.num_classes = img_size, in_chans, num_classes
-        self.num_features = embed_dim * 2 ** (len(depths) - 1)
-
+        self.img_size, self.in_chans = img_size, in_chans
         resolution, width_in = img_size, in_chans
         stages = []
         for i, (depth, heads, factor) in enumerate(
@@ -201,29 +199,16 @@ class SmallImageSwin(nn.Module):
             stages.append(nn.Sequential(PatchPartition(width_in, width, factor), *blocks))
             width_in = width
         self.stages = nn.Sequential(*stages)
-        self.norm = nn.LayerNorm(self.num_features)
+        self.norm = nn.LayerNorm(width_in)
         self.reset_classifier(num_classes)
 
-    def forward_features(self, x_BCHW: Tensor) -> Tensor:
-        """Compute the tokens of the last stage, (B, H', W', C')."""
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         if x_BCHW.shape[1:] != (self.in_chans, self.img_size, self.img_size):
             expected = (self.in_chans, self.img_size, self.img_size)
             raise ValueError(f"images of shape {expected} expected, not {tuple(x_BCHW.shape[1:])}")
-        return self.stages(x_BCHW.permute(0, 2, 3, 1).contiguous())
+        tokens_BHWC = self.stages(x_BCHW.permute(0, 2, 3, 1).contiguous())
+        return self.head(self.norm(tokens_BHWC.mean(dim=(1, 2))))
 
-    def forward_head(self, x_BHWC: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits (B, K) of the last stage's tokens; what enters the head if ``pre_logits``."""
-        pooled_BC = self.norm(x_BHWC.mean(dim=(1, 2)))
-        return pooled_BC if pre_logits else self.head(pooled_BC)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x_BCHW))
-
-    def get_classifier(self) -> nn.Module:
-        """Get the head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a new head of ``num_classes`` in place; 0 for none. ``global_pool`` is timm's."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new head of ``num_classes`` in place."""
+        self.head = nn.Linear(self.norm.normalized_shape[0], num_classes)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,13 +186,25 @@ def _choose_classes(
             )
         return present[:classes]
     asked = [classes] if isinstance(classes, str | bool) else list(classes)
+    known: dict[Any, Sequence[int]] = {f"superclass:{s}": c for s, c in source.superclasses.items()}
+    known |= source.superclasses
+    known |= {name: (label,) for label, name in enumerate(source.class_names)}
+    numbers = range(len(source.class_names))
+    present_names = ", ".join(source.class_names[label] for label in present)
     chosen: list[int] = []
     problems = []
     for item in asked:
-        try:
-            chosen += _labels_of(item, source, present)
-        except ExperimentError as error:
-            problems += [f"{where}: {problem}" for problem in error.problems]
+        labels = [item] if type(item) is int and item in numbers else known.get(item)
+        if labels is None:
+            hint = did_you_mean(str(item), known)
+            if not hint.startswith("did"):
+                hint = f"present are {present_names}, and labels from 0 to {numbers[-1]}"
+            problems.append(f"{where}: {item!r} is unknown; {hint}")
+        elif not labels or not set(labels) <= set(present):
+            name = source.class_names[item] if isinstance(item, int) else item
+            problems.append(f"{where}: {name} is not in this copy; present are {present_names}")
+        else:
+            chosen += labels
     twice = sorted({source.class_names[c] for c in chosen if chosen.count(c) > 1})
     if twice:
         problems.append(f"{where}: {', '.join(twice)} given twice")
@@ -201,39 +214,6 @@ def _choose_classes(
     if problems:
         raise ExperimentError(problems)
     return chosen
-
-
-def _labels_of(item: int | str, source: Source, present: list[int]) -> list[int]:
-    """Find the classes that one item of ``classes`` names."""
-    names, superclasses = source.class_names, source.superclasses
-    if type(item) is int:
-        if not 0 <= item < len(names):
-            raise ExperimentError(f"{item} is not a label; they are 0 to {len(names) - 1}")
-        label = item
-    elif isinstance(item, str):
-        word = item.removeprefix("superclass:")
-        if word in superclasses and (word != item or word not in names):
-            if not superclasses[word]:
-                raise ExperimentError(
-                    f"none of superclass {word} is in this copy; {_present(source, present)}"
-                )
-            return list(superclasses[word])
-        if word != item or word not in names:
-            prefixed = [f"superclass:{name}" for name in superclasses]
-            hint = did_you_mean(item, [*names, *superclasses, *(prefixed if word != item else [])])
-            if not hint.startswith("did"):
-                hint = _present(source, present)
-            raise ExperimentError(f"{item!r} is unknown; {hint}")
-        label = names.index(word)
-    else:
-        raise ExperimentError(f"{item!r} is neither a name nor a label number")
-    if label not in present:
-        raise ExperimentError(f"{names[label]} is not in this copy; {_present(source, present)}")
-    return [label]
-
-
-def _present(source: Source, present: list[int]) -> str:
-    return "present are " + ", ".join(source.class_names[label] for label in present)
 
 
 Arrays = tuple[Images, Labels]
@@ -306,11 +286,6 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
-def count_batches(n_samples: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Count the batches of an epoch; a smaller last one counts unless dropped."""
-    return n_samples // batch_size if drop_last else -(-n_samples // batch_size)
-
-
 def batches(
     split: Split,
     batch_size: int,
@@ -321,13 +296,12 @@ def batches(
     shuffle: bool,
     augment: Sequence[str] = (),
     start: int = 0,
-    drop_last: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of one epoch from batch ``start`` on: the same whenever asked again.
 
     Args:
         split: What to serve, in its order unless ``shuffle``.
-        batch_size: Images per batch; the last batch may be smaller, or is dropped.
+        batch_size: Images per batch; the last batch may be smaller.
         task: Whose mean and std normalise the images.
         seed: With ``epoch`` (and the batch's number) decides the order and the augmentation.
         epoch: As above.
@@ -335,7 +309,6 @@ def batches(
         augment: ``"crop"``: pad by 4 pixels of black, or an eighth of a smaller image, and cut
             out at a random place; ``"flip"``: mirror left and right at random.
         start: Batches to skip, at no cost.
-        drop_last: Whether to leave out a smaller last batch.
 
     Yields:
         x_BCHW float32, normalised; y_B int64.
@@ -347,7 +320,7 @@ def batches(
     if shuffle:
         rng = np.random.default_rng([seed, _ORDER, epoch])
         order = torch.from_numpy(rng.permutation(len(split)))
-    for batch in range(start, count_batches(len(split), batch_size, drop_last=drop_last)):
+    for batch in range(start, -(-len(split) // batch_size)):
         place = slice(batch * batch_size, (batch + 1) * batch_size)
         index = place if order is None else order[place]
         images = split.images[index]

@@ -1,7 +1,6 @@
 """Tasks: what is read, which classes, how it is split, and what a batch holds."""
 
 import hashlib
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from PIL import Image
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks import sources
-from analogtl.tasks.images import Split, Task, batches, count_batches, load_task
+from analogtl.tasks.images import Split, Task, batches, load_task
 
 
 @pytest.fixture
@@ -236,7 +235,7 @@ def test_without_data_and_network_one_line_names_the_places_and_the_options(
         assert ("(offline)" in problem) == download
     assert not list(tmp_path.rglob("*.part"))
     problem = problem_of(dataset="cifar10", root=tmp_path / "mistyped")
-    assert f"{tmp_path / 'mistyped'} does not" in problem
+    assert str(tmp_path / "mistyped") in problem
     assert not (tmp_path / "mistyped").exists()
 
 
@@ -387,7 +386,7 @@ def test_image_folders_that_cannot_be_used(tmp_path: Path, images: Path) -> None
     for i in range(5):
         write_image(tmp_path / "few" / "a" / f"{i}.png")
     write_image(tmp_path / "few" / "b" / "0.png")
-    assert re.search(r"few images .*\b5\b.* b$", problem(tmp_path / "few"))
+    assert problem(tmp_path / "few").endswith("no test images of b")
 
 
 def problems_of(root: Path) -> list[str]:
@@ -433,7 +432,6 @@ def same(left: Any, right: Any) -> bool:
 def test_batches_hold_every_image_once_normalised(task: Task) -> None:
     got = served(task)
     assert [len(y) for _, y in got] == [8] * 9 + [3]
-    assert len(got) == count_batches(75, 8) == 10
     x = torch.cat([x for x, _ in got])
     assert x.dtype == torch.float32
     torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-4)
@@ -445,10 +443,9 @@ def test_batches_hold_every_image_once_normalised(task: Task) -> None:
     assert (pixels[:, 0, 0, 0] // 10).tolist() == torch.cat([y for _, y in got]).tolist()
 
 
-def test_order_without_shuffling_and_dropping_the_last(task: Task) -> None:
-    got = served(task, shuffle=False, drop_last=True)
-    assert len(got) == count_batches(75, 8, drop_last=True) == 9
-    assert torch.equal(torch.cat([y for _, y in got]), task.train.labels[:72])
+def test_order_without_shuffling(task: Task) -> None:
+    got = served(task, shuffle=False)
+    assert torch.equal(torch.cat([y for _, y in got]), task.train.labels)
 
 
 def test_order_and_augmentation_are_functions_of_seed_and_epoch(task: Task) -> None:
