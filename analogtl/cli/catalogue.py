@@ -171,8 +171,8 @@ def _text(value: Any) -> str:
 SUFFIXES = (".pdf", ".png", ".svg")
 NOTES_WIDTH = 110  # columns from which the table has room for notes
 MAX_DEVICES = 3  # in the terminal's plot; more lines hide one another
+DOT = "●"  # a symmetry point in the plot
 PLOT_SIZE = (100, 18)  # columns at most, rows
-ASCII_FRAME = str.maketrans("│┌┐└┘─┤┬", "|++++-++")
 
 
 def show(
@@ -250,23 +250,21 @@ def _plot(view: DeviceView) -> str:
     import plotext
 
     console, figure = output.console(), plotext.figure
-    unicode = output.has_unicode(console.encoding)
     plotext.add_theme("terminal")  # no background of its own
     figure.clear().theme("terminal").plot_size(min(console.width, PLOT_SIZE[0]), PLOT_SIZE[1])
-    dot, shown = "●" if unicode else "O", min(MAX_DEVICES, view.weights.shape[1])
+    shown = min(MAX_DEVICES, view.weights.shape[1])
     figure.label("weight", axis="y")
-    figure.label(f"pulses to {shown} devices, up and then down; {dot} symmetry point", axis="x")
+    figure.label(f"pulses to {shown} devices, up and then down; {DOT} symmetry point", axis="x")
     ticks = [0.0, view.turn, float(view.pulses[-1])]
     figure.ruler("x").ticks(ticks, [f"{tick:g}" for tick in ticks])
     for number in range(shown):
         weights, point = view.weights[:, number], float(view.symmetry_points[number])
-        marker = "braille" if unicode else "*+x"[number]
-        figure.draw(figure.signal(view.pulses.tolist(), weights.tolist(), marker=marker).lines())
+        curve = figure.signal(view.pulses.tolist(), weights.tolist(), marker="braille")
+        figure.draw(curve.lines())
         crossings = list(view.crossings(number))
-        figure.draw(figure.signal(crossings, [point] * len(crossings), marker=dot))
+        figure.draw(figure.signal(crossings, [point] * len(crossings), marker=DOT))
     plain = not console.is_terminal or console.is_dumb_terminal or console.no_color
-    text = figure.build().string(colorless=plain)
-    return str(text if unicode else text.translate(ASCII_FRAME))
+    return str(figure.build().string(colorless=plain))
 
 
 # -- explain ---------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -58,10 +57,8 @@ def selftest(
     use_one_thread()
     from analogtl.fastsim import cases, equivalence
 
-    began, console = time.monotonic(), output.console()
-    lively = console.is_terminal and not console.is_dumb_terminal
-    text = "training small tiles on both engines ..."
-    with console.status(text) if lively else contextlib.nullcontext():
+    began = time.monotonic()
+    with output.console().status("training small tiles on both engines ..."):
         rows = equivalence.check(
             list(cases.CASES) if everything else cases.BASIC,
             repetitions=equivalence.REPETITIONS,

@@ -227,12 +227,3 @@ def duration(seconds: float | None) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
-
-
-def has_unicode(encoding: str | None) -> bool:
-    """Whether lines, dots and braille can be written in an encoding."""
-    try:
-        "│●⣿".encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from analogtl.cli import completion, output
-from analogtl.cli.options import Json, Quiet, Runs
+from analogtl.cli.options import Json, Quiet, Runs, argument, option
 from analogtl.errors import ExperimentError
 
 FORMATS = {
@@ -25,60 +23,51 @@ FORMATS = {
 def command(
     run_dirs: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="RUN_DIR",
-            help="Run directories, or folders of them. Without any: everything below --runs.",
-            autocompletion=completion.run_dirs,
-            show_default=False,
+        argument(
+            "RUN_DIR",
+            "Run directories, or folders of them. Without any: everything below --runs.",
+            completion.run_dirs,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Where to write it. Default: report/ in the run, or in the folder of runs.",
-            show_default=False,
+        option(
+            "--out -o",
+            "DIR",
+            "Where to write it. Default: report/ in the run, or in the folder of runs.",
         ),
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help="html, markdown, csv, latex, png, svg or pdf; repeatable. Default: all but latex "
-            "and pdf.",
-            autocompletion=completion.choices(lambda: FORMATS.items()),
-            show_default=False,
+        option(
+            "--format -f",
+            "FORMAT",
+            "html, markdown, csv, latex, png, svg or pdf; repeatable. Default: all but latex and "
+            "pdf.",
+            completion.choices(lambda: FORMATS.items()),
         ),
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--margin",
-            metavar="POINTS",
-            help="Percentage points of test error that count as no harm. Default: each "
-            "experiment's own.",
-            show_default=False,
+            "POINTS",
+            "Percentage points of test error that count as no harm. Default: each experiment's "
+            "own.",
         ),
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--alpha",
-            metavar="P",
-            help="Significance level of the critical point. Default: each experiment's own.",
-            show_default=False,
+            "P",
+            "Significance level of the critical point. Default: each experiment's own.",
         ),
     ] = None,
     together: Annotated[
-        bool, typer.Option("--together", help="All runs in the same figures and tables.")
+        bool, option("--together", None, "All runs in the same figures and tables.")
     ] = False,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Figures without the critical points.")
-    ] = False,
+    plain: Annotated[bool, option("--plain", None, "Figures without the critical points.")] = False,
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
     as_json: Json = False,
@@ -106,14 +95,9 @@ def command(
         plain=plain,
     )
     if as_json:
-        output.emit(
-            {
-                "event": "report",
-                "out": str(result.out),
-                "files": [str(path) for path in result.paths],
-                "messages": result.messages,
-            }
-        )
+        files = [str(path) for path in result.paths]
+        record = {"event": "report", "out": str(result.out), "files": files}
+        output.emit({**record, "messages": result.messages})
         return
     for table in result.tables:
         if table.name in SHOWN and len(table):

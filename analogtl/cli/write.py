@@ -135,7 +135,7 @@ def validate(
     from analogtl.study.trial import trials_of
 
     told: set[str] = set()
-    for file, task in _with_tasks(files or [completion.DEFAULT_FILE], settings or ()):
+    for file, task in _with_tasks(files or [completion.DEFAULT_FILE]):
         try:
             experiment = load_experiment(file, settings or (), task)
             swept = bool(experiment.sweep.axes or experiment.sweep.lr)
@@ -157,16 +157,15 @@ def validate(
         raise typer.Exit(2)
 
 
-def _with_tasks(files: Sequence[str], settings: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def _with_tasks(files: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Each file with the task that it chooses (None), and then with each of its other tasks."""
     from analogtl.config.source import tasks_of
 
     for file in files:
         yield file, None
-        if not any(setting.startswith("task=") for setting in settings):
-            with contextlib.suppress(ExperimentError):  # it was told for None
-                own, tasks = tasks_of(file)
-                yield from ((file, task) for task in tasks if task != own)
+        with contextlib.suppress(ExperimentError):  # it was told for None
+            own, tasks = tasks_of(file)
+            yield from ((file, task) for task in tasks if task != own)
 
 
 COMMANDS: dict[str, Any] = {"init": init, "validate": validate}

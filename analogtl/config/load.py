@@ -53,13 +53,8 @@ def load_experiment(
 
 def read_source(path: str | Path, overrides: Sequence[str] = (), task: str | None = None) -> Source:
     """Read and merge, without validating; see `load_experiment`."""
-    said = "--task"
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if key.strip() == "task" and equals:
-            task, said = value.strip().strip("\"'"), "--set task ="
-    source = read_files(path, task, said)
-    apply_overrides(source, [one for one in overrides if one.partition("=")[0].strip() != "task"])
+    source = read_files(path, task)
+    apply_overrides(source, overrides)
     return source
 
 
@@ -132,6 +127,8 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
             key = "programming.lr"
         key = key_of(key)
         try:
+            if key == "task":
+                raise ExperimentError("--task chooses a task")
             _set_dotted(source.data, key, parse_value(raw.strip(), _annotation(key)))
         except ExperimentError as error:
             problems.append(f"--set {override}: {error.problems[0]}")

@@ -58,7 +58,7 @@ class _Layer:
         }
 
 
-def read_files(path: str | Path, task: str | None = None, said: str = "--task") -> Source:
+def read_files(path: str | Path, task: str | None = None) -> Source:
     """Read an experiment file and those that it extends, with one task of theirs.
 
     Each file comes over the one that it extends, and the task's keys of a file come right over the
@@ -67,7 +67,6 @@ def read_files(path: str | Path, task: str | None = None, said: str = "--task") 
     Args:
         path: A TOML file, or the name of a shipped experiment, e.g. ``quickstart``.
         task: The task; None for that of the file, if it has one.
-        said: How the task was asked for, for messages.
 
     Raises:
         ExperimentError: If a file cannot be read, or the task does not exist.
@@ -76,13 +75,14 @@ def read_files(path: str | Path, task: str | None = None, said: str = "--task") 
     layers = _layers(find_experiment(path))
     source.file = str(layers[-1].file)
     names = _task_names(layers)
+    own, place = _own_task(layers)
     if task is None:
-        task, said = _own_task(layers)
+        task = own
     else:
-        said = f"{said} {task}"
+        place = f"--task {task}"
     if task is not None and task not in names:
         hint = did_you_mean(task, names) if names else f"{source.file} has no tasks"
-        raise ExperimentError(f"{said}: unknown task {task!r}; {hint}")
+        raise ExperimentError(f"{place}: unknown task {task!r}; {hint}")
     for layer in layers:
         data = {key: value for key, value in layer.data.items() if key not in ("task", "tasks")}
         source.add(data, layer.origin())
