@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import takewhile
@@ -11,26 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from analogtl.cli import completion, options, output
-from analogtl.cli.options import argument, option
+from analogtl.cli.options import argument, checked, option
 from analogtl.cli.process import use_one_thread
 from analogtl.config import catalog
 from analogtl.config.shipped import shipped_experiments, shipped_folder
-from analogtl.errors import ExperimentError, RunError, did_you_mean
+from analogtl.errors import ExperimentError, RunError
 from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
 
 if TYPE_CHECKING:
     from analogtl.crossbar.pulse_response import DeviceView
-
-
-def checked(what: str, word: str, known: Mapping[str, Any]) -> str:
-    """A word of a command line that has to be one of a few.
-
-    Raises:
-        ExperimentError: If it is none of them.
-    """
-    if word not in known:
-        raise ExperimentError(f"{what} {word!r}: not known; {did_you_mean(word, known)}")
-    return word
 
 
 # -- list ------------------------------------------------------------------------------------------

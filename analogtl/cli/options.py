@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from analogtl.cli import completion
+from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.vocabulary import Backend
 
 Complete = Callable[..., completion.Offers] | None
@@ -40,6 +41,17 @@ def option(
         show_default=show_default,
         **limits,
     )
+
+
+def checked(what: str, word: str, known: Collection[str]) -> str:
+    """A word of a command line that has to be one of a few.
+
+    Raises:
+        ExperimentError: If it is none of them.
+    """
+    if word not in known:
+        raise ExperimentError(f"{what} {word!r}: not known; {did_you_mean(word, known)}")
+    return word
 
 
 Exp = Annotated[

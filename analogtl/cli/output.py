@@ -23,6 +23,11 @@ GAP = 2  # characters between columns
 MAX_WORD = 40  # characters that a table does not break
 MAX_NAME = 24  # characters of a cell that is not broken into lines
 PIPED_WIDTH = 120  # columns of a table in a file or a pipe
+# Columns of results that are left out, in this order, until the table fits the terminal.
+LEAST_NEEDED = (
+    *("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "n"),
+    *("elbow", "elbow_low", "elbow_high", "n_seeds", "unit"),
+)
 
 
 def console() -> Console:
@@ -167,17 +172,12 @@ def _fit(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
     return widths
 
 
-def show_table(table: Table, *, drop: Iterable[str] = ()) -> None:
-    """A results table on standard output, in as many columns as the width allows.
-
-    Args:
-        table: The table.
-        drop: Columns to leave out, in this order, until it fits.
-    """
+def show_table(table: Table) -> None:
+    """A results table on standard output, in as many columns as the width allows."""
     columns, rows = list(table.columns), table.rows()
     cells = {column.key: [row[n].text for row in rows] for n, column in enumerate(columns)}
     extra = [column.key for column in columns if not column.essential]
-    for key in [*reversed(extra), *drop]:
+    for key in [*reversed(extra), *LEAST_NEEDED]:
         least = [_least_width(one.heading, cells[one.key], one.right) for one in columns]
         if sum(least) + GAP * (len(least) - 1) <= console().width:
             break

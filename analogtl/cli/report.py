@@ -101,7 +101,7 @@ def command(
         return
     for table in result.tables:
         if table.name in SHOWN and len(table):
-            output.show_table(table, drop=LEAST_NEEDED)
+            output.show_table(table)
             output.say("")
     for message in result.messages:
         output.warn(message)
@@ -114,7 +114,3 @@ def command(
 
 
 SHOWN = ("outcomes", "critical_points", "findings")
-LEAST_NEEDED = (
-    *("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "n"),
-    *("elbow", "elbow_low", "elbow_high", "n_seeds", "unit"),
-)

@@ -17,7 +17,7 @@ import typer
 
 from analogtl.cli import completion, options, output
 from analogtl.cli.process import stoppable, use_one_thread
-from analogtl.errors import ExperimentError, counted, did_you_mean
+from analogtl.errors import ExperimentError, counted
 from analogtl.vocabulary import AXES, Backend, TrialStatus, key_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from analogtl.study.study import Study
     from analogtl.training.stages import ConversionResult
 
-DEFAULT_RUNS = Path("runs")
-# Columns of the results that are left out, in this order, until the table fits the terminal.
-LEAST_NEEDED = ("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "n")
 MAX_FAILURES = 5  # that are told
 
 
@@ -39,7 +36,7 @@ class Request:
     exp: options.Exp = None
     settings: options.Settings = None
     task: options.Task = None
-    runs: options.Runs = DEFAULT_RUNS
+    runs: options.Runs = Path("runs")
     dry_run: options.DryRun = False
     quiet: options.Quiet = False
     as_json: options.Json = False
@@ -68,14 +65,6 @@ class Request:
         for note in study.notes if self.tells else ():
             output.note(note)
         return study
-
-    def again(self, name: str, jobs: int | None = None, more: Sequence[str] = ()) -> str:
-        """The command line of this name about the same experiment."""
-        words = ["analogtl", name, *([self.exp] if self.exp else []), *more]
-        words += [word for one in self.settings or () for word in ("--set", one)]
-        words += ["--task", self.task] if self.task else []
-        words += [] if self.runs == DEFAULT_RUNS else ["--runs", str(self.runs)]
-        return shlex.join(words + ([] if jobs is None else ["--jobs", str(jobs)]))
 
 
 def requested(command: Callable[..., None]) -> Callable[..., None]:
@@ -123,7 +112,7 @@ def pretrain(request: Request) -> None:
     how = "found trained" if checkpoint.reused else "trained"
     output.say(f"{how}: test error {checkpoint.error:.1f} %, in {output.short(where)}")
     if request.tells:
-        output.note(f"next: {request.again('finetune')}")
+        output.note(f"next: {_typed('finetune')}")
 
 
 @requested
@@ -155,7 +144,7 @@ def convert(request: Request) -> None:
     _show_layers(result)
     if request.tells:
         output.note(f"every number: {output.short(study.run.path / 'convert' / 'layers.csv')}")
-        output.note(f"next: {request.again('finetune')}")
+        output.note(f"next: {_typed('finetune')}")
 
 
 def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
@@ -169,8 +158,13 @@ def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
     with study.nothing_left_if_wrong(), stopping as stop:
         study.prepare(argv=sys.argv, with_trials=False)
         steps = stage(study.experiment, study.run, limits=RunLimits(stop=stop))
-        epochs, how = study.experiment.pretrain.epochs, (request.quiet, request.as_json)
-        return watch_pretraining(steps, epochs, stop, quiet=how[0], as_json=how[1])
+        return watch_pretraining(
+            steps,
+            study.experiment.pretrain.epochs,
+            stop,
+            quiet=request.quiet,
+            as_json=request.as_json,
+        )
 
 
 def _show_layers(result: ConversionResult) -> None:
@@ -214,8 +208,7 @@ def finetune(
     What is finished is never run again; what was interrupted goes on.
     """
     limits = _limits(checkpoint_minutes, max_hours)
-    command = request.again("finetune", jobs)
-    _run(request, request.open(), command, skip_failed, jobs=jobs, limits=limits)
+    _run(request, request.open(), skip_failed, jobs=jobs, limits=limits)
 
 
 @requested
@@ -254,8 +247,7 @@ def sweep(
     never run again. With several learning rates the best one at each level is kept, chosen on
     validation data.
     """
-    if Backend.named(backend) is None:
-        raise ExperimentError(f"--backend {backend}: not known; {did_you_mean(backend, Backend)}")
+    options.checked("--backend", backend, [*Backend])
     more = _backend_options(backend_options or ())
     if more and backend == Backend.LOCAL:
         name = next(iter(more))
@@ -263,11 +255,13 @@ def sweep(
     study = request.open(sweep=True, axes=_axes(param or [], values or []) or None)
     if request.tells and not (study.experiment.sweep.axes or study.experiment.sweep.lr):
         output.note("no axis to sweep: give --param, or [sweep.axes] in the file")
-    given = [("--param", param), ("--values", values), ("--backend-option", backend_options)]
-    words = [word for option, those in given for one in those or () for word in (option, one)]
-    words += [] if backend == Backend.LOCAL else ["--backend", backend]
     more |= {"jobs": jobs, "backend": backend, "limits": _limits(checkpoint_minutes, max_hours)}
-    _run(request, study, request.again("sweep", jobs, words), skip_failed, **more)
+    _run(request, study, skip_failed, **more)
+
+
+def _typed(name: str) -> str:
+    """The command line that was typed, for the command of this name."""
+    return shlex.join(["analogtl", name, *sys.argv[2:]])
 
 
 def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
@@ -279,13 +273,9 @@ def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
     from analogtl.config.load import parse_value
 
     problems = []
-    if len(values) > len(params):
-        example = f"--param wtn --values {values[0]}"
-        problems.append(f"--values {values[0]}: levels of what? Give an axis too: {example}")
-    if 0 < len(values) < len(params):
-        problems.append(
-            f"--values: expected one for each of the {len(params)} --param, or none at all"
-        )
+    if len(values) not in (0, len(params)):
+        expected = f"expected one for each of the {len(params)} --param, or none at all"
+        problems.append(f"--values {values[0]}: {expected}")
     keys = list(map(key_of, params))
     twice = [name for name in params if keys.count(key_of(name)) > 1]
     problems += [f"--param {twice[0]}: given more than once"] if twice else []
@@ -329,7 +319,7 @@ def _limits(checkpoint_minutes: float, max_hours: float | None) -> RunLimits:
     return RunLimits(checkpoint_minutes=checkpoint_minutes, deadline=deadline)
 
 
-def _run(request: Request, study: Study, command: str, skip_failed: bool, **how: Any) -> None:
+def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
     """Run the trials of a study as `run_trials` does, show them meanwhile, and print the results.
 
     Raises:
@@ -344,6 +334,7 @@ def _run(request: Request, study: Study, command: str, skip_failed: bool, **how:
     from analogtl.cli.progress import watch, watcher_of
     from analogtl.scheduling.sweep import run_trials
 
+    command = _typed(sys.argv[1])
     with study.nothing_left_if_wrong():
         if request.tells:
             _announce(study, jobs)
@@ -420,8 +411,7 @@ def _show_results(study: Study) -> None:
     several = bool((chosen.choices["n_lrs"] > 1).any())
     levels = summaries.levels(chosen.rows)
     name = study.experiment.name
-    table = run_tables.outcomes_table(levels, experiment=name, several_rates=several)
-    output.show_table(table, drop=LEAST_NEEDED)
+    output.show_table(run_tables.outcomes_table(levels, experiment=name, several_rates=several))
 
 
 COMMANDS: dict[str, Any] = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from analogtl.cli.app import run
 from analogtl.scheduling.sweep import Update
@@ -38,7 +40,9 @@ class Result:
 def call(capsys: Any, *argv: str) -> Result:
     """Run a command line as `analogtl ARGV` would."""
     capsys.readouterr()
-    code = run([str(word) for word in argv])
+    words = [str(word) for word in argv]
+    with mock.patch.object(sys, "argv", ["analogtl", *words]):
+        code = run(words)
     captured = capsys.readouterr()
     return Result(code, captured.out, captured.err)
 
