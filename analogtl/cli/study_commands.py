@@ -334,7 +334,7 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
     from analogtl.cli.progress import watch, watcher_of
     from analogtl.scheduling.sweep import run_trials
 
-    command = _typed(sys.argv[1])
+    command = shlex.join(["analogtl", *sys.argv[1:]])
     with study.nothing_left_if_wrong():
         if request.tells:
             _announce(study, jobs)
