@@ -39,11 +39,14 @@ class _Noun(StrEnum):
 
 @dataclass(frozen=True)
 class Style:
-    """How an arm is drawn: on paper (``color``) and on a dark screen (``dark``)."""
+    """How a line is drawn: on paper (``color``) and on a dark screen (``dark``).
+
+    ``dash`` is one that Matplotlib knows, by its name or as offset and lengths.
+    """
 
     color: str
     dark: str
-    dash: str
+    dash: str | tuple[float, tuple[float, ...]]
     marker: str
     filled: bool = True
 

@@ -91,11 +91,6 @@ def level_text(level: object) -> str:
     return str(level).removesuffix("PresetDevice") or str(level)
 
 
-def done(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that finished."""
-    return trials[trials["status"] == "done"]
-
-
 def spread(frame: pd.DataFrame, by: Sequence[str], quantities: Iterable[str]) -> pd.DataFrame:
     """Mean, sample standard deviation and count of each quantity within each group.
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis, analyse
 from analogtl.analysis.findings import JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
+from analogtl.analysis.select_lr import finished
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_atomically
 from analogtl.report import page, run_tables, tables
@@ -125,12 +125,12 @@ def _progress(run: RunData) -> list[str]:
     unfinished = run.unfinished()
     failed = int((unfinished["state"] == "failed").sum())
     missing = int((unfinished["state"] == "missing").sum())
-    finished = len(summaries.done(run.trials))
+    n_done = int(finished(run.trials).sum())
     if not len(run.trials) and run.planned is None:
         return [f"{run.name}: no trial has finished"]
     if not failed and not missing:
         return []
-    parts = [f"{finished} of {finished + len(unfinished)} trials done"]
+    parts = [f"{n_done} of {n_done + len(unfinished)} trials done"]
     if failed:
         parts.append(f"{failed} failed")
     if missing:
@@ -309,16 +309,16 @@ def _as_json(experiment: Mapping[str, Any]) -> str:
 
 def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:
     """The study in numbers."""
-    finished = summaries.done(trials)
-    seeds = sorted(set(finished.groupby("experiment")["seed"].nunique())) or [0]
+    done = trials[finished(trials)]
+    seeds = sorted(set(done.groupby("experiment")["seed"].nunique())) or [0]
     glance = [
-        (str(len(finished)), "trials done"),
+        (str(len(done)), "trials done"),
         (" to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))), "seeds"),
-        (str(finished["arm"].nunique()), "arms"),
+        (str(done["arm"].nunique()), "arms"),
     ]
-    if hours := finished["wall_s"].sum() if "wall_s" in finished else 0:
+    if hours := done["wall_s"].sum():
         glance.append((tables.duration(float(hours)), "of training"))
-    if failed := len(trials) - len(finished):
+    if failed := len(trials) - len(done):
         glance.insert(1, (str(failed), "failed"))
     return glance
 
@@ -351,7 +351,7 @@ def facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
     ]
     if run.pretrained is not None:
         pairs.append(("test error after pretraining", f"{run.pretrained:.1f} %"))
-    seeds, done = run.trials["seed"].nunique(), len(summaries.done(run.trials))
+    seeds, done = run.trials["seed"].nunique(), int(finished(run.trials).sum())
     return [*pairs, ("seeds", str(seeds)), ("trials done", str(done))]
 
 

@@ -16,20 +16,16 @@ from xml.etree import ElementTree
 
 import joblib
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
 
 from analogtl.files import write_atomically
-from analogtl.report.style import DARK, DPI, GRID, INK, MUTED, PAPER, paper_style
+from analogtl.report.style import DARK, GRID, INK, MUTED, PAPER, paper_style
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
 FIGURES_PER_PROCESS = 12  # at the least: a process takes as long to start as to draw that many
 _READING = "reading-"
+_UNDATED: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 @dataclass
@@ -152,31 +148,15 @@ def save(figure: Figure, stem: Path, formats: Iterable[str]) -> list[Path]:
     """
     paths = []
     with paper_style():
-        # `Figure.savefig` draws everything twice per format; the layout needs one drawing in all.
-        canvas: Any = FigureCanvasAgg(figure)
-        canvas.draw()
-        figure.set_layout_engine("none")
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # so that the layout is made once
         for kind in formats:
             content = io.BytesIO()
-            if kind == "png":
-                picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-                picture.save(content, "png", dpi=(DPI, DPI))
-            elif kind == "svg":
-                content.write(_svg(figure))
-            else:
-                vector: Any = FigureCanvasPdf(figure)
-                vector.print_pdf(content, metadata={"CreationDate": None})
+            figure.savefig(content, format=kind, metadata=_UNDATED.get(kind))
             path = stem.with_name(f"{stem.name}.{kind}")
             write_atomically(path, content.getvalue())
             paths.append(path)
     return paths
-
-
-def _svg(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    canvas: Any = FigureCanvasSVG(figure)
-    canvas.print_svg(content, metadata={"Date": None})
-    return content.getvalue()
 
 
 # ------------------------------------------------------------------------------- SVG for the page
@@ -200,7 +180,9 @@ def inline_svg(drawing: Drawing, prefix: str, title: str) -> str:
     for mark in marks:
         mark.set_visible(True)
     with paper_style(), mpl.rc_context({"svg.fonttype": "none"}):
-        root = ElementTree.fromstring(_svg(drawing.figure))
+        content = io.BytesIO()
+        drawing.figure.savefig(content, format="svg", metadata=_UNDATED["svg"])
+        root = ElementTree.fromstring(content.getvalue())
     for mark in marks:
         mark.set_visible(False)
     for parent in root.iter():

@@ -93,7 +93,7 @@ def error_traces(
         sd = scale * np.array(line.sd)
         # Markers tell the lines apart in grey: about eight each, whatever the number of epochs.
         every = max(1, math.ceil(len(x) / 8))
-        handles += ax.plot(x, mean, markevery=every, label=name, **look.line)
+        handles += ax.plot(x, mean, markevery=every, label=name, **style.line_style(look))
         low, high = mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)
         ax.fill_between(x, low, high, color=look.color, alpha=0.16, linewidth=0)
         texts = map(value_text, mean, sd, line.n)
@@ -172,7 +172,7 @@ def error_vs_level(
         beside = _shifted(ax, shift)
         bars = ax.errorbar(
             x, line.mean, yerr=np.nan_to_num(line.sd), capsize=2, elinewidth=0.8, label=label,
-            transform=beside, **look.line if numeric else look.dots | {"linestyle": "none"},
+            transform=beside, **style.line_style(look) | ({} if numeric else {"linestyle": "none"}),
         )  # fmt: skip
         handles.append(bars)
         if len(lines) <= 3:  # else the dots of one line would be taken for those of another
@@ -331,7 +331,7 @@ def layer_dots(layers: pd.DataFrame, quantity: str) -> Drawing:
         y = [float(at) + spacing * (number - (len(lines) - 1) / 2) for at in line.x]
         bars = ax.errorbar(
             mean, y, xerr=np.nan_to_num(sd), linestyle="none", elinewidth=0.7, markersize=3,
-            label=label, **look.dots,
+            label=label, **style.marker_style(look),
         )  # fmt: skip
         handles.append(bars)
         texts = map(value_text, mean, sd, line.n)

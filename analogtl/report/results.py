@@ -17,8 +17,7 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
       ``stage`` (a part of the network), or an axis such as ``spv`` or ``analog.algorithm``; two of
       them with ``+``, ``rows=arm+run``. No columns: one for each value.
     - ``values``: with commas, any of ``error_final`` (what there is without this setting),
-      ``error_best``, ``error_transfer``, ``error_validation``, ``weights_changed``, ``lr``,
-      ``wall_s``, ``n``.
+      ``error_best``, ``error_transfer``, ``weights_changed``, ``lr``, ``wall_s``, ``n``.
     - ``where``: only these trials, ``where=arm=analog-tl,n_states=20``.
     - ``sort``: a value; its lowest comes first.
 
@@ -30,16 +29,13 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
 ``critical-levels``
     Up to which level no harm is shown, by the last and by the best epoch, a column per curve.
 
-Both last take ``where=arm=analog-tl``, and ``critical`` takes ``metric=error_best``.
-
-    python -m analogtl.report.results PAGE.md RESULTS_DIR
+Both last take ``where=arm=analog-tl``.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -53,7 +49,7 @@ from analogtl.analysis.analyse import analyse
 from analogtl.analysis.critical_point import JudgedCurve
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run
-from analogtl.errors import AnalogtlError, ExperimentError
+from analogtl.errors import ExperimentError
 from analogtl.files import write_atomically
 from analogtl.report import words
 from analogtl.report.run_tables import COLUMNS
@@ -66,17 +62,14 @@ BLOCK: Final = re.compile(
 )
 
 VALUES: Final = {
-    **{name: COLUMNS[name] for name in ("error_validation", "lr", "wall_s")},
+    **{name: COLUMNS[name] for name in ("lr", "wall_s")},
     "error_final": replace(COLUMNS["error_final"], header="last epoch"),
     "error_best": replace(COLUMNS["error_best"], header="best epoch"),
     "error_transfer": replace(COLUMNS["error_transfer"], header="epoch 0"),
     "weights_changed": replace(COLUMNS["weights_changed"], kind="share"),
     "n": replace(COLUMNS["n"], header="seeds"),
 }
-_SETTINGS: Final = {
-    "table": {"rows", "columns", "values", "where", "sort"},
-    "critical": {"metric", "where"},
-}
+_TABLE_SETTINGS: Final = {"rows", "columns", "values", "where", "sort"}
 _HEADS: Final = {"arm": "arm", "n_classes": "task", "run": "run", "stage": "stage"}
 
 
@@ -150,7 +143,7 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
         ExperimentError: No such run, setting or value.
     """
     problems, runs, settings = [], {}, {}
-    known = _SETTINGS.get(kind, {"where"})
+    known = _TABLE_SETTINGS if kind == "table" else {"where"}
     for word in shlex.split(words):
         key, equals, value = word.partition("=")
         if equals and re.fullmatch("[a-z_]+", key):
@@ -333,7 +326,7 @@ def _judged(
 
 def _critical(block: Block, runs: Sequence[RunData]) -> str:
     """A list item per curve."""
-    judged = _judged(block, runs, block.settings.get("metric", "error_final"))
+    judged = _judged(block, runs, "error_final")
     return "\n".join(f"- {name}: {markdown_escape(words.sentences(one))}" for name, one in judged)
 
 
@@ -350,22 +343,3 @@ def _critical_levels(block: Block, runs: Sequence[RunData]) -> str:
     frame = pd.DataFrame(rows).fillna(EMPTY)
     shown = (Column("by", "no harm shown up to"), *(Column(key, key) for key in frame.columns[1:]))
     return markdown_rows(Table("critical-levels", "", frame, shown))
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Fill the blocks of a page; the process's exit code."""
-    if len(arguments) != 2:
-        print("usage: python -m analogtl.report.results PAGE.md RESULTS_DIR", file=sys.stderr)
-        return 2
-    page, results = map(Path, arguments)
-    try:
-        changed = rewrite(page, results)
-    except AnalogtlError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{page}: {'written' if changed else 'as it was'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

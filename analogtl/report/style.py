@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from analogtl.analysis.summaries import Series
-from analogtl.vocabulary import OTHER_STYLE, Arm, arm_style
+from analogtl.vocabulary import OTHER_STYLE, Arm, Style, arm_style
 
 COLUMN_INCHES = 3.5  # one column of a two-column paper (IEEE: 3.5 in)
 DPI = 200
@@ -120,51 +119,25 @@ _SETTING_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
 _SETTING_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1)))
 
 
-@dataclass(frozen=True)
-class Look:
-    """How one line is drawn."""
-
-    color: str
-    dash: Any
-    marker: str
-    filled: bool = True
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """For `Axes.plot`: line and marker."""
-        return {"linestyle": self.dash, "color": self.color, **self.dots}
-
-    @property
-    def dots(self) -> dict[str, Any]:
-        """The marker alone."""
-        face = self.color if self.filled else PAPER
-        return {"marker": self.marker, "color": self.color, "markerfacecolor": face}
+def line_style(look: Style) -> dict[str, Any]:
+    """For `Axes.plot`: line and marker."""
+    return {"linestyle": look.dash, **marker_style(look)}
 
 
-def arm_look(arm: str) -> Look:
-    """How an arm is drawn."""
-    style = arm_style(arm)
-    return Look(style.color, style.dash, style.marker, style.filled)
+def marker_style(look: Style) -> dict[str, Any]:
+    """For `Axes.plot`: the marker alone."""
+    face = look.color if look.filled else PAPER
+    return {"marker": look.marker, "color": look.color, "markerfacecolor": face}
 
 
-def line_looks(lines: Sequence[Series]) -> list[Look]:
+def line_looks(lines: Sequence[Series]) -> list[Style]:
     """By arm; the lines of arms that have several, along a scale of colours."""
     arms = [line.arm for line in lines]
     varied = [place for place, arm in enumerate(arms) if arms.count(arm) > 1]
-    shades = dict(zip(varied, setting_colors(len(varied)), strict=True))
-    looks = []
-    for place, arm in enumerate(arms):
-        if place not in shades:
-            looks.append(arm_look(arm))
-            continue
-        number = varied.index(place)
-        looks.append(
-            Look(
-                shades[place][0],
-                _SETTING_DASHES[number % len(_SETTING_DASHES)],
-                _SETTING_MARKERS[number % len(_SETTING_MARKERS)],
-            )
-        )
+    looks = [arm_style(arm) for arm in arms]
+    for number, (place, shades) in enumerate(zip(varied, setting_colors(len(varied)), strict=True)):
+        dash = _SETTING_DASHES[number % len(_SETTING_DASHES)]
+        looks[place] = Style(*shades, dash, _SETTING_MARKERS[number % len(_SETTING_MARKERS)])
     return looks
 
 
