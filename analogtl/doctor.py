@@ -22,12 +22,12 @@ from typing import Literal
 
 from analogtl import __version__
 from analogtl.errors import ExperimentError
+from analogtl.files import nearest_folder
 
 PAIRS = {  # aihwkit -> the torch and torchvision that its wheel was compiled against
     "1.1.0": ("2.10.0", "0.25.0"),
     "1.2.0": ("2.14.1", "0.29.1"),
 }
-MIN_PYTHON, MAX_PYTHON = (3, 11), (3, 13)
 PROBE_SECONDS = 180.0
 MIN_DISK = 2e9  # bytes
 MIN_MEMORY = 2e9  # bytes; the small networks need about one
@@ -61,13 +61,7 @@ def diagnose(runs: Path) -> Iterator[Check]:
     Args:
         runs: Folder of the run directories, for the disk.
     """
-    here = sys.version.split()[0]
-    low, high = (".".join(map(str, version)) for version in (MIN_PYTHON, MAX_PYTHON))
-    found = f"{here} ({sys.executable})"
-    if MIN_PYTHON <= sys.version_info[:2] <= MAX_PYTHON:
-        yield Check("python", "ok", found)
-    else:
-        yield Check("python", "bad", found, f"analogtl needs Python {low} to {high}")
+    yield Check("python", "ok", f"{sys.version.split()[0]} ({sys.executable})")
     yield Check("analogtl", "ok", __version__)
     versions = {name: installed(name) for name in ("torch", "torchvision", "aihwkit")}
     for name, version in versions.items():
@@ -251,9 +245,7 @@ def _data() -> Iterator[Check]:
 
 
 def _disk(runs: Path) -> Check:
-    place = runs.absolute()
-    while not place.exists():
-        place = place.parent
+    place = nearest_folder(runs)
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free for {runs}/"
     if not os.access(place, os.W_OK):

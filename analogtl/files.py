@@ -89,6 +89,12 @@ def check_regular(path: Path) -> int:
     return about.st_size
 
 
+def nearest_folder(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

@@ -122,11 +122,6 @@ class Arm(_Noun):
         OTHER_STYLE,
     )
 
-    @property
-    def digital(self) -> bool:
-        """Whether its weights are plain numbers."""
-        return not self.analog
-
 
 TRANSFER_ARMS = tuple(arm for arm in Arm if arm is not Arm.WEIGHT_PROGRAMMING)
 
@@ -314,13 +309,11 @@ class Axis:
 
 def _read_axes() -> dict[str, Axis]:
     text = resources.files("analogtl").joinpath("axes.toml").read_text(encoding="utf-8")
-    axes = {}
-    for name, facts in tomli.loads(text).items():
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()
-        }
-        axes[name] = Axis(name, **values)
-    return axes
+    lists = ("levels", "published", "device_parameters")
+    return {
+        name: Axis(name, **facts | {key: tuple(facts[key]) for key in lists if key in facts})
+        for name, facts in tomli.loads(text).items()
+    }
 
 
 AXES = _read_axes()

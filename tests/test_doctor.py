@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -116,13 +115,6 @@ def test_a_folder_that_cannot_be_written_is_bad(ended, tmp_path):
         assert found(tmp_path / "runs")["disk"].status == "bad"
     finally:
         tmp_path.chmod(0o700)
-
-
-def test_python_versions(ended, tmp_path, monkeypatch):
-    ended()
-    assert found(tmp_path)["python"].status == "ok"
-    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
-    assert found(tmp_path)["python"].status == "bad"
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ def command(ctx: typer.Context, runs: Runs = Path("runs"), as_json: Json = False
 
 def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """List every run below --runs: state, trials done and failed, time, size."""
-    from analogtl.study.index import list_runs
+    from analogtl.study.index import find_runs, state_of
 
-    states = list_runs(runs)
+    states = [state_of(run) for run in find_runs(runs)]
     if as_json:
         for state in states:
             output.emit(asdict(state))
@@ -60,12 +60,15 @@ def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Show one run: where it stands, its trials, what failed and why, what it was run with."""
-    from analogtl.study.index import open_run, show_run
+    from analogtl.config.schema import flatten
+    from analogtl.study.index import open_run, recorded_rows, state_of
 
-    details = show_run(open_run(run, runs))
-    state, provenance = details.state, details.provenance
+    found = open_run(run, runs)
+    recorded = recorded_rows(found)
+    state, provenance = state_of(found, recorded), found.read("provenance.json")
+    settings = flatten(found.read("experiment.resolved.json"))
     if as_json:
-        more = {"rows": details.rows, "settings": details.settings, "provenance": provenance}
+        more = {"rows": recorded, "settings": settings, "provenance": provenance}
         output.emit({**asdict(state), **more})
         return
     planned = max(state.planned, state.done)
@@ -74,7 +77,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
     packages = [f"{name} {versions.get(name)}" for name in ("analogtl", "aihwkit", "torch")]
     facts = {
         "directory": str(state.path),
-        "about": str(details.settings.get("description") or ""),
+        "about": str(settings.get("description") or ""),
         "started": state.started_at,
         "command": shlex.join(map(str, provenance.get("argv") or ())),
         "versions": ", ".join(packages) if versions else "",
@@ -93,7 +96,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
             *(_number(row.get(key)) for key in ("error_transfer", "error_final", "error_best")),
             output.duration(row["wall_s"]) if row.get("wall_s") else "",
         )
-        for row in details.rows
+        for row in recorded
     ]
     headings = ("trial", "status", "epoch 0", "final %", "best %", "time")
     output.rows_table(headings, rows, right=(2, 3, 4, 5))
@@ -116,8 +119,8 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
     if as_json:
         for (arm, levels), (mine, its) in sides.items():
             output.emit({"arm": arm, "levels": levels, "error_a": mine, "error_b": its})
-        for one in differences:
-            output.emit({"key": one.key, "a": one.a, "b": one.b})
+        for key, (value_a, value_b) in differences.items():
+            output.emit({"key": key, "a": value_a, "b": value_b})
         return
     rows = [
         (
@@ -135,7 +138,8 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
     if not differences:
         output.say("no difference in settings, versions or machine")
     texts = [
-        (one.key, *("" if v is None else str(v) for v in (one.a, one.b))) for one in differences
+        (key, *("" if value is None else str(value) for value in pair))
+        for key, pair in differences.items()
     ]
     output.rows_table(("key", first.name, second.name), texts, styles={0: "bold"})
 

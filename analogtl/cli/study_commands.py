@@ -340,8 +340,7 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
             _announce(study, jobs)
         study.prepare(argv=sys.argv)
         watcher = watcher_of(study.run.name, study.trials, quiet=quiet, as_json=as_json)
-        how["failed"] = "skip" if skip_failed else "again"
-        watch(run_trials(study, **how), watcher, command)
+        watch(run_trials(study, skip_failed=skip_failed, **how), watcher, command)
     if as_json:
         statuses = (TrialStatus.DONE, TrialStatus.FAILED, TrialStatus.STOPPED)
         counts = {status.value: watcher.count(status) for status in statuses}

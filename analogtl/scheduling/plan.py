@@ -9,11 +9,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from analogtl.config.schema import Experiment, flatten
 from analogtl.errors import RunError
+from analogtl.files import nearest_folder
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
@@ -115,7 +115,8 @@ def shortages(left: Sequence[Trial], run: RunDir, *, jobs: int) -> list[str]:
     """
     lines = []
     epochs = sum(trial.section.epochs + 1 for trial in left)
-    needed, free = RECORD_BYTES * len(left) + 2 * ROW_BYTES * 3 * epochs, _disk_free(run.path)
+    needed = RECORD_BYTES * len(left) + 2 * ROW_BYTES * 3 * epochs
+    free = shutil.disk_usage(nearest_folder(run.path)).free
     if needed > 0.9 * free:
         lines.append(
             f"disk: about {needed / 1e6:,.0f} MB will be written, {free / 1e6:,.0f} MB are free"
@@ -123,9 +124,3 @@ def shortages(left: Sequence[Trial], run: RunDir, *, jobs: int) -> list[str]:
     if jobs > (os.cpu_count() or 1):
         lines.append(f"cores: {jobs} jobs on {os.cpu_count()} cores; each trial needs one")
     return lines
-
-
-def _disk_free(path: Path) -> int:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return shutil.disk_usage(path).free

@@ -32,7 +32,6 @@ from analogtl.study.trial import Trial
 from analogtl.vocabulary import Backend, TrialStatus
 
 Kind = Literal["pretrain", "started", "epoch", "done", "failed", "skipped", "stopped", "message"]
-Failed = Literal["again", "skip", "only"]
 POLL = 0.25  # seconds between looks at the workers and their progress
 COLLECT_EVERY = 60.0  # seconds between rewrites of the tables, at least
 MIN_DISK = 20_000_000  # bytes; with less, every further trial would fail on a full disk
@@ -62,8 +61,7 @@ def run_trials(
     jobs: int | None = None,
     backend: str = Backend.LOCAL,
     limits: RunLimits = RunLimits(),
-    failed: Failed = "again",
-    retries: int | None = None,
+    skip_failed: bool = False,
     function: str = RUN_TRIAL,
     **options: Any,
 ) -> Iterator[Update]:
@@ -77,10 +75,7 @@ def run_trials(
         jobs: Trials at the same time. Default: one on this machine, all that fit elsewhere.
         backend: A `Backend`.
         limits: Limits and checkpoints, the same for every trial.
-        failed: What to do with trials that failed in an earlier call: run them ``again``, ``skip``
-            them, or run ``only`` them.
-        retries: How often a trial is taken up again after its process died. Default: once on this
-            machine, where the same is likely to happen again; three times elsewhere.
+        skip_failed: Whether trials that failed in an earlier call are left as they are.
         function: ``module:name`` of the function that runs a trial; for tests.
         options: Options of the backend: see `RayPool` and `SlurmPool`.
 
@@ -90,9 +85,9 @@ def run_trials(
     """
     if not (study.run.path / "plan.json").is_file():
         study.prepare()
-    if retries is None:
-        retries = 1 if backend == Backend.LOCAL else 3
-    sweep = _Sweep(study, limits, failed, retries, function)
+    # A trial whose process died is taken up again; here, the same is likely to happen once more.
+    retries = 1 if backend == Backend.LOCAL else 3
+    sweep = _Sweep(study, limits, skip_failed, retries, function)
     pool = _pool(backend, study.run, jobs, limits, function, options)
     whole = False
     try:
@@ -161,12 +156,12 @@ class _Sweep:
         self,
         study: Study,
         limits: RunLimits,
-        failed: Failed,
+        skip_failed: bool,
         retries: int,
         function: str,
     ) -> None:
         self._trials, self._run, self._limits = study.trials, study.run, limits
-        self._failed, self._retries, self._function = failed, retries, function
+        self._skip_failed, self._retries, self._function = skip_failed, retries, function
         self._todo: deque[Trial] = deque()
         self._running: dict[str, _Running] = {}
         self._elsewhere: dict[str, Trial] = {}  # another process has them
@@ -214,7 +209,7 @@ class _Sweep:
             ours = record is not None and record.key == trial.key
             if record is not None and ours and record.done:
                 yield Update("skipped", trial.id, record.row)
-            elif self._failed == "again" or ours == (self._failed == "only"):
+            elif not (ours and self._skip_failed):
                 self._todo.append(trial)
 
     def _submit(self, pool: Pool) -> Iterator[Update]:

@@ -43,25 +43,6 @@ class RunState:
 
 
 @dataclass(frozen=True)
-class RunDetails:
-    """A run in full: its state, and what it was run with."""
-
-    state: RunState  # where it stands
-    rows: list[dict[str, Any]]  # the rows of ``trials.csv``, as recorded, sorted by trial
-    settings: dict[str, Any]  # dotted key -> value of the resolved experiment
-    provenance: dict[str, Any]  # command line, versions, hardware
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One key in which two runs differ; None where a run does not have it."""
-
-    key: str
-    a: Any
-    b: Any
-
-
-@dataclass(frozen=True)
 class Removable:
     """A file or folder that can be removed, its size, and what it is."""
 
@@ -100,25 +81,8 @@ def _is_run(path: Path) -> bool:
         return False
 
 
-def list_runs(root: Path = DEFAULT_ROOT) -> list[RunState]:
-    """Where every run below a folder stands."""
-    return [state_of(run) for run in find_runs(root)]
-
-
-def state_of(run: RunDir) -> RunState:
-    """Where a run stands."""
-    return _state(run, _rows(run), run.read("provenance.json"))
-
-
-def show_run(run: RunDir) -> RunDetails:
-    """A run in full."""
-    rows, provenance = _rows(run), run.read("provenance.json")
-    settings = flatten(run.read("experiment.resolved.json"))
-    return RunDetails(_state(run, rows, provenance), rows, settings, provenance)
-
-
-def _rows(run: RunDir) -> list[dict[str, Any]]:
-    """The rows of the recorded trials; without the checksums, which only a sweep needs."""
+def recorded_rows(run: RunDir) -> list[dict[str, Any]]:
+    """The rows of the recorded trials, by name; no checksum is compared."""
     rows = []
     for name in _names(run.path / "trials"):
         with contextlib.suppress(RunError, KeyError, TypeError):
@@ -128,7 +92,9 @@ def _rows(run: RunDir) -> list[dict[str, Any]]:
     return rows
 
 
-def _state(run: RunDir, rows: list[dict[str, Any]], provenance: dict[str, Any]) -> RunState:
+def state_of(run: RunDir, rows: Sequence[dict[str, Any]] | None = None) -> RunState:
+    """Where a run stands, from its `recorded_rows`, which are read if they are not given."""
+    rows = recorded_rows(run) if rows is None else rows
     names, planned = _names(run.path / "trials"), run.planned()
     running = {name: run.progress(name) for name in names if _is_running(run, name)}
     done = {row["trial"] for row in rows if row.get("status") == TrialStatus.DONE}
@@ -154,7 +120,7 @@ def _state(run: RunDir, rows: list[dict[str, Any]], provenance: dict[str, Any]) 
         failed=failed,
         running=running,
         missing=missing,
-        started_at=str(provenance.get("started_at") or ""),
+        started_at=str(run.read("provenance.json").get("started_at") or ""),
         bytes=_size(run.path),
     )
 
@@ -170,18 +136,17 @@ def _is_running(run: RunDir, name: str) -> bool:
         return False
 
 
-def diff_runs(a: RunDir, b: RunDir) -> list[Difference]:
-    """What differs between two runs in resolved settings, versions and machine.
+def diff_runs(a: RunDir, b: RunDir) -> dict[str, tuple[Any, Any]]:
+    """Settings, versions and parts of the machine in which two runs differ: key -> both values.
+
+    None stands for a value that a run does not have.
 
     Raises:
         RunError: If a run's settings or provenance are not to be read.
     """
     mine, its = (_facts(run) for run in (a, b))
-    return [
-        Difference(key, mine.get(key), its.get(key))
-        for key in {**mine, **its}
-        if mine.get(key) != its.get(key)
-    ]
+    pairs = {key: (mine.get(key), its.get(key)) for key in {**mine, **its}}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _facts(run: RunDir) -> dict[str, Any]:
@@ -250,7 +215,7 @@ def remove(things: Sequence[Removable]) -> int:
 
 
 def _left_by_done_trials(run: RunDir) -> Iterator[Removable]:
-    for row in _rows(run):
+    for row in recorded_rows(run):
         if row.get("status") != TrialStatus.DONE:
             continue
         folder = run.trial_path(row["trial"])

@@ -26,7 +26,7 @@ from analogtl.files import digest, lock_file, read_json, set_aside, unused, writ
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS, columns_of
 from analogtl.study.provenance import commit, usage, versions
 from analogtl.study.tables import write_joined, write_rows
-from analogtl.study.trial import Trial, pretrain_key
+from analogtl.study.trial import Trial, common_key, pretrain_key
 from analogtl.vocabulary import TrialStatus
 
 DEFAULT_ROOT = Path("runs")
@@ -242,7 +242,7 @@ class RunDir:
             yield held
 
 
-def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> dict[str, Any]:
+def trial_row(trial: Trial) -> dict[str, Any]:
     """What the row of ``trials.csv`` says before there is any result."""
     installed, state = dict(versions()), commit()
     if state:  # a run directory may have seen several states of a checkout
@@ -255,9 +255,9 @@ def trial_row(trial: Trial, n_classes: int | None = None, engine: str = "") -> d
         **trial.axes,
         "lr": trial.lr,
         "algorithm": trial.experiment.analog.algorithm if trial.arm.analog else "",
-        "engine": engine,
-        "n_classes": n_classes,
-        "settings": trial.common_key(),
+        "engine": "",
+        "n_classes": None,
+        "settings": common_key(trial.experiment.resolved(), trial.arm, trial.axes),
         **{name: installed[name] for name in ("analogtl", "aihwkit", "torch")},
     }
 

@@ -59,10 +59,6 @@ class Trial:
         kept = _settings_of(self.experiment.resolved(), self.arm)
         return {**kept, "arm": self.arm.value, "lr": self.lr, "seed": self.seed}
 
-    def common_key(self) -> str:
-        """A hash of the settings that it shares with the other trials of its arm; see there."""
-        return common_key(self.experiment.resolved(), self.arm, self.axes)
-
     @cached_property
     def key(self) -> str:
         """A hash of `settings`: a finished trial with the same key is not run again."""
@@ -204,7 +200,7 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
 def _trial(
     experiment: Experiment, arm: Arm, axes: dict[str, Level], lr: float | None, seed: int
 ) -> Trial:
-    if arm.digital:
+    if not arm.analog:
         axes = {name: level for name, level in axes.items() if not analog_only(name)}
     settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
     if lr is not None:

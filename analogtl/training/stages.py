@@ -56,16 +56,8 @@ class ConversionResult:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What a trial came to."""
-
-    epochs: Rows
-    layers: Rows
-    engine: str
-    n_classes: int | None
-    wall_s: float
-    resumed: bool
+# Of a trial: its epochs, its layers, and what its row says of how it was run.
+_Outcome = tuple[Rows, Rows, dict[str, Any]]
 
 
 def prepare_torch() -> None:
@@ -224,24 +216,18 @@ def finetune(
     prepare_torch()
     checkpoint = run.inside("trials", trial.id, "resume") / "state"
     if trial.arm is Arm.WEIGHT_PROGRAMMING:
-        trained = yield from _program(trial, limits)
+        epochs, layers, facts = yield from _program(trial, limits)
     else:
-        trained = yield from _train(trial, run, limits, checkpoint)
-    row = {
-        **trial_row(trial, trained.n_classes, trained.engine),
-        "status": TrialStatus.DONE,
-        **_outcome(trained.epochs),
-        "wall_s": trained.wall_s,
-        "resumed": trained.resumed,
-    }
-    run.write_trial(trial, row, trained.epochs, trained.layers)
+        epochs, layers, facts = yield from _train(trial, run, limits, checkpoint)
+    row = {**trial_row(trial), "status": TrialStatus.DONE, **_outcome(epochs), **facts}
+    run.write_trial(trial, row, epochs, layers)
     delete_checkpoint(checkpoint)
     return row
 
 
 def _train(
     trial: Trial, run: RunDir, limits: RunLimits, checkpoint: Path
-) -> Generator[Rows, None, _Trained]:
+) -> Generator[Rows, None, _Outcome]:
     experiment = trial.experiment
     task = task_of(experiment, "finetune")
     model = yield from _start_model(trial, run, task, limits)
@@ -274,11 +260,19 @@ def _train(
     if layers:
         _, changed = training.changed()
         layers = [{**base, **row, "weights_changed": changed[row["layer"]]} for row in layers]
-    wall_s = training.spent + time.perf_counter() - began
-    return _Trained(rows, layers, engine, task.n_classes, wall_s, training.resumed)
+    return (
+        rows,
+        layers,
+        {
+            "engine": engine,
+            "n_classes": task.n_classes,
+            "wall_s": training.spent + time.perf_counter() - began,
+            "resumed": training.resumed,
+        },
+    )
 
 
-def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Trained]:
+def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]:
     """One trial of weight programming. It takes seconds to minutes, so it is not saved half-way.
 
     In the tables, ``error`` of the split test is the programming error, and of the split validation
@@ -307,7 +301,8 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Trained]
         if measure.epoch < section.epochs and limits.should_stop():
             raise Stopped("stopped at the deadline; the next call starts this trial again")
     layers = [{**base, **layer, "weights_changed": changed} for layer in job.layers]
-    return _Trained(rows, layers, job.engine, None, time.perf_counter() - began, False)
+    wall_s = time.perf_counter() - began
+    return rows, layers, {"engine": job.engine, "wall_s": wall_s, "resumed": False}
 
 
 def _start_model(

@@ -174,7 +174,9 @@ def test_trials_of_an_earlier_form_of_the_experiment_are_left_out(
         Study(one, run).prepare()
         for trial in trials:
             outcome = {"status": "done", "error_final": error, "error_transfer": 60.0}
-            run.write_trial(trial, {**trial_row(trial, 5, "fast"), **outcome}, [], [])
+            run.write_trial(
+                trial, {**trial_row(trial), "n_classes": 5, "engine": "fast", **outcome}, [], []
+            )
     run.collect()
     if not known:
         (run.path / "experiment.resolved.json").unlink()

@@ -77,8 +77,7 @@ def test_failures_are_like_those_of_any_backend(run: RunDir, cluster: Any) -> No
         "wtn=5,lr=0.01,seed=0": "bug",
         "seed=1": "segfault",
     }
-    options: dict[str, Any] = {"address": cluster.address, "retries": 1}
-    updates = list(start(run, behaviour, seeds=[0, 1, 2], **options))
+    updates = list(start(run, behaviour, seeds=[0, 1, 2], address=cluster.address))
     failed = {
         u.trial[-len("wtn=0,lr=0.01,seed=0") :]: u.text for u in updates if u.kind == "failed"
     }

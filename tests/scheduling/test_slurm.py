@@ -131,7 +131,7 @@ def test_a_job_found_in_the_queue_that_dies_is_submitted_again(run: RunDir, slur
     dies, other = fake.trials(behaviour)
     list(start(run, behaviour, wait=False))
     updates, killed = [], False
-    for update in start(run, behaviour, retries=1):
+    for update in start(run, behaviour):
         updates.append(update)
         if update.kind == "epoch" and update.trial == dies.id and not killed:
             fake_slurm.scancel(slurm, ["1000_0", "--signal", "SIGKILL"])
@@ -195,7 +195,7 @@ def test_a_job_at_its_time_limit_saves_and_goes_back_into_the_queue(
 
 def test_a_job_that_dies_is_submitted_again(run: RunDir, slurm: Path) -> None:
     submitit.SlurmJob.watcher._delay_s = 1  # asks sacct more often than every ten minutes
-    updates = list(start(run, {"wtn=5": "once"}, retries=1))
+    updates = list(start(run, {"wtn=5": "once"}))
     assert [u.kind for u in updates].count("done") == 2
     lost = [u for u in updates if u.kind == "message" and "ended (COMPLETED)" in u.text]
     assert len(lost) == 1

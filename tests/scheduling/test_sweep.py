@@ -122,19 +122,18 @@ def test_a_worker_is_replaced_before_it_has_grown_old(
 
 
 @pytest.mark.parametrize(
-    ("failed", "attempts", "ended"),
+    ("skip_failed", "attempts", "ended"),
     [
-        ("again", [2, 1, 1, 1], ["done", "failed", "skipped"]),
-        ("skip", [1, 1, 1, 1], ["done", "failed", "skipped"]),
-        ("only", [2, 1, 0, 0], ["failed", "skipped"]),
+        (False, [2, 1, 1, 1], ["done", "failed", "skipped"]),
+        (True, [1, 1, 1, 1], ["done", "failed", "skipped"]),
     ],
 )
 def test_what_to_do_with_earlier_failures_is_a_choice(
-    run: RunDir, failed: Any, attempts: list[int], ended: Any
+    run: RunDir, skip_failed: bool, attempts: list[int], ended: Any
 ) -> None:
     behaviour = {"wtn=0": "fail"}
     list(start(run, behaviour))
-    updates = list(start(run, behaviour, seeds=[0, 1], failed=failed))
+    updates = list(start(run, behaviour, seeds=[0, 1], skip_failed=skip_failed))
     trials = fake.trials(seeds=[0, 1])
     assert [len(fake.attempts(run, trial.id)) for trial in trials] == attempts
     assert sorted(set(kinds(updates)) - {"started"}) == ended

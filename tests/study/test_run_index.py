@@ -286,8 +286,7 @@ def test_no_code_of_a_run_directory_is_run(run: RunDir, tmp_path: Path) -> None:
         if file.is_file() and file.suffix != ".lock":
             file.write_bytes(bomb)
     (run.path / "plan.json.pkl").write_bytes(bomb)
-    run_index.list_runs(run.root)
-    run_index.show_run(run)
+    assert [run_index.state_of(one).done for one in run_index.find_runs(run.root)] == [0]
     with pytest.raises(RunError, match="readable JSON"):
         run_index.diff_runs(run, run)
     run_index.removable(run.root, everything=True)
@@ -306,7 +305,7 @@ def test_states_of_runs(run: RunDir) -> None:
     fake.study(RunDir(run.root, "empty")).prepare()
     (run.root / "not a run").mkdir()
     (run.root / "pretrained" / "x").mkdir(parents=True)
-    states = {state.name: state for state in run_index.list_runs(run.root)}
+    states = {state.name: state for state in map(run_index.state_of, run_index.find_runs(run.root))}
     assert {name: state.state for name, state in states.items()} == {
         "fake": "complete", "some": "failed", "partial": "partial", "empty": "empty",
     }  # fmt: skip
@@ -314,7 +313,7 @@ def test_states_of_runs(run: RunDir) -> None:
     assert list(states["some"].failed.values()) == [fake.PROBLEM]
     assert states["partial"].missing == [fake.trials()[1].id]
     assert states["fake"].bytes > 1000
-    assert run_index.list_runs(run.root / "nothing here") == []
+    assert run_index.find_runs(run.root / "nothing here") == []
 
 
 def test_a_trial_is_running_while_a_process_holds_it(run: RunDir) -> None:
@@ -327,11 +326,9 @@ def test_a_trial_is_running_while_a_process_holds_it(run: RunDir) -> None:
     assert state.running == {trial.id: {"epoch": 3}}
 
 
-def test_showing_a_run(run: RunDir) -> None:
-    details = run_index.show_run(run)
-    assert [row["trial"] for row in details.rows] == sorted(t.id for t in fake.trials())
-    assert details.settings["finetune.epochs"] == 10
-    assert details.provenance["argv"] == ["x"]
+def test_recorded_rows_are_sorted_by_trial(run: RunDir) -> None:
+    rows = run_index.recorded_rows(run)
+    assert [row["trial"] for row in rows] == sorted(t.id for t in fake.trials())
 
 
 def test_runs_differ_in_settings_and_versions(run: RunDir) -> None:
@@ -341,14 +338,13 @@ def test_runs_differ_in_settings_and_versions(run: RunDir) -> None:
     provenance = read_json(other.path / "provenance.json")
     provenance["versions"]["torch"] = "9.9"
     write_json(other.path / "provenance.json", provenance)
-    differences = {d.key: (d.a, d.b) for d in run_index.diff_runs(run, other)}
     torch = versions()["torch"]
-    assert differences == {
+    assert run_index.diff_runs(run, other) == {
         "name": ("fake", "other"),
         "finetune.epochs": (10, 99),
         "versions.torch": (torch, "9.9"),
     }
-    assert run_index.diff_runs(run, run) == []
+    assert run_index.diff_runs(run, run) == {}
 
 
 def test_a_run_is_found_by_name_and_by_folder(run: RunDir) -> None:

@@ -103,7 +103,13 @@ class FakeTrials:
             progress = {"stage": "finetune", "epoch": epoch, "epochs": EPOCHS, "loss": error / 50}
             progress |= {"error": error, "wall_s": 2.0, "seconds_left": 2.0 * (EPOCHS - epoch)}
             yield Update("epoch", trial.id, progress)
-        row = {**trial_row(trial, 5, "fast"), "wall_s": 8.0, "resumed": False}
+        row = {
+            **trial_row(trial),
+            "n_classes": 5,
+            "engine": "fast",
+            "wall_s": 8.0,
+            "resumed": False,
+        }
         if any(part in trial.id for part in self.fail):
             row |= {"status": "failed", "message": "loss is not finite at step 7"}
             run.write_trial(trial, row, [], [])

@@ -68,7 +68,13 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
             row = {**trial_row(trial), "status": "failed", "message": str(error)}
             run.write_trial(trial, row, [], [])
             return row
-        row = {**trial_row(trial, 5, "fake"), "status": "done", "error_final": _error(trial)}
+        row = {
+            **trial_row(trial),
+            "n_classes": 5,
+            "engine": "fake",
+            "status": "done",
+            "error_final": _error(trial),
+        }
         run.write_trial(trial, row, epochs_of(trial, 3), [])
         return row
 

@@ -87,7 +87,9 @@ def _record(experiment: Experiment, run: RunDir, epochs: int) -> None:
     for trial in trials_of(experiment, sweep=True):
         error = 10 + 0.1 * trial.axes["wtn"] + trial.seed % 7
         row = {
-            **trial_row(trial, 10, "fast"),
+            **trial_row(trial),
+            "n_classes": 10,
+            "engine": "fast",
             "status": "done",
             "error_final": error,
             "wall_s": 5.0,
