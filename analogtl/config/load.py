@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 import re
-import tomllib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -150,8 +150,8 @@ def parse_value(raw: str, annotation: Any = None) -> Any:
     if wants_text and raw[:1] not in ("'", '"'):
         return raw
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError, RecursionError, ValueError):
+        return tomli.loads(f"value = {raw}")["value"]
+    except (tomli.TOMLDecodeError, KeyError, RecursionError, ValueError):
         return raw
 
 

@@ -6,11 +6,12 @@ Nothing here knows the schema or loads it: `analogtl.config.load` judges what wa
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import tomli
 
 from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.errors import ExperimentError, did_you_mean
@@ -218,8 +219,8 @@ def _read_text(file: Path) -> str:
 
 def _parse(text: str, file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
         match = re.search(r"^(.*) \(at line (\d+), column \d+\)$", str(error))
         if match:
             raise ExperimentError(f"{file}:{match[2]}: not valid TOML: {match[1]}") from None

@@ -6,11 +6,11 @@ The comments are the meanings of the keys, as in the reference.
 from __future__ import annotations
 
 import textwrap
-import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
+import tomli
 from pydantic import ValidationError
 
 from analogtl.config import catalog
@@ -23,9 +23,7 @@ WIDTH = 92
 DEFAULT_TASK = "digits"
 DEFAULT_DEVICE = "ReRamArrayHfO2PresetDevice"
 DEFAULT_ALGORITHM = Algorithm.C_TTV2.value
-_DATA = tomllib.loads(
-    resources.files("analogtl.config").joinpath("starters.toml").read_text("utf-8")
-)
+_DATA = tomli.loads(resources.files("analogtl.config").joinpath("starters.toml").read_text("utf-8"))
 TASKS: dict[str, dict[str, Any]] = _DATA["tasks"]
 
 
@@ -65,7 +63,7 @@ def starter(
     chosen = TASKS[task]
     text = _text(chosen, model, device, algorithm, name, file)
     try:
-        Experiment.model_validate(tomllib.loads(text))
+        Experiment.model_validate(tomli.loads(text))
     except ValidationError as error:
         details = error.errors()[0]
         key = ".".join(map(str, details["loc"]))

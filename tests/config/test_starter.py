@@ -1,9 +1,9 @@
 """What `analogtl init` writes."""
 
 import re
-import tomllib
 
 import pytest
+import tomli
 
 from analogtl.config import catalog
 from analogtl.config.reference import keys
@@ -19,13 +19,13 @@ TOGGLE = re.compile(r"^#(\w+ = )", re.MULTILINE)
 @pytest.mark.parametrize("device", [*catalog.presets(), *catalog.devices()])
 def test_every_choice_validates_also_with_all_its_keys_in_force(task, device):
     text = starter(task, device=device)
-    Experiment.model_validate(tomllib.loads(text))
-    Experiment.model_validate(tomllib.loads(TOGGLE.sub(r"\1", text)))
+    Experiment.model_validate(tomli.loads(text))
+    Experiment.model_validate(tomli.loads(TOGGLE.sub(r"\1", text)))
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_every_algorithm_validates(algorithm):
-    made = Experiment.model_validate(tomllib.loads(starter(algorithm=algorithm)))
+    made = Experiment.model_validate(tomli.loads(starter(algorithm=algorithm)))
     assert made.analog.algorithm == algorithm
 
 
@@ -51,5 +51,5 @@ def test_a_name_that_no_file_can_have_is_a_problem_of_its_own():
 
 
 def test_any_model_name_stays_text():
-    made = Experiment.model_validate(tomllib.loads(starter(model='a"b\\c\x7f')))
+    made = Experiment.model_validate(tomli.loads(starter(model='a"b\\c\x7f')))
     assert made.model.architecture == 'a"b\\c\x7f'
