@@ -109,9 +109,13 @@ def mutate(text: str, dice: random.Random, shipped: list[str]) -> tuple[bytes, l
     overrides: list[str] = []
     kind = dice.randrange(10)
     if kind == 0:
-        content = _bytes(text.encode(), dice)
+        odd = [b"\xef\xbb\xbf", b"\0", b"\r", b"[[", b"}", b'"""']
+        pieces = [bytes([byte]) for byte in text.encode()]
+        content = _parts(pieces, dice, lambda _: dice.choice([*odd, dice.randbytes(1)]))
     elif kind == 1:
-        content = _lines(text, dice)
+        signs = [b"", b"==", b":", b"= {", b"= ["]
+        lines = text.encode().splitlines(keepends=True)
+        content = _parts(lines, dice, lambda line: line.replace(b"=", dice.choice(signs), 1))
     elif kind == 2:
         content = text.encode()
         overrides = [_override(text, dice) for _ in range(dice.randrange(1, 4))]
@@ -126,41 +130,22 @@ def mutate(text: str, dice: random.Random, shipped: list[str]) -> tuple[bytes, l
     return content, overrides
 
 
-def _bytes(content: bytes, dice: random.Random) -> bytes:
-    out = bytearray(content)
+def _parts(parts: list[bytes], dice: random.Random, spoil: Callable[[bytes], bytes]) -> bytes:
+    """Bytes or lines, of which some are removed, repeated, exchanged or spoilt."""
     for _ in range(dice.choice([1, 3, 30])):
-        place = dice.randrange(len(out))
+        if not parts:
+            break
+        place, other = dice.randrange(len(parts)), dice.randrange(len(parts))
         what = dice.randrange(4)
         if what == 0:
-            out[place] = dice.randrange(256)
+            del parts[place : place + dice.randrange(1, 1 + max(1, len(parts) // 20))]
         elif what == 1:
-            del out[place : place + dice.randrange(1, 50)]
+            parts.insert(other, parts[place])
         elif what == 2:
-            out[place:place] = bytes(dice.randrange(256) for _ in range(dice.randrange(1, 9)))
+            parts[place], parts[other] = parts[other], parts[place]
         else:
-            out[place:place] = dice.choice([b"\xef\xbb\xbf", b"\0", b"\r", b"[[", b"}", b'"""'])
-        if not out:
-            break
-    return bytes(out)
-
-
-def _lines(text: str, dice: random.Random) -> bytes:
-    lines = text.splitlines(keepends=True)
-    for _ in range(dice.choice([1, 2, 8])):
-        place = dice.randrange(len(lines))
-        what = dice.randrange(4)
-        if what == 0:
-            del lines[place]
-        elif what == 1:
-            lines.insert(dice.randrange(len(lines)), lines[place])
-        elif what == 2:
-            other = dice.randrange(len(lines))
-            lines[place], lines[other] = lines[other], lines[place]
-        else:
-            lines[place] = lines[place].replace("=", dice.choice(["", "==", ":", "= {", "= ["]), 1)
-        if not lines:
-            break
-    return "".join(lines).encode()
+            parts[place] = spoil(parts[place])
+    return b"".join(parts)
 
 
 def _change(data: dict[str, Any], dice: random.Random) -> None:

@@ -38,9 +38,7 @@ def submissions(folder: Path) -> list[dict[str, str]]:
 
 
 def sbatch(folder: Path, script: Path) -> None:
-    options = dict(
-        re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), flags=re.MULTILINE)
-    )
+    options = _options(script)
     job = 1000 + len(submissions(folder))
     with open(folder / "submissions.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(options) + "\n")
@@ -58,10 +56,7 @@ def launch(folder: Path, job_id: str) -> None:
     """Run one task, in the background."""
     job, _, task = job_id.partition("_")
     script = folder / f"{job}.sh"
-    options = dict(
-        re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), flags=re.MULTILINE)
-    )
-    out = options["output"].strip("'\"").replace("%A", job).replace("%a", task).replace("%j", job)
+    out = _filled(_options(script)["output"].strip("'\""), job_id)
     env = {**os.environ, "SLURM_JOB_ID": job, "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1"}
     env |= {"SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     env |= {"SLURM_JOB_NODELIST": "localhost", "FAKE_SLURM_JOB": job_id}
@@ -83,12 +78,10 @@ def srun(folder: Path, words: list[str]) -> None:
             out = word.partition("=")[2] or words.pop(0)
         elif word.startswith("--error") and "=" not in word:
             words.pop(0)
-    job, _, task = os.environ["FAKE_SLURM_JOB"].partition("_")
-    for name, value in (("%A", job), ("%a", task), ("%j", job), ("%t", "0")):
-        out = out.replace(name, value)
-    with open(out or os.devnull, "ab") as log:
+    job_id = os.environ["FAKE_SLURM_JOB"]
+    with open(_filled(out, job_id) or os.devnull, "ab") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log)
-    (folder / f"{os.environ['FAKE_SLURM_JOB']}.pid").write_text(str(process.pid))
+    (folder / f"{job_id}.pid").write_text(str(process.pid))
     sys.exit(process.wait())
 
 
@@ -110,6 +103,20 @@ def scontrol(folder: Path, words: list[str]) -> None:
         launch(folder, words[1])
         with open(folder / "requeued", "a", encoding="utf-8") as file:
             file.write(words[1] + "\n")
+
+
+def _options(script: Path) -> dict[str, str]:
+    return dict(
+        re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), flags=re.MULTILINE)
+    )
+
+
+def _filled(name: str, job_id: str) -> str:
+    """The name of a log file, with the job's numbers put in."""
+    job, _, task = job_id.partition("_")
+    for sign, value in (("%A", job), ("%a", task), ("%j", job), ("%t", "0")):
+        name = name.replace(sign, value)
+    return name
 
 
 def _alive(process: int) -> bool:
