@@ -49,21 +49,16 @@ def restore(model: nn.Module, tensors: Tensors, meta: Meta) -> None:
         RunError: If the state belongs to another model.
     """
     current = _digital(model)
-    tiles = _tiles(model)
-    saved = {name.removeprefix("digital/") for name in tensors if name.startswith("digital/")}
-    if saved != set(current):
-        odd = sorted(saved ^ set(current))
+    saved = {n.removeprefix("digital/"): t for n, t in tensors.items() if n.startswith("digital/")}
+    expected, found = ({n: t.shape for n, t in one.items()} for one in (current, saved))
+    if expected != found:
+        names = sorted(expected.keys() | found.keys())
+        odd = [name for name in names if expected.get(name) != found.get(name)]
         raise RunError(f"the checkpoint is of another model: it differs in {', '.join(odd[:3])}")
     with torch.no_grad():
         for name, tensor in current.items():
-            value = tensors[f"digital/{name}"]
-            if value.shape != tensor.shape:
-                raise RunError(
-                    f"the checkpoint is of another model: {name} has shape {tuple(value.shape)}, "
-                    f"expected {tuple(tensor.shape)}"
-                )
-            tensor.copy_(value)
-    for name, tile in tiles.items():
+            tensor.copy_(saved[name])
+    for name, tile in _tiles(model).items():
         state = unpack(f"tile/{name}", tensors, meta)
         if isinstance(tile, FastTile):
             tile.tile.load_state(state)

@@ -151,21 +151,3 @@ def _try_out(model: nn.Module, image_shape: tuple[int, int, int], n_classes: int
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, n_classes):
         raise ValueError(f"its output is {shape}, not (1, {n_classes})")
-
-
-def replace_head(model: nn.Module, n_classes: int) -> nn.Module:
-    """Give ``model`` a new, random head of ``n_classes`` (in place) and return it.
-
-    The weights are drawn from torch's generator: seed it first.
-
-    Raises:
-        ExperimentError: if the model has no ``reset_classifier``, as timm's all have.
-    """
-    reset = getattr(model, "reset_classifier", None)
-    if reset is None:
-        raise ExperimentError(
-            f"model {type(model).__name__}: no reset_classifier(n_classes), so its head cannot be "
-            "replaced for another task"
-        )
-    reset(n_classes)
-    return model

@@ -110,29 +110,23 @@ def read_cifar(dataset: str, root: Path | None, download: bool) -> Source:
 @lru_cache(maxsize=2)  # a sweep's trials in one process read the same two data sets again and again
 def _read_cifar(dataset: str, place: Path, stamps: tuple[tuple[int, int], ...]) -> Source:
     spec = CIFAR[dataset]
+    where = f"data set {dataset}: {place}: "
     contents = archives.read_files(place, spec.folder, spec.files, f"data set {dataset}")
-    batches = {}
-    for name in spec.files:
-        # One at a time, and each raw file forgotten once it is read.
-        where = f"data set {dataset}: {place}: {name}"
-        batches[name] = _text_keys(archives.load_pickle(contents.pop(name), where), where)
-
-    meta_where = f"data set {dataset}: {place}: {spec.meta}"
-    names = _names(batches[spec.meta], spec.names, meta_where)
-    parts = {}
-    for name in (*spec.train, spec.test):
-        where = f"data set {dataset}: {place}: {name}"
-        parts[name] = (
-            _images(batches[name], where),
-            _labels(batches[name], spec.labels, len(names), where),
+    # One at a time, and each raw file forgotten once it is read.
+    batches = {name: _dict_of(contents.pop(name), where + name) for name in spec.files}
+    names = _names(batches[spec.meta], spec.names, where + spec.meta)
+    parts = {
+        name: (
+            _images(batches[name], where + name),
+            _labels(batches[name], spec.labels, len(names), where + name),
         )
-    train = [parts[name] for name in spec.train]
-    images, labels = (np.concatenate([part[i] for part in train]) for i in (0, 1))
+        for name in (*spec.train, spec.test)
+    }
+    images, labels = map(np.concatenate, zip(*(parts[name] for name in spec.train), strict=True))
     superclasses = {}
-    if dataset == "cifar100":
-        super_names = _names(batches[spec.meta], "coarse_label_names", meta_where)
-        where = f"data set {dataset}: {place}: train"
-        coarse = _labels(batches["train"], "coarse_labels", len(super_names), where)
+    if dataset == Dataset.CIFAR100:
+        super_names = _names(batches[spec.meta], "coarse_label_names", where + spec.meta)
+        coarse = _labels(batches["train"], "coarse_labels", len(super_names), where + "train")
         superclasses = {
             name: tuple(int(label) for label in np.unique(labels[coarse == number]))
             for number, name in enumerate(super_names)
@@ -175,7 +169,8 @@ def _default_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "analogtl"
 
 
-def _text_keys(content: Any, where: str) -> dict[str, Any]:
+def _dict_of(pickled: bytes, where: str) -> dict[str, Any]:
+    content = archives.load_pickle(pickled, where)
     if not isinstance(content, dict):
         raise ExperimentError(f"{where}: holds a {type(content).__name__}, not the official dict")
     return {_decoded(key): value for key, value in content.items()}

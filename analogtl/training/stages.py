@@ -21,7 +21,7 @@ from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import lock_file, set_aside, write_json
-from analogtl.models.build import build_model, replace_head
+from analogtl.models.build import build_model
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.limits import RunLimits
 from analogtl.study.provenance import versions
@@ -324,9 +324,10 @@ def _start_model(
                 f"finetune.dataset: {what} is {getattr(task, what)}, but "
                 f"{getattr(source, what)} in pretrain.dataset; use data sets of one size"
             )
-    model = _load_pretrained(trial.experiment, checkpoint)
+    model: Any = _load_pretrained(trial.experiment, checkpoint)
     torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
-    return replace_head(model, task.n_classes)
+    model.reset_classifier(task.n_classes)  # draws a new head
+    return model
 
 
 def _names(trial: Trial) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from analogtl.crossbar.convert import (
     unconvertible_layers,
 )
 from analogtl.errors import ExperimentError
-from analogtl.models.build import build_model, replace_head
+from analogtl.models.build import build_model
 from analogtl.models.swin import WindowAttention
 
 # A small model of each kind, and the image sizes it must build at.
@@ -177,7 +177,7 @@ def test_the_head_is_replaced_and_the_rest_kept(kind: str) -> None:
     for size in sizes:
         model = build(name, image_size=size, kwargs=kwargs)
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        assert replace_head(model, 3) is model
+        model.reset_classifier(3)
         after = model.state_dict()
         other = {key for key, value in before.items() if value.shape != after[key].shape}
         assert len(other) == 2  # the head's weight and bias
@@ -262,11 +262,6 @@ def test_forbidden_arguments_are_reported_at_once() -> None:
         problems = problems_of(name, kwargs=dict.fromkeys(forbidden, 8))
         assert len(problems) == len(forbidden)
         assert all(key in "".join(problems) for key in forbidden)
-
-
-def test_a_model_without_a_replaceable_head_says_so() -> None:
-    with pytest.raises(ExperimentError, match="reset_classifier"):
-        replace_head(nn.Linear(2, 2), 3)
 
 
 def test_images_of_another_size_are_refused() -> None:
