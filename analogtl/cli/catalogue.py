@@ -158,7 +158,6 @@ def _text(value: Any) -> str:
 # -- show ------------------------------------------------------------------------------------------
 
 SUFFIXES = (".pdf", ".png", ".svg")
-NOTES_WIDTH = 110  # columns from which the table has room for notes
 MAX_DEVICES = 3  # in the terminal's plot; more lines hide one another
 DOT = "●"  # a symmetry point in the plot
 PLOT_SIZE = (100, 18)  # columns at most, rows
@@ -224,10 +223,9 @@ def _show_facts(view: DeviceView) -> None:
         measured = none if fact.measured is None else f"{fact.measured:.4g}{spread}"
         nominal = "" if fact.nominal is None else f"{fact.nominal:.4g}"
         rows.append([fact.name, nominal, measured, fact.unit, fact.note])
-    shown = 5 if output.console().width >= NOTES_WIDTH else 4
     output.rows_table(
-        ["", "set", f"{view.n_devices} devices", "unit", ""][:shown],
-        [row[:shown] for row in rows],
+        ["", "set", f"{view.n_devices} devices", "unit", ""],
+        rows,
         title=f"{view.preset} ({view.device_class})",
         right=(1, 2),
         styles={4: "dim"},

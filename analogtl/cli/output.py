@@ -6,8 +6,6 @@ Everything is plain text when it does not go to a terminal, and one JSON object 
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,20 +82,12 @@ def printable(text: str, stream: Any = None) -> str:
 
 def emit(record: Mapping[str, Any]) -> None:
     """One JSON object on a line of its own; what JSON cannot hold becomes null or text."""
-    print(json.dumps(_plain(record), ensure_ascii=False), flush=True)
+    from pydantic_core import to_json
 
+    def other(value: Any) -> Any:
+        return value.item() if hasattr(value, "item") else str(value)  # item: of a NumPy number
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    item = getattr(value, "item", None)  # a NumPy number
-    return _plain(item()) if callable(item) else str(value)
+    print(to_json(record, inf_nan_mode="null", fallback=other).decode(), flush=True)
 
 
 def rows_table(

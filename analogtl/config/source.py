@@ -5,6 +5,7 @@ Nothing here knows the schema or loads it: `analogtl.config.load` judges what wa
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,18 +124,14 @@ def find_experiment(path: str | Path) -> Path:
         ExperimentError: If there is none.
     """
     file = Path(path)
-    try:
-        if not str(path):
-            raise ExperimentError("expected an experiment file; got an empty name")
-        if file.is_file():
-            return file
-        is_folder = file.is_dir()
-    except (OSError, ValueError):
-        raise ExperimentError(f"{path!r}: not a usable file name") from None
+    if not str(path):
+        raise ExperimentError("expected an experiment file; got an empty name")
+    if os.path.isfile(file):  # unlike Path.is_file, False for what no file can be called
+        return file
     name = file.as_posix().removesuffix(".toml").removeprefix("experiments/")
     if name in shipped_experiments():  # also where a folder has that name, as a run's may
         return shipped_folder() / f"{name}.toml"
-    if is_folder:
+    if os.path.isdir(file):
         raise ExperimentError(f"{path}: expected an experiment file, found a folder")
     hint = did_you_mean(name, shipped_experiments())
     hint = hint if hint.startswith("did") else "`analogtl list experiments` shows the shipped ones"
@@ -161,10 +158,8 @@ def _layers(file: Path, above: tuple[Path, ...] = ()) -> list[_Layer]:
         raise ExperimentError(f"{file}: extends: expected a file name; got {base!r}")
     beside = file.parent / base
     try:
-        return [
-            *_layers(beside if _is_file(beside) else find_experiment(base), (*above, here)),
-            layer,
-        ]
+        below = beside if os.path.isfile(beside) else find_experiment(base)
+        return [*_layers(below, (*above, here)), layer]
     except ExperimentError as error:
         if above or not error.problems[0].startswith(f"{base}:"):
             raise
@@ -190,13 +185,6 @@ def _check_tasks(data: Mapping[str, Any], lines: Mapping[str, int], file: Path) 
                 problems.append((f"{key}.{wrong}", "belongs to the file, not to a task"))
     if problems:
         raise ExperimentError([f"{file}:{lines.get(k, 1)}: {k}: {what}" for k, what in problems])
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no possible name of a file
-        return False
 
 
 def _read_text(file: Path) -> str:

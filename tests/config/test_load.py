@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analogtl.config.load import load_experiment, parse_value, with_settings
+from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.schema import Experiment, content_key
 from analogtl.config.source import key_lines
 from analogtl.errors import ExperimentError
@@ -139,13 +139,6 @@ def test_overrides_are_typed_by_the_schema(write):
 def test_a_bad_override_is_named(write, override, said):
     lines = problems(write("name = 'x'"), override)
     assert any(said in line and override in line for line in lines), lines
-
-
-def test_parse_value_reads_toml_and_falls_back_to_text():
-    assert parse_value("3") == 3
-    assert parse_value("[1, 2]") == [1, 2]
-    assert parse_value("true") is True
-    assert parse_value("bear") == "bear"
 
 
 def test_key_lines_follow_tables_and_dotted_keys():
