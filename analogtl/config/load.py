@@ -300,7 +300,8 @@ def _message(details: ErrorDetails, key: str, section: Any) -> str:
     if kind == "missing":
         return "missing; every experiment needs it"
     if kind in ("literal_error", "enum"):
-        listed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
+        expected = re.sub(r"<[\w.]+: |[>']", "", context["expected"])  # of an enum, its value
+        listed = expected.replace(" or ", ", ")
         hint = did_you_mean(value, listed.split(", ")) if isinstance(value, str) else ""
         hint = f"; {hint}" if hint.startswith("did") else ""
         return f"expected one of {listed}; got {shown}{hint}"

@@ -14,10 +14,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -30,7 +28,6 @@ from analogtl.errors import did_you_mean
 from analogtl.vocabulary import (
     AXES,
     RUN_FOLDERS,
-    TRANSFER_ARMS,
     Algorithm,
     Arm,
     Dataset,
@@ -38,15 +35,6 @@ from analogtl.vocabulary import (
 )
 
 T = TypeVar("T")
-
-
-def _of_transfer(name: Any) -> Any:
-    if name in TRANSFER_ARMS:
-        return name
-    near = did_you_mean(str(name), TRANSFER_ARMS)
-    hint = f"; {near}" if near.startswith("did") else ""
-    expected = ", ".join(TRANSFER_ARMS)
-    return _raise([("", f"expected one of {expected}; got {name!r}{hint}")], name)
 
 
 Bool = Annotated[bool, Field(strict=True)]
@@ -67,10 +55,8 @@ Classes = (
 Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
 Level = Bool | Int | Number | Text
-TransferArm = Annotated[
-    Arm,
-    BeforeValidator(_of_transfer),
-    WithJsonSchema({"type": "string", "enum": list(TRANSFER_ARMS)}),
+TransferArm = Literal[
+    Arm.DIGITAL_TL, Arm.ANALOG_TL, Arm.DIGITAL_SCRATCH, Arm.ANALOG_SCRATCH, Arm.FROZEN_ARRAY
 ]
 
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
