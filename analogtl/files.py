@@ -18,11 +18,6 @@ from analogtl.errors import RunError
 MAX_JSON = 100_000_000  # bytes; a trial's record has thousands
 
 
-def never() -> bool:
-    """False, at any time."""
-    return False
-
-
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends well.
@@ -111,7 +106,7 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def lock_file(
-    path: Path, *, wait: bool = True, until: Callable[[], bool] = never
+    path: Path, *, wait: bool = True, until: Callable[[], bool] = lambda: False
 ) -> Iterator[bool]:
     """Hold a lock that ends with the process, however it ends.
 

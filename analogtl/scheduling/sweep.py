@@ -191,7 +191,9 @@ class _Sweep:
                 told_waiting = True
                 others = counted(len(self._elsewhere), "trial")
                 yield Update("message", text=f"waiting for {others} of another process")
-            outcomes = pool.poll(POLL) if self._running else self._wait()
+            outcomes = pool.poll(POLL) if self._running else []
+            if not self._running:
+                time.sleep(4 * POLL)
             while pool.notes:
                 yield Update("message", text=pool.notes.pop(0))
             for outcome in outcomes:
@@ -350,10 +352,6 @@ class _Sweep:
                 yield Update("done", trial_id, record.row, "by another process")
             else:
                 self._todo.appendleft(trial)
-
-    def _wait(self) -> list[Outcome]:
-        time.sleep(4 * POLL)
-        return []
 
     def _collect(self) -> None:
         if time.monotonic() - self._collected < self._pause:

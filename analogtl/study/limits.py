@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from analogtl.files import never
-
 
 @dataclass(frozen=True)
 class RunLimits:
@@ -20,7 +18,7 @@ class RunLimits:
     max_trial_hours: float | None = None  # hours after which one trial fails; None for no limit
     # End a trial as failed when its training loss has grown beyond twice that of guessing.
     stop_on_divergence: bool = False
-    stop: Callable[[], bool] = never  # asked after every step; when true, save and stop
+    stop: Callable[[], bool] = lambda: False  # asked after every step; when true, save and stop
 
     def should_stop(self) -> bool:
         """Whether it is time to save and stop."""

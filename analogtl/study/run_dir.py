@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,9 @@ class Record:
     """What a trial's ``trial.json`` says, once it and the tables it vouches for are found whole."""
 
     key: str  # `Trial.key` of the settings that it was run with
-    status: str  # done or failed
+    done: bool  # finished, as opposed to failed
     row: dict[str, Any]  # its row of ``trials.csv``
     files: dict[str, str]  # name of each of its tables -> SHA-256
-
-    @property
-    def done(self) -> bool:
-        """Whether the trial was finished."""
-        return self.status == TrialStatus.DONE
 
 
 @dataclass(frozen=True)
@@ -175,10 +170,9 @@ class RunDir:
         with contextlib.suppress(FileNotFoundError):
             (path / "trial.json").unlink()
         self._known.pop(trial.id, None)
-        axes = list(trial.axes)
         files = {}
         tables = {
-            "epochs.csv": ([*EPOCH_COLUMNS, *axes], epochs),
+            "epochs.csv": ([*EPOCH_COLUMNS, *trial.axes], epochs),
             "layers.csv": (LAYER_COLUMNS, layers),
         }
         for name, (columns, rows) in tables.items():
@@ -214,9 +208,8 @@ class RunDir:
         folder = self.path / "trials"
         names = sorted(os.listdir(folder)) if folder.is_dir() else []
         rows: list[dict[str, Any]] = []
-        parts: dict[str, list[Path]] = {"epochs.csv": [], "layers.csv": []}
+        parts = {"epochs.csv": [self.path / "pretrain" / "epochs.csv"], "layers.csv": []}
         with self.lock("collect"):
-            parts["epochs.csv"].append(self.path / "pretrain" / "epochs.csv")
             for name in names:
                 record = self.record(name)
                 if record is None:
@@ -235,11 +228,9 @@ class RunDir:
         """The lock that whoever runs a trial, or replaces its files, holds."""
         return self.lock(f"trial-{content_key(trial_id)}", wait=wait)
 
-    @contextlib.contextmanager
-    def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold a named lock of this run; see `lock_file`."""
-        with lock_file(self.path / ".locks" / f"{name}.lock", wait=wait) as held:
-            yield held
+    def lock(self, name: str, *, wait: bool = True) -> contextlib.AbstractContextManager[bool]:
+        """A named lock of this run; see `lock_file`."""
+        return lock_file(self.path / ".locks" / f"{name}.lock", wait=wait)
 
 
 def trial_row(trial: Trial) -> dict[str, Any]:
@@ -294,5 +285,5 @@ def _read_record(path: Path, trial_id: str) -> Record:
             raise RunError(f"{path / name}: {error.strerror or error}") from None
         if not whole:
             raise RunError(f"{path / name}: checksum does not match")
-    key, status = str(content.get("key")), str(content.get("status"))
-    return Record(key, status, content["row"], content["files"])
+    done = content.get("status") == TrialStatus.DONE
+    return Record(str(content.get("key")), done, content["row"], content["files"])

@@ -107,14 +107,10 @@ class WeightProgrammingRun:
                 total += value
             yield self._measure(epoch, total / len(x_BI), len(x_BI), began)
 
-    def weights_OI(self) -> Tensor:
-        """The weights on the array, in the units of the target."""
-        weight_OI: Tensor = transfer.analog_layers(self.model)["array"].get_weights()[0]
-        return weight_OI.detach()
-
     def _measure(self, epoch: int, loss: float | None, count: int, began: float) -> Measure:
         wall_s = time.perf_counter() - began
-        deviation_OI = self.weights_OI() - self.target_OI
+        weight_OI: Tensor = transfer.analog_layers(self.model)["array"].get_weights()[0]
+        deviation_OI = weight_OI.detach() - self.target_OI
         x_BI = input_vectors(self.section, VALIDATION_VECTORS, "validation")
         wrong, right = x_BI @ deviation_OI.T, x_BI @ self.target_OI.T
         changed, _ = transfer.share_changed(self._start, transfer.programmed_weights(self.model))
