@@ -52,6 +52,18 @@ def one_line(error: BaseException) -> str:
     return (text if expected else f"{type(error).__name__}: {text}")[:500]
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    place = next(i for i, (size, _) in enumerate(units) if whole >= size)
+    (big, big_name), (small, small_name) = units[place], units[place + 1]
+    rest = whole % big // small
+    return f"{whole // big} {big_name}" + (f" {rest} {small_name}" if rest else "")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The hint at the end of a problem: the nearest known word, or what there is."""
     known = [str(one) for one in known]

@@ -15,7 +15,6 @@ from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import ALPHA, DRAWS, MARGIN, JudgedCurve, judge_curves
 from analogtl.analysis.curves import curves
 from analogtl.analysis.read import RunData
-from analogtl.analysis.select_lr import Selection
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,9 @@ class RunAnalysis:
     draws: int
 
     @property
-    def chosen(self) -> Selection:
-        """The trials at the learning rate kept, and how it was chosen."""
-        return self.run.chosen
-
-    @property
     def several_rates(self) -> bool:
         """Whether some level was run at more than one learning rate."""
-        return bool((self.chosen.choices["n_lrs"] > 1).any())
+        return bool((self.run.chosen.choices["n_lrs"] > 1).any())
 
     @property
     def asks_for_findings(self) -> bool:
@@ -63,7 +57,7 @@ class RunAnalysis:
         Axes of names are ordered categories, in the order of the experiment's file.
         """
         asked = self.run.setting("sweep", "axes")
-        return summaries.with_ordered_levels(self.chosen.rows, asked)
+        return summaries.with_ordered_levels(self.run.chosen.rows, asked)
 
     @cached_property
     def axes(self) -> list[str]:
@@ -94,7 +88,7 @@ class RunAnalysis:
     def curves(self) -> tuple[JudgedCurve, ...]:
         """The curves along axes of numbers, with their critical points."""
         return judge_curves(
-            curves(self.chosen, metric=self.metric),
+            curves(self.run.chosen, metric=self.metric),
             alpha=self.alpha,
             margin=self.margin,
             draws=self.draws,

@@ -170,11 +170,6 @@ class CriticalPoint:
         """Harshest level tested."""
         return self.levels[-1].level if self.levels else None
 
-    @property
-    def failing(self) -> tuple[float, ...]:
-        """Levels left out because trials failed there."""
-        return tuple(gap.level for gap in self.gaps if gap.left_out and gap.n_failed)
-
 
 def critical_point(
     levels: ArrayLike,

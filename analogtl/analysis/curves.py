@@ -10,7 +10,7 @@ import numpy as np
 
 from analogtl.analysis.select_lr import GROUP, Selection
 from analogtl.study.columns import axis_columns
-from analogtl.vocabulary import AXES, error_name
+from analogtl.vocabulary import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +44,6 @@ class Curve:
     seeds: tuple[str, ...]
     errors: tuple[float, ...]
     weights_changed: float | None
-
-    @property
-    def error(self) -> str:
-        """What its errors are of: test images, or programmed weights."""
-        return error_name([self.arm])
 
     @property
     def scale(self) -> Literal["linear", "reciprocal"]:

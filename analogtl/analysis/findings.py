@@ -117,7 +117,7 @@ class LittleEffectFinding(AxisFinding):
 ARRAYS_LEARN: Final = ArmsFinding("arrays-learn", "", (), Arm.ANALOG_TL, Arm.FROZEN_ARRAY)
 """Our own control. It does not hold where not one cell changed, whatever the errors."""
 
-PUBLISHED: Final[tuple[Finding, ...]] = (
+FINDINGS: Final[tuple[Finding, ...]] = (
     ArmsFinding(
         "analog-tl-beats-analog-scratch", "Fig. 2", (2, 5), Arm.ANALOG_TL, Arm.ANALOG_SCRATCH
     ),
@@ -133,11 +133,10 @@ PUBLISHED: Final[tuple[Finding, ...]] = (
     CriticalFinding("spv-critical-5-class", "Fig. 4", (5,), "spv", 10.0),
     LittleEffectFinding("dw-min-std-little-effect", "Fig. 5", (2, 5), "dw_min_std"),
     LittleEffectFinding("dw-min-dtod-little-effect", "Fig. 5", (2, 5), "dw_min_dtod"),
+    ARRAYS_LEARN,
 )
 """Fig. 4 also varies the symmetry point skew, and the published version of the paper further axes,
 without a claim that runs could be held to."""
-
-FINDINGS: Final = (*PUBLISHED, ARRAYS_LEARN)
 
 
 class Reason(Enum):
@@ -264,9 +263,6 @@ def judge_findings(
     return result
 
 
-_NUMBERS: Final = ("estimate", "low", "high", "confidence", "p_holds", "p_fails")
-
-
 def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
     """The numbers of findings.csv: one row per judged finding; trials are separated by "; "."""
     import pandas as pd
@@ -291,8 +287,9 @@ def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
         *("estimate", "low", "high", "confidence", "unit", "p_holds", "p_fails"),
         *("n_seeds", "min_seeds", "n_trials", "trials"),
     ]
-    numbers = dict.fromkeys(_NUMBERS, float)
-    return pd.DataFrame(rows, columns=columns).astype({**numbers, "n_classes": "Int64"})
+    numbers = ("estimate", "low", "high", "confidence", "p_holds", "p_fails")
+    types = {**dict.fromkeys(numbers, "float64"), "n_classes": "Int64"}
+    return pd.DataFrame(rows, columns=columns).astype(types)
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -333,8 +330,8 @@ def _at_reference(analysis: RunAnalysis) -> Iterator[tuple[int | None, str, pd.D
     """
     import pandas as pd
 
-    table = analysis.chosen.with_failed(analysis.metric)
-    rival = table["algorithm"].notna() & ~table["algorithm"].isin(_ALGORITHMS)
+    table = analysis.run.chosen.with_failed(analysis.metric)
+    rival = table["algorithm"].notna() & table["algorithm"].ne(Algorithm.C_TTV2)
     table = table[~(rival & table["arm"].isin([arm for arm in Arm if arm.analog]))]
     for key, group in table.groupby("n_classes", dropna=False):
         task = None if pd.isna(key) else int(key)  # type: ignore[arg-type]
@@ -360,9 +357,6 @@ def _at_reference(analysis: RunAnalysis) -> Iterator[tuple[int | None, str, pd.D
                 here &= group[name].isna() | group[name].eq(value)
             named = {str(name): value for name, value in levels.items()}
             yield task, setting({**mildest, **named}), group[here]
-
-
-_ALGORITHMS: Final = (Algorithm.C_TTV2,)  # the findings are about this one
 
 
 def _compare(
@@ -424,7 +418,7 @@ def _judge_axes(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
     """All findings about an axis, on every curve of analog-tl that fits."""
     for judged in analysis.curves:
         curve, point = judged.curve, judged.point
-        if curve.arm != Arm.ANALOG_TL or curve.algorithm not in (None, *_ALGORITHMS):
+        if curve.arm != Arm.ANALOG_TL or curve.algorithm not in (None, Algorithm.C_TTV2):
             continue
         for finding in findings:
             if not isinstance(finding, AxisFinding):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,19 +132,12 @@ def fit_hinge(
     for n_levels in range(len(u_L), MIN_LEVELS - 1, -1):
         fit = _one_hinge(sweep.up_to(n_levels), u_L[:n_levels], alpha, draws, rng)
         if fit is not None:
-            elbow, *ends = _to_scale(scaled_L[0] + toward * np.array(fit.places), scale).tolist()
+            places, height, slope = fit
+            elbow, *ends = _to_scale(scaled_L[0] + toward * np.array(places), scale).tolist()
             low, high = sorted(ends)
             fitted_to = float(sweep.levels[n_levels - 1])
-            return Hinge(p_value, elbow, low, high, fit.height, fit.slope, fitted_to)
+            return Hinge(p_value, elbow, low, high, height, slope, fitted_to)
     return Hinge(p_value)
-
-
-class _Fit(NamedTuple):
-    """A hinge on the scale of the fit, where the reference is 0 and harm is positive."""
-
-    places: list[float]  # the elbow, and the two ends of its interval
-    height: float
-    slope: float
 
 
 def _to_scale(levels: Floats, scale: Scale) -> Floats:
@@ -174,8 +167,13 @@ def _sup_f_p_value(
 
 def _one_hinge(
     sweep: SeedBlockDesign, u_L: Floats, alpha: float, draws: int, rng: np.random.Generator
-) -> _Fit | None:
-    """The hinge through these levels; None if the levels past its elbow do not lie on a line."""
+) -> tuple[list[float], float, float] | None:
+    """The hinge through these levels; None if the levels past its elbow do not lie on a line.
+
+    Returns:
+        The elbow and the two ends of its interval, on the scale of the fit, where the reference is
+        0 and harm is positive; the height before it, and the slope past it.
+    """
     present_SL = np.isfinite(sweep.errors_SL)
     grid = _Grid.of(u_L, present_SL)
     within_SL = centred(sweep.errors_SL, present_SL)
@@ -201,4 +199,4 @@ def _one_hinge(
     elbows = grid.elbows_C[grid.best(centred(drawn, present_SL))[0]]
     low, high = np.quantile(elbows, [alpha / 2, 1 - alpha / 2]).tolist()
     places = [elbow, low, high if high < grid.elbows_C[-1] else float(u_L[-1])]
-    return _Fit(places, height, float(slope))
+    return places, height, float(slope)

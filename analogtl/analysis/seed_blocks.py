@@ -107,14 +107,6 @@ class SeedBlockDesign:
         """The sweep's first levels."""
         return replace(self, levels=self.levels[:n_levels], errors_SL=self.errors_SL[:, :n_levels])
 
-    def without(self, place: int) -> SeedBlockDesign:
-        """The sweep's other levels."""
-        return replace(
-            self,
-            levels=np.delete(self.levels, place),
-            errors_SL=np.delete(self.errors_SL, place, axis=1),
-        )
-
 
 def centred(values: Floats, present_SL: NDArray[np.bool_]) -> Floats:
     """Values [..., S, L] less their mean over each seed's finished levels; 0 where missing."""
@@ -185,7 +177,11 @@ class WelchContrast:
         error_S = sweep.errors_SL[:, place]
         here_S = np.isfinite(error_S)
         n = int(here_S.sum())
-        others = sweep.without(place)
+        others = replace(
+            sweep,
+            levels=np.delete(sweep.levels, place),
+            errors_SL=np.delete(sweep.errors_SL, place, axis=1),
+        )
         if len(others.levels) < 2:  # a plain paired test
             paired = (error_S - others.errors_SL[:, 0])[here_S]
             return cls(value, float(paired.std(ddof=1) / np.sqrt(n)), n - 1)

@@ -185,7 +185,7 @@ def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         relative_error, share_clipped and weights_changed.
     """
     rows, axes = _with_arms(layers, trials)
-    rows["position"] = _places(rows["layer"])
+    rows["position"] = pd.factorize(rows["layer"])[0]
     by = ["arm", *axes, "position", "layer"]
     numbers = spread(rows, by, ("relative_error", "share_clipped", "weights_changed"))
     facts = [
@@ -216,7 +216,7 @@ def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """
     rows, axes = _with_arms(layers, trials)
     rows["stage"] = rows["layer"].astype(str).map(stage_of)
-    rows["position"] = _places(rows["stage"])
+    rows["position"] = pd.factorize(rows["stage"])[0]
     sides = rows["shape"].astype(str).str.extract(r"^(\d+)x(\d+)$").astype(float)
     rows["cells"] = sides[0] * sides[1]
     rows["moved"] = rows["cells"] * rows["weights_changed"].astype(float)
@@ -236,12 +236,6 @@ def _with_arms(layers: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame
     axes = swept_axes(trials)
     rows = layers.merge(trials[["trial", "arm", *axes]], on="trial", suffixes=("_layer", ""))
     return rows, axes
-
-
-def _places(names: pd.Series) -> pd.Series:
-    """The place of each name in the order in which they first appear."""
-    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    return names.map(order)
 
 
 @dataclass(frozen=True)

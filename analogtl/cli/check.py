@@ -12,6 +12,7 @@ import typer
 from analogtl.cli import output
 from analogtl.cli.options import Json, Runs, option
 from analogtl.cli.process import use_one_thread
+from analogtl.errors import duration
 
 STYLES = {"ok": "green", "note": "yellow", "bad": "bold red"}
 
@@ -86,7 +87,7 @@ def selftest(
             "fast / aihwkit. p: of the most telling test, corrected for the tests in its row.",
             "dim",
         )
-        took = output.duration(time.monotonic() - began)
+        took = duration(time.monotonic() - began)
         if failed:
             output.problem(
                 f"{len(failed)} of {len(rows)} comparisons differ: use "

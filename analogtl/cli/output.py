@@ -202,18 +202,3 @@ def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in data.items()
         if value is not None
     }
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them: ``48 s``, ``3 min``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from analogtl.cli import output
 from analogtl.cli.process import Interrupted, announced
-from analogtl.errors import RunError, counted
+from analogtl.errors import RunError, counted, duration
 from analogtl.vocabulary import AXES, TrialStatus, arm_label, error_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ENDS |= {"stopped": TrialStatus.STOPPED}
 class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         left = task.time_remaining
-        return Text("" if left is None else f"{output.duration(left)} left")
+        return Text("" if left is None else f"{duration(left)} left")
 
 
 class Watcher:
@@ -173,7 +173,7 @@ class Watcher:
         self._said[trial] = self._clock()
         doing += "" if loss is None else f", loss {loss:.3g}"
         doing += "" if error is None else f", {self._error} {error:.1f} %"
-        doing += f", {output.duration(row['seconds_left'])} left" if row.get("seconds_left") else ""
+        doing += f", {duration(row['seconds_left'])} left" if row.get("seconds_left") else ""
         self._line(f"{self._place(trial)}: {doing}")
 
     def _ended(self, trial: str, kind: str, row: Mapping[str, Any]) -> None:
@@ -192,9 +192,9 @@ class Watcher:
         final, best, took = (row.get(key) for key in ("error_final", "error_best", "wall_s"))
         text = "done" + ("" if final is None else f", {self._error} {final:.1f} %")
         text += "" if best is None else f" (best {best:.1f} %)"
-        text += "" if took is None else f", {output.duration(took)}"
+        text += "" if took is None else f", {duration(took)}"
         left = None if self._live else self.seconds_left()
-        return text + (f"; {output.duration(left)} left in all" if left else "")
+        return text + (f"; {duration(left)} left in all" if left else "")
 
     def _place(self, trial: str) -> str:
         if len(self.status) == 1:

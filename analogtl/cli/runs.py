@@ -13,7 +13,7 @@ from rich.filesize import decimal
 
 from analogtl.cli import completion, output
 from analogtl.cli.options import Json, Runs, argument, option
-from analogtl.errors import counted
+from analogtl.errors import counted, duration
 from analogtl.vocabulary import arm_label
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
             str(row.get("trial", "")),
             str(row.get("status", "")),
             *(_number(row.get(key)) for key in ("error_transfer", "error_final", "error_best")),
-            output.duration(row["wall_s"]) if row.get("wall_s") else "",
+            duration(row["wall_s"]) if row.get("wall_s") else "",
         )
         for row in recorded
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from analogtl.analysis.analyse import RunAnalysis, analyse
 from analogtl.analysis.findings import JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.analysis.select_lr import finished
-from analogtl.errors import ExperimentError, RunError
+from analogtl.errors import ExperimentError, RunError, duration
 from analogtl.files import write_atomically
 from analogtl.report import page, run_tables, tables
 from analogtl.report.drawing import FIGURE_FORMATS, Drawn, save_all
@@ -152,7 +153,6 @@ class Report:
         sections: What they come to, each for itself or all together.
         findings: What they say about findings.
         messages: What is missing, failed or unreadable, a line each.
-        drawn: Per section, the figures.
         paths: The files written.
     """
 
@@ -162,7 +162,6 @@ class Report:
     sections: Sequence[Section]
     findings: Sequence[JudgedFinding]
     messages: Sequence[str]
-    drawn: list[list[Drawn]] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
 
     def write(self, where: Sequence[Path]) -> None:
@@ -245,8 +244,8 @@ class Report:
             drawn = save_all(wanted, ordered, page=in_page)
         rest = iter(drawn)
         for section in self.sections:
-            self.drawn.append([one for _, one in zip(section.figures, rest, strict=False)])
-            self.paths += [path for one in self.drawn[-1] for path in one.paths]
+            section.drawn.extend(itertools.islice(rest, len(section.figures)))
+            self.paths += [path for one in section.drawn for path in one.paths]
 
     # ------------------------------------------------------------------------------- documents
 
@@ -254,12 +253,12 @@ class Report:
         parts = ["# " + tables.markdown_escape(self.title)]
         if self.messages:
             parts.append("\n".join(f"- {tables.markdown_escape(line)}" for line in self.messages))
-        for section, drawn in zip(self.sections, self.drawn, strict=True):
+        for section in self.sections:
             parts.append("## " + tables.markdown_escape(section.name))
             texts = [section.run.run.description, *section.words]
             parts += [tables.markdown_escape(text) for text in texts if text]
             parts += [tables.to_markdown(table) for table in section.tables]
-            for spec, one in zip(section.figures, drawn, strict=True):
+            for spec, one in zip(section.figures, section.drawn, strict=True):
                 relative = one.paths[0].relative_to(self.out).as_posix()
                 parts.append(f"![{tables.markdown_escape(spec.title)}]({relative})")
             parts += [
@@ -284,11 +283,10 @@ class Report:
             page.PageSection(
                 id=name,
                 section=section,
-                drawn=drawn,
                 facts=facts(section.run) if apart else differences(self.runs),
                 resolved=_as_json(section.run.run.experiment) if apart else "",
             )
-            for name, section, drawn in zip(ids, self.sections, self.drawn, strict=True)
+            for name, section in zip(ids, self.sections, strict=True)
         ]
         return page.render(
             title=self.title,
@@ -317,7 +315,7 @@ def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:
         (str(done["arm"].nunique()), "arms"),
     ]
     if hours := done["wall_s"].sum():
-        glance.append((tables.duration(float(hours)), "of training"))
+        glance.append((duration(float(hours)), "of training"))
     if failed := len(trials) - len(done):
         glance.insert(1, (str(failed), "failed"))
     return glance

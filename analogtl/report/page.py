@@ -22,8 +22,8 @@ from markupsafe import Markup
 from analogtl import __version__
 from analogtl.analysis.findings import Finding, JudgedFinding
 from analogtl.report import words
-from analogtl.report.drawing import Drawn, page_colors
-from analogtl.report.sections import FigureSpec, Section
+from analogtl.report.drawing import page_colors
+from analogtl.report.sections import Section
 from analogtl.report.tables import Cell
 
 
@@ -33,27 +33,15 @@ class PageSection:
 
     Attributes:
         id: Anchor, unique in the page: letters, digits, hyphens.
-        section: Its tables and words.
-        drawn: Its figures.
+        section: Its tables, words and figures.
         facts: What the experiment is: (term, value).
         resolved: The experiment with its defaults, as JSON text; "" if unknown.
     """
 
     id: str
     section: Section
-    drawn: Sequence[Drawn]
     facts: Sequence[tuple[str, str]]
     resolved: str
-
-    def figures_about(self, about: str) -> list[tuple[FigureSpec, Drawn]]:
-        """The figures of one group."""
-        pairs = zip(self.section.figures, self.drawn, strict=True)
-        return [(spec, drawn) for spec, drawn in pairs if spec.about == about]
-
-    @property
-    def provenance(self) -> list[tuple[str, str]]:
-        """Versions, hardware, command."""
-        return flatten(self.section.run.run.provenance)
 
 
 def render(
@@ -82,7 +70,7 @@ def render(
         version=__version__,
         citations=_asset("citations.bib").replace("@VERSION@", __version__),
         style=_asset("report.css"),
-        colors=page_colors(drawn.svg for run in runs for drawn in run.drawn),
+        colors=page_colors(drawn.svg for run in runs for drawn in run.section.drawn),
         script=script,
         script_hash=base64.b64encode(digest).decode(),
     )
@@ -120,7 +108,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(sort_key=_sort_key, words=words)
+    environment.globals.update(flatten=flatten, sort_key=_sort_key, words=words)
     return environment.from_string(_asset("report.html"))
 
 

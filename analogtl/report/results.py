@@ -69,7 +69,7 @@ VALUES: Final = {
     "weights_changed": replace(COLUMNS["weights_changed"], kind="share"),
     "n": replace(COLUMNS["n"], header="seeds"),
 }
-_TABLE_SETTINGS: Final = {"rows", "columns", "values", "where", "sort"}
+_TABLE_SETTINGS: Final = {"rows", "columns", "values", "sort"}
 _HEADS: Final = {"arm": "arm", "n_classes": "task", "run": "run", "stage": "stage"}
 
 
@@ -123,7 +123,7 @@ def rewrite(page: Path, results: Path) -> bool:
             content = fill(block, [read[name] for name in block.runs])
         except ExperimentError as error:
             line = text.count("\n", 0, found.start()) + 1
-            problems.extend(f"{page}:{line}: {problem}" for problem in error.problems)
+            problems.append(f"{page}:{line}: {error}")
             return found[0]
         return f"<!-- {found[1]} {found[2]} -->\n\n{content}\n\n<!-- end -->"
 
@@ -142,27 +142,22 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
     Raises:
         ExperimentError: No such run, setting or value.
     """
-    problems, runs, settings = [], {}, {}
-    known = _TABLE_SETTINGS if kind == "table" else {"where"}
+    runs, settings = {}, {}
     for word in shlex.split(words):
         key, equals, value = word.partition("=")
         if equals and re.fullmatch("[a-z_]+", key):
+            if key != "where" and (kind != "table" or key not in _TABLE_SETTINGS):
+                raise ExperimentError(f"{kind}: no setting {key!r}")
             settings[key] = value
-            if key not in known:
-                problems.append(f"{kind}: no setting {key!r}")
             continue
         pattern, _, label = word.partition(":")
         found = [name for name in folders if fnmatch(name, pattern)]
         if not found:
-            problems.append(f"no run {pattern!r} in the results")
+            raise ExperimentError(f"no run {pattern!r} in the results")
         runs.update({name: label or name for name in found})
     for value in [*settings.get("values", "").split(","), settings.get("sort", "")]:
         if value and value not in VALUES:
-            problems.append(f"no value {value!r}; expected {', '.join(VALUES)}")
-    if not runs and not problems:
-        problems.append(f"{kind}: no run named")
-    if problems:
-        raise ExperimentError(problems)
+            raise ExperimentError(f"no value {value!r}; expected {', '.join(VALUES)}")
     return Block(kind, runs, settings)
 
 

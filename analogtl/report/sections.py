@@ -14,7 +14,7 @@ from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis
 from analogtl.analysis.critical_point import CriticalPoint, JudgedCurve
 from analogtl.report import figures, run_tables, words
-from analogtl.report.drawing import Draw
+from analogtl.report.drawing import Draw, Drawn
 from analogtl.report.figures import QUANTITY
 from analogtl.report.style import MAX_LINES
 from analogtl.report.tables import Table
@@ -48,6 +48,7 @@ class Section:
         more_tables: Long tables about learning rates and layers.
         figures: Its figures.
         words: What the statistics say.
+        drawn: What became of each figure, as soon as they are drawn.
     """
 
     run: RunAnalysis
@@ -55,6 +56,12 @@ class Section:
     more_tables: list[Table] = field(default_factory=list)
     figures: list[FigureSpec] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    drawn: list[Drawn] = field(default_factory=list)
+
+    def drawn_about(self, about: str) -> list[tuple[FigureSpec, Drawn]]:
+        """The figures of one group."""
+        pairs = zip(self.figures, self.drawn, strict=True)
+        return [(spec, drawn) for spec, drawn in pairs if spec.about == about]
 
     @property
     def name(self) -> str:
@@ -89,7 +96,7 @@ def _add_tables(section: Section) -> None:
         section.tables.append(run_tables.critical_points_table(run.curves, experiment=name))
     if run.several_rates:
         section.more_tables.append(
-            run_tables.learning_rates_table(run.chosen.choices, run.axes, experiment=name)
+            run_tables.learning_rates_table(run.run.chosen.choices, run.axes, experiment=name)
         )
     if run.layers.empty:
         return

@@ -81,16 +81,12 @@ def new_figure(height: float, width: float = COLUMN_INCHES) -> Figure:
 # --------------------------------------------------------------------------------- colours
 
 
-def _shade(share: float) -> tuple[str, str]:
-    """A colour of the scale of settings, 0..1: on paper, and on a dark screen."""
-    shades = mpl.colormaps["viridis"]  # its end is too pale on paper, its start on a dark screen
-    light, dark = shades(0.72 * share), shades(1.0 - 0.62 * share)
-    return mpl.colors.to_hex(light), mpl.colors.to_hex(dark)
-
-
 def setting_colors(count: int) -> list[tuple[str, str]]:
     """Colours of so many lines that differ in a setting: on paper, and on a dark screen."""
-    return [_shade(place / max(1, count - 1)) for place in range(count)]
+    shades = mpl.colormaps["viridis"]  # its end is too pale on paper, its start on a dark screen
+    shares = [place / max(1, count - 1) for place in range(count)]
+    to_hex = mpl.colors.to_hex
+    return [(to_hex(shades(0.72 * x)), to_hex(shades(1.0 - 0.62 * x))) for x in shares]
 
 
 _STYLES = (*(arm.style for arm in Arm), OTHER_STYLE)

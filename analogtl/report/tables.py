@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analogtl.analysis import summaries
+from analogtl.errors import duration
 from analogtl.vocabulary import arm_label
 
 Kind = Literal["text", "arm", "level", "count", "number", "share", "duration"]
@@ -156,20 +157,6 @@ def mean_text(mean: float, sd: float, column: Column) -> str:
     while digits < column.digits + 5 and 0 < sd < 0.95 * 10**-digits:
         digits += 1
     return f"{mean:.{digits}f} ± {sd:.{digits}f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: ``48 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-    place = next(i for i, (size, _) in enumerate(units) if whole >= size)
-    (big, big_name), (small, small_name) = units[place], units[place + 1]
-    rest = whole % big // small
-    return f"{whole // big} {big_name}" + (f" {rest} {small_name}" if rest else "")
 
 
 # ---------------------------------------------------------------------------------------- CSV

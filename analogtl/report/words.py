@@ -21,7 +21,7 @@ from analogtl.analysis.findings import (
 from analogtl.analysis.seed_blocks import MIN_SEEDS
 from analogtl.analysis.summaries import with_unit
 from analogtl.errors import counted
-from analogtl.vocabulary import AXES, Arm, CriticalPointVerdict, arm_label, label_of
+from analogtl.vocabulary import AXES, Arm, CriticalPointVerdict, arm_label, error_name, label_of
 
 
 def p_text(p_value: float) -> str:
@@ -48,8 +48,8 @@ def headline(judged: JudgedCurve) -> str:
         parts.append(f"no harm shown {_reach(curve, point.worst_fine.level)}")
     if point.first_worse is not None:
         parts.append(f"worse {_from(curve, point.first_worse)}")
-    elif point.failing:
-        parts.append(f"trials fail at {_levels(curve, point.failing)}")
+    elif failing := [gap.level for gap in point.gaps if gap.left_out and gap.n_failed]:
+        parts.append(f"trials fail at {_levels(curve, failing)}")
     return "; ".join(parts)
 
 
@@ -84,7 +84,7 @@ def _verdict(judged: JudgedCurve) -> Iterator[str]:
     curve, point = judged.curve, judged.point
     first = next((test for test in point.levels if test.shown_worse), None)
     told = first or point.levels[-1]
-    numbers = f"{told.excess:+.1f} points of {curve.error}, {p_text(told.p_worse)}"
+    numbers = f"{told.excess:+.1f} points of {error_name([curve.arm])}, {p_text(told.p_worse)}"
     against = f", compared with {with_unit(curve.axis, point.reference)}" if point.reference else ""
     if first:
         yield f"{_capital(headline(judged))}: {numbers}{against}."

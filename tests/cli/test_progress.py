@@ -7,9 +7,9 @@ import pytest
 from command_line import EPOCHS, FakeTrials, errors_of
 from rich.console import Console
 
-from analogtl.cli.output import duration
 from analogtl.cli.progress import LINE_EVERY, watcher_of
 from analogtl.config.schema import Experiment
+from analogtl.errors import duration
 from analogtl.scheduling.sweep import Update
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
@@ -118,8 +118,8 @@ def test_bars_show_what_runs_and_messages_stay_above(study, clock):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "?"), (0.2, "0 s"), (99, "99 s"), (150, "2 min"), (7500, "2 h 5 min"),
-     (3 * 86400 + 4 * 3600, "3 d 4 h")],
+    [(0.04, "0.0 s"), (9.8, "9.8 s"), (59.7, "1 min"), (48, "48 s"), (200, "3 min 20 s"),
+     (7500, "2 h 5 min"), (90000, "1 d 1 h")],
 )  # fmt: skip
 def test_duration(seconds, text):
     assert duration(seconds) == text

@@ -30,22 +30,6 @@ def test_a_mean_shows_as_many_decimals_as_its_spread_needs(
     assert tables.mean_text(mean, sd, Column("x", "x", "%", "number")) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (9.8, "9.8 s"),
-        (59.7, "1 min"),
-        (48, "48 s"),
-        (200, "3 min 20 s"),
-        (7500, "2 h 5 min"),
-        (90000, "1 d 1 h"),
-    ],
-)
-def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
-    assert tables.duration(seconds) == text
-
-
 def test_csv_keeps_every_digit_and_no_index(trials: pd.DataFrame) -> None:
     levels = summaries.levels(trials)
     text = tables.to_csv(run_tables.outcomes_table(levels))
