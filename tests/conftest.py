@@ -17,6 +17,9 @@ from analogtl.config.schema import Experiment
 from analogtl.study.run_dir import RunDir
 from analogtl.study.tables import read_table
 
+# Processes that tests start import the same code, the stand-ins in tests/support among it.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+
 TINY: dict[str, Any] = {
     "name": "tiny",
     "model": {"architecture": "mlp_digits"},
@@ -62,6 +65,12 @@ def tiny() -> Any:
 def run_dir(tmp_path: Path) -> RunDir:
     """An empty run directory."""
     return RunDir(tmp_path / "runs", "tiny")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """An empty run directory for the trials of `fake_trials`."""
+    return RunDir(tmp_path / "runs", "fake")
 
 
 @pytest.fixture(scope="session")

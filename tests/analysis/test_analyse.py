@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +72,6 @@ def test_another_error_can_be_judged(tmp_path: Path) -> None:
     run = analysed(tmp_path / "run", axes={"wtn": [0, 5]}, seeds=3).run
     (last,), (first,) = analyse(run).curves, analyse(run, metric="error_transfer").curves
     assert sum(first.curve.errors) > sum(last.curve.errors)
-
-
-def test_a_run_without_a_finished_trial_is_analysed(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text(json.dumps({"trials": ["arm=analog-tl,lr=0.01,seed=0"]}))
-    analysis = analyse(read_run(tmp_path, "young"))
-    assert analysis.trials.empty
-    assert analysis.levels.empty
-    assert analysis.layers.empty
-    assert analysis.curves == ()
-    assert analysis.run.unfinished()["state"].tolist() == ["missing"]
 
 
 def test_runs_are_found_in_the_order_of_their_numbers_and_named_apart(tmp_path: Path) -> None:

@@ -68,20 +68,6 @@ def test_a_stock_tile_gets_back_what_its_bindings_reach(tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_a_resumed_run_on_the_fast_engine_equals_the_uninterrupted_one(tmp_path):
-    whole, optimizer = build("fast")
-    step(whole, optimizer, 10)
-    half, optimizer = build("fast")
-    step(half, optimizer, 5)
-    other, optimizer = reloaded(tmp_path, half, "fast")
-    step(other, optimizer, 5, first=5)
-    for a, b in zip(hidden(whole), hidden(other), strict=True):
-        assert torch.equal(a, b)
-    for a, b in zip(state.capture(whole)[0].items(), state.capture(other)[0].items(), strict=True):
-        assert a[0] == b[0]
-        assert torch.equal(a[1], b[1]), a[0]
-
-
 def test_a_checkpoint_of_another_model_is_refused():
     tensors, meta = state.capture(build("fast", width=6)[0])
     with pytest.raises(RunError, match="another model"):

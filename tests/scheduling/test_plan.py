@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import fake_trials as fake
@@ -16,11 +15,6 @@ from analogtl.scheduling.plan import plan, shortages
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return RunDir(tmp_path / "runs", "fake")
 
 
 def finish(run: RunDir, trial: Trial) -> None:

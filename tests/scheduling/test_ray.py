@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,22 +21,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def cluster() -> Iterator[Any]:
     """A cluster: a head that runs no trial, and two nodes of two CPUs each."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [made.add_node(num_cpus=2) for _ in range(2)]
     made.trial_nodes = nodes
     yield made
     ray.shutdown()
     made.shutdown()
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return RunDir(tmp_path / "runs", "fake")
 
 
 def start(run: RunDir, behaviour: dict[str, str], **given: Any) -> Iterator[Update]:
@@ -117,10 +110,7 @@ def test_real_trials_give_what_the_local_backend_gives(
     assert tables[0] == tables[1]
 
 
-def test_without_an_address_a_cluster_is_made_and_ended(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+def test_without_an_address_a_cluster_is_made_and_ended(run: RunDir) -> None:
     assert [u.kind for u in start(run, {}, jobs=1)].count("done") == 2
     assert not ray.is_initialized()
 

@@ -32,11 +32,6 @@ from analogtl.vocabulary import Backend
 Behaviour = dict[str, str]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return RunDir(tmp_path / "runs", "fake")
-
-
 def start(run: RunDir, behaviour: Behaviour, **given: Any) -> Any:
     sweep = {key: given.pop(key) for key in ("seeds", "axes") if key in given}
     given.setdefault("function", fake.FUNCTION)
@@ -165,9 +160,8 @@ def sweep_elsewhere(run: RunDir, behaviour: Behaviour, seeds: list[int]) -> subp
         "study = fake.study(RunDir(Path(root), 'fake'), behaviour, seeds=seeds)\n"
         "for update in run_trials(study, jobs=2, function=fake.FUNCTION): pass\n"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [str(run.root), json.dumps(behaviour), json.dumps(seeds)]
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env)
+    return subprocess.Popen([sys.executable, "-c", code, *arguments])
 
 
 def test_workers_end_when_whoever_started_them_is_killed(run: RunDir) -> None:

@@ -87,9 +87,8 @@ def test_a_sweep_pretrains_once_and_a_second_one_at_the_same_moment_not_at_all(
 def test_a_killed_sweep_ends_where_an_undisturbed_one_does() -> None:
     # The script says more, and is for more kills: python tests/tools/kill_test.py
     script = Path(__file__).parents[1] / "tools" / "kill_test.py"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [*(sys.executable, str(script), "--kills", "5"), *("--levels", "2", "--seeds", "1")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is identical" in done.stdout
 

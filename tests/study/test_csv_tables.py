@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,30 +103,6 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     finally:
         stop.set()
         writer.join()
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs the right to mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_full_disk_is_an_error_and_keeps_the_old_file(tiny_disk: Path) -> None:
-    file = tiny_disk / "x.csv"
-    write_atomically(file, "a\n1\n")
-    with pytest.raises(RunError, match=r"x.csv: .*: No space"):
-        write_atomically(file, "b" * 200_000)
-    assert file.read_text() == "a\n1\n"
-    assert os.listdir(tiny_disk) == ["x.csv"]
-    write_atomically(file, "a\n2\n")  # and the next call goes on
 
 
 def test_a_disk_that_fills_at_the_last_moment_keeps_the_old_file(
