@@ -196,10 +196,6 @@ def _usage(error: Any) -> str:
     """One line for a wrong command line: what is wrong, the nearest right word, where to look."""
     path = error.ctx.command_path if error.ctx is not None else "analogtl"
     message = error.format_message().rstrip(".")
-    if hasattr(error, "possibilities"):
-        message = f"no such option {error.option_name}"
-        if error.possibilities:
-            message += f"; did you mean {' or '.join(error.possibilities)}?"
     message = message[:1].lower() + message[1:]
     end = "" if message.endswith("?") else ";"
     return f"{path}: {message}{end} `{path} --help` shows what there is"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from analogtl.cli import completion, options, output
+from analogtl.cli.completion import meanings
 from analogtl.cli.options import argument, checked, option
 from analogtl.cli.process import use_one_thread
 from analogtl.config import catalog
@@ -43,12 +44,8 @@ def _presets() -> Iterator[tuple[Any, ...]]:
         yield name, catalog.device_class(name), states, values["dw_min_std"], write_noise
 
 
-def _meanings(nouns: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    yield from ((each, each.meaning) for each in nouns)
-
-
 def _models() -> Iterator[tuple[Any, ...]]:
-    yield from _meanings(Network)
+    yield from meanings(Network)
     yield "any timm name", "e.g. resnet18, vit_tiny_patch16_224, mixer_s16"
 
 
@@ -83,7 +80,7 @@ KINDS = {
     ),
     "models": Kind("networks", "[model] architecture", ("model", WHAT), _models),
     "datasets": Kind(
-        "data sets", "[finetune] dataset", ("data set", WHAT), lambda: _meanings(Dataset)
+        "data sets", "[finetune] dataset", ("data set", WHAT), lambda: meanings(Dataset)
     ),
     "classes": Kind(
         "classes of the data sets",
@@ -98,7 +95,7 @@ KINDS = {
         lambda: ((each, each.meaning, each.compound or "") for each in Algorithm),
     ),
     "arms": Kind(
-        "what is compared", "[finetune] arms", ("arm", WHAT), lambda: _meanings(TRANSFER_ARMS)
+        "what is compared", "[finetune] arms", ("arm", WHAT), lambda: meanings(TRANSFER_ARMS)
     ),
     "axes": Kind(
         "what can be swept",

@@ -21,13 +21,12 @@ from typing import Any
 import typer
 
 from analogtl.config import catalog
-from analogtl.config.parameters import DEFAULTS, PARAMETERS_OF
+from analogtl.config.parameters import PARAMETERS_OF
 from analogtl.config.shipped import shipped_experiments
 from analogtl.errors import ExperimentError
 from analogtl.vocabulary import AXES, Algorithm, Dataset, Network
 
 DEFAULT_FILE = "exp.toml"  # what is taken in a folder where no experiment is named
-HFO2 = "ReRamArrayHfO2PresetDevice"
 Offers = list[tuple[str, str]]  # word, and what it stands for
 
 _split_key = ""  # the KEY of a `KEY=VALUE` that bash has taken apart
@@ -40,6 +39,11 @@ def choices(known: Callable[[], Iterable[tuple[str, str]]]) -> Callable[[str], O
         return _starting(incomplete, known())
 
     return offered
+
+
+def meanings(nouns: Iterable[Any]) -> Offers:
+    """Each member of an enumeration with its meaning."""
+    return [(each.value, each.meaning) for each in nouns]
 
 
 def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> Offers:
@@ -92,9 +96,9 @@ def _values(name: str, incomplete: str) -> Offers:
     if name == "analog.device.preset":
         return presets(incomplete)
     if name.endswith(".dataset"):
-        values: Iterable[tuple[str, str]] = ((each, each.meaning) for each in Dataset)
+        values: Iterable[tuple[str, str]] = meanings(Dataset)
     elif name == "model.architecture":
-        values = ((each, each.meaning) for each in Network)
+        values = meanings(Network)
     elif key.values:
         left = (each for each in key.values if each not in before.split(","))
         values = ((before + comma + each, key.meaning) for each in left)
@@ -124,30 +128,21 @@ def _aihwkit(incomplete: str) -> Iterator[tuple[str, _Key]]:
     section = re.match(r"analog\.(?:algorithms\.([\w-]+)\.)?", incomplete)
     if section is None:
         return
-    algorithm = Algorithm.named(section[1] or "") or Algorithm.C_TTV2
-    # The defaults are those of the algorithm and of the paper's device, which come last.
-    devices = [catalog.device_parameters(name) for name in (*catalog.devices(), HFO2)]
-    compounds = [catalog.compound_parameters(one) for one in (*Algorithm, algorithm)]
+    devices = [catalog.device_parameters(name) for name in catalog.devices()]
+    compounds = [catalog.compound_parameters(one) for one in Algorithm]
     tables = {"compound": compounds, "device": devices, "slow_device": devices}
     tables |= {name: [catalog.catalog()[kind]] for name, (kind, _owner) in PARAMETERS_OF.items()}
     for table, known in tables.items():
-        ours = DEFAULTS[algorithm].get(table, {})
         parameters = {name: value for one in known for name, value in one.items()}
         for name, value in sorted(parameters.items()):
             dotted = f"{section[0]}{table}.{name}"
             if dotted not in _documented():
-                yield dotted, _parameter(value, ours.get(name, value))
+                names = value["enum"] if isinstance(value, dict) else ()
+                values = ("true", "false") if isinstance(value, bool) else tuple(names)
+                yield dotted, _Key("aihwkit parameter", values)
     if not section[1]:
         for algorithm in Algorithm:
             yield f"analog.algorithms.{algorithm}.", _Key(f"what differs for {algorithm}")
-
-
-def _parameter(value: Any, default: Any) -> _Key:
-    if isinstance(value, dict):
-        return _Key("aihwkit parameter", tuple(value["enum"]))
-    if isinstance(value, bool):
-        return _Key("aihwkit parameter", ("true", "false"))
-    return _Key("aihwkit parameter", default="" if isinstance(value, list) else f"{default:g}")
 
 
 def prepare() -> None:

@@ -107,13 +107,13 @@ Jobs = Annotated[
     ),
 ]
 WhichBackend = Annotated[
-    str,
+    Backend,
     option(
         "--backend",
         "BACKEND",
         "Where trials run: local (processes on this machine), ray (a Ray cluster) or slurm (an "
         "array job).",
-        completion.choices(lambda: ((each, each.meaning) for each in Backend)),
+        completion.choices(lambda: completion.meanings(Backend)),
         panel=WHERE,
         show_default=True,
     ),

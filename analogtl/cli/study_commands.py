@@ -234,7 +234,7 @@ def sweep(
         ),
     ] = None,
     jobs: options.Jobs = None,
-    backend: options.WhichBackend = Backend.LOCAL.value,
+    backend: options.WhichBackend = Backend.LOCAL,
     backend_options: options.BackendOptions = None,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
     max_hours: options.MaxHours = None,
@@ -247,7 +247,6 @@ def sweep(
     never run again. With several learning rates the best one at each level is kept, chosen on
     validation data.
     """
-    options.checked("--backend", backend, [*Backend])
     more = _backend_options(backend_options or ())
     if more and backend == Backend.LOCAL:
         name = next(iter(more))

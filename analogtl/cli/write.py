@@ -24,10 +24,6 @@ def _tasks() -> dict[str, str]:
     return {name: one["title"] for name, one in TASKS.items()}
 
 
-def _meanings(nouns: type[Network] | type[Algorithm]) -> dict[str, str]:
-    return {each.value: each.meaning for each in nouns}
-
-
 def init(
     file: Annotated[Path, argument("FILE", "The file to write; exp.toml if not given.")] = Path(
         completion.DEFAULT_FILE
@@ -47,7 +43,7 @@ def init(
             "--model",
             "NAME",
             "Network: one of `analogtl list models`, or any timm name. Default: the task's.",
-            completion.choices(lambda: _meanings(Network).items()),
+            completion.choices(lambda: completion.meanings(Network)),
         ),
     ] = None,
     device: Annotated[
@@ -60,7 +56,7 @@ def init(
             "--algorithm",
             "NAME",
             "One of `analogtl list algorithms`.",
-            completion.choices(lambda: _meanings(Algorithm).items()),
+            completion.choices(lambda: completion.meanings(Algorithm)),
         ),
     ] = None,
     yes: Annotated[bool, option("--yes -y", None, "Ask nothing; take the defaults.")] = False,
@@ -81,9 +77,11 @@ def init(
         task = task or _ask("Task", _tasks(), starter.DEFAULT_TASK)
         if model is None and task in starter.TASKS:
             own = starter.TASKS[task]["model"]["architecture"]
-            model = _ask("Network (or any timm name)", _meanings(Network), own, others=True)
+            model = _ask(
+                "Network (or any timm name)", dict(completion.meanings(Network)), own, others=True
+            )
         device = device or _ask("Device", presets, starter.DEFAULT_DEVICE)
-        algorithms = _meanings(Algorithm)
+        algorithms = dict(completion.meanings(Algorithm))
         algorithm = algorithm or _ask("Algorithm", algorithms, starter.DEFAULT_ALGORITHM)
     text = starter.starter(
         task or starter.DEFAULT_TASK,

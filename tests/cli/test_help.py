@@ -8,8 +8,7 @@ import typer
 from command_line import call
 
 from analogtl.cli.app import app, examples_of
-from analogtl.cli.generate import commands_markdown, parameters, walk
-from analogtl.config.reference import keys, keys_markdown
+from analogtl.cli.generate import parameters, walk
 
 ALL = list(walk(typer.main.get_command(app), "analogtl"))
 PATHS = [path for path, _ in ALL]
@@ -41,20 +40,3 @@ def test_examples_are_commands_that_parse(example):
     while arguments and arguments[0] in getattr(command, "commands", {}):
         command = command.commands[arguments.pop(0)]
     command.make_context("analogtl", list(arguments))  # raises a usage error
-
-
-def test_the_page_of_commands_has_every_command_and_option():
-    page = commands_markdown()
-    for path, command in ALL:
-        section = page.partition(f"\n## {path}\n")[2].partition("\n## ")[0]
-        assert all(f"- `{typed}`: " in section for typed, _ in parameters(command)), path
-
-
-def test_the_page_of_keys_has_every_key_with_its_meaning():
-    page = keys_markdown()
-    for name, key in keys().items():
-        assert key.meaning, f"{name} has no docstring"
-        if key.kind:
-            assert re.search(rf"^- \*\*`{re.escape(name)}`\*\* \([^)]+\): \S", page, re.MULTILINE)
-        else:
-            assert f"\n## [{name}]\n" in page
