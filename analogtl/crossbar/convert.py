@@ -101,9 +101,7 @@ def to_analog(
         config.tile_array_class = _seeded_array(config, seed, name, fast=is_fast)
         if not is_fast:
             return config
-        fast = fast_rpu_config(config, seed=derived_seed(seed, "streams", name))
-        fast.tile_array_class = config.tile_array_class
-        return fast
+        return fast_rpu_config(config, seed=derived_seed(seed, "streams", name))
 
     torch.manual_seed(derived_seed(seed, "conversion"))
     converted = convert_to_analog(

@@ -249,11 +249,6 @@ class _Pulsed:
         values = self.tile.get_hidden_parameters()[place]
         return _array(values)
 
-    @property
-    def has_write_noise(self) -> bool:
-        """Whether the weight that is read differs from the one that is kept."""
-        return "persistent_weights" in self.tile.get_hidden_parameter_names()
-
     def pulse(self, sign: int, number: int = 1) -> None:
         x = torch.ones(number, 1)
         d = torch.full((number, self.n), float(-sign))
@@ -297,12 +292,13 @@ def _measure(tile: _Pulsed) -> _Measured:
 def _noise(tile: _Pulsed, measured: _Measured) -> tuple[float, float]:
     """Measure the noise of a pulse (relative to the step) and of a read (weight units)."""
     start, step = measured.places, measured.step
+    has_write_noise = "persistent_weights" in tile.tile.get_hidden_parameter_names()
     read, kept = [], []
     for _ in range(REPEATS):
         tile.set(start)
         tile.pulse(+1)
         read.append(tile.weights())
-        kept.append(tile.hidden("persistent_weights") if tile.has_write_noise else read[-1])
+        kept.append(tile.hidden("persistent_weights") if has_write_noise else read[-1])
     moves = step > 0
     relative = np.std(kept, axis=0, ddof=1)[moves] / step[moves]
     return float(np.median(relative)), float(np.std(np.array(read) - np.array(kept)))

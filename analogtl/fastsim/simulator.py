@@ -63,11 +63,8 @@ class FastSimulatorTile(SimulatorTile):
     ) -> None:
         if reason := unsupported_reason(rpu_config):  # it may have been changed since it was made
             raise UnsupportedConfig(reason)
-        if not isinstance(rpu_config, FastRPUConfig):
-            raise UnsupportedConfig("a configuration that fast_rpu_config did not make")
         self.x_size, self.d_size = x_size, d_size
         self.learning_rate = 0.01
-        self.hide = False  # whether to leave the hidden parameters out of a state
         self.number = number
         self.seed = np.uint64(stream(np.uint64(rpu_config.seed & (2**64 - 1)), 0, number))
         self.devices = [plain_device(d) for d in rpu_config.device.unit_cell_devices]
@@ -364,19 +361,18 @@ class FastSimulatorTile(SimulatorTile):
 
     def get_hidden_parameter_names(self) -> list[str]:
         """Name the slices of ``get_hidden_parameters``, as aihwkit does."""
-        return [] if self.hide else hidden.names(self)
+        return hidden.names(self)
 
     def get_hidden_parameters(self) -> Tensor:
         """Devices, weights and buffer ``[names, out, in]``, A as it is now."""
-        return torch.empty(0) if self.hide else hidden.values(self)
+        return hidden.values(self)
 
     def set_hidden_parameters(self, params: Tensor) -> None:
         """Set devices, weights and buffer from ``[names, out, in]``, exactly as given.
 
         aihwkit overwrites the persistent with the apparent weights here; this does not.
         """
-        if params.numel() > 0:
-            hidden.set_values(self, params)
+        hidden.set_values(self, params)
 
     # -- state ------------------------------------------------------------------------------------
 

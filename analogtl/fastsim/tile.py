@@ -21,21 +21,12 @@ class FastTile(AnalogTile):
     def _create_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
-        number = rpu_config.tile_count.next() if isinstance(rpu_config, FastRPUConfig) else 0
-        return FastSimulatorTile(x_size, d_size, rpu_config, number)
+        return FastSimulatorTile(x_size, d_size, rpu_config, rpu_config.tile_count.next())
 
     def _recreate_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
         return FastSimulatorTile(x_size, d_size, rpu_config, draw=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # "extra" is the complete state: the hidden parameters would only say most of it again.
-        self.tile.hide = True
-        try:
-            return super().__getstate__()
-        finally:
-            self.tile.hide = False
 
     def _one_scale(self) -> float | None:
         """Find the tile's one digital output scale; ``None`` if there is more to its periphery."""

@@ -5,7 +5,6 @@ timm is imported only for a model that is not this package's own.
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -91,14 +90,6 @@ def build_model(
         for key in _FETCHES_WEIGHTS
         if key in kwargs
     ]
-    if architecture in OWN_MODELS:
-        taken = inspect.signature(OWN_MODELS[architecture][0]).parameters
-        known = [name for name in taken if name not in sizes]
-        problems += [
-            f"{key} is unknown to it; {did_you_mean(key, known)}"
-            for key in kwargs
-            if key not in (*taken, *_FETCHES_WEIGHTS)
-        ]
     if problems:
         raise ExperimentError(f"model {architecture}: kwargs: {problem}" for problem in problems)
     if architecture not in OWN_MODELS:

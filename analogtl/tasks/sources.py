@@ -275,10 +275,7 @@ def read_image_folder(folder: Path, image_size: int) -> Source:
 
 
 def _class_folders(folder: Path, where: str) -> tuple[str, ...]:
-    try:
-        names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-    except OSError as error:
-        raise ExperimentError(f"{where}: cannot be listed: {error.strerror}") from error
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
     if len(names) < 2:
         found = f"one class folder ({names[0]})" if names else "no class folders"
         raise ExperimentError(f"{where} has {found}; two classes are needed at least")

@@ -236,8 +236,8 @@ def test_unknown_models(name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kwargs", "expected"),
     [
-        ("swin_digits", {"depth": 2}, "'depths'"),
-        ("mlp_digits", {"zzz": 2}, "known: hidden"),
+        ("swin_digits", {"depth": 2}, "'depth'"),
+        ("mlp_digits", {"zzz": 2}, "'zzz'"),
         # what timm's own constructors say
         ("resnet18", {"layer": 3}, "'layer'"),
         ("vit_tiny_patch16_224", {"patchsize": 4}, "'patchsize'"),
