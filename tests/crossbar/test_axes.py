@@ -293,17 +293,6 @@ def test_states_are_counted_between_the_bounds_of_the_preset():
     np.testing.assert_allclose(hidden["dwmin_up_0"], 2.0 / 50, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["spv", "write_noise_std"])
-def test_an_axis_that_the_device_lacks_is_refused_with_presets_that_have_it(name):
-    data = {"name": "x", "analog": {"device": {"preset": "ConstantStepDevice"}}}
-    with pytest.raises(ValueError, match="problems") as caught:
-        Experiment.model_validate({**data, "sweep": {"axes": {name: [5]}}})
-    ((key, message),) = caught.value.errors()[0]["ctx"]["problems"]
-    assert key == f"sweep.axes.{name}"
-    assert AXES[name].device_parameters[0] in message
-    assert "ReRamArrayHfO2PresetDevice" in message
-
-
 def test_what_the_device_has_by_itself_is_a_default_level():
     preset = device_parameters("ReRamArrayHfO2PresetDevice")
     for axis in AXES.values():

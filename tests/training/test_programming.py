@@ -168,20 +168,7 @@ def test_its_trials_have_one_arm_and_depend_on_nothing_else():
     assert trials_of(longer, sweep=False)[0].key != first.key
 
 
-@pytest.mark.parametrize(
-    ("axis", "section"),
-    [("wtn", "[convert]"), ("lr", "[finetune]"), ("model.architecture", "[model]")],
-)
-def test_axes_that_it_does_not_use_are_refused(axis, section):
-    with pytest.raises(ValueError, match="problems") as caught:
-        experiment(sweep={"axes": {axis: [1]}})
-    problems = dict(caught.value.errors()[0]["ctx"]["problems"])
-    assert section in problems[f"sweep.axes.{axis}"]
-
-
-def test_the_learning_rate_is_an_axis_or_in_the_sweep():
-    with pytest.raises(ValueError, match="problems"):
-        experiment(sweep={"lr": [0.1], "axes": {"programming.lr": [0.1, 0.2]}})
+def test_the_learning_rate_may_be_an_axis():
     swept = experiment(sweep={"axes": {"programming.lr": [0.1, 0.2]}})
     assert [trial.lr for trial in trials_of(swept, sweep=True)] == [0.1, 0.2]
 
