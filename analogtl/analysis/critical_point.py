@@ -77,7 +77,6 @@ class LevelTest:
     Attributes:
         level: The level.
         n_seeds: Seeds finished both here and at the reference.
-        mean: Mean error of the finished seeds, percent.
         excess: Error above that at the reference, within seeds.
         lower, upper: One-sided confidence bounds of the excess, each at 1 - alpha.
         p_worse: Of the test that it is not worse than at the reference.
@@ -87,7 +86,6 @@ class LevelTest:
 
     level: float
     n_seeds: int
-    mean: float
     excess: float
     lower: float
     upper: float
@@ -235,7 +233,6 @@ def _test_levels(
             LevelTest(
                 level=float(sweep.levels[place]),
                 n_seeds=int(n_seeds_L[place]),
-                mean=float(np.nanmean(sweep.errors_SL[:, place])),
                 excess=excess,
                 lower=excess - t * se,
                 upper=excess + t * se,

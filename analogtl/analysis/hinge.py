@@ -46,7 +46,6 @@ class Hinge:
         height: Mean error before the elbow, percent.
         slope: Points of test error per unit of the axis past the elbow (per unit of 1 / level on a
             reciprocal scale).
-        fitted_to: Harshest level that the fit uses; levels past it did not fit a straight line.
     """
 
     p_value: float
@@ -55,7 +54,6 @@ class Hinge:
     high: float | None = None
     height: float | None = None
     slope: float | None = None
-    fitted_to: float | None = None
 
 
 NOT_FITTED: Final = Hinge(math.nan)
@@ -135,8 +133,7 @@ def fit_hinge(
             places, height, slope = fit
             elbow, *ends = _to_scale(scaled_L[0] + toward * np.array(places), scale).tolist()
             low, high = sorted(ends)
-            fitted_to = float(sweep.levels[n_levels - 1])
-            return Hinge(p_value, elbow, low, high, height, slope, fitted_to)
+            return Hinge(p_value, elbow, low, high, height, slope)
     return Hinge(p_value)
 
 

@@ -197,12 +197,6 @@ def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return numbers.merge(in_arm_order(first), on=by, how="left")
 
 
-def stage_of(layer: str) -> str:
-    """The part of the network that a layer is in: ``stages.2``, ``blocks.5``, ``head``."""
-    first, *rest = layer.split(".")
-    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
-
-
 def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """How much of each part of the network moved, all its layers taken together, over seeds.
 
@@ -215,7 +209,9 @@ def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         mean and sd of weights_changed (share of the cells).
     """
     rows, axes = _with_arms(layers, trials)
-    rows["stage"] = rows["layer"].astype(str).map(stage_of)
+    # The part of the network: "stages.2", "blocks.5", "head".
+    part = r"^([^.]*(?:\.\d+(?=\.|$))?)"
+    rows["stage"] = rows["layer"].astype(str).str.extract(part, expand=False)
     rows["position"] = pd.factorize(rows["stage"])[0]
     sides = rows["shape"].astype(str).str.extract(r"^(\d+)x(\d+)$").astype(float)
     rows["cells"] = sides[0] * sides[1]

@@ -120,7 +120,7 @@ def rewrite(page: Path, results: Path) -> bool:
             for name in block.runs:
                 if name not in read:
                     read[name] = read_run(folders[name], name)
-            content = fill(block, [read[name] for name in block.runs])
+            content = _WRITERS[block.kind](block, [read[name] for name in block.runs])
         except ExperimentError as error:
             line = text.count("\n", 0, found.start()) + 1
             problems.append(f"{page}:{line}: {error}")
@@ -159,17 +159,6 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
         if value and value not in VALUES:
             raise ExperimentError(f"no value {value!r}; expected {', '.join(VALUES)}")
     return Block(kind, runs, settings)
-
-
-def fill(block: Block, runs: Sequence[RunData]) -> str:
-    """The content of a block, as Markdown."""
-    kinds: dict[str, Callable[[Block, Sequence[RunData]], str]] = {
-        "table": _table,
-        "findings": _findings,
-        "critical": _critical,
-        "critical-levels": _critical_levels,
-    }
-    return kinds[block.kind](block, runs)
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -338,3 +327,11 @@ def _critical_levels(block: Block, runs: Sequence[RunData]) -> str:
     frame = pd.DataFrame(rows).fillna(EMPTY)
     shown = (Column("by", "no harm shown up to"), *(Column(key, key) for key in frame.columns[1:]))
     return markdown_rows(Table("critical-levels", "", frame, shown))
+
+
+_WRITERS: Final[dict[str, Callable[[Block, Sequence[RunData]], str]]] = {
+    "table": _table,
+    "findings": _findings,
+    "critical": _critical,
+    "critical-levels": _critical_levels,
+}

@@ -53,27 +53,23 @@ def headline(judged: JudgedCurve) -> str:
     return "; ".join(parts)
 
 
-def bend(judged: JudgedCurve) -> str:
-    """Where the error starts to rise, with its interval; "" where no such place is shown."""
-    hinge = judged.point.hinge
-    if hinge.elbow is None:
-        return ""
-    at = with_unit(judged.curve.axis, float(f"{hinge.elbow:.3g}"))
-    interval = (
-        f"{100 * (1 - judged.point.alpha):.0f} % interval {hinge.low:.3g} to {hinge.high:.3g}"
-    )
-    return f"the error starts to rise at about {at} ({interval})"
-
-
 def sentences(judged: JudgedCurve) -> str:
     """All that a sweep shows about the critical point of its axis, with the numbers."""
     curve, point = judged.curve, judged.point
     if point.verdict is CriticalPointVerdict.NO_DATA:
-        return " ".join([_no_data(curve, point), *_gaps(curve, point)])
-    parts = [*_verdict(judged)]
-    if rise := bend(judged):
-        fit = f"a fit of a flat, then rising line, {p_text(point.hinge.p_value)}"
-        parts.append(f"{_capital(rise)}: {fit}.")
+        have = f"{counted(point.n_seeds, 'seed')} finished at "
+        have += with_unit(curve.axis, point.reference)
+        have += ", none of them at a further level" if point.n_seeds >= MIN_SEEDS else ""
+        needed = f"at least {MIN_SEEDS} are needed, there and at a further level"
+        return " ".join([f"Not enough data: {have}; {needed}.", *_gaps(curve, point)])
+    parts, hinge = [*_verdict(judged)], point.hinge
+    if hinge.elbow is not None:
+        at = with_unit(curve.axis, float(f"{hinge.elbow:.3g}"))
+        parts.append(
+            f"The error starts to rise at about {at} ({100 * (1 - point.alpha):.0f} % interval "
+            f"{hinge.low:.3g} to {hinge.high:.3g}): a fit of a flat, then rising line, "
+            f"{p_text(hinge.p_value)}."
+        )
     where = "at no level" if point.certified is None else _reach(curve, point.certified)
     parts.append(f"That it costs less than {point.margin:g} points is shown {where}.")
     parts += [_seeds_of(point), *_gaps(curve, point)]
@@ -100,16 +96,6 @@ def _verdict(judged: JudgedCurve) -> Iterator[str]:
     )
     if alone := [test.level for test in point.levels if test.p_worse < point.alpha]:
         yield f"Taken alone, {_levels(curve, alone)} is worse."
-
-
-def _no_data(curve: Curve, point: CriticalPoint) -> str:
-    reference = with_unit(curve.axis, point.reference)
-    have = f"{counted(point.n_seeds, 'seed')} finished at {reference}"
-    if point.n_seeds >= MIN_SEEDS:
-        have += ", none of them at a further level"
-    return (
-        f"Not enough data: {have}; at least {MIN_SEEDS} are needed, there and at a further level."
-    )
 
 
 def _seeds_of(point: CriticalPoint) -> str:

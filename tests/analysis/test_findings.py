@@ -281,17 +281,6 @@ def test_rival_algorithms_do_not_count() -> None:
     assert answer(agad_sweep, "wtn-critical-2-class").reason is Reason.NO_RUN
 
 
-def test_the_learning_rate_is_chosen_first() -> None:
-    good = fig2(5)
-    bad = good.assign(
-        lr=0.1,
-        error_final=good["error_final"] - 50,  # tempting on the test set
-        error_validation=good["error_validation"] + 20,
-    )
-    one = answer(pd.concat([good, bad]), "analog-tl-beats-analog-scratch")
-    assert one.estimate == answer(good, "analog-tl-beats-analog-scratch").estimate
-
-
 # --- critical levels and little effect ------------------------------------------------------------
 
 
