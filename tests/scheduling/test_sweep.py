@@ -16,7 +16,6 @@ from typing import Any
 import fake_trials as fake
 import pytest
 
-from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_json
 from analogtl.scheduling.jobs import Job, execute
@@ -24,7 +23,6 @@ from analogtl.scheduling.local import LocalPool, _Worker
 from analogtl.scheduling.sweep import Update, backend_options, run_trials
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
-from analogtl.study.study import Study
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import Trial
 from analogtl.vocabulary import Backend
@@ -285,15 +283,6 @@ def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) ->
     assert "set aside" in updates[0].text
     assert (run.path / "damaged" / f"{trial.id}.1" / "trial.json").is_file()
     assert len(read_rows(run.path / "trials.csv")) == 2
-
-
-def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> None:
-    list(start(run, {}))
-    changed = with_settings(fake.experiment(), {"finetune.epochs": 99})
-    list(run_trials(Study(changed, run, sweep=True), function=fake.FUNCTION))
-    trial = fake.trials()[0]
-    assert len(fake.attempts(run, trial.id)) == 2
-    assert (run.path / "replaced" / f"{trial.id}.1" / "trial.json").is_file()
 
 
 @pytest.mark.parametrize(

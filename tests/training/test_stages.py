@@ -1,12 +1,12 @@
 """The stages: what each runs, reuses, resumes and records."""
 
 import itertools
-import json
 
 import pytest
 import torch
 
 from analogtl.errors import ExperimentError
+from analogtl.files import read_json, write_json
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
@@ -242,12 +242,9 @@ def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
     trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
     interrupt(trial, run_dir, after=5)
     state = run_dir.trial_path(trial.id) / "resume" / "state.json"
-    content = json.loads(state.read_text())
-    content["sha256"] = "0" * 64
-    state.write_text(json.dumps(content))
+    write_json(state, {**read_json(state), "sha256": "0" * 64})
     _, row = result(stages.finetune(trial, run_dir))
-    assert row["status"] == "done"
-    assert not row["resumed"]
+    assert (row["status"], row["resumed"]) == ("done", False)
 
 
 def test_denormals_are_flushed():
