@@ -56,11 +56,7 @@ def is_mismatch(error: BaseException | str) -> bool:
 
 
 def diagnose(runs: Path) -> Iterator[Check]:
-    """Look at everything that a run depends on.
-
-    Args:
-        runs: Folder of the run directories, for the disk.
-    """
+    """Look at everything that a run depends on; on the disk, below the folder of the runs."""
     yield Check("python", "ok", f"{sys.version.split()[0]} ({sys.executable})")
     yield Check("analogtl", "ok", __version__)
     versions = {name: installed(name) for name in ("torch", "torchvision", "aihwkit")}
@@ -77,9 +73,10 @@ def diagnose(runs: Path) -> Iterator[Check]:
     yield from _data()
     yield _disk(runs)
     for backend, package in (("ray", "ray"), ("slurm", "submitit")):
-        version = installed(package)
         found = f"not installed; pip install 'analogtl[{backend}]' brings it"
-        yield Check(f"backend {backend}", "ok", f"{package} {version}" if version else found)
+        if version := installed(package):
+            found = f"{package} {version}"
+        yield Check(f"backend {backend}", "ok", found)
 
 
 # -- packages --------------------------------------------------------------------------------------
@@ -116,11 +113,7 @@ def _pair(torch: str, torchvision: str, aihwkit: str) -> Check:
 
 
 def probe(timeout: float = PROBE_SECONDS) -> Iterator[Check]:
-    """Import torch and aihwkit and run a tile, in a process of its own.
-
-    Yields:
-        What the process told before it ended, and what it ended in if that was not well.
-    """
+    """Import torch and aihwkit and run a tile, in a process of its own; tell how far it came."""
     steps = {
         "torch runs": install_command(),
         "aihwkit tile": f"{install_command()}; torch and aihwkit have to fit, to the exact release",
@@ -186,12 +179,10 @@ def _run_probe() -> None:
     took = 1000 * (time.perf_counter() - began)
     tell(Check("aihwkit tile", "ok", f"a c-TTv2 tile learns ({took:.0f} ms a step)"))
     there, here = bool(torch.cuda.is_available()), bool(cuda.is_compiled())
-    found = f"torch: {'yes' if there else 'no'}; aihwkit: {'yes' if here else 'no'}"
+    advice = ""
     if there and not here:
         advice = "aihwkit's wheels have no CUDA; analogtl computes on the CPU"
-        tell(Check("cuda", "note", found, advice))
-    else:
-        tell(Check("cuda", "ok", found))
+    tell(Check("cuda", "note" if advice else "ok", f"torch: {there}; aihwkit: {here}", advice))
     import numba
 
     numba.njit(lambda x: x + 1)(1)
@@ -217,11 +208,8 @@ def _memory() -> Iterator[Check]:
     limit, used = _text("/sys/fs/cgroup/memory.max"), _text("/sys/fs/cgroup/memory.current")
     if limit.strip().isdigit() and used.strip().isdigit():
         free = min(free, max(0, int(limit) - int(used)))
-    text = f"{free / 1e9:.1f} GB free"
-    if free < MIN_MEMORY:
-        yield Check("memory", "note", text, "close something, or use --jobs 1 and small networks")
-    else:
-        yield Check("memory", "ok", text)
+    advice = "close something, or use --jobs 1 and small networks" if free < MIN_MEMORY else ""
+    yield Check("memory", "note" if advice else "ok", f"{free / 1e9:.1f} GB free", advice)
 
 
 def _text(path: str) -> str:

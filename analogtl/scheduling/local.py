@@ -41,13 +41,10 @@ class _Worker:
 
 
 class LocalPool(Pool):
-    """Worker processes on this machine.
+    """Worker processes on this machine, `jobs` of them; their logs go into the run directory.
 
-    Args:
-        run: The run directory; the workers' logs go there.
-        jobs: Number of workers.
-        function: ``module:name`` of the function that runs a trial.
-        max_trial_hours: A worker that needs much longer for one trial is killed.
+    They run trials by the function ``module:name``. One that needs much longer for a trial than
+    `max_trial_hours` is killed.
     """
 
     starts_at_once = True
@@ -136,11 +133,8 @@ class LocalPool(Pool):
         self._workers.append(worker)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
 
-    def _log_file(self, number: int) -> Path:
-        return self._run.inside("logs", f"worker-{number}.log")
-
     def _log(self, number: int) -> IO[bytes]:
-        path = self._log_file(number)
+        path = self._run.inside("logs", f"worker-{number}.log")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return open(path, "ab")
@@ -180,7 +174,7 @@ class LocalPool(Pool):
         worker.process.kill()  # it closed its output: whatever it is doing, nobody will hear of it
         code = worker.process.wait()
         self._workers.remove(worker)
-        reason = f"its process {self._cause(code)}; see logs/{self._log_file(worker.number).name}"
+        reason = f"its process {self._cause(code)}; see logs/worker-{worker.number}.log"
         if not worker.ready:
             self._false_starts += 1
             if self._false_starts >= FALSE_STARTS:
@@ -199,17 +193,13 @@ class LocalPool(Pool):
         if time.monotonic() - worker.since <= self._limit:
             return False
         # Pretraining, which all trials share, does not count.
-        progress = self._progress(worker)
+        progress = self._run.progress(worker.job.trial_id)
+        if progress.get("pid") != worker.process.pid:  # of another process
+            return True
         began_at = progress.get("began_at")
         if isinstance(began_at, int | float):
             return time.time() - began_at > self._limit
         return progress.get("stage") != "pretrain"
-
-    def _progress(self, worker: _Worker) -> dict[str, Any]:
-        """What a worker's trial has last said of itself."""
-        assert worker.job is not None
-        said = self._run.progress(worker.job.trial_id)
-        return said if said.get("pid") == worker.process.pid else {}
 
     def _cause(self, code: int) -> str:
         if code >= 0:

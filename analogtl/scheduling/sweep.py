@@ -167,7 +167,6 @@ class _Sweep:
         self._elsewhere: dict[str, Trial] = {}  # another process has them
         self._deaths: dict[str, int] = {}
         self._pretrainings: dict[str, str] = {}  # key of a pretraining -> trial that does it
-        self._timed = False  # whether an epoch was measured
         self._collected = time.monotonic()
         self._pause = COLLECT_EVERY
         self._first_problem: str | None = ""  # of the experiment; None once a trial said otherwise
@@ -198,7 +197,7 @@ class _Sweep:
                 yield Update("message", text=pool.notes.pop(0))
             for outcome in outcomes:
                 yield from self._ended(outcome)
-            yield from self._progress(pool)
+            yield from self._progress()
             yield from self._return_of_the_busy()
             self._collect()
 
@@ -308,7 +307,7 @@ class _Sweep:
                 "is kept; free some space, and the same command goes on"
             )
 
-    def _progress(self, pool: Pool) -> Iterator[Update]:
+    def _progress(self) -> Iterator[Update]:
         for trial_id, running in self._running.items():
             file = self._run.path / "trials" / trial_id / "progress.json"
             try:
@@ -326,20 +325,6 @@ class _Sweep:
                 yield Update("started", trial_id)
             kind: Kind = "pretrain" if progress.get("stage") == "pretrain" else "epoch"
             yield Update(kind, trial_id, progress)
-            if kind == "epoch" and progress.get("epoch") and not self._timed:
-                self._timed = True
-                yield from self._time_needed(trial_id, progress)
-
-    def _time_needed(self, trial_id: str, progress: dict[str, Any]) -> Iterator[Update]:
-        """Tell how long the rest takes if every trial goes at the pace of this epoch."""
-        left = [*self._todo, *(running.trial for running in self._running.values())]
-        epochs = sum(trial.section.epochs for trial in left) - progress["epoch"]
-        seconds = float(progress.get("wall_s") or 0.0)
-        hours = seconds * epochs / len(self._running) / 3600
-        if hours > 0.05:
-            text = f"about {hours:.1f} hours for {counted(len(left), 'trial')} at the pace of its "
-            text += f"first epoch, {seconds:.3g} s"
-            yield Update("message", trial_id, text=text)
 
     def _return_of_the_busy(self) -> Iterator[Update]:
         for trial_id, trial in list(self._elsewhere.items()):

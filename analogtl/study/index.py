@@ -163,21 +163,14 @@ def _facts(run: RunDir) -> dict[str, Any]:
 
 
 def removable(
-    root: Path = DEFAULT_ROOT,
-    only: Sequence[RunDir] | None = None,
-    *,
-    everything: bool = False,
+    root: Path, only: Sequence[RunDir] | None = None, *, everything: bool = False
 ) -> list[Removable]:
     """What can be removed without losing a result.
 
     Leftovers of killed processes, and checkpoints of trials that are done. With `everything` also
     what was set aside (damaged files, results of earlier settings), logs, and pretrained models
-    that no run below the root refers to.
-
-    Args:
-        root: Folder of the runs.
-        only: Only in these runs; pretrained models are left alone then.
-        everything: See above.
+    that no run below the root refers to. With `only` in these runs alone, which leaves pretrained
+    models alone, too.
     """
     kinds = {
         "damaged": "damaged files, set aside",

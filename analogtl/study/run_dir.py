@@ -115,11 +115,8 @@ class RunDir:
     def record(self, trial_id: str, notes: list[str] | None = None) -> Record | None:
         """The record of a trial, None if there is none.
 
-        A damaged trial is set aside under ``damaged/``, so that it is run again.
-
-        Args:
-            trial_id: The trial.
-            notes: Gets a line about a damaged trial.
+        A damaged trial is set aside under ``damaged/``, so that it is run again, which a line in
+        `notes` tells.
         """
         try:
             return self.checked_record(trial_id)

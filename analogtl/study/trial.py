@@ -127,13 +127,8 @@ def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
     That is everything but seed, learning rate and the axes' own keys, so that trials with different
     hashes belong to different experiments.
 
-    Args:
-        whole: A resolved experiment, as `Experiment.resolved` gives it.
-        arm: The arm.
-        axes: Names of the axes.
-
     Raises:
-        KeyError: If it is not a resolved experiment.
+        KeyError: If `whole` is not what `Experiment.resolved` gives.
     """
     varied = {"finetune.lr", "programming.lr", *(key_of(axis) for axis in axes)}
     if "analog.algorithm" in varied:  # most settings of [analog] follow from it
@@ -168,7 +163,7 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
     axis touches, runs once per seed and not once per level.
 
     Args:
-        experiment: The experiment.
+        experiment: Its arms, axes, learning rates and seeds.
         sweep: Whether its axes and learning rates are swept (`analogtl sweep`) or it is run as
             written (`analogtl finetune`).
 

@@ -45,13 +45,7 @@ class Measure:
 
 
 class WeightProgrammingRun:
-    """One array on its way to a target matrix.
-
-    Attributes:
-        target_OI: The target matrix, in weight units.
-        layers: The array, in the columns of ``layers.csv`` (without those that name the trial).
-        engine: "fast" or "aihwkit".
-    """
+    """One array on its way to a target matrix."""
 
     def __init__(self, section: Programming, analog: Analog, *, lr: float, seed: int) -> None:
         """Build the array.
@@ -66,7 +60,7 @@ class WeightProgrammingRun:
             ExperimentError: If the engine or the installed aihwkit cannot run the settings.
         """
         self.section = section
-        self.target_OI = target_matrix(section)
+        self.target_OI = target_matrix(section)  # in weight units
         layer = nn.Linear(section.size, section.size, bias=False)
         nn.init.zeros_(layer.weight)
         conversion = transfer.to_analog(
@@ -77,6 +71,7 @@ class WeightProgrammingRun:
             example=torch.zeros(1, section.size),
         )
         self.model = conversion.model
+        # Columns of ``layers.csv``, without those that name the trial.
         self.layers: list[dict[str, Any]] = conversion.layers
         self.engine = conversion.engine
         self._start = transfer.programmed_weights(self.model)

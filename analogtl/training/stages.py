@@ -308,7 +308,6 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]
 def _start_model(
     trial: Trial, run: RunDir, task: Task, limits: RunLimits
 ) -> Generator[Rows, None, nn.Module]:
-    """The digital model that a trial starts from."""
     if not trial.arm.pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
         return fresh_model(trial.experiment, task)
@@ -357,15 +356,9 @@ def _outcome(rows: Rows) -> dict[str, Any]:
 def task_of(experiment: Experiment, stage: str) -> Task:
     """The images of a stage, ``pretrain`` or ``finetune``; trials in one process share them."""
     section: Training = getattr(experiment, stage)
-    settings = {
-        "dataset": section.dataset,
-        "classes": section.classes,
-        "samples_per_class": section.samples_per_class,
-        "test_samples_per_class": section.test_samples_per_class,
-        "validation_fraction": section.validation_fraction,
-        "image_size": experiment.data.image_size,
-        "download": experiment.data.download,
-    }
+    names = ("dataset", "classes", "samples_per_class", "test_samples_per_class")
+    settings = {name: getattr(section, name) for name in (*names, "validation_fraction")}
+    settings |= {name: getattr(experiment.data, name) for name in ("image_size", "download")}
     root = experiment.data.root
     return _cached_task(tuple(settings.items()), root, os.environ.get("ANALOGTL_DATA"))
 
@@ -374,7 +367,6 @@ def task_of(experiment: Experiment, stage: str) -> Task:
 def _cached_task(
     settings: tuple[tuple[str, Any], ...], root: str | None, _environment: str | None
 ) -> Task:
-    """The images; the environment is part of the question."""
     return load_task(**dict(settings), root=Path(root).expanduser() if root else None)
 
 
