@@ -70,11 +70,6 @@ class TileCount:
     def __deepcopy__(self, memo: Any) -> TileCount:
         return self
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TileCount)
-
-    __hash__ = object.__hash__
-
 
 def _default_tile_class() -> type:
     from analogtl.fastsim.tile import FastTile

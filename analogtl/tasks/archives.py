@@ -155,13 +155,9 @@ def _text(value: Any) -> str:
 
 
 def _finish(value: Any) -> Any:
-    """Put real arrays where stand-ins are: at the top, or as values of a top-level dict."""
+    """Put real arrays where stand-ins are: at the top, or as values of dicts."""
     if isinstance(value, dict):
-        return {key: _finish_one(item) for key, item in value.items()}
-    return _finish_one(value)
-
-
-def _finish_one(value: Any) -> Any:
+        return {key: _finish(item) for key, item in value.items()}
     if isinstance(value, _Array):
         return value.build()
     if isinstance(value, _DType | _Inert):
