@@ -65,19 +65,16 @@ def problem(text: str) -> None:
 def _line(text: str, style: str, *, stderr: bool) -> None:
     stream = sys.stderr if stderr else sys.stdout
     if not stream.isatty():
-        print(printable(text, stream), file=stream, flush=True)
+        print(printable(text), file=stream, flush=True)
         return
     # A long line is wrapped by the terminal: what is copied from it has no line breaks of ours.
     _console(stderr=stderr).print(text, style=style or None, soft_wrap=True)
 
 
-def printable(text: str, stream: Any = None) -> str:
-    """Text that a stream can show: its encoding may lack characters, a name may hold escapes."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    text = "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-    return text.encode(encoding, errors="replace").decode(encoding)
+def printable(text: str) -> str:
+    """Text without codes that a terminal would obey: a name may hold some."""
+    known = (c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(known)
 
 
 def emit(record: Mapping[str, Any]) -> None:
@@ -139,7 +136,7 @@ def rows_table(
             style=(styles or {}).get(place, ""),
         )
     for row in rows:
-        table.add_row(*(Text(printable(cell, out.file)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     out.print(table)
 
 

@@ -27,7 +27,7 @@ def interruptible(command: F) -> F:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            with _handling(_interrupt):
+            with _handling(signal.default_int_handler):
                 return command(*args, **kwargs)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; nothing that was finished is lost") from None
@@ -80,10 +80,6 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
-
-
-def _interrupt(_number: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def use_one_thread() -> None:

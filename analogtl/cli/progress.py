@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from analogtl.cli import output
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 LINE_EVERY = 10.0  # seconds between plain lines about the same trial
 ENDS = {"done": TrialStatus.DONE, "skipped": TrialStatus.DONE, "failed": TrialStatus.FAILED}
 ENDS |= {"stopped": TrialStatus.STOPPED}
-
-
-class _TimeLeft(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        left = task.time_remaining
-        return Text("" if left is None else f"{duration(left)} left")
 
 
 class Watcher:
@@ -77,7 +71,7 @@ class Watcher:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[doing]}", markup=False),
-            _TimeLeft(),
+            TimeRemainingColumn(),
             console=console,
             transient=True,
             refresh_per_second=2,

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,25 +162,3 @@ def test_generated_files_are_in_step(path):
     if path.parent.name == "completions" and generate.MADE_BY not in text:
         pytest.skip("the scripts are Typer's own, and another version of it is installed")
     assert text == generate.generated()[path]
-
-
-def test_the_script_of_bash(tmp_path):
-    if shutil.which("bash") is None:
-        pytest.skip("no bash here")
-    analogtl = tmp_path / "analogtl"
-    call = f'PYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m analogtl "$@"'
-    analogtl.write_text(f"#!/bin/sh\n{call}\n")
-    analogtl.chmod(0o755)
-    script = (
-        f"source {REPOSITORY}/completions/analogtl.bash; COMP_WORDS=(analogtl list ax); "
-        'COMP_CWORD=2; _analogtl_completion analogtl; echo "$COMPREPLY"'
-    )
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path},
-        timeout=60,
-    )
-    assert done.stdout == "axes\n", done.stderr
