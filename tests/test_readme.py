@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from pages import EXPLAIN, README, ROOT, blocks, code, is_key, keys, links, parse
+from pages import EXPLAIN, README, ROOT, blocks, code, links, parse
 
 from analogtl.cli.app import app
 from analogtl.config.schema import Experiment
@@ -47,10 +47,6 @@ def test_every_extra_that_a_page_installs_exists():
     found = re.findall(r"pip install '(?:analogtl|\.)\[([\w,]+)\]'", "\n".join(pages))
     named = {extra for extras in found for extra in extras.split(",")}
     assert {"test", "ray", "slurm"} <= named <= set(project["optional-dependencies"])
-
-
-def test_every_key_exists():
-    assert [name for name in keys(README) if not is_key(name)] == []
 
 
 def test_every_page_is_linked():

@@ -3,7 +3,7 @@
 import tomllib
 
 import pytest
-from pages import EXPLAIN, PAGES, blocks, code, is_key, keys, links, parse
+from pages import EXPLAIN, PAGES, README, blocks, code, is_key, keys, links, parse
 
 from analogtl import load_experiment
 from analogtl.analysis.findings import FINDINGS
@@ -38,7 +38,7 @@ def test_every_figure_is_shown_somewhere_and_small():
         assert figure.stat().st_size < 150_000, figure.name
 
 
-@BY_NAME
+@pytest.mark.parametrize("page", [README, *WRITTEN], ids=lambda page: page.stem)
 def test_every_key_exists(page):
     assert [name for name in keys(page) if not is_key(name)] == []
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import fake_trials as fake
 import pytest
+from fake_slurm import alive
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_json
@@ -304,15 +305,6 @@ def test_a_damaged_record_is_set_aside_with_a_message_and_redone(run: RunDir) ->
 def test_what_no_backend_can_do_is_refused(run: RunDir, given: Any, message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         list(start(run, {}, **given))
-
-
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    return state != "Z"
 
 
 def wait_for(found: Any, count: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Whatever becomes of an experiment file, the answer is a valid plan or a list of problems.
 
 Valid files are mutated at random: keys, types, values, sections, bytes, and settings of the command
-line. A slice runs by default; all 10,000: ``pytest -m slow tests/test_mutations.py``.
+line. A slice runs by default; all 10,000: ``pytest -m slow tests/study/test_mutations.py``.
 """
 
 from __future__ import annotations

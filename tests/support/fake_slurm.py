@@ -88,7 +88,7 @@ def srun(folder: Path, words: list[str]) -> None:
 def sacct(folder: Path, words: list[str]) -> None:
     print("JobID|State|NodeList")
     for file in sorted(folder.glob("*.pid")):
-        print(f"{file.stem}|{'RUNNING' if _alive(int(file.read_text())) else 'COMPLETED'}|here")
+        print(f"{file.stem}|{'RUNNING' if alive(int(file.read_text())) else 'COMPLETED'}|here")
 
 
 def scancel(folder: Path, words: list[str]) -> None:
@@ -119,7 +119,8 @@ def _filled(name: str, job_id: str) -> str:
     return name
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -10,7 +10,7 @@ from analogtl.files import read_json, write_json
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
-from analogtl.study.tables import read_epochs, read_rows, read_trials
+from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
 from analogtl.training import resumable, stages
 from analogtl.training.run_trial import run_trial
@@ -222,20 +222,6 @@ def test_data_sets_of_different_sizes_are_refused(tiny, run_dir, tmp_path):
     )
     with pytest.raises(ExperimentError, match="in_channels is 3"):
         result(stages.finetune(trial_of(experiment, "digital-tl"), run_dir))
-
-
-def test_tables_of_a_run_hold_every_trial_once(tiny, run_dir):
-    experiment = tiny(sweep={"seeds": [0, 1]})
-    trials = trials_of(experiment, sweep=False)
-    for trial in trials:
-        run_trial(trial, run_dir)
-    run_dir.collect()
-    table = read_trials(run_dir.path)
-    assert sorted(table["trial"]) == sorted(trial.id for trial in trials)
-    epochs = read_epochs(run_dir.path)
-    keys = ["trial", "stage", "epoch", "split"]
-    assert not epochs.duplicated(keys).any()
-    assert set(epochs["stage"]) == {"pretrain", "finetune"}
 
 
 def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
