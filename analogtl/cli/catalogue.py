@@ -44,11 +44,6 @@ def _presets() -> Iterator[tuple[Any, ...]]:
         yield name, catalog.device_class(name), states, values["dw_min_std"], write_noise
 
 
-def _models() -> Iterator[tuple[Any, ...]]:
-    yield from meanings(Network)
-    yield "any timm name", "e.g. resnet18, vit_tiny_patch16_224, mixer_s16"
-
-
 def _classes() -> Iterator[tuple[Any, ...]]:
     from analogtl.config.class_names import CLASS_NAMES, SUPERCLASSES
 
@@ -78,7 +73,12 @@ KINDS = {
         ("preset", "device", "states", "update noise", "write noise"),
         _presets,
     ),
-    "models": Kind("networks", "[model] architecture", ("model", WHAT), _models),
+    "models": Kind(
+        "networks",
+        "[model] architecture; or any timm name, e.g. resnet18, vit_tiny_patch16_224, mixer_s16",
+        ("model", WHAT),
+        lambda: meanings(Network),
+    ),
     "datasets": Kind(
         "data sets", "[finetune] dataset", ("data set", WHAT), lambda: meanings(Dataset)
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,8 @@ if TYPE_CHECKING:
 def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) -> None:
     """What `pretrain` or `convert` would do."""
     found = study.run.find_pretrained(study.experiment)
-    if found is not None:
-        pretrain = f"reuse {found} (if the images are the same)"
-    else:
-        pretrain = f"run: {study.experiment.pretrain.epochs} epochs"
-    facts = {"pretrain": pretrain}
+    run = f"run: {study.experiment.pretrain.epochs} epochs"
+    facts = {"pretrain": f"reuse {found} (if the images are the same)" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
     _print(study, facts, facts, as_json=as_json)
@@ -71,8 +67,6 @@ def _counted(study: Study, planned: Plan) -> str:
     counts["seed"] = len(swept.seeds)
     factors = [f"{number} {what}{'s' if number > 1 else ''}" for what, number in counts.items()]
     text = f"{len(planned.trials)}: {' x '.join(factors)}"
-    if len(planned.trials) < math.prod(counts.values()):
-        text += "; a digital arm once per seed, where no axis touches it"
     states = (
         (len(planned.finished), "finished"),
         (len(planned.failed), "failed before"),

@@ -158,13 +158,8 @@ def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
     with study.nothing_left_if_wrong(), stopping as stop:
         study.prepare(argv=sys.argv, with_trials=False)
         steps = stage(study.experiment, study.run, limits=RunLimits(stop=stop))
-        return watch_pretraining(
-            steps,
-            study.experiment.pretrain.epochs,
-            stop,
-            quiet=request.quiet,
-            as_json=request.as_json,
-        )
+        how = {"quiet": request.quiet, "as_json": request.as_json}
+        return watch_pretraining(steps, study.experiment.pretrain.epochs, stop, **how)
 
 
 def _show_layers(result: ConversionResult) -> None:
@@ -302,12 +297,11 @@ def _backend_options(given: Sequence[str]) -> dict[str, Any]:
 
     parsed = {}
     for option in given:
-        name, equals, raw = option.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise ExperimentError(
-                f"--backend-option {option}: expected NAME=VALUE, e.g. address=auto"
-            )
-        parsed[name.strip()] = parse_value(raw.strip())
+        name, equals, raw = map(str.strip, option.partition("="))
+        if not equals or not name.isidentifier():
+            expected = "expected NAME=VALUE, e.g. address=auto"
+            raise ExperimentError(f"--backend-option {option}: {expected}")
+        parsed[name] = parse_value(raw)
     return parsed
 
 
