@@ -182,7 +182,8 @@ def _run_probe() -> None:
     advice = ""
     if there and not here:
         advice = "aihwkit's wheels have no CUDA; analogtl computes on the CPU"
-    tell(Check("cuda", "note" if advice else "ok", f"torch: {there}; aihwkit: {here}", advice))
+    found = f"torch: {'yes' if there else 'no'}; aihwkit: {'yes' if here else 'no'}"
+    tell(Check("cuda", "note" if advice else "ok", found, advice))
     import numba
 
     numba.njit(lambda x: x + 1)(1)
