@@ -61,9 +61,6 @@ def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]
         chosen: The trials at the learning rate that suits each level best.
         metric: Column of the test error, percent. `error_final` is the default because
             `error_best` picks its epoch on the test set.
-
-    Raises:
-        ValueError: The table lacks the column.
     """
     import pandas as pd
 

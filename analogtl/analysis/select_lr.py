@@ -48,15 +48,9 @@ class Selection:
     choices: pd.DataFrame
 
     def with_failed(self, metric: str) -> pd.DataFrame:
-        """The finished and the failed trials, the failed ones without the metric.
-
-        Raises:
-            ValueError: The table has no such column.
-        """
+        """The finished and the failed trials, the failed ones without the metric."""
         import pandas as pd
 
-        if metric not in self.rows:
-            raise ValueError(f"the trials table has no column {metric!r}")
         if self.failed.empty:
             return self.rows
         return pd.concat([self.rows, self.failed.assign(**{metric: float("nan")})])

@@ -326,14 +326,10 @@ FACTS = (
     ("classes", "finetune.classes"),
     ("model", "model.architecture"),
     ("pretrained on", "pretrain.dataset"),
-    ("algorithm", "analog.algorithm"),
-    ("device", "analog.device.preset"),
-    ("epochs", "finetune.epochs"),
-)
-PROGRAMMING_FACTS = (
     ("size of the matrix", "programming.size"),
     ("algorithm", "analog.algorithm"),
     ("device", "analog.device.preset"),
+    ("epochs", "finetune.epochs"),
     ("epochs", "programming.epochs"),
 )
 
@@ -342,10 +338,11 @@ def facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
     """What the experiment is, from its settings; what it varies or does not have is left out."""
     run, settings = analysis.run, dict(page.flatten(analysis.run.experiment))
     programming = settings.get("kind") == Arm.WEIGHT_PROGRAMMING
+    others = ("finetune.", "model.", "pretrain.") if programming else ("programming.",)
     pairs = [
         (term, settings[key])
-        for term, key in (PROGRAMMING_FACTS if programming else FACTS)
-        if key in settings and key not in analysis.axes
+        for term, key in FACTS
+        if key in settings and key not in analysis.axes and not key.startswith(others)
     ]
     if run.pretrained is not None:
         pairs.append(("test error after pretraining", f"{run.pretrained:.1f} %"))

@@ -381,8 +381,8 @@ def trials_table(
     return pd.DataFrame(rows).assign(**columns)
 
 
-def curves_of(trials: pd.DataFrame, metric: str = "error_final") -> list[Curve]:
-    return list(curves.curves(select_learning_rate(trials), metric=metric))
+def curves_of(trials: pd.DataFrame) -> list[Curve]:
+    return list(curves.curves(select_learning_rate(trials)))
 
 
 def judged(trials: pd.DataFrame, **options: int) -> list[JudgedCurve]:
@@ -444,8 +444,6 @@ def test_partial_and_empty_tables() -> None:
     (failed,) = judged(trials.assign(status="failed"))
     assert failed.point.verdict is Verdict.NO_DATA
     assert points_frame([]).columns.tolist() == points_frame(judged(trials)).columns.tolist()
-    with pytest.raises(ValueError, match="no column 'error_test'"):
-        curves_of(trials, metric="error_test")
 
 
 def test_a_second_axis_splits_the_curve_and_names_have_none() -> None:
