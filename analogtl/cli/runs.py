@@ -122,16 +122,10 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
         for key, (value_a, value_b) in differences.items():
             output.emit({"key": key, "a": value_a, "b": value_b})
         return
-    rows = [
-        (
-            arm_label(arm),
-            levels,
-            _spread(mine),
-            _spread(its),
-            f"{its[0] - mine[0]:+.1f}" if mine and its else "",
-        )
-        for (arm, levels), (mine, its) in sides.items()
-    ]
+    rows = []
+    for (arm, levels), (mine, its) in sides.items():
+        difference = f"{its[0] - mine[0]:+.1f}" if mine and its else ""
+        rows.append((arm_label(arm), levels, _spread(mine), _spread(its), difference))
     headings = ("arm", "levels", first.name, second.name, "difference")
     title = "Test error, %: mean ± sd (seeds)"
     output.rows_table(headings, rows, title=title, right=(2, 3, 4))

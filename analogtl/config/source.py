@@ -37,11 +37,6 @@ class Source:
             key = key.rpartition(".")[0]
         return self.file
 
-    def add(self, data: Mapping[str, Any], origin: Mapping[str, str]) -> None:
-        """Put more keys over those that are there, table by table."""
-        _merge(self.data, data)
-        self.origin.update(origin)
-
 
 @dataclass(frozen=True)
 class _Layer:
@@ -87,9 +82,11 @@ def read_files(path: str | Path, task: str | None = None) -> Source:
         raise ExperimentError(f"{place}: unknown task {task!r}; {hint}")
     for layer in layers:
         data = {key: value for key, value in layer.data.items() if key not in ("task", "tasks")}
-        source.add(data, layer.origin())
+        _merge(source.data, data)
+        source.origin |= layer.origin()
         if task in layer.data.get("tasks", ()):
-            source.add(layer.data["tasks"][task], layer.origin(f"tasks.{task}."))
+            _merge(source.data, layer.data["tasks"][task])
+            source.origin |= layer.origin(f"tasks.{task}.")
     if task is not None and isinstance(source.data.get("name"), str):
         source.data["name"] += f"_{task}"
     return source
