@@ -92,10 +92,7 @@ def find_runs(where: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for place in where:
         if not place.is_dir():
-            problems.append(
-                f"{place}: {'not a' if place.exists() else 'no such'} folder; expected a run "
-                "directory or a folder of runs"
-            )
+            problems.append(f"{place}: no such folder; expected a run directory or folder of runs")
             continue
         files = [
             file

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -284,7 +282,7 @@ class Report:
                 id=name,
                 section=section,
                 facts=facts(section.run) if apart else differences(self.runs),
-                resolved=_as_json(section.run.run.experiment) if apart else "",
+                resolved=section.run.run.experiment if apart else {},
             )
             for name, section in zip(ids, self.sections, strict=True)
         ]
@@ -299,10 +297,6 @@ class Report:
             commands=_commands(self.runs, where, together=not apart),
             made=datetime.now(UTC).strftime("%d %B %Y"),
         )
-
-
-def _as_json(experiment: Mapping[str, Any]) -> str:
-    return json.dumps(experiment, indent=2, ensure_ascii=False) if experiment else ""
 
 
 def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,13 +36,13 @@ class PageSection:
         id: Anchor, unique in the page: letters, digits, hyphens.
         section: Its tables, words and figures.
         facts: What the experiment is: (term, value).
-        resolved: The experiment with its defaults, as JSON text; "" if unknown.
+        resolved: The experiment with its defaults; {} if unknown.
     """
 
     id: str
     section: Section
     facts: Sequence[tuple[str, str]]
-    resolved: str
+    resolved: Mapping[str, Any]
 
 
 def render(
@@ -108,7 +109,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(flatten=flatten, sort_key=_sort_key, words=words)
+    environment.globals.update(dumps=json.dumps, flatten=flatten, sort_key=_sort_key, words=words)
     return environment.from_string(_asset("report.html"))
 
 
