@@ -28,7 +28,7 @@ from analogtl.cli import (
     write,
 )
 from analogtl.cli.process import Interrupted, interruptible
-from analogtl.errors import AnalogtlError, ExperimentError
+from analogtl.errors import AnalogtlError, ExperimentError, did_you_mean
 
 DEBUG = "ANALOGTL_DEBUG"
 COMPLETE = "_ANALOGTL_COMPLETE"  # set by a shell that asks what to offer
@@ -195,7 +195,9 @@ def _ending(error: Exception) -> tuple[int, list[str]]:
 def _usage(error: Any) -> str:
     """One line for a wrong command line: what is wrong, the nearest right word, where to look."""
     path = error.ctx.command_path if error.ctx is not None else "analogtl"
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
     message = message[:1].lower() + message[1:]
+    if choice := re.search("'(.*)' is not one of (.*)", message):
+        message += f"; {did_you_mean(choice[1], re.findall("'([^']+)'", choice[2]))}"
     end = "" if message.endswith("?") else ";"
     return f"{path}: {message}{end} `{path} --help` shows what there is"
