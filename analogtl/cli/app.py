@@ -198,6 +198,7 @@ def _usage(error: Any) -> str:
     message = error.format_message().rstrip(".").replace("Value error, ", "")
     message = message[:1].lower() + message[1:]
     if choice := re.search("'(.*)' is not one of (.*)", message):
-        message += f"; {did_you_mean(choice[1], re.findall("'([^']+)'", choice[2]))}"
+        known = re.findall("'([^']+)'", choice[2])
+        message += f"; {did_you_mean(choice[1], known)}"
     end = "" if message.endswith("?") else ";"
     return f"{path}: {message}{end} `{path} --help` shows what there is"
