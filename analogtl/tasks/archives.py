@@ -168,7 +168,7 @@ def _finish(value: Any) -> Any:
 def read_files(place: Path, folder: str, names: Sequence[str], what: str) -> dict[str, bytes]:
     """Read ``folder``'s files ``names``, from ``place``: that folder itself or a ``.tar.gz`` of it.
 
-    Nothing is extracted to disk, and members of other names are passed over, links among them.
+    Nothing is extracted to disk. A tar that holds links, devices or paths that leave it is refused.
 
     Args:
         place: The extracted folder, or the archive.
@@ -203,14 +203,17 @@ def _read_tar(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
     found = {}
     with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in archive:
-            name = wanted.get(str(PurePosixPath(member.name)))
-            if name is None or not member.isreg():
-                continue
+            inside = PurePosixPath(member.name)
+            if inside.is_absolute() or ".." in inside.parts:
+                raise _RefusedError(f"member {member.name!r} would leave the archive's folder")
+            if not (member.isreg() or member.isdir()):
+                raise _RefusedError(f"member {member.name!r} is neither a file nor a folder")
             if member.size > _MAX_MEMBER:
                 raise _RefusedError(f"member {member.name!r} claims {member.size} bytes")
-            content = archive.extractfile(member)
-            assert content is not None  # of a regular file
-            found[name] = content.read()
+            name = wanted.get(str(inside))
+            content = archive.extractfile(member) if name is not None else None
+            if name is not None and content is not None:
+                found[name] = content.read()
         while stream.read(_CHUNK):  # to the end, where gzip compares its checksum
             pass
     return found

@@ -198,13 +198,16 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     "hostile",
     [
         member("../outside"),
+        member("cifar-100-python/../../outside"),
+        member("/etc/passwd"),
         member("cifar-100-python/train", tarfile.SYMTYPE, "/etc/passwd"),
         member("cifar-100-python/train", tarfile.LNKTYPE, "/etc/passwd"),
         member("cifar-100-python/train", tarfile.FIFOTYPE),
+        member("cifar-100-python/train", tarfile.CHRTYPE),
     ],
-    ids=["up", "symlink", "hard link", "fifo"],
+    ids=["up", "inside up", "absolute", "symlink", "hard link", "fifo", "device"],
 )
-def test_hostile_members_are_not_read_and_nothing_is_written(
+def test_hostile_members_are_refused_and_nothing_is_written(
     tmp_path: Path, hostile: tarfile.TarInfo
 ) -> None:
     inside = tmp_path / "inside"
@@ -212,7 +215,7 @@ def test_hostile_members_are_not_read_and_nothing_is_written(
     path = inside / "it.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.addfile(hostile)
-    with pytest.raises(ExperimentError, match=r" lacks train, ") as error:
+    with pytest.raises(ExperimentError, match=r"refused: member") as error:
         read_files(path, FOLDER, NAMES, "it")
     only_problem(error)
     assert sorted(tmp_path.rglob("*")) == [inside, path]
