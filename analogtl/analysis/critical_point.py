@@ -174,7 +174,7 @@ def critical_point(
     seeds: Sequence[object] | NDArray[np.generic],
     errors: ArrayLike,
     *,
-    reference: float = 0.0,
+    reference: float | None = None,
     scale: Scale = "linear",
     alpha: float = ALPHA,
     margin: float = MARGIN,
@@ -184,17 +184,29 @@ def critical_point(
     """Find the critical point of one sweep; the module's docstring says how.
 
     Args:
-        levels: Level of each trial [N], finite; not zero on a reciprocal scale.
-        seeds: Seed of each trial [N], once per level; at two levels it is one block.
+        levels: Level of each trial [N].
+        seeds: Seed of each trial [N]; the same seed at two levels is one block.
         errors: Test error of each trial, percent [N]; not finite where the trial failed.
-        reference: Level to compare with; all others lie on one side of it.
+        reference: Level to compare with; zero if it is among the levels, else the lowest. All other
+            levels must lie on one side of it.
         scale: Scale on which the hinge is linear.
         alpha: One-sided error probability of each of the claims.
         margin: Points of test error that count as harmless.
         draws: Of the hinge's null distribution, and of its elbow's interval; 0 leaves it out.
         seed: Of these draws.
+
+    Raises:
+        ValueError: The three do not have one length; a level is not finite (or zero on a reciprocal
+            scale); one seed has two errors at one level; levels lie on both sides of the reference;
+            alpha or margin out of range.
     """
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must be between 0 and 0.5, not {alpha}")
+    if not margin > 0:
+        raise ValueError(f"margin must be above 0 points, not {margin}")
     sweep = SeedBlockDesign.of(levels, seeds, errors, reference)
+    if scale == "reciprocal" and 0.0 in sweep.levels:
+        raise ValueError("level 0 has no place on a reciprocal scale")
     found = CriticalPoint(
         reference=sweep.reference,
         alpha=alpha,

@@ -62,20 +62,38 @@ class SeedBlockDesign:
         levels: ArrayLike,
         seeds: Sequence[object] | NDArray[np.generic],
         errors: ArrayLike,
-        reference: float,
+        reference: float | None,
     ) -> SeedBlockDesign:
-        """Arrange trials [N] into the table; see `critical_point` for the arguments.
+        """Arrange trials [N] into the table; see `critical_point` for arguments and errors.
 
         Seeds without the reference are left out, and levels that share too few seeds with it.
         """
         level_N = np.asarray(levels, dtype=float).ravel()
         error_N = np.asarray(errors, dtype=float).ravel()
         seed_N = [str(seed) for seed in seeds]
+        if not len(level_N) == len(error_N) == len(seed_N):
+            raise ValueError(
+                f"{len(level_N)} levels, {len(seed_N)} seeds and {len(error_N)} errors: "
+                "one of each per trial is needed"
+            )
+        if not np.isfinite(level_N).all():
+            raise ValueError("every level must be a finite number")
         distinct = np.unique(level_N)
+        if reference is None:
+            reference = 0.0 if 0.0 in distinct or not len(distinct) else float(distinct[0])
+        if len(distinct) and distinct[0] < reference < distinct[-1]:
+            raise ValueError(
+                f"levels lie on both sides of {reference:g}: give the two sides separately"
+            )
         ordered = distinct[np.argsort(np.abs(distinct - reference))]
         columns = {float(level): place for place, level in enumerate(ordered)}
         rows = {name: place for place, name in enumerate(dict.fromkeys(seed_N))}
         cells = [(rows[n], columns[x]) for n, x in zip(seed_N, level_N.tolist(), strict=True)]
+        if len(set(cells)) < len(cells):
+            place = next(place for place, cell in enumerate(cells) if cell in cells[:place])
+            raise ValueError(
+                f"seed {seed_N[place]} has more than one error at level {level_N[place]:g}"
+            )
         table_SL = np.full((len(rows), len(columns)), np.nan)
         failed_L = np.zeros(len(columns), dtype=int)
         for cell, error in zip(cells, error_N, strict=True):

@@ -8,6 +8,7 @@ others by 2 points. Every bound on a rate is checked with a false-alarm rate of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -496,3 +497,44 @@ def test_stated_rates(n_seeds: int) -> None:
         assert at_least(0.92, close, 3 * n)
     hits = [covers(h, at) for at in (5, 10, 15) for h in hinges(400, n_seeds, elbow_at(at, 1.0))]
     assert at_least(0.90, sum(hits), len(hits))
+
+
+def test_seed_offsets_cancel() -> None:
+    errors = simulate(np.random.default_rng(6), 5, elbow_at(10, 1.0))
+    shifted = errors + np.array([[0.0], [10.0], [-4.0], [7.5], [3.0]])
+    for a, b in zip(quick(errors).levels, quick(shifted).levels, strict=True):
+        assert b.p_worse == pytest.approx(a.p_worse)
+    assert quick(shifted).critical == quick(errors).critical
+
+
+def test_order_of_the_trials_does_not_matter() -> None:
+    errors = simulate(np.random.default_rng(7), 5, elbow_at(10, 1.5))
+    levels, seeds = np.tile(LEVELS, 5), np.repeat(np.arange(5), 7)
+    shuffle = np.random.default_rng(0).permutation(35)
+    mixed = critical_point(levels[shuffle], seeds[shuffle], errors.ravel()[shuffle], draws=0)
+    straight = quick(errors)
+    assert (mixed.critical, mixed.certified) == (straight.critical, straight.certified)
+    assert mixed.residual_sd == pytest.approx(straight.residual_sd)
+
+
+def test_without_a_zero_the_lowest_level_is_the_reference() -> None:
+    errors = simulate(np.random.default_rng(0), 5, elbow_at(10, 2))[:, 1:]
+    found = quick(errors, LEVELS[1:])
+    assert (found.reference, found.critical) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: critical_point([0, 1], [0], [1.0, 2.0]), "2 levels, 1 .* 2"),
+        (lambda: critical_point([0, math.nan], [0, 0], [1.0, 2.0]), "finite"),
+        (lambda: critical_point([0, 5, 5], [0, 0, 0], [1.0, 2.0, 3.0]), "one error"),
+        (lambda: critical_point([-5, 0, 5], [0, 0, 0], [1.0, 2.0, 3.0]), "sides of 0"),
+        (lambda: critical_point([0, 5], [0, 0], [1.0, 2.0], alpha=0.7), "alpha"),
+        (lambda: critical_point([0, 5], [0, 0], [1.0, 2.0], margin=0), "margin"),
+        (lambda: critical_point([0, 5], [0, 0], [1.0, 2.0], scale="reciprocal"), "reciprocal"),
+    ],
+)
+def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -130,3 +130,32 @@ def test_nested_values_survive_packing(value):
     assert back["it"] == value
     assert back["tuple"] == [1, 2]
     assert torch.equal(back["tensor"], torch.arange(3))
+
+
+def test_everything_comes_back_also_the_fast_array_and_the_persistent_weights(tmp_path):
+    model, optimizer = build("fast")
+    step(model, optimizer, 5)
+    other, _ = reloaded(tmp_path, model, "fast")
+    names = next(iter(analog_tiles(model))).tile.get_hidden_parameter_names()
+    for a, b in zip(hidden(model), hidden(other), strict=True):
+        for name, row_a, row_b in zip(names, a, b, strict=True):
+            assert torch.equal(row_a, row_b), name
+        assert a.abs().sum() > 0
+    for a, b in zip(analog_tiles(model), analog_tiles(other), strict=True):
+        assert torch.equal(a.tile.get_weights(), b.tile.get_weights())
+    x = {"digital/0.analog_module.bias", "digital/2.analog_module.bias"}
+    assert x <= set(state.capture(other)[0])
+
+
+def test_a_resumed_run_on_the_fast_engine_equals_the_uninterrupted_one(tmp_path):
+    whole, optimizer = build("fast")
+    step(whole, optimizer, 10)
+    half, optimizer = build("fast")
+    step(half, optimizer, 5)
+    other, optimizer = reloaded(tmp_path, half, "fast")
+    step(other, optimizer, 5, first=5)
+    for a, b in zip(hidden(whole), hidden(other), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(state.capture(whole)[0].items(), state.capture(other)[0].items(), strict=True):
+        assert a[0] == b[0]
+        assert torch.equal(a[1], b[1]), a[0]

@@ -17,6 +17,7 @@ import fake_trials as fake
 import pytest
 from fake_slurm import alive
 
+from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_json
 from analogtl.scheduling.jobs import Job, execute
@@ -24,6 +25,7 @@ from analogtl.scheduling.local import LocalPool, _Worker
 from analogtl.scheduling.sweep import Update, backend_options, run_trials
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
+from analogtl.study.study import Study
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import Trial
 from analogtl.vocabulary import Backend
@@ -335,3 +337,12 @@ def test_every_option_of_a_backend_is_explained(backend: str) -> None:
     part = rest.partition("`--backend ")[0]
     for name in backend_options(Backend(backend)):
         assert f"`{name}`" in part, f"{backend}: {name}"
+
+
+def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> None:
+    list(start(run, {}))
+    changed = with_settings(fake.experiment(), {"finetune.epochs": 99})
+    list(run_trials(Study(changed, run, sweep=True), function=fake.FUNCTION))
+    trial = fake.trials()[0]
+    assert len(fake.attempts(run, trial.id)) == 2
+    assert (run.path / "replaced" / f"{trial.id}.1" / "trial.json").is_file()

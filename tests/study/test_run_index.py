@@ -371,3 +371,18 @@ def test_the_checkpoint_of_a_trial_that_is_not_done_stays(tmp_path: Path) -> Non
     fill(run, {"wtn=0": "fail"})
     (first(run) / "resume").mkdir()
     assert run_index.removable(run.root) == []
+
+
+def test_results_of_other_settings_are_kept(run: RunDir) -> None:
+    trial = fake.trials()[0]
+    changed = Trial(
+        with_settings(trial.experiment, {"finetune.epochs": 99}),
+        trial.arm, trial.axes, trial.lr, trial.seed,
+    )  # fmt: skip
+    assert changed.id == trial.id
+    assert run.finished(changed) is None
+    fake.run_trial(changed, run)
+    assert run.finished(changed) is not None
+    kept = run.path / "replaced" / f"{trial.id}.1"
+    assert read_json(kept / "trial.json")["key"] == trial.key
+    assert (kept / "epochs.csv").is_file()
