@@ -11,9 +11,11 @@ from importlib import resources
 from typing import Any
 
 import tomli
+from pydantic import ValidationError
 
 from analogtl.config import catalog
 from analogtl.config.reference import keys, toml_value
+from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.vocabulary import AXES, Algorithm
 
@@ -58,7 +60,14 @@ def starter(
     ]
     if problems:
         raise ExperimentError(problems)
-    return _text(TASKS[task], model, device, algorithm, name, file)
+    text = _text(TASKS[task], model, device, algorithm, name, file)
+    try:
+        Experiment.model_validate(tomli.loads(text))
+    except ValidationError as error:
+        details = error.errors()[0]
+        key = ".".join(map(str, details["loc"]))
+        raise ExperimentError(f"{key}: {details['msg']}; got {details['input']!r}") from None
+    return text
 
 
 def _text(

@@ -48,3 +48,8 @@ def test_a_number_of_wrong_choices_is_told_at_once():
 def test_any_model_name_stays_text():
     made = Experiment.model_validate(tomli.loads(starter(model='a"b\\c\x7f')))
     assert made.model.architecture == 'a"b\\c\x7f'
+
+
+def test_a_name_that_no_file_can_have_is_a_problem_of_its_own():
+    with pytest.raises(ExperimentError, match="name"):
+        starter(name="../x")
