@@ -13,26 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analogtl.errors import ExperimentError, did_you_mean
-from analogtl.tasks.sources import (
-    CIFAR,
-    Images,
-    Labels,
-    Source,
-    read_cifar,
-    read_digits,
-    read_image_folder,
-)
-from analogtl.vocabulary import Dataset
-
-_FOLDER_IMAGE_SIZE = 32  # what the package's own models for colour images expect
+from analogtl.errors import ExperimentError
+from analogtl.tasks.classes import Classes
+from analogtl.tasks.sources import Images, Labels, read
 
 # Purposes of random numbers: each its own stream, so that no two are ever the same numbers.
 _LIMIT_TRAIN, _LIMIT_TEST, _VALIDATION, _ORDER, _AUGMENT = range(5)
@@ -96,7 +85,7 @@ def load_task(
     dataset: str,
     *,
     root: Path | None = None,
-    classes: int | str | Sequence[int | str] | None = None,
+    classes: Classes = None,
     samples_per_class: int | None = None,
     test_samples_per_class: int | None = None,
     validation_fraction: float = 0.0,
@@ -127,16 +116,15 @@ def load_task(
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
     """
     try:
-        source = _read(dataset, root, image_size, download)
+        source, chosen = read(dataset, root, classes, image_size, download)
     except OSError as error:  # no permission, a name too long, a device that fails
         reason = f"cannot read {error.filename}: {error.strerror}"
         raise ExperimentError(f"data set {dataset}: {reason}") from error
-    chosen = _choose_classes(dataset, source, classes)
 
     train = _select(source.train, chosen)
     test = _select(source.test, chosen)
     if len(np.unique(test[1])) < len(chosen):
-        absent = [source.class_names[c] for i, c in enumerate(chosen) if i not in test[1]]
+        absent = [source.classes.names[c] for i, c in enumerate(chosen) if i not in test[1]]
         raise ExperimentError(f"data set {dataset}: no test images of {', '.join(absent)}")
     if samples_per_class is not None:
         train = _take(train, _pick(train[1], samples_per_class, seed, _LIMIT_TRAIN))
@@ -153,67 +141,10 @@ def load_task(
         train=learnt,
         validation=_to_split(validation, image_size),
         test=_to_split(test, image_size),
-        class_names=tuple(source.class_names[c] for c in chosen),
+        class_names=tuple(source.classes.names[c] for c in chosen),
         mean=mean,
         std=std,
     )
-
-
-def _read(dataset: str, root: Path | None, image_size: int | None, download: bool) -> Source:
-    if dataset in CIFAR:
-        return read_cifar(dataset, root, download)
-    if dataset == Dataset.DIGITS:
-        return read_digits()
-    if dataset != Dataset.IMAGE_FOLDER:
-        hint = did_you_mean(dataset, Dataset)
-        raise ExperimentError(f"data set {dataset!r}: unknown; {hint}")
-    if root is None:
-        raise ExperimentError("data set image_folder: set [data] root to the folder of images")
-    return read_image_folder(root, image_size or _FOLDER_IMAGE_SIZE)
-
-
-def _choose_classes(
-    dataset: str, source: Source, classes: int | str | Sequence[int | str] | None
-) -> list[int]:
-    """Choose label numbers of the full set, in the order asked for; all problems at once."""
-    where = f"data set {dataset}: classes"
-    present = [int(label) for label in np.unique(source.train[1])]
-    classes = len(present) if classes is None else classes
-    if isinstance(classes, int) and not isinstance(classes, bool):
-        if not 2 <= classes <= len(present):
-            raise ExperimentError(
-                f"{where}: {classes} given; it has {len(present)}, and a task needs 2 at least"
-            )
-        return present[:classes]
-    asked = [classes] if isinstance(classes, str | bool) else list(classes)
-    known: dict[Any, Sequence[int]] = {f"superclass:{s}": c for s, c in source.superclasses.items()}
-    known |= source.superclasses
-    known |= {name: (label,) for label, name in enumerate(source.class_names)}
-    numbers = range(len(source.class_names))
-    present_names = ", ".join(source.class_names[label] for label in present)
-    chosen: list[int] = []
-    problems = []
-    for item in asked:
-        labels = [item] if type(item) is int and item in numbers else known.get(item)
-        if labels is None:
-            hint = did_you_mean(str(item), known)
-            if not hint.startswith("did"):
-                hint = f"present are {present_names}, and labels from 0 to {numbers[-1]}"
-            problems.append(f"{where}: {item!r} is unknown; {hint}")
-        elif not labels or not set(labels) <= set(present):
-            name = source.class_names[item] if isinstance(item, int) else item
-            problems.append(f"{where}: {name} is not in this copy; present are {present_names}")
-        else:
-            chosen += labels
-    twice = sorted({source.class_names[c] for c in chosen if chosen.count(c) > 1})
-    if twice:
-        problems.append(f"{where}: {', '.join(twice)} given twice")
-    if not problems and len(chosen) < 2:
-        names = ", ".join(source.class_names[c] for c in chosen) or "none"
-        problems.append(f"{where}: a task needs 2 classes at least, this is {names}")
-    if problems:
-        raise ExperimentError(problems)
-    return chosen
 
 
 Arrays = tuple[Images, Labels]

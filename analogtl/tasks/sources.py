@@ -7,8 +7,8 @@ Choosing classes and carving splits is `analogtl.tasks.images`'s job.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,69 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analogtl.errors import ExperimentError
+from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.tasks import archives
+from analogtl.tasks.classes import Classes, ClassList, choose_classes
+from analogtl.tasks.folders import TEST_EVERY, Folder, find_images, listed
+from analogtl.tasks.stamps import cache_folder, stamp
 from analogtl.vocabulary import Dataset
 
 Images = NDArray[np.uint8]  # (N, C, H, W)
 Labels = NDArray[np.int64]  # (N,)
 
-_MAX_LISTED = 10  # problems of the same kind, before "and so many more"
+FOLDER_IMAGE_SIZE = 32  # what the package's own models for colour images expect
 
 
 @dataclass(frozen=True)
 class Source:
-    """The images of a data set, unselected.
+    """The images of a data set.
 
     Attributes:
         train, test, validation: Images (N, C, H, W) uint8 and label numbers (N,) int64;
             ``validation`` only where the user's folder brings one.
-        class_names: Name of each label number of the full set, absent ones included.
-        superclasses: Name of each superclass -> label numbers of its classes, of those present.
+        classes: What the label numbers mean, and which there are.
     """
 
     train: tuple[Images, Labels]
     test: tuple[Images, Labels]
-    class_names: tuple[str, ...]
-    superclasses: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    classes: ClassList
     validation: tuple[Images, Labels] | None = None
+
+
+def read(
+    dataset: str, root: Path | None, classes: Classes, image_size: int | None, download: bool
+) -> tuple[Source, list[int]]:
+    """Read a data set; return it with the label numbers of the chosen classes.
+
+    Other classes may be among its images. The arguments are those of
+    `analogtl.tasks.images.load_task`.
+
+    Raises:
+        ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
+        OSError: a file or folder cannot be read.
+    """
+    if dataset == Dataset.IMAGE_FOLDER:
+        folder = find_images(folder_of(root))
+        chosen = choose_classes(dataset, folder.classes, classes)
+        return read_images(folder, chosen, image_size or FOLDER_IMAGE_SIZE), chosen
+    if dataset in CIFAR:
+        source = read_cifar(dataset, root, download)
+    elif dataset == Dataset.DIGITS:
+        source = read_digits()
+    else:
+        raise ExperimentError(f"data set {dataset!r}: unknown; {did_you_mean(dataset, Dataset)}")
+    return source, choose_classes(dataset, source.classes, classes)
+
+
+def folder_of(root: Path | None) -> Path:
+    """The folder of a data set of the user's own.
+
+    Raises:
+        ExperimentError: none is given.
+    """
+    if root is None:
+        raise ExperimentError("data set image_folder: set [data] root to the folder of images")
+    return root
 
 
 @dataclass(frozen=True)
@@ -101,14 +138,16 @@ def read_cifar(dataset: str, root: Path | None, download: bool) -> Source:
         ExperimentError: not found, no network, damaged, hostile, or not CIFAR.
     """
     place = locate(dataset, root, download)
-    spec = CIFAR[dataset]
-    files = [place / name for name in spec.files] if place.is_dir() else [place]
-    stamps = [(f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file()]
-    return _read_cifar(dataset, place, tuple(stamps))
+    return _read_cifar(dataset, place, stamp(files_of(dataset, place)).text)
+
+
+def files_of(dataset: str, place: Path) -> list[Path]:
+    """The files that CIFAR is read from: the archive, or those of the folder."""
+    return [place / name for name in CIFAR[dataset].files] if place.is_dir() else [place]
 
 
 @lru_cache(maxsize=2)  # a sweep's trials in one process read the same two data sets again and again
-def _read_cifar(dataset: str, place: Path, stamps: tuple[tuple[int, int], ...]) -> Source:
+def _read_cifar(dataset: str, place: Path, _stamp: str) -> Source:
     spec = CIFAR[dataset]
     where = f"data set {dataset}: {place}: "
     contents = archives.read_files(place, spec.folder, spec.files, f"data set {dataset}")
@@ -131,7 +170,8 @@ def _read_cifar(dataset: str, place: Path, stamps: tuple[tuple[int, int], ...]) 
             name: tuple(int(label) for label in np.unique(labels[coarse == number]))
             for number, name in enumerate(super_names)
         }
-    return Source((images, labels), parts[spec.test], names, superclasses)
+    present = tuple(map(int, np.unique(labels)))
+    return Source((images, labels), parts[spec.test], ClassList(names, present, superclasses))
 
 
 def locate(dataset: str, root: Path | None, download: bool) -> Path:
@@ -165,8 +205,7 @@ def locate(dataset: str, root: Path | None, download: bool) -> Path:
 def _default_folder() -> Path:
     if given := os.environ.get("ANALOGTL_DATA"):
         return Path(given).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "analogtl"
+    return cache_folder()
 
 
 def _dict_of(pickled: bytes, where: str) -> dict[str, Any]:
@@ -207,6 +246,9 @@ def _labels(content: dict[str, Any], key: str, count: int, where: str) -> Labels
     return np.asarray(labels, dtype=np.int64)
 
 
+DIGITS = ClassList(tuple(str(i) for i in range(10)), tuple(range(10)))
+
+
 def read_digits() -> Source:
     """Read the 1797 digits of 8 x 8 pixels and 17 grey levels that scikit-learn bundles.
 
@@ -218,7 +260,7 @@ def read_digits() -> Source:
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = digits.target.astype(np.int64)
     train, test = _split_every_fifth(images, labels)
-    return Source(train, test, tuple(str(i) for i in range(10)))
+    return Source(train, test, DIGITS)
 
 
 def _split_every_fifth(
@@ -232,78 +274,43 @@ def _split_every_fifth(
     for label in np.unique(labels):
         members = labels == label
         rank[members] = np.arange(members.sum())
-    is_test = rank % 5 == 4
+    is_test = rank % TEST_EVERY == TEST_EVERY - 1
     return (images[~is_test], labels[~is_test]), (images[is_test], labels[is_test])
 
 
-def read_image_folder(folder: Path, image_size: int) -> Source:
-    """PNG and JPEG images, in one folder per class.
+def read_images(folder: Folder, chosen: Sequence[int], image_size: int) -> Source:
+    """Read the chosen classes of an image folder.
 
-    Either ``folder/train/<class>/`` with ``folder/test/<class>/`` or ``folder/val/<class>/`` (the
-    test set; if both exist, ``val`` is validation data), or ``folder/<class>/``, where every fifth
-    image of a class, by file name, is for testing. Classes are numbered in the order of their
-    names. Images become RGB; what exceeds a square is cut off around its centre, and the rest
-    resized to ``image_size``.
+    Images become RGB; what exceeds a square is cut off around its centre, and the rest resized to
+    ``image_size``.
 
     Raises:
-        ExperimentError: no such folder, fewer than two classes, a class without images, images
-            that cannot be read (each named).
+        ExperimentError: images that cannot be read (each named).
     """
-    where = f"data set image_folder: {folder}"
-    if not folder.is_dir():
-        raise ExperimentError(f"{where} is not a folder; set [data] root to the folder of images")
-    held_out = [folder / name for name in ("test", "val") if (folder / name).is_dir()]
-    if not (folder / "train").is_dir():
-        names = _class_folders(folder, where)
-        images, labels = _read_classes(folder, names, image_size)
-        train, test = _split_every_fifth(images, labels)
-        return Source(train, test, names)
-    if not held_out:
-        raise ExperimentError(f"{where} has train/ but neither test/ nor val/ beside it")
-    names = _class_folders(folder / "train", f"{where}/train")
-    for other in held_out:
-        unknown = set(_class_folders(other, f"{where}/{other.name}")) ^ set(names)
-        if unknown:
-            raise ExperimentError(
-                f"{where}: train and {other.name} have different classes: "
-                f"{', '.join(sorted(unknown))} in one only"
-            )
-    train = _read_classes(folder / "train", names, image_size)
-    test = _read_classes(held_out[0], names, image_size)
-    validation = _read_classes(held_out[1], names, image_size) if len(held_out) == 2 else None
-    return Source(train, test, names, validation=validation)
+    folder.check(chosen)
+    problems: list[str] = []
+    train, test, validation = (
+        None if part is None else _read_classes(part, chosen, image_size, problems)
+        for part in (folder.train, folder.test, folder.validation)
+    )
+    if problems or train is None or test is None:
+        raise ExperimentError(listed(problems))
+    return Source(train, test, folder.classes, validation)
 
 
-def _class_folders(folder: Path, where: str) -> tuple[str, ...]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-    if len(names) < 2:
-        found = f"one class folder ({names[0]})" if names else "no class folders"
-        raise ExperimentError(f"{where} has {found}; two classes are needed at least")
-    return tuple(names)
-
-
-def _read_classes(folder: Path, names: Sequence[str], size: int) -> tuple[Images, Labels]:
-    images, labels, problems = [], [], []
-    for label, name in enumerate(names):
-        files = sorted(
-            path
-            for path in (folder / name).iterdir()
-            if path.suffix.lower() in (".png", ".jpg", ".jpeg") and path.name[0] != "."
-        )
-        if not files:
-            problems.append(f"data set image_folder: {folder / name} has no PNG or JPEG images")
-        for path in files:
+def _read_classes(
+    parts: Sequence[Sequence[Path]], chosen: Sequence[int], size: int, problems: list[str]
+) -> tuple[Images, Labels]:
+    images, labels = [np.empty((0, 3, size, size), np.uint8)], []
+    for label in sorted(chosen):
+        for path in parts[label]:
             try:
-                images.append(_read_image(path, size))
+                images.append(_read_image(path, size)[None])
                 labels.append(label)
             except Exception as error:  # Pillow fails on damaged files in many ways
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 problems.append(f"data set image_folder: {path}: not a readable image ({reason})")
-    if problems:
-        rest = len(problems) - _MAX_LISTED
-        more = [f"data set image_folder: and {rest} more such problems"] if rest > 0 else []
-        raise ExperimentError(problems[:_MAX_LISTED] + more)
-    return np.stack(images), np.asarray(labels, dtype=np.int64)
+    return np.concatenate(images), np.asarray(labels, dtype=np.int64)
 
 
 def _read_image(path: Path, size: int) -> Images:

@@ -1,6 +1,7 @@
 """Tasks: what is read, which classes, how it is split, and what a batch holds."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -384,11 +385,8 @@ def test_image_folders_that_cannot_be_used(tmp_path: Path, images: Path) -> None
     (images / "train" / "emu").mkdir()
     assert ": emu in" in problem(images)
     (images / "test" / "emu").mkdir()
-    assert [
-        line
-        for line in problems_of(dataset="image_folder", root=images)
-        if "train/emu has no" in line
-    ]
+    assert "class emu" in problem(images)
+    assert load_task("image_folder", root=images, classes=["cat", "dog"]).n_classes == 2
     (images / "test").rename(images / "elsewhere")
     assert " neither test/ nor" in problem(images)
     for i in range(5):
@@ -402,15 +400,18 @@ def test_every_unreadable_image_is_named_up_to_a_number(images: Path) -> None:
     (images / "train" / "dog" / "text.jpg").write_text("hello")
     whole = (images / "train" / "dog" / "0.png").read_bytes()
     (images / "train" / "dog" / "cut.png").write_bytes(whole[: len(whole) // 2])
-    (images / "train" / "dog" / "folder.png").mkdir()
+    os.mkfifo(images / "train" / "dog" / "pipe.png")
+    (line,) = problems_of(dataset="image_folder", root=images)
+    assert "pipe.png" in line
+    (images / "train" / "dog" / "pipe.png").unlink()
     lines = problems_of(dataset="image_folder", root=images)
-    assert len(lines) == 4
+    assert len(lines) == 3
     assert all("readable image" in line for line in lines)
     for i in range(20):
         (images / "train" / "dog" / f"bad{i}.png").write_text("")
     lines = problems_of(dataset="image_folder", root=images)
     assert len(lines) == 11
-    assert "and 14 more" in lines[-1]
+    assert "and 13 more" in lines[-1]
 
 
 # --- batches
