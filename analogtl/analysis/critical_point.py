@@ -222,7 +222,8 @@ def critical_point(
     hinge = hinge_fit.NOT_FITTED
     if draws and len(sweep.levels) >= hinge_fit.MIN_LEVELS:
         rng = np.random.default_rng(seed)
-        hinge = hinge_fit.fit_hinge(sweep, scale, alpha, draws, rng)
+        harm_shown = tests[-1].shown_worse
+        hinge = hinge_fit.fit_hinge(sweep, scale, alpha, draws, rng, harm_shown=harm_shown)
     residual_sd = float(np.sqrt(TwoWayFit.fit(sweep).variance))
     return replace(found, levels=tests, residual_sd=residual_sd, detectable=detectable, hinge=hinge)
 

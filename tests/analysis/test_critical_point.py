@@ -192,6 +192,24 @@ def test_flat_curves_seldom_get_a_hinge(n_seeds: int) -> None:
 
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize(
+    "sd_L",
+    [
+        pytest.param(np.where(LEVELS == 30, 9.0, 3.0), id="last"),
+        pytest.param(np.where(LEVELS >= 20, 9.0, 3.0), id="last-two"),
+        pytest.param(np.linspace(1, 10, len(LEVELS)), id="grows"),
+        pytest.param(np.where(LEVELS == 0, 9.0, 3.0), id="first"),
+    ],
+)
+def test_flat_curves_of_unequal_spread_seldom_get_a_hinge(sd_L: np.ndarray, n_seeds: int) -> None:
+    # The permutation test alone takes all levels for equally noisy: 11 to 16 %, but for "first".
+    n = 400
+    noise = np.random.default_rng(1).normal(0, sd_L, (n, n_seeds, len(LEVELS)))
+    found = [find(25 + errors, draws=99).hinge for errors in noise]
+    assert at_most(0.06, sum(hinge.elbow is not None for hinge in found), n)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
 def test_the_elbow_interval_covers_the_planted_elbow(n_seeds: int) -> None:
     n = 120
     bent = hinges(n, n_seeds, elbow_at(10, 1.0))
