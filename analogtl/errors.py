@@ -26,7 +26,7 @@ class ExperimentError(AnalogtlError):
     exit_code = 2
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = list(map(_printable, [problems] if isinstance(problems, str) else problems))
+        self.problems = list(map(printable, [problems] if isinstance(problems, str) else problems))
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[ExperimentError], tuple[list[str]]]:
@@ -34,8 +34,8 @@ class ExperimentError(AnalogtlError):
         return type(self), (self.problems,)
 
 
-def _printable(text: str) -> str:
-    # A key or a file name may hold anything: line breaks, or codes that a terminal would obey.
+def printable(text: str) -> str:
+    """Text on one line, without codes that a terminal would obey: a name may hold anything."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

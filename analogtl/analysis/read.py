@@ -18,13 +18,14 @@ import pandas as pd
 
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
 from analogtl.errors import ExperimentError, RunError, counted
-from analogtl.files import read_json
-from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, axis_columns
+from analogtl.study.checked import Problems, read_checked, read_fields
+from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, EpochRow, axis_columns
+from analogtl.study.fields import ExperimentFields, PlanFields, ProvenanceFields
 from analogtl.study.tables import find_tables, read_table
 from analogtl.study.trial import common_key
 from analogtl.vocabulary import Arm
 
-_NEEDED: Final = {"trial", "arm", "seed", "status", "error_final"}
+_NEEDED: Final = ("trial", "arm", "seed", "status")
 _LAYER_COLUMNS: Final = list(LAYER_COLUMNS)
 _EPOCH_COLUMNS: Final = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
 _REMEDY: Final = "the command that made the run writes it again, and trains nothing twice"
@@ -45,7 +46,8 @@ class RunData:
         planned: Ids of the trials that were asked for; None if unknown.
         experiment: Resolved experiment.
         provenance: Versions, hardware, command.
-        unreadable: What could not be read or was left out, a line each.
+        notes: What was left out because it does not belong to the others, a line each.
+        unreadable: What is damaged and was left out, a line each.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RunData:
     planned: list[str] | None = None
     experiment: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -133,50 +136,62 @@ def read_run(path: Path, name: str) -> RunData:
     Raises:
         RunError: If ``trials.csv`` cannot be read.
     """
-    experiment = _json(path / "experiment.resolved.json")
-    trials, notes = _of_one_experiment(_trials(path, name), experiment)
+    problems = Problems()
+    experiment = read_fields(path / "experiment.resolved.json", ExperimentFields, problems)
+    trials = _trials(path, name, _numeric_axes(experiment), problems)
+    trials, notes = _of_one_experiment(trials, experiment)
     chosen = select_learning_rate(trials)
     ids = set(chosen.rows["trial"])
     found: dict[str, Any] = {}
     try:
-        found["epochs"], found["pretrained"] = _epochs(path / "epochs.csv", ids)
+        found["epochs"], found["pretrained"] = _epochs(path / "epochs.csv", ids, problems)
     except RunError as error:
-        notes.append(f"left out: {error}")
+        problems.other(f"left out: {error}")
     try:
-        layers = _table(path / "layers.csv", LAYER_COLUMNS)
+        layers = _table(path / "layers.csv", LAYER_COLUMNS, problems, needed=("trial", "layer"))
         found["layers"] = layers[layers["trial"].isin(ids)]
-    except (RunError, KeyError) as error:
-        notes.append(f"left out: {error}")
-    plan = _json(path / "plan.json").get("trials")
+    except RunError as error:
+        problems.other(f"left out: {error}")
+    plan = read_fields(path / "plan.json", PlanFields, problems)
+    provenance = read_fields(path / "provenance.json", ProvenanceFields, problems)
     return RunData(
         name=name,
         path=path,
         trials=trials,
         chosen=chosen,
-        planned=[str(trial) for trial in plan] if isinstance(plan, list) else None,
+        planned=plan.get("trials"),
         experiment=experiment,
-        provenance=_json(path / "provenance.json"),
-        unreadable=tuple(notes),
+        provenance=provenance,
+        notes=tuple(notes),
+        unreadable=tuple(problems.all()),
         **found,
     )
 
 
-def _table(file: Path, names: Sequence[str]) -> pd.DataFrame:
-    return read_table(file) if file.is_file() else pd.DataFrame(columns=list(names))
+def _numeric_axes(experiment: Mapping[str, Any]) -> list[str]:
+    """The axes whose levels are all numbers in the experiment."""
+    axes = experiment.get("sweep", {}).get("axes", {})
+    return [axis for axis, levels in axes.items() if all(type(x) in (int, float) for x in levels)]
 
 
-def _trials(path: Path, name: str) -> pd.DataFrame:
+def _table(
+    file: Path, names: Sequence[str], problems: Problems, **options: Iterable[str]
+) -> pd.DataFrame:
+    """A table that may be missing, with all its usual columns."""
+    if not file.is_file():
+        return pd.DataFrame(columns=list(names))
+    table = read_table(file, problems, **options)
+    return table.reindex(columns=[*dict.fromkeys([*table.columns, *names])])
+
+
+def _trials(path: Path, name: str, numeric: Iterable[str], problems: Problems) -> pd.DataFrame:
     file = path / "trials.csv"
     if not file.is_file() and any(path.glob("trials/*/trial.json")):
         raise RunError(f"{file}: missing, although trials are recorded; {_REMEDY}")
-    trials = _table(file, TRIAL_COLUMNS)
-    if missing := _NEEDED - set(trials.columns):
-        raise RunError(f"{file}: no column {', '.join(sorted(missing))}")
-    if trials["status"].isna().any():
-        raise RunError(f"{file}: damaged (a row without status); {_REMEDY}")
-    known = trials.reindex(columns=[*dict.fromkeys([*trials.columns, *TRIAL_COLUMNS])])
+    options = {"header": ("error_final",), "needed": _NEEDED, "numeric": numeric}
+    trials = _table(file, TRIAL_COLUMNS, problems, **options)
     # A name of its own in this report, also where two runs hold the same experiment.
-    return known.assign(experiment=name)
+    return trials.assign(experiment=name)
 
 
 def _of_one_experiment(
@@ -218,37 +233,20 @@ def _of_one_experiment(
     return trials.drop(index=left_out), notes
 
 
-def _epochs(file: Path, trials: set[str]) -> tuple[pd.DataFrame, float | None]:
+def _epochs(file: Path, trials: set[str], problems: Problems) -> tuple[pd.DataFrame, float | None]:
     """The test rows of the chosen trials, and the last test error of pretraining.
 
     Read in pieces: of a large study this is the only large file, and most of it is not needed.
     """
     kept, pretrained = [pd.DataFrame(columns=_EPOCH_COLUMNS)], None
-    if file.is_file():
-        try:
-            with pd.read_csv(
-                file,
-                usecols=lambda column: column in _EPOCH_COLUMNS,
-                dtype={"trial": "string", "stage": "string", "split": "string"},
-                chunksize=100_000,
-            ) as pieces:
-                for piece in pieces:
-                    test = piece[piece["split"] == "test"]
-                    first = test[(test["stage"] == "pretrain") & test["error"].notna()]
-                    if len(first):
-                        pretrained = float(first["error"].iloc[-1])
-                    tuned = test[(test["stage"] == "finetune") & test["trial"].isin(trials)]
-                    kept.append(tuned.astype(dict.fromkeys(("trial", "stage", "split"), object)))
-        except (OSError, ValueError, KeyError, pd.errors.ParserError) as error:
-            raise RunError(f"{file}: not a readable table: {error}") from None
+    needed = ("trial", "stage", "epoch", "split")
+    only = (*_EPOCH_COLUMNS, "arm")
+    pieces = read_checked(file, EpochRow, problems, header=("error",), needed=needed, only=only)
+    for piece in pieces if file.is_file() else ():
+        test = piece[piece["split"] == "test"]
+        first = test[(test["stage"] == "pretrain") & test["error"].notna()]
+        if len(first):
+            pretrained = float(first["error"].iloc[-1])
+        kept.append(test[(test["stage"] == "finetune") & test["trial"].isin(trials)])
     rows = pd.concat([k for k in kept if len(k)] or kept, ignore_index=True)
     return rows.reindex(columns=_EPOCH_COLUMNS), pretrained
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """What a JSON file holds; {} if it is not there, not whole or not an object."""
-    try:
-        content = read_json(file)
-    except RunError:
-        return {}
-    return content if isinstance(content, dict) else {}

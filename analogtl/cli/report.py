@@ -71,11 +71,12 @@ def command(
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Make tables, figures and one HTML page from finished (or half-finished) runs.
 
     It reads the CSV files and the JSON beside them, never a checkpoint. Figures: test error per
     epoch for each arm, and test error against the level of each axis, with the critical point.
+    A row or file that is damaged is left out and named; the exit code is then 1.
     """
     where = run_dirs or [runs]
     if not run_dirs and not runs.is_dir():
@@ -94,11 +95,12 @@ def command(
         together=together,
         plain=plain,
     )
+    code = 1 if result.damaged else 0
     if as_json:
         files = [str(path) for path in result.paths]
         record = {"event": "report", "out": str(result.out), "files": files}
         output.emit({**record, "messages": result.messages})
-        return
+        return code
     for table in result.tables:
         if table.name in SHOWN and len(table):
             output.show_table(table)
@@ -106,11 +108,12 @@ def command(
     for message in result.messages:
         output.warn(message)
     if quiet:
-        return
+        return code
     pages = [path for path in result.paths if path.suffix in (".html", ".md")]
     for page in pages or [result.out]:
         output.say(output.short(page))
     output.note(f"{len(result.paths)} files in {output.short(result.out)}")
+    return code
 
 
 SHOWN = ("outcomes", "critical_points", "findings")

@@ -64,9 +64,11 @@ def build_report(
     kinds = _checked(formats, margin, alpha)
     where = [Path(place) for place in run_dirs]
     paths = find_runs(where)
-    runs, messages = _read(paths)
+    runs, damaged = _read(paths)
+    damaged += [line for run in runs for line in run.unreadable]
+    messages = list(damaged)
     for run in runs:
-        messages += [*run.unreadable, *_progress(run)]
+        messages += [*run.notes, *_progress(run)]
     analyses = [analyse(run, margin=margin, alpha=alpha) for run in runs]
     judged = judge_findings(analyses)
     if together and len(runs) > 1:
@@ -78,6 +80,7 @@ def build_report(
         sections=[section_of(analysis, plain=plain) for analysis in analyses],
         findings=judged if any(one.experiment for one in judged) else [],
         messages=messages,
+        damaged=damaged,
     )
     report.write(where)
     return report
@@ -150,7 +153,8 @@ class Report:
         runs: The runs as read.
         sections: What they come to, each for itself or all together.
         findings: What they say about findings.
-        messages: What is missing, failed or unreadable, a line each.
+        messages: What is missing, failed, damaged or does not belong together, a line each.
+        damaged: Those of them that tell of something damaged, which was left out.
         paths: The files written.
     """
 
@@ -160,6 +164,7 @@ class Report:
     sections: Sequence[Section]
     findings: Sequence[JudgedFinding]
     messages: Sequence[str]
+    damaged: Sequence[str] = ()
     paths: list[Path] = field(default_factory=list)
 
     def write(self, where: Sequence[Path]) -> None:

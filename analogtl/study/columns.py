@@ -1,55 +1,69 @@
 """The columns of the tidy tables: one row type for each, in the order of its columns.
 
-A row may have further columns, one for each swept axis. A missing value is an empty cell.
+A row may have further columns, one for each swept axis. A missing value is an empty cell. What is
+annotated beside a type is checked where a table is read, not where it is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from analogtl.vocabulary import Arm
 
 Row = Mapping[str, Any]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Size = Annotated[float, Field(ge=0)]  # seconds, percent, ...: a rate that diverges may be large
+Share = Annotated[float, Field(ge=0, le=1)]
+MAX_ERROR = 100.0  # percent, of images: a weight may be further from its target
+_CHECKS = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
+@with_config(_CHECKS)
 class EpochRow(TypedDict, total=False):
     """One row of ``epochs.csv``: a split of the images after an epoch."""
 
     experiment: str
     trial: str
-    seed: int
+    seed: Seed
     arm: str
-    stage: str
-    epoch: int
-    split: str
+    stage: Literal["pretrain", "finetune"]
+    epoch: Count
+    split: Literal["train", "validation", "test"]
     loss: float
-    accuracy: float
-    error: float
-    lr: float
-    n_samples: int
-    wall_s: float
-    weights_changed: float
+    accuracy: Share
+    error: Size
+    lr: Size
+    n_samples: Count
+    wall_s: Size
+    weights_changed: Share
     resumed: bool
 
 
+@with_config(_CHECKS)
 class TrialRow(TypedDict, total=False):
     """One row of ``trials.csv``: what became of a trial."""
 
     experiment: str
     trial: str
-    seed: int
+    seed: Seed
     arm: str
-    lr: float
+    lr: Size
     algorithm: str
     engine: str
-    n_classes: int
-    status: str
-    error_transfer: float
-    error_final: float
-    error_best: float
-    epoch_best: int
-    error_validation: float
-    weights_changed: float
-    wall_s: float
+    n_classes: Count
+    status: Literal["done", "failed"]
+    error_transfer: Size
+    error_final: Size
+    error_best: Size
+    epoch_best: Count
+    error_validation: Size
+    weights_changed: Share
+    wall_s: Size
     resumed: bool
     settings: str
     analogtl: str
@@ -58,30 +72,35 @@ class TrialRow(TypedDict, total=False):
     message: str
 
 
+@with_config(_CHECKS)
 class LayerRow(TypedDict, total=False):
     """One row of ``layers.csv``: a layer on arrays, as it was programmed and trained."""
 
     experiment: str
     trial: str
-    seed: int
+    seed: Seed
     layer: str
     shape: str
-    tiles: int
-    relative_error: float
-    share_clipped: float
+    tiles: Count
+    relative_error: Size
+    share_clipped: Share
     fast_lr: float
     transfer_lr: float
     granularity: float
-    tokens_per_image: int
+    tokens_per_image: Count
     engine: str
-    weights_changed: float
+    weights_changed: Share
 
 
 EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
 TRIAL_COLUMNS = tuple(TrialRow.__annotations__)
 LAYER_COLUMNS = tuple(LayerRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
-TEXT = {column for column, kind in TYPES.items() if kind is str}
+ROWS_OF: dict[str, type] = {
+    "epochs.csv": EpochRow,
+    "trials.csv": TrialRow,
+    "layers.csv": LayerRow,
+}
 
 
 def axis_columns(columns: Iterable[str]) -> list[str]:
@@ -95,3 +114,17 @@ def columns_of(base: Iterable[str], rows: Iterable[Row]) -> list[str]:
     for row in rows:
         columns.update(dict.fromkeys(row))
     return list(columns)
+
+
+def rule_broken(row: Row) -> str:
+    """What is wrong with a row whose cells are each right by themselves; "" if nothing."""
+    arm = row.get("arm")
+    if arm is not None and arm not in set(Arm):
+        return f"arm: expected one of {', '.join(Arm)}; got {arm!r}"
+    if row.get("status") == "done" and row.get("error_final") is None:
+        return "error_final: empty, although the trial is done"
+    if arm != Arm.WEIGHT_PROGRAMMING:
+        for column in ("error", "error_transfer", "error_final", "error_best", "error_validation"):
+            if (error := row.get(column)) is not None and error > MAX_ERROR:
+                return f"{column}: expected {MAX_ERROR:g} or less; got {error:g}"
+    return ""

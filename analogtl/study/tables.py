@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import atomic_file, check_regular, write_atomically
-from analogtl.study.columns import TEXT, Row
+from analogtl.study.checked import Problems, read_checked, whole_table
+from analogtl.study.columns import ROWS_OF, Row
 from analogtl.vocabulary import RUN_FOLDERS
 
 if TYPE_CHECKING:
@@ -160,28 +161,25 @@ def _read_tables(name: str, where: Sequence[str | Path]) -> pd.DataFrame:
     if not files:
         places = ", ".join(str(place) for place in where)
         raise ExperimentError(f"{places}: no {name} found; `analogtl finetune` or `sweep` write it")
-    return pd.concat([read_table(file) for file in files], ignore_index=True)
+    problems = Problems()
+    tables = [read_table(file, problems) for file in files]
+    problems.raise_any()
+    return pd.concat(tables, ignore_index=True)
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """One CSV file with the right types: text, numbers, booleans; empty cells are missing.
+def read_table(file: Path, problems: Problems | None = None, **options: Any) -> pd.DataFrame:
+    """A table of a run with the right types; empty cells are missing.
+
+    Args:
+        file: ``trials.csv``, ``epochs.csv`` or ``layers.csv``.
+        problems: Where each row that is left out is told; without it, one is an error.
+        options: See `analogtl.study.checked.read_checked`.
 
     Raises:
-        RunError: If the file is not a readable table.
+        RunError: If the file as a whole is not a readable table.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(
-            file,
-            dtype=dict.fromkeys(TEXT, "string"),
-            true_values=["true"],
-            false_values=["false"],
-            na_values=[""],
-            keep_default_na=False,
-        )
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise RunError(f"{file}: not a readable table: {error}") from None
-    for column in TEXT & set(table.columns):
-        table[column] = table[column].astype(object).where(table[column].notna(), None)
+    found = Problems() if problems is None else problems
+    table = whole_table(read_checked(file, ROWS_OF[file.name], found, **options))
+    if problems is None:
+        found.raise_any()
     return table

@@ -1,0 +1,59 @@
+"""The fields of a run's JSON files that reports use: their types and ranges, checked when read.
+
+A file may have any others; see `analogtl.study.checked.read_fields`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+_OPEN = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+@with_config(_OPEN)
+class _Report(TypedDict, total=False):
+    margin: Annotated[float, Field(gt=0)]
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    findings: bool
+
+
+@with_config(_OPEN)
+class _Sweep(TypedDict, total=False):
+    axes: dict[str, list[Any]]
+
+
+@with_config(_OPEN)
+class ExperimentFields(TypedDict, total=False):
+    """``experiment.resolved.json``."""
+
+    name: str
+    description: str
+    kind: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    pretrain: dict[str, Any]
+    convert: dict[str, Any]
+    finetune: dict[str, Any]
+    programming: dict[str, Any]
+    analog: dict[str, Any]
+    sweep: _Sweep
+    report: _Report
+
+
+@with_config(_OPEN)
+class PlanFields(TypedDict, total=False):
+    """``plan.json``."""
+
+    trials: list[str]
+
+
+@with_config(_OPEN)
+class ProvenanceFields(TypedDict, total=False):
+    """``provenance.json``."""
+
+    argv: list[str]
+    versions: dict[str, str]
+    hardware: dict[str, Any]
