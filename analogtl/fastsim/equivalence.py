@@ -3,7 +3,7 @@
 One *case* is a configuration. A small tile with the same devices, the same start and the same
 inputs is trained for a few batches on either engine, over and over; after the last batch every
 quantity of every cell is compared: A and C (persistent and apparent weight) and the buffer H.
-Forward and backward products are compared likewise, output by output.
+Forward and backward products are compared likewise, output by output and in sums.
 
 aihwkit seeds its noise from the clock, so that the two sides can only be compared as distributions.
 For each cell, five numbers are taken that a difference between distributions would move: the
@@ -124,8 +124,10 @@ def compare_products(
 ) -> list[dict[str, Any]]:
     """Compare forward and backward products, among them some that need bound management.
 
-    aihwkit draws its noise from a list of numbers of its own for each tile, so that every
-    repetition takes a new one.
+    Every product is computed twice. Beside the outputs themselves, their sum over both calls and
+    their sum over the vectors are compared: noise that repeated would add up there, though each
+    output by itself would look right. aihwkit draws its noise from a list of numbers of its own for
+    each tile, so that every repetition takes a new one.
     """
     rows = []
     generator = torch.Generator().manual_seed(3)
@@ -145,8 +147,11 @@ def compare_products(
             stock.tile.set_weights(weights)
             for engine, either in (("stock", stock), ("fast", fast)):
                 for direction, given in vectors.items():
-                    out = getattr(either.tile, direction)(given, False)
-                    results.setdefault((engine, direction), []).append(out.numpy().ravel())
+                    first, second = (
+                        getattr(either.tile, direction)(given, False).numpy() for _ in range(2)
+                    )
+                    parts = (first.ravel(), (first + second).ravel(), first.sum(0))
+                    results.setdefault((engine, direction), []).append(np.concatenate(parts))
         for direction in vectors:
             a, b = (np.stack(results[engine, direction]) for engine in ("stock", "fast"))
             row = {"case": "products", "about": about, "quantity": direction}
