@@ -8,6 +8,7 @@ only another answer. Nothing here imports torch before that.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from analogtl import __version__
 from analogtl.errors import ExperimentError
@@ -166,16 +167,20 @@ def _run_probe() -> None:
     from analogtl.config.schema import Analog
     from analogtl.crossbar.rpu_config import build_rpu_config
 
-    layer = AnalogLinear(8, 4, rpu_config=build_rpu_config(Analog()))
-    optimizer = AnalogSGD(layer.parameters(), lr=0.1)
-    optimizer.regroup_param_groups(layer)
+    def learn(rpu_config: Any) -> None:
+        layer = AnalogLinear(8, 4, rpu_config=rpu_config)
+        optimizer = AnalogSGD(layer.parameters(), lr=0.1)
+        optimizer.regroup_param_groups(layer)
+        loss = layer(torch.randn(16, 8)).square().mean()
+        loss.backward()
+        optimizer.step()
+        weights, _ = layer.get_weights()
+        if not bool(torch.isfinite(weights).all()):
+            raise RuntimeError("the tile's weights are not finite after one step")
+
+    config = build_rpu_config(Analog())
     began = time.perf_counter()
-    loss = layer(torch.randn(16, 8)).square().mean()
-    loss.backward()
-    optimizer.step()
-    weights, _ = layer.get_weights()
-    if not bool(torch.isfinite(weights).all()):
-        raise RuntimeError("the tile's weights are not finite after one step")
+    learn(config)
     took = 1000 * (time.perf_counter() - began)
     tell(Check("aihwkit tile", "ok", f"a c-TTv2 tile learns ({took:.0f} ms a step)"))
     there, here = bool(torch.cuda.is_available()), bool(cuda.is_compiled())
@@ -186,8 +191,27 @@ def _run_probe() -> None:
     tell(Check("cuda", "note" if advice else "ok", found, advice))
     import numba
 
-    numba.njit(lambda x: x + 1)(1)
-    tell(Check("numba", "ok", f"{numba.__version__}: the fast engine runs"))
+    heard = _Heard()
+    logging.getLogger("analogtl").addHandler(heard)
+    from analogtl.fastsim import fast_rpu_config
+    from analogtl.fastsim.streams import fill_normals
+
+    learn(fast_rpu_config(config, seed=1))
+    kept = fill_normals.stats.cache_path
+    found = f"{numba.__version__}: a tile of the fast engine learns; its machine code "
+    found += f"is kept in {kept}" if kept else "is not kept"
+    tell(Check("numba", "note" if heard.lines else "ok", found, "; ".join(heard.lines)))
+
+
+class _Heard(logging.Handler):
+    """What the package's modules have to say, a line each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
 
 # -- the machine -----------------------------------------------------------------------------------

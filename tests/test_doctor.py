@@ -1,13 +1,17 @@
 """The doctor: what it finds here, and what it says on machines that are not well."""
 
 import os
+import shutil
 import signal
 import subprocess
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import call
+from numba.core import config
+from numba.core.caching import UserProvidedCacheLocator
 
 from analogtl import doctor
 from analogtl.doctor import Check, diagnose, is_mismatch
@@ -43,6 +47,25 @@ def test_this_machine_is_well(capsys, tmp_path, monkeypatch):
     assert checks["cifar10"]["status"] == "note"
     assert "ANALOGTL_DATA" in checks["cifar10"]["advice"]
     assert all(record["advice"] for record in checks.values() if record["status"] != "ok")
+
+
+def test_damaged_machine_code_is_told_and_mended(tmp_path, monkeypatch):
+    from analogtl.fastsim import streams
+
+    streams.stream(np.uint64(1), 0, 0)  # so that some machine code is kept, whatever ran before
+    kept = streams.stream.stats.cache_path
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    locator = UserProvidedCacheLocator(streams.stream.py_func, streams.__file__)
+    copy = Path(shutil.copytree(kept, locator.get_cache_path()))
+    indices = list(copy.glob("checked-streams.stream*.nbi"))
+    for index in indices:
+        index.write_bytes(b"")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    [check] = [check for check in doctor.probe() if check.name == "numba"]
+    assert check.status == "note"
+    assert str(copy) in check.advice
+    assert indices
+    assert all(index.stat().st_size for index in indices)
 
 
 def test_the_pairs_are_those_of_the_package():

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a run failed; 2 the experiment or the command line is wron
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import sys
@@ -138,6 +139,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no error
             stream.reconfigure(errors="replace")
+    logging.getLogger("analogtl").addHandler(output.LOG_LINES)
     if os.environ.get(COMPLETE):
         completion.prepare()
     command = typer.main.get_command(app)

@@ -6,6 +6,7 @@ Everything is plain text when it does not go to a terminal, and one JSON object 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,16 @@ def warn(text: str) -> None:
 def problem(text: str) -> None:
     """A line about what is wrong."""
     _line(text, "red", stderr=True)
+
+
+class LogLines(logging.Handler):
+    """Shows what the package's modules log, which is what a user should know, as `warn` does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+LOG_LINES = LogLines()
 
 
 def _line(text: str, style: str, *, stderr: bool) -> None:

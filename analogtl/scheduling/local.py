@@ -61,6 +61,7 @@ class LocalPool(Pool):
         # The trial ends itself at its limit, between two steps; this is for one that hangs.
         self._limit = None if max_trial_hours is None else 3600 * max_trial_hours * 1.1 + 60
         self.notes: list[str] = []
+        self._told: set[str] = set()
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._false_starts = 0
@@ -152,6 +153,10 @@ class LocalPool(Pool):
                 )
             if "ready" in message:
                 worker.ready, self._false_starts = True, 0
+            elif "note" in message:
+                if message["note"] not in self._told:  # several workers may find the same
+                    self._told.add(message["note"])
+                    self.notes.append(message["note"])
             elif worker.job is not None:
                 outcomes.append(Outcome(worker.job.trial_id, message["row"]))
                 worker.job = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import logging
 import os
 import queue
 import signal
@@ -36,10 +37,22 @@ def main() -> None:
     except BaseException as error:
         _send(out, {"broken": f"{type(error).__name__}: {' '.join(str(error).split())}"})
         raise
+    logging.getLogger("analogtl").addHandler(_Notes(out))
     _send(out, {"ready": os.getpid()})
     while (job := jobs.get()) is not None and not stop.is_set():
         with busy:
             _send(out, {"row": execute(job, stop.is_set)})
+
+
+class _Notes(logging.Handler):
+    """Hands what the package's modules log to the parent, which shows it."""
+
+    def __init__(self, out: Any) -> None:
+        super().__init__()
+        self._out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _send(self._out, {"note": record.getMessage()})
 
 
 def _listen(
