@@ -50,7 +50,7 @@ def _tell(text: str) -> None:
     _LOG.warning("%s", text)
 
 
-class _CheckedFiles(IndexDataCacheFile):  # type: ignore[misc]
+class _CheckedFiles(IndexDataCacheFile):
     """The index and the data files of a function's machine code, each with a checksum at its end.
 
     numba unpickles a file from its start and ignores what follows.
@@ -94,7 +94,7 @@ def _check(path: str) -> None:
         raise ValueError(f"{path}: checksum does not match")
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """The kept machine code of one function; damaged, it is as if there were none."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -123,7 +123,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             _tell(_not_kept(f"{self.cache_path}: {getattr(error, 'strerror', None) or error}"))
 
 
-class _NoCache(NullCache):  # type: ignore[misc]
+class _NoCache(NullCache):
     """In place of a cache where no folder can be written."""
 
     def save_overload(self, sig: Any, data: Any) -> None:
