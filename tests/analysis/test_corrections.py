@@ -1,0 +1,174 @@
+"""Corrections, pairings and summaries are the documented ones: each recomputed on its own."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from trial_rows import trial_row
+
+from analogtl.analysis import summaries
+from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.critical_point import critical_point, judge_curves
+from analogtl.analysis.curves import curves
+from analogtl.analysis.findings import JudgedFinding, Reason, judge_findings
+from analogtl.analysis.read import RunData
+from analogtl.analysis.select_lr import select_learning_rate
+from analogtl.vocabulary import AXES, FindingVerdict
+
+N = 5
+# Of zero mean and of the deviation 1, and at right angles: differences of arms made of them have
+# exactly the mean and the spread that is asked for.
+SHAPES = np.array([[-2, -1, 0, 1, 2], [2, -1, -2, -1, 2], [-1, 2, 0, -2, 1]], float)
+SHAPES /= SHAPES.std(1, ddof=1, keepdims=True)
+OFFSET = np.array([0.0, 4.0, -3.0, 7.0, 1.0])  # easy and hard seeds
+
+
+def analysed(rows: list[dict[str, object]]) -> RunAnalysis:
+    trials = pd.DataFrame(rows)
+    return analyse(RunData("e", Path("e"), trials, select_learning_rate(trials)), draws=0)
+
+
+def arms(**differences: tuple[float, float]) -> RunAnalysis:
+    """Runs in which an arm's error is so much above that of analog-tl: mean and deviation."""
+    rows = [trial_row("analog-tl", seed, 20 + OFFSET[seed]) for seed in range(N)]
+    for number, (arm, (mean, sd)) in enumerate(differences.items()):
+        found = 20 + OFFSET + mean + sd * SHAPES[number]
+        rows += [trial_row(arm.replace("_", "-"), seed, found[seed]) for seed in range(N)]
+    return analysed(rows)
+
+
+def judged(analysis: RunAnalysis) -> dict[str, JudgedFinding]:
+    found = judge_findings([analysis], published=True)
+    return {one.finding.id: one for one in found if one.n_classes in (None, 2)}
+
+
+def p_above(mean: float, sd: float) -> float:
+    return float(stats.t.sf(mean / (sd / math.sqrt(N)), N - 1))
+
+
+def test_arms_of_one_run_are_corrected_together_by_holm() -> None:
+    # Each for itself is below 5 %; three at a time not all of them are.
+    scratch, digital, frozen = (p_above(mean, 1) for mean in (2.0, 1.1, 1.0))
+    assert max(scratch, digital, frozen) < 0.05
+    found = judged(arms(analog_scratch=(2.0, 1), digital_scratch=(1.1, 1), frozen_array=(1.0, 1)))
+    ids = ("analog-tl-beats-analog-scratch", "analog-tl-beats-digital-scratch", "arrays-learn")
+    expected = (3 * scratch, 2 * digital, max(2 * digital, frozen))
+    assert [found[one].p_holds for one in ids] == pytest.approx(expected)
+    assert {found[one].n_compared for one in ids} == {3}
+    verdicts = [found[one].verdict for one in ids]
+    assert verdicts == [FindingVerdict.HOLDS, FindingVerdict.OPEN, FindingVerdict.OPEN]
+    # Alone, each would hold.
+    assert judged(arms(frozen_array=(1.0, 1)))["arrays-learn"].verdict is FindingVerdict.HOLDS
+
+
+def test_the_contrary_is_corrected_as_well() -> None:
+    # It does not hold where a difference below 1 point is shown.
+    means = (-0.9, -0.05, 0.0)
+    raw = [p_above(1 - mean, 1) for mean in means]
+    assert raw[0] < 0.05 / 3
+    assert 0.025 < max(raw) < 0.05
+    given = dict(zip(("analog_scratch", "digital_scratch", "frozen_array"), means, strict=True))
+    found = judged(arms(**{arm: (mean, 1.0) for arm, mean in given.items()}))
+    ids = ("analog-tl-beats-analog-scratch", "analog-tl-beats-digital-scratch", "arrays-learn")
+    expected = (3 * raw[0], 2 * raw[1], max(2 * raw[1], raw[2]))
+    assert [found[one].p_fails for one in ids] == pytest.approx(expected)
+    reasons = [found[one].reason for one in ids]
+    assert reasons == [Reason.NO_DIFFERENCE, Reason.UNDECIDED, Reason.UNDECIDED]
+
+
+@pytest.mark.parametrize(("gap", "sd"), [(2.0, 1.2), (0.8, 1.0), (3.4, 1.0), (5.0, 0.5)])
+def test_a_range_is_held_to_on_both_sides_within_seeds(gap: float, sd: float) -> None:
+    one = judged(arms(digital_tl=(-gap, sd)))["digital-tl-ahead"]
+    assert one.p_holds == pytest.approx(max(p_above(gap, sd), p_above(4 - gap, sd)))
+    assert one.p_fails == pytest.approx(min(p_above(-gap, sd), p_above(gap - 4, sd)))
+    half = stats.t.ppf(0.95, N - 1) * sd / math.sqrt(N)
+    assert one.estimate[:4] == pytest.approx((gap, gap - half, gap + half, 0.9))
+
+
+def little(top: float, sd: float) -> JudgedFinding:
+    """A sweep that is flat but for its last level, which costs so much more."""
+    levels = AXES["spv"].levels
+    rng = np.random.default_rng(0)
+    rows = []
+    for place, level in enumerate(levels):
+        errors = 20 + OFFSET + sd * rng.permuted(SHAPES[0]) + top * (place == len(levels) - 1)
+        rows += [trial_row("analog-tl", s, errors[s], spv=level) for s in range(N)]
+    return judged(analysed(rows))["spv-little-effect-2-class"]
+
+
+def test_a_cost_at_one_of_several_levels_is_corrected_for_their_number() -> None:
+    seen = set()
+    for top in np.arange(2.5, 5.0, 0.1):
+        one = little(top, 1.0)
+        assert one.curve is not None
+        tests = one.curve.point.levels
+        least = min(1 - test.p_harmless for test in tests)
+        assert (one.reason is Reason.COSTLY) == (least * len(tests) < 0.05)
+        seen.add((least < 0.05, one.reason is Reason.COSTLY))
+    assert (True, False) in seen  # below 5 % for itself, and not shown
+    assert (True, True) in seen
+
+
+# -- curves ----------------------------------------------------------------------------------------
+
+
+def test_each_curve_is_judged_by_the_level_and_on_the_scale_that_are_given() -> None:
+    levels = (500.0, 100.0, 50.0, 20.0, 10.0, 5.0)
+    rng = np.random.default_rng(1)
+    rows = [
+        trial_row(
+            "analog-tl", seed, 17 + max(0, 1 / level - 1 / 20) * 200 + rng.normal(0, 0.7),
+            n_states=level,
+        )
+        for level in levels
+        for seed in range(N)
+    ]  # fmt: skip
+    chosen = select_learning_rate(pd.DataFrame(rows))
+    (curve,) = curves(chosen)
+    (found,) = judge_curves([curve], alpha=0.2, margin=3.0, draws=199)
+    expected = critical_point(
+        curve.levels, curve.seeds, curve.errors, reference=500.0, scale="reciprocal",
+        alpha=0.2, margin=3.0, draws=199,
+    )  # fmt: skip
+    assert found.point == expected
+    assert found.point.hinge.elbow is not None
+    assert (found.point.alpha, found.point.margin) == (0.2, 3.0)
+
+
+# -- means and spreads -----------------------------------------------------------------------------
+
+
+def outcomes() -> pd.DataFrame:
+    """Errors whose mean, median and deviations are all different."""
+    errors = {0.0: (10.0, 11.0, 18.0), 5.0: (20.0, 22.0, 33.0)}
+    rows = [
+        trial_row("analog-tl", seed, error, wtn=level)
+        for level, found in errors.items()
+        for seed, error in enumerate(found)
+    ]
+    base = (5.0, 6.0, 10.0)
+    rows += [trial_row("digital-tl", s, error, wtn=None) for s, error in enumerate(base)]
+    return pd.DataFrame(rows)
+
+
+def test_lines_and_baselines_are_means_and_sample_deviations() -> None:
+    table = summaries.levels(outcomes())
+    (line,) = summaries.series(table, "wtn", "error_final", [])
+    assert line.mean == pytest.approx((13.0, 25.0))
+    assert line.sd == pytest.approx([np.std(one, ddof=1) for one in ((10, 11, 18), (20, 22, 33))])
+    assert (line.x, line.n) == ((0, 5), (3, 3))
+    (base,) = summaries.baselines(table, "wtn", "error_final")
+    assert (base.mean, base.n) == (pytest.approx((7.0,)), (3,))
+    assert base.sd == pytest.approx([np.std((5, 6, 10), ddof=1)])
+
+
+def test_one_seed_has_no_deviation_and_what_is_empty_stays_empty() -> None:
+    table = summaries.levels(outcomes().query("seed == 0"))
+    assert table["error_final_sd"].isna().all()
+    assert table["error_final_mean"].tolist() == [5.0, 10.0, 20.0]
+    assert table["error_best_mean"].isna().all()
