@@ -15,6 +15,7 @@ from aihwkit.simulator.presets.devices import ReRamArrayOMPresetDevice
 from scipy import stats
 
 from analogtl.fastsim import equivalence, fast_rpu_config
+from analogtl.fastsim import layout as k
 from analogtl.fastsim.cases import CASES, compound_config
 from analogtl.fastsim.equivalence import compare_products, compare_updates
 
@@ -104,6 +105,29 @@ def test_wrong_output_noise_is_noticed():
     rows = compare_products(repetitions=REPETITIONS, seed=2, alter=alter)
     forward = [row for row in rows if row["quantity"] == "forward"]
     assert least_p(forward, ROWS) < equivalence.FALSE_ALARM
+
+
+def test_product_noise_that_repeats_from_call_to_call_is_noticed():
+    def alter(tile):
+        tile.tile._next_product = lambda: 0
+
+    rows = compare_products(repetitions=REPETITIONS, seed=2, alter=alter)
+    assert all(least_p([row], ROWS) < equivalence.FALSE_ALARM for row in rows)
+
+
+def test_read_noise_that_repeats_from_call_to_call_is_noticed():
+    def alter(tile):
+        update = type(tile.tile).update
+
+        def repeat(x, d, bias):
+            for counter in (k.READS, k.POOLS):
+                tile.tile.counts[counter] = 0
+            update(tile.tile, x, d, bias)
+
+        tile.tile.update = repeat
+
+    rows = compare_updates(CASES["read_noise"], repetitions=REPETITIONS, seed=2, alter=alter)
+    assert least_p(rows, ROWS) < equivalence.FALSE_ALARM
 
 
 def test_without_a_difference_small_p_values_are_rare():
