@@ -7,6 +7,8 @@ line and an exit code, and everything else is a bug.
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 from collections.abc import Iterable
 
 
@@ -34,20 +36,45 @@ class ExperimentError(AnalogtlError):
         return type(self), (self.problems,)
 
 
-def printable(text: str) -> str:
-    """Text on one line, without codes that a terminal would obey: a name may hold anything."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 class RunError(AnalogtlError):
     """A run failed although its experiment is valid (exit code 1)."""
 
     exit_code = 1
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Text in which whatever is no visible character, except those to keep, is its escape.
+
+    A key, a file name or a message may hold anything: line breaks, codes that a terminal would
+    obey, marks that turn the direction of the text, bytes that are no text at all.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def shell_command(words: Iterable[str]) -> str:
+    """Words as one line that a shell (bash, zsh, ksh) takes apart into the same words again."""
+    return " ".join(
+        shlex.quote(word)
+        if word.isprintable()
+        else "$'" + "".join(map(_shell_escape, word)) + "'"  # ANSI-C quoting
+        for word in words
+    )
+
+
+def _shell_escape(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    # Always three digits, which what follows cannot lengthen.
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
+
+
 def one_line(error: BaseException) -> str:
     """An error's message in a line of at most 500 characters; an unexpected one names its class."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     expected = isinstance(error, AnalogtlError)
     return (text if expected else f"{type(error).__name__}: {text}")[:500]
 

@@ -5,7 +5,7 @@ Exit codes: 0 done; 1 a run failed; 2 the experiment or the command line is wron
 
 from __future__ import annotations
 
-import io
+import contextlib
 import logging
 import os
 import re
@@ -28,7 +28,7 @@ from analogtl.cli import (
     study_commands,
     write,
 )
-from analogtl.cli.process import Interrupted, interruptible
+from analogtl.cli.process import Interrupted, interruptible, prepare_streams
 from analogtl.errors import AnalogtlError, ExperimentError, did_you_mean
 
 DEBUG = "ANALOGTL_DEBUG"
@@ -134,13 +134,16 @@ _add(app, check.COMMANDS, "Around it")
 # -- running a command line ------------------------------------------------------------------------
 
 
+MAX_PROBLEMS = 100  # that are told
+CLOSED_PIPE = 141  # as of a command that a shell ends by SIGPIPE
+
+
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit code. Whatever goes wrong ends as a line, not a trace."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no error
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     logging.getLogger("analogtl").addHandler(output.LOG_LINES)
-    if os.environ.get(COMPLETE):
+    completes = bool(os.environ.get(COMPLETE))
+    if completes:
         completion.prepare()
     command = typer.main.get_command(app)
     arguments = None if argv is None else [*argv]
@@ -152,22 +155,27 @@ def run(argv: Sequence[str] | None = None) -> int:
         output.note(str(stop) or "interrupted")
         return 130
     except SystemExit as stop:
-        # click's answer to a closed pipe
-        closed = type(sys.stdout).__name__ == "PacifyFlushWrapper"
-        return 141 if closed else stop.code if isinstance(stop.code, int) else 1
-    except BrokenPipeError:
-        # Who read our output has seen enough. Python must not flush into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        # Click's and rich's answer to a closed pipe is 1; else only completion ends like this.
+        code = stop.code if isinstance(stop.code, int) else 1
+        return code if completes or code != 1 else CLOSED_PIPE
+    except BrokenPipeError:  # who read our output has seen enough
+        return CLOSED_PIPE
     except Exception as error:
-        if os.environ.get(DEBUG) and not isinstance(error, UsageError):
-            import traceback
+        return _tell(error)
 
-            traceback.print_exc()
-        code, problems = _ending(error)
-        for line in problems:
-            output.problem(line)
-        return code
+
+def _tell(error: Exception) -> int:
+    """Print the lines of an error; return its exit code."""
+    code, problems = _ending(error)
+    if len(problems) > MAX_PROBLEMS:
+        problems = [*problems[:MAX_PROBLEMS], f"and {len(problems) - MAX_PROBLEMS} problems more"]
+    if os.environ.get(DEBUG) and not isinstance(error, UsageError):
+        import traceback
+
+        problems = [*"".join(traceback.format_exception(error)).splitlines(), *problems]
+    for line in problems:
+        output.problem(line)
+    return code
 
 
 def _ending(error: Exception) -> tuple[int, list[str]]:
@@ -187,11 +195,21 @@ def _ending(error: Exception) -> tuple[int, list[str]]:
         return error.exit_code, [str(error)]
     if isinstance(error, MemoryError):
         return 1, ["out of memory: take fewer --jobs, a smaller model or a smaller batch"]
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return 1, ["the current folder was removed: change to another one"]
+    if isinstance(error, OSError) and error.filename is not None:
+        return 1, [f"{error.filename}: {error.strerror or error}"]
     text = " ".join(str(error).split())[:300]
     return 1, [
         f"internal error: {type(error).__name__}: {text} (a bug: {DEBUG}=1 shows where; "
         "please report it)"
     ]
+
+
+def _has_folder() -> bool:
+    with contextlib.suppress(OSError):
+        return bool(os.getcwd())
+    return False
 
 
 def _usage(error: Any) -> str:

@@ -167,7 +167,8 @@ def show(
     ],
     settings: options.Settings = None,
     out: Annotated[
-        Path | None, option("--out -o", "FILE", "Write the figure: .pdf, .png or .svg.")
+        Path | None,
+        option("--out -o", "FILE", "Write the figure: .pdf, .png or .svg.", parser=options.path),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -50,6 +50,11 @@ def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> Offers:
     return [(word, meaning) for word, meaning in offers if word.startswith(incomplete)]
 
 
+def _safe(names: Iterable[str]) -> list[str]:
+    """Of names that others gave, those that no shell can take for more than a word."""
+    return [name for name in names if re.fullmatch(r"[\w@%+=:,./~ -]+", name)]
+
+
 # -- keys of an experiment file, and their values --------------------------------------------------
 
 
@@ -174,7 +179,7 @@ def experiments(incomplete: str) -> Offers:
     here = Path(folder + slash or ".")
     patterns = [f"{escape(start)}*.toml"] + ([f"{escape(start)}*/*.toml"] if start else [])
     files = [file for pattern in patterns for file in sorted(here.glob(pattern))]
-    names = [folder + slash + file.relative_to(here).as_posix() for file in files]
+    names = _safe(folder + slash + file.relative_to(here).as_posix() for file in files)
     offers = [(name, "experiment file") for name in names if not name.endswith("pyproject.toml")]
     shipped = ((name, "shipped with analogtl") for name in shipped_experiments())
     return [*offers, *_starting(incomplete, shipped)]
@@ -205,12 +210,14 @@ def presets(incomplete: str) -> Offers:
 
 def run_dirs(ctx: typer.Context, incomplete: str) -> Offers:
     """Run directories below `--runs`, as paths."""
-    return _starting(incomplete, ((str(path), "run directory") for path in _runs(ctx)))
+    paths = _safe(map(str, _runs(ctx)))
+    return _starting(incomplete, ((path, "run directory") for path in paths))
 
 
 def run_names(ctx: typer.Context, incomplete: str) -> Offers:
     """Run directories below `--runs`, by name."""
-    return _starting(incomplete, ((path.name, "run") for path in _runs(ctx)))
+    names = _safe(path.name for path in _runs(ctx))
+    return _starting(incomplete, ((name, "run") for name in names))
 
 
 def _runs(ctx: typer.Context) -> list[Path]:

@@ -16,9 +16,11 @@ Complete = Callable[..., completion.Offers] | None
 EVERYWHERE, LIMITS, WHERE = "Everywhere", "Limits", "Where"  # panels of the help
 
 
-def argument(metavar: str, help: str, complete: Complete = None) -> Any:
+def argument(metavar: str, help: str, complete: Complete = None, **more: Any) -> Any:
     """An argument, its help, and what Tab offers."""
-    return typer.Argument(metavar=metavar, help=help, autocompletion=complete, show_default=False)
+    return typer.Argument(
+        metavar=metavar, help=help, autocompletion=complete, show_default=False, **more
+    )
 
 
 def option(
@@ -29,7 +31,7 @@ def option(
     *,
     panel: str | None = None,
     show_default: bool = False,
-    **limits: Any,
+    **more: Any,
 ) -> Any:
     """An option, its help, and what Tab offers; without a metavar it is a flag."""
     return typer.Option(
@@ -39,8 +41,19 @@ def option(
         autocompletion=complete,
         rich_help_panel=panel,
         show_default=show_default,
-        **limits,
+        **more,
     )
+
+
+def path(text: str | Path) -> Path:
+    """A path of a command line; an empty one, as of a variable that is not set, is a mistake.
+
+    Raises:
+        typer.BadParameter: If it is empty.
+    """
+    if text == "":
+        raise typer.BadParameter("expected a path; got nothing")
+    return Path(text)
 
 
 def checked(what: str, word: str, known: Collection[str]) -> str:
@@ -85,7 +98,14 @@ Task = Annotated[
 ]
 Runs = Annotated[
     Path,
-    option("--runs", "DIR", "Folder of the run directories.", panel=EVERYWHERE, show_default=True),
+    option(
+        "--runs",
+        "DIR",
+        "Folder of the run directories.",
+        panel=EVERYWHERE,
+        show_default=True,
+        parser=path,
+    ),
 ]
 DryRun = Annotated[
     bool,

@@ -1,17 +1,23 @@
 """What the commands write: results to standard output, notes and errors to standard error.
 
 Everything is plain text when it does not go to a terminal, and one JSON object per line with
-``--json``. Nothing that is printed is read as markup.
+``--json``. Nothing that is printed is read as markup, and no character of it is obeyed by a
+terminal: names, values and messages come from anywhere.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from analogtl.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +28,8 @@ GAP = 2  # characters between columns
 MAX_WORD = 40  # characters that a table does not break
 MAX_NAME = 24  # characters of a cell that is not broken into lines
 PIPED_WIDTH = 120  # columns of a table in a file or a pipe
+MAX_PROBLEM = 2000  # characters of a line about a problem; who wrote such a long word knows it
+LAYOUT = "\n\t"  # what a text for people may hold beside visible characters
 # Columns of results that are left out, in this order, until the table fits the terminal.
 LEAST_NEEDED = (
     *("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "n"),
@@ -34,10 +42,28 @@ def console() -> Console:
     return _console(stderr=False)
 
 
-def _console(*, stderr: bool) -> Console:
-    from rich.console import Console
+@cache
+def _safe_console() -> type[Console]:
+    """The class of consoles on which no text of ours is a code, whatever it is in."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
-    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    class SafeConsole(Console):
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            # All that is drawn, bars and tables among it, passes here; rich's own codes are marked.
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else printable(text, LAYOUT), style, control)
+
+        def on_broken_pipe(self) -> None:
+            raise  # what is being handled: `analogtl.cli.app.run` ends the command
+
+    return SafeConsole
+
+
+def _console(*, stderr: bool) -> Console:
+    made = _safe_console()(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPED_WIDTH
     return made
@@ -60,6 +86,8 @@ def warn(text: str) -> None:
 
 def problem(text: str) -> None:
     """A line about what is wrong."""
+    if len(text) > MAX_PROBLEM:
+        text = f"{text[: MAX_PROBLEM // 2]} [...] {text[-MAX_PROBLEM // 2 :]}"
     _line(text, "red", stderr=True)
 
 
@@ -74,28 +102,29 @@ LOG_LINES = LogLines()
 
 
 def _line(text: str, style: str, *, stderr: bool) -> None:
-    stream = sys.stderr if stderr else sys.stdout
+    stream, text = sys.stderr if stderr else sys.stdout, printable(text, LAYOUT)
     if not stream.isatty():
-        print(printable(text), file=stream, flush=True)
+        print(text, file=stream, flush=True)
         return
     # A long line is wrapped by the terminal: what is copied from it has no line breaks of ours.
     _console(stderr=stderr).print(text, style=style or None, soft_wrap=True)
 
 
-def printable(text: str) -> str:
-    """Text without codes that a terminal would obey: a name may hold some."""
-    known = (c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return "".join(known)
-
-
 def emit(record: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own; what JSON cannot hold becomes null or text."""
-    from pydantic_core import to_json
+    """One JSON object on a line of its own, in ASCII; what JSON cannot hold is null or text."""
+    print(json.dumps(_jsonable(record), allow_nan=False), flush=True)
 
-    def other(value: Any) -> Any:
-        return value.item() if hasattr(value, "item") else str(value)  # item: of a NumPy number
 
-    print(to_json(record, inf_nan_mode="null", fallback=other).decode(), flush=True)
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(one) for one in value]
+    if hasattr(value, "item"):  # a number of NumPy
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def rows_table(
@@ -119,7 +148,7 @@ def rows_table(
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    if not (rows := [*rows]):
+    if not (rows := [[printable(cell, LAYOUT) for cell in row] for row in rows]):
         return
     out, numbers, columns = console(), set(right), list(zip(*rows, strict=True))
     headings = headings or [""] * len(columns)
@@ -147,7 +176,7 @@ def rows_table(
             style=(styles or {}).get(place, ""),
         )
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*map(Text, row))
     out.print(table)
 
 
@@ -193,8 +222,12 @@ def show_table(table: Table) -> None:
 
 def short(path: Path) -> str:
     """A path as it is best typed: relative to the current folder where it lies below it."""
-    here, full = Path.cwd(), path.resolve()
-    return str(full.relative_to(here)) if full.is_relative_to(here) else str(path)
+    try:
+        here, full = Path.cwd(), path.resolve()
+    except OSError:  # the current folder was removed
+        return str(path)
+    typed = str(full.relative_to(here)) if full.is_relative_to(here) else str(path)
+    return f"./{typed}" if typed.startswith("-") else typed  # or it would be an option
 
 
 def toml(data: Mapping[str, Any]) -> str:

@@ -1,15 +1,19 @@
-"""The process of a command: Ctrl-C and SIGTERM, which lose nothing, and threads."""
+"""The process of a command: its streams, Ctrl-C and SIGTERM, which lose nothing, and threads."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, TypeVar
 
 from analogtl.cli import output
+
+MIN_WIDTH = 10  # columns of a terminal
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,6 +84,57 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+class _Output(io.FileIO):
+    """A standard stream that is written.
+
+    That standard output cannot be written is an error that names it, once. Of standard error
+    nobody could be told: the command goes on, and its exit code says the rest.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._failed = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return memoryview(data).nbytes if self._failed else super().write(data)
+        except OSError as error:
+            self._failed = True
+            if self.fileno() == 1:
+                error.filename = "standard output"
+                raise
+        return memoryview(data).nbytes
+
+
+def prepare_streams() -> None:
+    """Make sure that there are three standard streams, which can write whatever there is.
+
+    A stream that is closed would give its number to the next file that is opened, and whatever a
+    library prints would go there. An encoding that lacks a character is no error, and what cannot
+    be the width of a terminal is none.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):
+            raw = _Output(number)
+            encoding = stream.encoding if stream else "utf-8"
+            buffer = io.BufferedWriter(raw)
+            stream = io.TextIOWrapper(buffer, encoding, line_buffering=number == 2 or raw.isatty())
+            setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    width = os.environ.get("COLUMNS", "")
+    if not (width.isdecimal() and len(width) < 5 and int(width) >= MIN_WIDTH):
+        os.environ.pop("COLUMNS", None)  # rich, and so the help, would print nothing
 
 
 def use_one_thread() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from analogtl.cli import completion, output
-from analogtl.cli.options import Json, Quiet, Runs, argument, option
+from analogtl.cli.options import Json, Quiet, Runs, argument, option, path
 from analogtl.errors import ExperimentError
 
 FORMATS = {
@@ -27,6 +27,7 @@ def command(
             "RUN_DIR",
             "Run directories, or folders of them. Without any: everything below --runs.",
             completion.run_dirs,
+            parser=path,
         ),
     ] = None,
     out: Annotated[
@@ -35,6 +36,7 @@ def command(
             "--out -o",
             "DIR",
             "Where to write it. Default: report/ in the run, or in the folder of runs.",
+            parser=path,
         ),
     ] = None,
     formats: Annotated[

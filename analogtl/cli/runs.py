@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.filesize import decimal
 
 from analogtl.cli import completion, output
 from analogtl.cli.options import Json, Runs, argument, option
-from analogtl.errors import counted, duration
+from analogtl.errors import counted, duration, printable, shell_command
 from analogtl.vocabulary import arm_label
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
         "directory": str(state.path),
         "about": str(settings.get("description") or ""),
         "started": state.started_at,
-        "command": shlex.join(map(str, provenance.get("argv") or ())),
+        "command": shell_command(map(str, provenance.get("argv") or ())),
         "versions": ", ".join(packages) if versions else "",
         "machine": ", ".join(
             str(hardware[key]) for key in ("processor", "system") if key in hardware
@@ -88,7 +87,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
     }
     for name, fact in facts.items():
         if fact:
-            output.say(f"{name:<10} {fact}")
+            output.say(f"{name:<10} {printable(fact)}")
     rows = [
         (
             str(row.get("trial", "")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import shlex
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ import typer
 
 from analogtl.cli import completion, options, output
 from analogtl.cli.process import stoppable, use_one_thread
-from analogtl.errors import ExperimentError, counted
+from analogtl.errors import ExperimentError, counted, shell_command
 from analogtl.vocabulary import AXES, Backend, TrialStatus, key_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Request:
         name = self.exp
         if name is None:
             name, said = "quickstart", "the bundled quickstart; `analogtl init` writes your own"
-            if Path(completion.DEFAULT_FILE).exists():
+            if os.path.lexists(completion.DEFAULT_FILE):  # a link that leads nowhere is a mistake
                 name = said = completion.DEFAULT_FILE
             if self.tells:
                 output.note(f"using {said}")
@@ -255,7 +255,7 @@ def sweep(
 
 def _typed(name: str) -> str:
     """The command line that was typed, for the command of this name."""
-    return shlex.join(["analogtl", name, *sys.argv[2:]])
+    return shell_command(["analogtl", name, *sys.argv[2:]])
 
 
 def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
@@ -327,7 +327,7 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
     from analogtl.cli.progress import watch, watcher_of
     from analogtl.scheduling.sweep import run_trials
 
-    command = shlex.join(["analogtl", *sys.argv[1:]])
+    command = shell_command(["analogtl", *sys.argv[1:]])
     with study.nothing_left_if_wrong():
         if request.tells:
             _announce(study, jobs)
@@ -383,7 +383,7 @@ def _sum_up(study: Study, watcher: Watcher, command: str, *, quiet: bool) -> Non
         what = f"{counted(left, 'trial')} left; go on" if left else "run what failed again"
         output.note(f"{what} with: {command}")
     if watcher.count(TrialStatus.DONE):
-        output.note(f"next: analogtl report {shlex.quote(output.short(run.path))}")
+        output.note(f"next: analogtl report {shell_command([output.short(run.path)])}")
 
 
 def _show_results(study: Study) -> None:

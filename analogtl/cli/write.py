@@ -13,7 +13,7 @@ import typer
 
 from analogtl.cli import completion, options, output
 from analogtl.cli.options import argument, option
-from analogtl.errors import ExperimentError, counted, did_you_mean
+from analogtl.errors import ExperimentError, counted, did_you_mean, shell_command
 from analogtl.files import write_atomically
 from analogtl.vocabulary import Algorithm, Network
 
@@ -25,9 +25,9 @@ def _tasks() -> dict[str, str]:
 
 
 def init(
-    file: Annotated[Path, argument("FILE", "The file to write; exp.toml if not given.")] = Path(
-        completion.DEFAULT_FILE
-    ),
+    file: Annotated[
+        Path, argument("FILE", "The file to write; exp.toml if not given.", parser=options.path)
+    ] = Path(completion.DEFAULT_FILE),
     task: Annotated[
         str | None,
         option(
@@ -94,7 +94,8 @@ def init(
     write_atomically(file, text)
     output.say(f"{file} written")
     default = str(file) == completion.DEFAULT_FILE
-    output.note(f"next: analogtl finetune{'' if default else f' {file}'}")
+    words = [] if default else [output.short(file)]
+    output.note(f"next: {shell_command(['analogtl', 'finetune', *words])}")
 
 
 def _ask(what: str, choices: Mapping[str, str], default: str, *, others: bool = False) -> str:

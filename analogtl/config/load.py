@@ -7,9 +7,10 @@ torch.
 from __future__ import annotations
 
 import copy
+import json
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from analogtl.config.schema import Experiment
+from analogtl.config.schema import Experiment, flatten
 from analogtl.config.source import Source, read_files
 from analogtl.errors import ExperimentError, counted, did_you_mean
 from analogtl.vocabulary import AXES, key_of
@@ -60,6 +61,8 @@ def read_source(path: str | Path, overrides: Sequence[str] = (), task: str | Non
 
 def validate(source: Source) -> Experiment:
     """Turn a merged source into an experiment; raise every problem at once."""
+    if problems := [f"{source.place(key)}: {key}: not UTF-8 text" for key in _not_text(source)]:
+        raise _told(source, problems)
     try:
         experiment = Experiment.model_validate(source.data)
     except ValidationError as error:
@@ -79,6 +82,15 @@ def validate(source: Source) -> Experiment:
     if problems:
         raise _told(source, problems)
     return experiment
+
+
+def _not_text(source: Source) -> Iterator[str]:
+    """Keys with bytes of the command line that are no text: no file of a run could hold them."""
+    for key, value in flatten(source.data).items():
+        try:
+            json.dumps([key, value], ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            yield key
 
 
 def with_settings(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment:
@@ -120,7 +132,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
     for override in overrides:
         key, equals, raw = override.partition("=")
         key = key.strip()
-        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+){0,20}", key):
             problems.append(f"--set {override}: expected key=value, e.g. --set finetune.epochs=5")
             continue
         if key == "lr" and source.data.get("kind") == "weight-programming":

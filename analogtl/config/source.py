@@ -15,9 +15,10 @@ from typing import Any
 import tomli
 
 from analogtl.config.shipped import shipped_experiments, shipped_folder
-from analogtl.errors import ExperimentError, did_you_mean
+from analogtl.errors import ExperimentError, did_you_mean, printable
 
 MAX_FILE_BYTES = 1_000_000  # an experiment is a page of text
+MAX_EXTENDS = 20  # files, each of which extends the next
 NOT_OF_A_TASK = ("name", "extends", "task", "tasks")  # keys that a table of [tasks] cannot set
 
 
@@ -130,6 +131,8 @@ def find_experiment(path: str | Path) -> Path:
         return shipped_folder() / f"{name}.toml"
     if os.path.isdir(file):
         raise ExperimentError(f"{path}: expected an experiment file, found a folder")
+    if os.path.exists(file):  # a pipe: it is read more than once, and might never end
+        raise ExperimentError(f"{path}: expected a plain file; save what it holds as one")
     hint = did_you_mean(name, shipped_experiments())
     hint = hint if hint.startswith("did") else "`analogtl list experiments` shows the shipped ones"
     raise ExperimentError(f"{path}: no such file, and no shipped experiment of that name; {hint}")
@@ -138,6 +141,8 @@ def find_experiment(path: str | Path) -> Path:
 def _layers(file: Path, above: tuple[Path, ...] = ()) -> list[_Layer]:
     """A file and those that it extends, the lowest first."""
     here = file.resolve()
+    if len(above) >= MAX_EXTENDS:
+        raise ExperimentError(f"{file}: more than {MAX_EXTENDS} files extend one another")
     if here in above:
         names = " -> ".join(p.name for p in (*above, here))
         raise ExperimentError(f"{file}: extends: the files extend one another in a circle: {names}")
@@ -158,7 +163,7 @@ def _layers(file: Path, above: tuple[Path, ...] = ()) -> list[_Layer]:
         below = beside if os.path.isfile(beside) else find_experiment(base)
         return [*_layers(below, (*above, here)), layer]
     except ExperimentError as error:
-        if above or not error.problems[0].startswith(f"{base}:"):
+        if above or not error.problems[0].startswith(f"{printable(base)}:"):
             raise
         raise ExperimentError(f"{file}: extends: {error.problems[0]}") from None
 
@@ -243,7 +248,7 @@ def key_lines(text: str) -> dict[str, int]:
     """Dotted key -> line, as far as a line-by-line reading tells."""
     lines: dict[str, int] = {}
     table = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # TOML knows no other end of a line
         header, key = _HEADER.match(line), _KEY.match(line)
         if header:
             table = _plain(header[1])

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from analogtl.config import catalog
 from analogtl.config.reference import keys, toml_value
 from analogtl.config.schema import Experiment
-from analogtl.errors import ExperimentError, did_you_mean
+from analogtl.errors import ExperimentError, did_you_mean, shell_command
 from analogtl.vocabulary import AXES, Algorithm
 
 WIDTH = 92
@@ -90,6 +90,7 @@ def _text(
         },
         "analog.nonidealities": {"symmetry_point_skew": 0.0, **variability, "n_states": 100},
     }
+    file = shell_command([file])
     lines = [
         f"# {title[:1].upper()}{title[1:]}; {task['time']} on 2 cores.",
         f"# Run:      analogtl finetune {file}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from analogtl.analysis.analyse import RunAnalysis, analyse
 from analogtl.analysis.findings import JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.analysis.select_lr import finished
-from analogtl.errors import ExperimentError, RunError, duration
+from analogtl.errors import ExperimentError, RunError, duration, shell_command
 from analogtl.files import write_atomically
 from analogtl.report import page, run_tables, tables
 from analogtl.report.drawing import FIGURE_FORMATS, Drawn, save_all
@@ -356,9 +355,9 @@ def _commands(runs: Sequence[RunData], where: Sequence[Path], *, together: bool)
         argv = run.provenance.get("argv")
         if isinstance(argv, list) and argv:
             # Its first word is the path that the program had there.
-            lines.append(shlex.join(["analogtl", *(str(word) for word in argv[1:])]))
+            lines.append(shell_command(["analogtl", *(str(word) for word in argv[1:])]))
         else:
             lines.append(f"# {run.name}: its command is not recorded")
     words = ["analogtl", "report", *(str(place) for place in where)]
-    lines.append(shlex.join([*words, *(["--together"] if together else [])]))
+    lines.append(shell_command([*words, *(["--together"] if together else [])]))
     return "\n".join(dict.fromkeys(lines))

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import itertools
 import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from markupsafe import Markup
 
 from analogtl import __version__
 from analogtl.analysis.findings import Finding, JudgedFinding
+from analogtl.errors import shell_command
 from analogtl.report import words
 from analogtl.report.drawing import page_colors
 from analogtl.report.sections import Section
@@ -84,7 +84,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
         if isinstance(value, Mapping):
             pairs += flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            pairs.append((f"{prefix}{key}", shlex.join(map(str, value))))
+            pairs.append((f"{prefix}{key}", shell_command(map(str, value))))
         elif value not in (None, ""):
             pairs.append((f"{prefix}{key}", str(value)))
     return pairs

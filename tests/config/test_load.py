@@ -1,5 +1,6 @@
 """Experiment files: what is read, what is refused, and how it is said."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,19 @@ def test_a_bad_override_is_named(write, override, said):
 def test_key_lines_follow_tables_and_dotted_keys():
     text = "a = 1\n[b]\nc.d = 2\n\n[b.'e']  # note\nf = 3\n"
     assert key_lines(text) == {"a": 1, "b": 2, "b.c.d": 3, "b.e": 5, "b.e.f": 6}
+    # TOML knows two ends of a line; Unicode more.
+    assert key_lines("# x\u2028\x0c\r\na = 1\n") == {"a": 2}
+
+
+def test_what_no_file_can_be_read_from_is_said(write, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        assert "expected a" in problems(path)[0]
+    for number in range(30):
+        write(f'extends = "chain{number + 1}.toml"', f"chain{number}.toml")
+    assert "extend" in problems(tmp_path / "chain0.toml")[-1]
+    file = write('extends = "\\u0000"')
+    assert problems(file)[0].startswith(str(file))
 
 
 def test_settings_make_a_new_experiment_and_leave_the_old():
