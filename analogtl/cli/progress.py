@@ -197,7 +197,7 @@ class Watcher:
 
     def _line(self, text: str, style: str = "") -> None:
         if self._live:
-            self._bars.console.print(Text(output.printable(text), style), soft_wrap=True)
+            self._bars.console.print(Text(text, style), soft_wrap=True)
         elif style == "red" and self._quiet:
             output.problem(text)
         elif not self._quiet:

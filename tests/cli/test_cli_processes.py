@@ -104,7 +104,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, argv):
     with start(tmp_path, *argv) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
-        process.wait(timeout=PATIENCE)
+        assert process.wait(timeout=PATIENCE) == 141
 
 
 def terminal(folder: Path, *argv: str, **more: str) -> str:
