@@ -53,9 +53,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         RunError: If it cannot be written (disk full, read-only, ...).
     """
     with atomic_file(path) as file:
-        # A path may hold bytes that are no text: they are written as their escapes.
-        text = isinstance(content, str)
-        file.write(content.encode(errors="backslashreplace") if text else content)
+        if isinstance(content, str):  # a path may hold bytes that are no text: their escapes are
+            content = content.encode(errors="backslashreplace")
+        file.write(content)
 
 
 def write_json(path: Path, data: Any) -> None:
