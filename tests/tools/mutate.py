@@ -61,7 +61,7 @@ def _setter(node: ast.AST, name: str, value: object) -> Callable[[], None]:
 
 
 def changes(tree: ast.Module) -> Iterator[Change]:
-    """All changes of a module's code; annotations and texts are left alone."""
+    """All changes of a module's code; annotations, decorators and texts are left alone."""
     todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop(0)
@@ -69,6 +69,10 @@ def changes(tree: ast.Module) -> Iterator[Change]:
         kept = list(ast.iter_child_nodes(node))
         if isinstance(node, ast.FunctionDef):
             kept = [*node.args.defaults, *filter(None, node.args.kw_defaults), *node.body]
+        elif isinstance(node, ast.ClassDef):
+            kept = [*node.body]
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
         elif isinstance(node, ast.AnnAssign):
             kept = [node.value] if node.value else []
         elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
