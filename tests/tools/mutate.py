@@ -19,12 +19,27 @@ import csv
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+# Imported once, for all the processes that run tests.
+import aihwkit.nn
+import aihwkit.optim  # noqa: F401
+import hypothesis  # noqa: F401
+import numba  # noqa: F401
+import pandas  # noqa: F401
+import pytest
+import scipy.stats  # noqa: F401
+import sklearn.datasets  # noqa: F401
+import timm  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = ["settings_are_used", "randomness", "splits", "loop", "stages"]
@@ -122,19 +137,29 @@ def sample(seed: int, only: str) -> list[tuple[str, int]]:
 
 def run(copy: Path, file: str, limit: float) -> tuple[str, str]:
     """Outcome of the file's tests in a copy, and the test that failed."""
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    environment = {**os.environ, "PYTHONPATH": str(copy), **dict.fromkeys(threads, "1")}
     tests = [f"tests/{name}" for name in TESTS[file]]
-    command = [sys.executable, "-m", "pytest", *tests, "-q", "-x", "-n", "0", "--tb=no"]
-    try:
-        done = subprocess.run(
-            [*command, "-p", "no:cacheprovider"], cwd=copy, env=environment, text=True,
-            capture_output=True, timeout=limit,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return "late", ""
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return ("survived" if done.returncode == 0 else "killed"), "".join(failed[:1])[:160]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        child = os.fork()  # it has the libraries, and imports the copy's own modules
+        if child == 0:
+            os.setsid()
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            os.chdir(copy)
+            sys.path.insert(0, str(copy))
+            options = ["-q", "-x", "-n", "0", "--tb=no", "-p", "no:cacheprovider"]
+            code = int(pytest.main([*tests, *options]))
+            sys.stdout.flush()
+            os._exit(code)
+        end = time.monotonic() + limit
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if time.monotonic() > end:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return "late", ""
+            time.sleep(0.05)
+        log.seek(0)
+        failed = [line for line in log if line.startswith(("FAILED", "ERROR"))]
+    return ("survived" if ended[1] == 0 else "killed"), "".join(failed[:1]).strip()[:160]
 
 
 def main() -> int:
