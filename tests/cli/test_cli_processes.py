@@ -8,7 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,17 +38,27 @@ def start(folder: Path, *argv: str, stdio=subprocess.PIPE, **more: str) -> subpr
 
 
 def interrupt_when(process: subprocess.Popen, wanted) -> tuple[list[dict], str]:
-    """Press Ctrl-C once an event is as wanted; return all events and standard error."""
-    events = []
-    for line in process.stdout:
-        events.append(json.loads(line))
-        if wanted(events[-1]):
-            process.send_signal(signal.SIGINT)
-            break
-    out, err = process.communicate(timeout=PATIENCE)
+    """Press Ctrl-C once an event is as wanted; return all events and standard error.
+
+    One reader has each pipe to its end: what a second one found there would lack what the first
+    had read ahead.
+    """
+    events: list[dict] = []
+    pressed = False
+    too_long = threading.Timer(PATIENCE, process.kill)
+    too_long.start()
+    with ThreadPoolExecutor(1) as pool, process:
+        errors = pool.submit(process.stderr.read)
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if not pressed and wanted(events[-1]):
+                process.send_signal(signal.SIGINT)
+                pressed = True
+        err = errors.result()
+    too_long.cancel()
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    return events + [json.loads(line) for line in out.splitlines()], err
+    return events, err
 
 
 def experiment(tiny, folder: Path, **changes) -> None:
@@ -65,7 +77,9 @@ def test_a_wrong_experiment_leaves_nothing_behind(tmp_path):
 
 def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path):
     """A study that is interrupted and then finished: the whole of the main job, for real."""
-    experiment(tiny, tmp_path, finetune={"epochs": 20})
+    # So many that it is still at work when the signal comes, on any machine.
+    wanted = 60
+    experiment(tiny, tmp_path, finetune={"epochs": wanted})
     events, err = interrupt_when(
         start(tmp_path, "finetune", "--json"),
         lambda e: e["event"] == "epoch" and "analog" in e["trial"] and e["epoch"] >= 1,
@@ -84,7 +98,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path)
     assert next(e for e in events if e["event"] == "done")["resumed"]
     epochs = read_rows(tmp_path / "runs" / "tiny" / "epochs.csv")
     reached = [int(r["epoch"]) for r in epochs if "analog" in r["trial"] and r["split"] == "test"]
-    assert reached == list(range(21))
+    assert reached == list(range(wanted + 1))
 
 
 def test_ctrl_c_in_pretraining_saves(tiny, tmp_path):

@@ -154,10 +154,7 @@ def test_the_experiment_is_frozen_at_submission(run: RunDir, slurm: Path) -> Non
     longer = with_settings(fake.experiment(), {"finetune.epochs": 77})
     list(start(run, {}, experiment=longer, wait=False))
     assert len(fake_slurm.submissions(slurm)) == 2
-    end = time.monotonic() + 30
-    while len(list(run.path.glob("trials/*/trial.json"))) < 2 and time.monotonic() < end:
-        time.sleep(0.2)
-    time.sleep(4)  # whichever came second
+    fake_slurm.wait(slurm)
     epochs = set()
     for file in [*run.path.glob("trials/*/trial.json"), *run.path.glob("replaced/*/trial.json")]:
         epochs.add(json.loads(file.read_text())["settings"]["finetune"]["epochs"])

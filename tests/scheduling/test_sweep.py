@@ -31,6 +31,7 @@ from analogtl.study.trial import Trial
 from analogtl.vocabulary import Backend
 
 Behaviour = dict[str, str]
+PATIENCE = 120.0  # seconds until something that has to come is missing; only a failure takes them
 
 
 def start(run: RunDir, behaviour: Behaviour, **given: Any) -> Any:
@@ -53,12 +54,11 @@ def test_every_trial_runs_once_in_order_and_lands_in_the_tables(run: RunDir) -> 
     assert len(read_rows(run.path / "epochs.csv")) == 4 * 3 * 2
 
 
-def test_a_second_call_runs_nothing_again(run: RunDir) -> None:
+def test_a_second_call_runs_nothing_again(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     list(start(run, {}))
     before = (run.path / "trials.csv").read_bytes()
-    began = time.perf_counter()
+    monkeypatch.setattr("analogtl.scheduling.local.subprocess.Popen", None)  # not called
     assert kinds(start(run, {})) == ["skipped", "skipped"]
-    assert time.perf_counter() - began < 2, "no worker is started for nothing"
     assert (run.path / "trials.csv").read_bytes() == before
     assert all(len(fake.attempts(run, trial.id)) == 1 for trial in fake.trials())
 
@@ -143,10 +143,9 @@ def test_closing_stops_the_workers_and_keeps_what_is_finished(run: RunDir) -> No
         if {"done", "epoch"} <= {u.kind for u in seen}:
             break
     [worker] = fake.attempts(run, "arm=analog-scratch,wtn=5,lr=0.01,seed=0")
-    began = time.perf_counter()
     updates.close()
-    assert time.perf_counter() - began < 5
     assert not alive(worker)
+    # It did not wait for the trial's own end.
     assert [r["status"] for r in read_rows(run.path / "trials.csv")] == ["done"]
 
 
@@ -172,7 +171,7 @@ def test_workers_end_when_whoever_started_them_is_killed(run: RunDir) -> None:
     finally:
         parent.kill()
         parent.wait()
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while any(alive(worker) for worker in workers) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(alive(worker) for worker in workers)
@@ -205,7 +204,7 @@ def test_a_trial_that_hangs_is_killed(run: RunDir, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pool, "_limit", 2.0)
     pool.submit(Job.of(fake.trials({"wtn": "hang"})[0], run, RunLimits(), fake.FUNCTION))
     outcomes: list[Any] = []
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not outcomes and time.monotonic() < end:
         outcomes = pool.poll(0.1)
     pool.close()
@@ -310,7 +309,7 @@ def test_what_no_backend_can_do_is_refused(run: RunDir, given: Any, message: str
 
 
 def wait_for(found: Any, count: int) -> list[int]:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while len(found()) < count:
         assert time.monotonic() < end
         time.sleep(0.05)

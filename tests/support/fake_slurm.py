@@ -13,8 +13,10 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+PATIENCE = 120.0  # seconds; only a failure takes them
 COMMANDS = ("sbatch", "srun", "sacct", "scontrol", "scancel")
 
 
@@ -66,7 +68,7 @@ def launch(folder: Path, job_id: str) -> None:
         process = subprocess.Popen(
             ["/bin/bash", str(script)], env=env, stdout=log, stderr=log, start_new_session=True
         )
-    (folder / f"{job_id}.pid").write_text(str(process.pid))
+    _note(folder / f"{job_id}.shell", process.pid)
 
 
 def srun(folder: Path, words: list[str]) -> None:
@@ -81,20 +83,24 @@ def srun(folder: Path, words: list[str]) -> None:
     job_id = os.environ["FAKE_SLURM_JOB"]
     with open(_filled(out, job_id) or os.devnull, "ab") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log)
-    (folder / f"{job_id}.pid").write_text(str(process.pid))
+    _note(folder / f"{job_id}.task", process.pid)
     sys.exit(process.wait())
 
 
 def sacct(folder: Path, words: list[str]) -> None:
     print("JobID|State|NodeList")
-    for file in sorted(folder.glob("*.pid")):
-        print(f"{file.stem}|{'RUNNING' if alive(int(file.read_text())) else 'COMPLETED'}|here")
+    for job_id in _jobs(folder):
+        print(f"{job_id}|{'RUNNING' if _runs(folder, job_id) else 'COMPLETED'}|here")
 
 
 def scancel(folder: Path, words: list[str]) -> None:
-    """Send a signal (``scancel JOB --signal NAME``)."""
+    """Send a signal to what the job runs (``scancel JOB --signal NAME``)."""
     name = words[words.index("--signal") + 1].removeprefix("SIG")
-    subprocess.run(["kill", f"-{name}", (folder / f"{words[0]}.pid").read_text()], check=True)
+    task = folder / f"{words[0]}.task"
+    end = time.monotonic() + PATIENCE
+    while not task.exists() and time.monotonic() < end:  # the job's shell is still on its way
+        time.sleep(0.05)
+    subprocess.run(["kill", f"-{name}", task.read_text()], check=True)
 
 
 def scontrol(folder: Path, words: list[str]) -> None:
@@ -103,6 +109,31 @@ def scontrol(folder: Path, words: list[str]) -> None:
         launch(folder, words[1])
         with open(folder / "requeued", "a", encoding="utf-8") as file:
             file.write(words[1] + "\n")
+
+
+def wait(folder: Path) -> None:
+    """Wait until no job runs any more."""
+    end = time.monotonic() + PATIENCE
+    while any(_runs(folder, job_id) for job_id in _jobs(folder)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _jobs(folder: Path) -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.shell"))
+
+
+def _runs(folder: Path, job_id: str) -> bool:
+    """Whether a job's shell runs, or the task that it started."""
+    files = [folder / f"{job_id}.{kind}" for kind in ("shell", "task")]
+    return any(alive(int(file.read_text())) for file in files if file.exists())
+
+
+def _note(file: Path, process: int) -> None:
+    """Write a process's number so that nobody finds half of it."""
+    part = file.with_suffix(f".{os.getpid()}")
+    part.write_text(str(process))
+    os.replace(part, file)
 
 
 def _options(script: Path) -> dict[str, str]:

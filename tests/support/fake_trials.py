@@ -94,7 +94,8 @@ def epochs_of(trial: Trial, epochs: int) -> list[dict[str, Any]]:
 def attempts(run: RunDir, trial_id: str) -> list[int]:
     """Process ids of the attempts at a trial."""
     file = run.trial_path(trial_id) / "attempts"
-    return [int(line) for line in file.read_text().split()] if file.is_file() else []
+    whole, _, _ = file.read_text().rpartition("\n") if file.is_file() else ("", "", "")
+    return [int(line) for line in whole.split()]
 
 
 def release(run: RunDir) -> None:
