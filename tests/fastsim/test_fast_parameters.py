@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aihwkit.simulator.configs.devices import SoftBoundsDevice
 
 from analogtl.config import catalog
 from analogtl.config.parameters import PARAMETERS_OF
@@ -13,6 +14,7 @@ from analogtl.config.schema import Analog
 from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.errors import ExperimentError
 from analogtl.fastsim import FastTile, fast_rpu_config, unsupported_reason
+from analogtl.fastsim.cases import compound_config
 from analogtl.vocabulary import Algorithm
 
 PRESET = "ReRamArrayHfO2PresetDevice"
@@ -97,3 +99,69 @@ def test_no_parameter_is_read_and_then_not_used(algorithm, table):
         if found and all(one == base for one in found):
             idle.add(name)
     assert idle <= IDLE[table]
+
+
+# -- what is refused, each by itself and by a little ----------------------------------------------
+
+STOCK_ONLY = (
+    "inp_asymmetry", "out_asymmetry", "out_noise_std", "ir_drop", "out_nonlinearity",
+    "v_offset_std", "r_series", "w_read_asymmetry_dtod",
+)  # fmt: skip
+PASSES = ("forward", "backward", "device.transfer_forward")
+ALONE: list[tuple[str, Any]] = [
+    *((f"{one}.{name}", 0.01) for one in PASSES for name in STOCK_ONLY),
+    *((f"{one}.{name}", True) for one in PASSES for name in ("inp_sto_round", "out_sto_round")),
+    ("forward.bm_test_negative_bound", False),
+    ("update.d_sparsity", True),
+    ("update.desired_bl", 1001),
+    ("device.transfer_update.desired_bl", 1001),
+    ("device.transfer_update.desired_bl", 0),
+    ("device.transfer_update.sto_round", True),
+    ("device.transfer_update.res", 0.01),
+    ("device.transfer_forward.inp_noise", 0.01),
+    ("device.gamma", 0.01),
+    ("device.gamma_vec", [0.0, 0.5]),
+    ("device.transfer_every_vec", [1.0, 1.0]),
+    ("device.transfer_lr_vec", [1.0, 1.0]),
+    ("device.transfer_every", -0.01),
+    ("device.with_reset_prob", 0.01),
+    *(
+        (f"device.unit_cell_devices.{array}.{name}", value)
+        for array in (0, 1)
+        for name, value in {
+            "lifetime": 0.01, "diffusion": 0.01, "drift.nu": 0.01, "drift.nu_std": 0.01,
+            "drift.nu_dtod": 0.01, "count_pulses": True, "reverse_up": True,
+            "reverse_down": True, "w_min": 0.01, "w_max": -0.01,
+        }.items()
+    ),
+]  # fmt: skip
+ALLOWED: list[tuple[str, Any]] = [
+    ("update.desired_bl", 1000),
+    ("device.transfer_update.desired_bl", 1),
+    ("device.transfer_every", 0.0),
+    ("device.gamma_vec", [0.0, 1.0]),
+    ("backward.bm_test_negative_bound", False),
+    ("device.unit_cell_devices.0.w_min", 0.0),
+    ("device.unit_cell_devices.1.w_max", 0.0),
+]
+
+
+def with_value(path: str, value: Any) -> Any:
+    config = compound_config(SoftBoundsDevice)
+    *where, name = path.split(".")
+    target: Any = config
+    for part in where:
+        target = target[int(part)] if part.isdigit() else getattr(target, part)
+    assert hasattr(target, name)
+    setattr(target, name, value)
+    return config
+
+
+@pytest.mark.parametrize(("path", "value"), ALONE)
+def test_a_little_of_what_is_not_covered_is_refused(path, value):
+    assert unsupported_reason(with_value(path, value))
+
+
+@pytest.mark.parametrize(("path", "value"), ALLOWED)
+def test_the_last_value_that_is_covered_is_not(path, value):
+    assert unsupported_reason(with_value(path, value)) is None

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from aihwkit.simulator.configs import SingleRPUConfig
 from probes import Shared, Watched, small_task
 from pydantic import BaseModel
 from torch import nn
@@ -24,6 +25,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from analogtl.config.load import with_settings
 from analogtl.config.schema import SWEPT_SECTIONS, Analog, Convert, Experiment, Finetune, Pretrain
 from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.rpu_config import set_parameters
+from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
 from analogtl.training import loop, stages
@@ -461,3 +464,11 @@ def test_every_setting_has_a_row():
         *(settings_of(fields[name].annotation, f"{name}.") for name in SWEPT_SECTIONS)
     )
     assert known == (rows | elsewhere) - {"analog.device"}
+
+
+def test_a_parameter_that_the_installed_aihwkit_lacks_is_named_and_not_passed_over():
+    with pytest.raises(ExperimentError) as caught:
+        set_parameters(SingleRPUConfig(), {"nothere": 1, "neither": 2}, "analog.update")
+    first, second = caught.value.problems
+    assert first.startswith("analog.update.nothere: ")
+    assert second.startswith("analog.update.neither: ")
