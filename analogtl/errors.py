@@ -104,6 +104,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" if len(known) <= 20 else ""
 
 
+def check_known(what: str, words: Iterable[str], known: Iterable[str]) -> None:
+    """Check names that a caller gives: columns, axes, arms.
+
+    Raises:
+        ExperimentError: One line for each that is not known, with the nearest that is.
+    """
+    names = [str(one) for one in known]
+    unknown = [str(word) for word in words if str(word) not in names]
+    if unknown:
+        hints = ((word, did_you_mean(word, names)) for word in unknown)
+        raise ExperimentError([f"{what} {w!r}: unknown; {h}".rstrip("; ") for w, h in hints])
+
+
 def counted(count: int, singular: str, plural: str = "") -> str:
     """A number and what it counts: ``1 trial``, ``2 trials``, ``1 entry``, ``2 entries``."""
     return f"{count} {singular if count == 1 else plural or singular + 's'}"

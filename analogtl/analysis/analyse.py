@@ -15,6 +15,8 @@ from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import ALPHA, DRAWS, MARGIN, JudgedCurve, judge_curves
 from analogtl.analysis.curves import curves
 from analogtl.analysis.read import RunData
+from analogtl.errors import check_known
+from analogtl.study.columns import METRICS
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,11 @@ def analyse(
         alpha: Error probability of each claim; by default the experiment's own.
         metric: Column of the test error that is judged, percent.
         draws: Of the hinges' tests and intervals; 0 leaves the hinges out.
+
+    Raises:
+        ExperimentError: If the trials have no such column.
     """
+    check_known("metric", [metric], METRICS)
     margin = _own(run, "margin", MARGIN) if margin is None else margin
     alpha = _own(run, "alpha", ALPHA) if alpha is None else alpha
     return RunAnalysis(run, metric, alpha, margin, draws)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from analogtl.analysis.select_lr import GROUP, Selection
-from analogtl.study.columns import axis_columns
+from analogtl.errors import check_known
+from analogtl.study.columns import METRICS, axis_columns
 from analogtl.vocabulary import AXES
 
 if TYPE_CHECKING:
@@ -61,9 +62,13 @@ def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]
         chosen: The trials at the learning rate that suits each level best.
         metric: Column of the test error, percent. `error_final` is the default because
             `error_best` picks its epoch on the test set.
+
+    Raises:
+        ExperimentError: If the trials have no such column.
     """
     import pandas as pd
 
+    check_known("metric", [metric], [one for one in METRICS if one in chosen.rows])
     table = chosen.with_failed(metric)
     axes = axis_columns(table.columns)
     for _, arm in table.groupby(list(GROUP), dropna=False, sort=True):

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from analogtl.errors import check_known
 from analogtl.study import columns as records
 from analogtl.vocabulary import AXES, RUN_AXIS, Arm, arm_label
 
@@ -267,7 +268,12 @@ def series(summary: pd.DataFrame, x: str, quantity: str, axes: Sequence[str]) ->
 
     Rows without a value of ``x`` or of the quantity are left out, and so are lines without rows. An
     arm that was run at levels and also without one has a line `AS_IN_FILE`.
+
+    Raises:
+        ExperimentError: If the summary has no such column.
     """
+    check_known("column", [x, *axes], summary.columns)
+    check_known("quantity", [quantity], _quantities(summary))
     rows = summary[summary[x].notna() & summary[f"{quantity}_mean"].notna()]
     swept = set(summary.loc[summary[list(axes)].notna().any(axis=1), "arm"])
     lines = []
@@ -289,7 +295,13 @@ def series(summary: pd.DataFrame, x: str, quantity: str, axes: Sequence[str]) ->
 
 
 def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Series]:
-    """The arms of a sweep that the axis does not touch, such as the digital one: without an x."""
+    """The arms of a sweep that the axis does not touch, such as the digital one: without an x.
+
+    Raises:
+        ExperimentError: If the levels have no such column.
+    """
+    check_known("axis", [axis], axis_columns(levels))
+    check_known("quantity", [quantity], _quantities(levels))
     swept = levels.loc[levels[axis].notna(), "arm"]
     rows = levels[~levels["arm"].isin(swept) & levels[f"{quantity}_mean"].notna()]
     others = [other for other in axis_columns(levels) if other != axis]
@@ -304,3 +316,7 @@ def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Series]:
         )
         for row in rows.to_dict("records")
     ]
+
+
+def _quantities(summary: pd.DataFrame) -> list[str]:
+    return [name.removesuffix("_mean") for name in summary.columns if name.endswith("_mean")]

@@ -47,9 +47,10 @@ import pandas as pd
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.critical_point import JudgedCurve
+from analogtl.analysis.curves import Curve
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run
-from analogtl.errors import ExperimentError
+from analogtl.errors import ExperimentError, check_known
 from analogtl.files import write_atomically
 from analogtl.report import words
 from analogtl.report.run_tables import COLUMNS
@@ -69,7 +70,7 @@ VALUES: Final = {
     "weights_changed": replace(COLUMNS["weights_changed"], kind="share"),
     "n": replace(COLUMNS["n"], header="seeds"),
 }
-_TABLE_SETTINGS: Final = {"rows", "columns", "values", "sort"}
+_TABLE_SETTINGS: Final = ("rows", "columns", "values", "sort", "where")
 _HEADS: Final = {"arm": "arm", "n_classes": "task", "run": "run", "stage": "stage"}
 
 
@@ -146,19 +147,20 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
     for word in shlex.split(words):
         key, equals, value = word.partition("=")
         if equals and re.fullmatch("[a-z_]+", key):
-            if key != "where" and (kind != "table" or key not in _TABLE_SETTINGS):
-                raise ExperimentError(f"{kind}: no setting {key!r}")
+            check_known(
+                f"{kind}: setting", [key], _TABLE_SETTINGS if kind == "table" else {"where"}
+            )
             settings[key] = value
             continue
         pattern, _, label = word.partition(":")
         found = [name for name in folders if fnmatch(name, pattern)]
         if not found:
-            raise ExperimentError(f"no run {pattern!r} in the results")
+            check_known("run", [pattern], folders)
         runs.update({name: label or name for name in found})
-    for value in [*settings.get("values", "").split(","), settings.get("sort", "")]:
-        if value and value not in VALUES:
-            raise ExperimentError(f"no value {value!r}; expected {', '.join(VALUES)}")
-    return Block(kind, runs, settings)
+    block = Block(kind, runs, settings)
+    check_known("value", block.listed("values"), VALUES)
+    check_known("sort", block.listed("sort"), block.listed("values", "error_final"))
+    return block
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -169,8 +171,7 @@ def _table(block: Block, runs: Sequence[RunData]) -> str:
     rows, columns = block.listed("rows", "arm", "+"), block.listed("columns", by="+")
     values = [VALUES[name] for name in block.listed("values", "error_final")]
     trials = _selected(block, [_source(run, "stage" in rows + columns) for run in runs])
-    if unknown := [key for key in [*rows, *columns] if key not in trials]:
-        raise ExperimentError(f"these runs do not vary {', '.join(unknown)}")
+    check_known("rows or columns", [*rows, *columns], trials.columns)
     groups = _ordered(trials, columns) if columns else [()]
     frame = pd.DataFrame(
         [dict(zip(rows, map(_text, rows, row), strict=True)) for row in _ordered(trials, rows)]
@@ -214,9 +215,8 @@ def _selected(block: Block, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     labels = block.runs.values()
     named = [frame.assign(run=label) for frame, label in zip(frames, labels, strict=True)]
     together = pd.concat(named, ignore_index=True).assign(n=1)
+    check_known("where: column", block.where, together.columns)
     for key, text in block.where.items():
-        if key not in together:
-            raise ExperimentError(f"where: no column {key!r}")
         together = together[together[key].map(summaries.level_text) == text]
     if together.empty:
         raise ExperimentError("no trial of these runs is left")
@@ -296,16 +296,21 @@ def _judged(
     block: Block, runs: Sequence[RunData], metric: str
 ) -> Iterator[tuple[str, JudgedCurve]]:
     """The curves of the runs that have data enough, and what a table calls each."""
+    check_known("where: column", block.where, Curve.__annotations__)
+    found: dict[str, set[str]] = {key: set() for key in block.where}
     for run, label in zip(runs, block.runs.values(), strict=True):
-        judged = [
-            one
-            for one in analyse(run, metric=metric).curves
-            if all(str(getattr(one.curve, key)) == text for key, text in block.where.items())
-            and one.point.verdict is not CriticalPointVerdict.NO_DATA
-        ]
+        judged = []
+        for one in analyse(run, metric=metric).curves:
+            values = {key: str(getattr(one.curve, key)) for key in block.where}
+            for key, value in values.items():
+                found[key].add(value)
+            if values == block.where and one.point.verdict is not CriticalPointVerdict.NO_DATA:
+                judged.append(one)
         for one in judged:
             is_named = label != run.name and len(judged) == 1
             yield label if is_named else f"{label}, {words.curve_name(one.curve)}", one
+    for key, value in block.where.items():
+        check_known(f"where: {key}", [value], sorted(found[key]))
 
 
 def _critical(block: Block, runs: Sequence[RunData]) -> str:

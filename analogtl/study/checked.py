@@ -108,7 +108,7 @@ def read_checked(
         raise RunError(f"{file}: empty")
     needed = tuple(needed)
     _check_header(file, names, {*header, *needed})
-    numbers = {*numeric, *AXES} - TYPES.keys()
+    numbers = {*numeric, *AXES}.intersection(names).difference(TYPES)
     kept = [name for name in names if only is None or name in only]
     adapter = TypeAdapter(list[rows_of])  # type: ignore[valid-type]
     pieces = iter(lambda: list(itertools.islice(records, _ROWS)), [])
@@ -116,8 +116,7 @@ def read_checked(
         lines, rows = [], []
         for place, cells in piece:
             row = dict(zip(names, cells, strict=True))
-            empty = next((f"{name}: empty" for name in needed if row[name] == ""), "")
-            if what := empty or _wrong_level(row, numbers):
+            if what := _empty_or_no_number(row, needed, numbers):
                 problems.row(file, place, what)
                 continue
             rows.append({name: row[name] for name in kept if row[name] != ""})
@@ -165,8 +164,11 @@ def _checked(
     return good
 
 
-def _wrong_level(row: dict[str, str], numbers: set[str]) -> str:
-    for name in numbers & row.keys():
+def _empty_or_no_number(row: dict[str, str], needed: Iterable[str], numbers: Iterable[str]) -> str:
+    for name in needed:
+        if row[name] == "":
+            return f"{name}: empty"
+    for name in numbers:
         if row[name] and not _is_number(row[name]):
             return f"{name}: expected a number; got {_short(row[name])}"
     return ""

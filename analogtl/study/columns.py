@@ -20,6 +20,8 @@ Count = Annotated[int, Field(ge=0, le=10**12)]
 Size = Annotated[float, Field(ge=0)]  # seconds, percent, ...: a rate that diverges may be large
 Share = Annotated[float, Field(ge=0, le=1)]
 MAX_ERROR = 100.0  # percent, of images: a weight may be further from its target
+_ARMS = frozenset(Arm)
+_ERRORS = ("error", "error_transfer", "error_final", "error_best", "error_validation")
 _CHECKS = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
@@ -96,6 +98,8 @@ EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
 TRIAL_COLUMNS = tuple(TrialRow.__annotations__)
 LAYER_COLUMNS = tuple(LayerRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
+METRICS = tuple(name for name in TRIAL_COLUMNS if name.startswith("error_"))
+"""Columns of ``trials.csv`` that hold an error, percent."""
 ROWS_OF: dict[str, type] = {
     "epochs.csv": EpochRow,
     "trials.csv": TrialRow,
@@ -119,12 +123,12 @@ def columns_of(base: Iterable[str], rows: Iterable[Row]) -> list[str]:
 def rule_broken(row: Row) -> str:
     """What is wrong with a row whose cells are each right by themselves; "" if nothing."""
     arm = row.get("arm")
-    if arm is not None and arm not in set(Arm):
+    if arm is not None and arm not in _ARMS:
         return f"arm: expected one of {', '.join(Arm)}; got {arm!r}"
     if row.get("status") == "done" and row.get("error_final") is None:
         return "error_final: empty, although the trial is done"
     if arm != Arm.WEIGHT_PROGRAMMING:
-        for column in ("error", "error_transfer", "error_final", "error_best", "error_validation"):
-            if (error := row.get(column)) is not None and error > MAX_ERROR:
+        for column in _ERRORS:
+            if (error := row.get(column, 0.0)) > MAX_ERROR:
                 return f"{column}: expected {MAX_ERROR:g} or less; got {error:g}"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pandas as pd
 import pytest
 from report_data import write_run
 
-from analogtl.analysis import critical_point, select_lr
+from analogtl.analysis import critical_point, select_lr, summaries
 from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.curves import curves
 from analogtl.analysis.read import find_runs, read_run, run_names
+from analogtl.errors import ExperimentError
 from analogtl.report.build import build_report
 
 ALGORITHMS = ["sgd", "c-ttv2", "agad"]
@@ -82,3 +85,21 @@ def test_runs_are_found_in_the_order_of_their_numbers_and_named_apart(tmp_path: 
     assert [path.name for path in found] == ["same", "same", "fig2", "fig10"]
     assert run_names(found[2:]) == ["fig2", "fig10"]
     assert run_names(found) == ["/".join(path.resolve().parts[-2:]) for path in found]
+
+
+def test_an_unknown_column_or_axis_is_an_error_with_the_nearest_right_one(tmp_path: Path) -> None:
+    analysis = analysed(tmp_path / "run", axes={"wtn": [0, 5]}, seeds=2)
+    chosen, levels = analysis.run.chosen, analysis.levels
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: analyse(analysis.run, metric="eror_final"), "error_final"),
+        (lambda: list(curves(chosen, metric="eror_best")), "error_best"),
+        (lambda: list(curves(chosen, metric="arm")), "error_final"),
+        (lambda: summaries.series(levels, "wtm", "error_final", []), "wtn"),
+        (lambda: summaries.series(levels, "wtn", "error_finl", []), "error_final"),
+        (lambda: summaries.series(levels, "wtn", "error_final", ["svp"]), "svp"),
+        (lambda: summaries.baselines(levels, "wtm", "error_final"), "wtn"),
+        (lambda: summaries.baselines(levels, "wtn", "error_finl"), "error_final"),
+    ]
+    for call, near in calls:
+        with pytest.raises(ExperimentError, match=near):
+            call()

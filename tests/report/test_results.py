@@ -119,3 +119,24 @@ def test_every_problem_is_told_with_its_line_and_nothing_is_written(
     lines = [problem.split(":")[1] for problem in caught.value.problems]
     assert lines == ["1", "3", "5"]
     assert page.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("block", "near"),
+    [
+        ("table fig3 rows=am", "'arm'"),
+        ("table fig3 values=eror_final", "'error_final'"),
+        ("table fig3 sort=n", "error_final"),
+        ("table fig3 where=wtm=0", "'wtn'"),
+        ("critical fig3 where=arn=analog-tl", "'arm'"),
+        ("critical fig3 where=arm=analog-tI", "'analog-tl'"),
+        ("findings fig2_2 rows=arm", "where"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_right_one(
+    runs: Path, tmp_path: Path, block: str, near: str
+) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        filled(runs, tmp_path, block)
+    (problem,) = caught.value.problems
+    assert near in problem
