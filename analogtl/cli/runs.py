@@ -60,11 +60,16 @@ def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Show one run: where it stands, its trials, what failed and why, what it was run with."""
     from analogtl.config.schema import flatten
+    from analogtl.study.checked import Problems, read_fields
+    from analogtl.study.fields import ProvenanceFields
     from analogtl.study.index import open_run, recorded_rows, state_of
 
     found = open_run(run, runs)
     recorded = recorded_rows(found)
-    state, provenance = state_of(found, recorded), found.read("provenance.json")
+    state, problems = state_of(found, recorded), Problems()
+    provenance = read_fields(found.path / "provenance.json", ProvenanceFields, problems)
+    for line in problems.lines:
+        output.warn(line)
     settings = flatten(found.read("experiment.resolved.json"))
     if as_json:
         more = {"rows": recorded, "settings": settings, "provenance": provenance}

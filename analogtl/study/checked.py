@@ -10,7 +10,8 @@ import csv
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -164,6 +165,22 @@ def _checked(
     return good
 
 
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def row_problem(row: Mapping[str, Any], rows_of: type) -> str:
+    """What is wrong with a row that a JSON file holds; "" if nothing. None and NaN are missing."""
+    known = {name: value for name, value in row.items() if value is not None and value == value}
+    try:
+        _adapter(rows_of).validate_python(known)
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        return f"{_dotted(details['loc'])}: {_message(details)}"
+    return rule_broken(known)
+
+
 def _empty_or_no_number(row: dict[str, str], needed: Iterable[str], numbers: Iterable[str]) -> str:
     for name in needed:
         if row[name] == "":
@@ -307,7 +324,7 @@ def read_fields(file: Path, fields: type, problems: Problems) -> dict[str, Any]:
         problems.other(f"left out: {file}: not a JSON table")
         return {}
     try:
-        TypeAdapter(fields).validate_python(content, strict=True)
+        _adapter(fields).validate_python(content, strict=True)
     except ValidationError as error:
         # The last first, so that the places of those before stay right.
         for details in reversed(error.errors(include_url=False)):

@@ -18,6 +18,8 @@ from typing import Any, Literal
 from analogtl.config.schema import flatten
 from analogtl.errors import ExperimentError, RunError, did_you_mean
 from analogtl.files import lock_file, read_json
+from analogtl.study.checked import row_problem
+from analogtl.study.columns import TrialRow
 from analogtl.study.run_dir import DEFAULT_ROOT, RunDir
 from analogtl.vocabulary import TrialStatus
 
@@ -82,12 +84,12 @@ def _is_run(path: Path) -> bool:
 
 
 def recorded_rows(run: RunDir) -> list[dict[str, Any]]:
-    """The rows of the recorded trials, by name; no checksum is compared."""
+    """The rows of the recorded trials, by name, without wrong ones; no checksum is compared."""
     rows = []
     for name in _names(run.path / "trials"):
-        with contextlib.suppress(RunError, KeyError, TypeError):
+        with contextlib.suppress(RunError, KeyError, TypeError, AttributeError):
             row = read_json(run.trial_path(name) / "trial.json")["row"]
-            if row["trial"] == name:
+            if row["trial"] == name and not row_problem(row, TrialRow):
                 rows.append(row)
     return rows
 

@@ -23,7 +23,14 @@ from typing import Any
 from analogtl.config.schema import Experiment, content_key
 from analogtl.errors import RunError
 from analogtl.files import digest, lock_file, read_json, set_aside, unused, write_json
-from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS, columns_of
+from analogtl.study.checked import row_problem
+from analogtl.study.columns import (
+    EPOCH_COLUMNS,
+    LAYER_COLUMNS,
+    TRIAL_COLUMNS,
+    TrialRow,
+    columns_of,
+)
 from analogtl.study.provenance import commit, usage, versions
 from analogtl.study.tables import write_joined, write_rows
 from analogtl.study.trial import Trial, common_key, pretrain_key
@@ -273,6 +280,8 @@ def _read_record(path: Path, trial_id: str) -> Record:
         or not isinstance(content.get("files"), dict)
     ):
         raise RunError(f"{file}: not the record of this trial")
+    if wrong := row_problem(content["row"], TrialRow):
+        raise RunError(f"{file}: row.{wrong}")
     for name, expected in content["files"].items():
         if name not in TRIAL_TABLES:
             raise RunError(f"{file}: vouches for {name!r}, which no trial has")
