@@ -172,3 +172,14 @@ def test_one_seed_has_no_deviation_and_what_is_empty_stays_empty() -> None:
     assert table["error_final_sd"].isna().all()
     assert table["error_final_mean"].tolist() == [5.0, 10.0, 20.0]
     assert table["error_best_mean"].isna().all()
+
+
+def test_a_part_of_the_network_of_which_a_layer_is_unknown_is_unknown() -> None:
+    trials = pd.DataFrame({"trial": ["a"], "arm": ["analog-tl"]})
+    rows = [
+        {"trial": "a", "layer": layer, "shape": "2x2", "weights_changed": share}
+        for layer, share in (("s.0.x", 0.5), ("s.0.y", math.nan), ("head", 0.25))
+    ]
+    found = summaries.stages(pd.DataFrame(rows), trials).set_index("stage")
+    assert math.isnan(found.loc["s.0", "weights_changed_mean"])
+    assert found.loc["head", "weights_changed_mean"] == 0.25

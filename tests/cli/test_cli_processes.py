@@ -47,15 +47,17 @@ def interrupt_when(process: subprocess.Popen, wanted) -> tuple[list[dict], str]:
     pressed = False
     too_long = threading.Timer(PATIENCE, process.kill)
     too_long.start()
-    with ThreadPoolExecutor(1) as pool, process:
-        errors = pool.submit(process.stderr.read)
-        for line in process.stdout:
-            events.append(json.loads(line))
-            if not pressed and wanted(events[-1]):
-                process.send_signal(signal.SIGINT)
-                pressed = True
-        err = errors.result()
-    too_long.cancel()
+    try:
+        with ThreadPoolExecutor(1) as pool, process:
+            errors = pool.submit(process.stderr.read)
+            for line in process.stdout:
+                events.append(json.loads(line))
+                if not pressed and wanted(events[-1]):
+                    process.send_signal(signal.SIGINT)
+                    pressed = True
+            err = errors.result()
+    finally:
+        too_long.cancel()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     return events, err

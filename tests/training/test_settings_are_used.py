@@ -25,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from analogtl.config.load import with_settings
 from analogtl.config.schema import SWEPT_SECTIONS, Analog, Convert, Experiment, Finetune, Pretrain
 from analogtl.crossbar import convert as transfer
-from analogtl.crossbar.rpu_config import set_parameters
+from analogtl.crossbar.rpu_config import build_rpu_config, set_parameters
 from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
@@ -464,6 +464,12 @@ def test_every_setting_has_a_row():
         *(settings_of(fields[name].annotation, f"{name}.") for name in SWEPT_SECTIONS)
     )
     assert known == (rows | elsewhere) - {"analog.device"}
+
+
+def test_a_layer_that_nobody_has_counted_the_vectors_of_sees_one_per_image():
+    assert build_rpu_config(Analog(granularity_per_token=7.0)).device.auto_granularity == 7.0
+    config = build_rpu_config(Analog(granularity_per_token=7.0), tokens_per_image=3)
+    assert config.device.auto_granularity == 21.0
 
 
 def test_a_parameter_that_the_installed_aihwkit_lacks_is_named_and_not_passed_over():
