@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,9 @@ from analogtl.analysis.analyse import RunAnalysis, analyse
 from analogtl.analysis.critical_point import critical_point, judge_curves
 from analogtl.analysis.curves import curves
 from analogtl.analysis.findings import JudgedFinding, Reason, judge_findings
+from analogtl.analysis.hinge import fit_hinge
 from analogtl.analysis.read import RunData
+from analogtl.analysis.seed_blocks import SeedBlockDesign
 from analogtl.analysis.select_lr import select_learning_rate
 from analogtl.vocabulary import AXES, FindingVerdict
 
@@ -183,3 +187,49 @@ def test_a_part_of_the_network_of_which_a_layer_is_unknown_is_unknown() -> None:
     found = summaries.stages(pd.DataFrame(rows), trials).set_index("stage")
     assert math.isnan(found.loc["s.0", "weights_changed_mean"])
     assert found.loc["head", "weights_changed_mean"] == 0.25
+
+
+# -- the interval of an elbow ----------------------------------------------------------------------
+
+
+class Recording(np.random.Generator):
+    """A generator that keeps what was drawn from, and what was drawn."""
+
+    def choice(self, a: Any, size: Any = None, *rest: Any, **more: Any) -> Any:
+        self.source, self.drawn = a, super().choice(a, size, *rest, **more)
+        return self.drawn
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_the_interval_of_an_elbow_is_two_sided_and_of_corrected_residuals(alpha: float) -> None:
+    levels, n_seeds = np.array([0.0, 2, 5, 10, 15, 20, 30]), 5
+    noise = np.random.default_rng(2).normal(0, 1.0, (n_seeds, len(levels)))
+    errors = 17 + OFFSET[:, None] + np.maximum(0, levels - 10) + noise
+    sweep = SeedBlockDesign.of(
+        np.tile(levels, n_seeds), np.repeat(np.arange(n_seeds), len(levels)), errors.ravel(), 0.0
+    )
+    rng = Recording(np.random.PCG64(0))
+    found = fit_hinge(sweep, "linear", alpha, 299, rng, harm_shown=True)
+    assert found.elbow is not None
+
+    # One offset per seed and the hinge; elbow and slope were fitted too.
+    shape = np.maximum(0, levels - found.elbow)
+    design = np.column_stack(
+        [np.kron(np.eye(n_seeds), np.ones((len(levels), 1))), np.tile(shape, n_seeds)]
+    )
+    best, (squares,), *_ = np.linalg.lstsq(design, errors.ravel(), rcond=None)
+    assert found.slope == pytest.approx(best[-1])
+    left = errors.size - n_seeds - 2
+    assert float((rng.source**2).mean()) == pytest.approx(squares / left)
+
+    # The elbow of each draw, by trying them all.
+    gaps = [np.linspace(a, b, 20, endpoint=False) for a, b in itertools.pairwise(levels[:-1])]
+    candidates = np.concatenate([*gaps, levels[-2:-1]])
+    lines = np.maximum(0, levels[None] - candidates[:, None])
+    lines -= lines.mean(1, keepdims=True)
+    means = (found.slope * shape + rng.drawn).mean(1)  # over the seeds, which share the line
+    products = (means - means.mean(1, keepdims=True)) @ lines.T
+    gain = np.maximum(products, 0) ** 2 / (lines**2).sum(1)
+    low, high = np.quantile(candidates[gain.argmax(1)], [alpha / 2, 1 - alpha / 2])
+    assert high < levels[-2]
+    assert (found.low, found.high) == pytest.approx((low, high))
