@@ -89,6 +89,37 @@ def test_without_noise_products_are_those_of_aihwkit(io):
         assert (a - b).abs().max() <= step + 1e-6
 
 
+@pytest.mark.parametrize("inp_noise", [0.0, 0.1])
+def test_which_zero_vectors_are_silent_is_as_in_aihwkit(inp_noise):
+    config = compound_config()
+    config.forward = config.backward = IOParameters(inp_noise=inp_noise, out_noise=0.1)
+    silent_ones = []
+    for tile in pair(config):
+        tile.tile.set_weights(0.3 * torch.ones(9, 14))
+        outputs = (
+            tile.tile.forward(torch.zeros(3, 14), False),
+            tile.tile.backward(torch.zeros(3, 9), False),
+        )
+        silent_ones.append([not out.any() for out in outputs])
+    assert silent_ones == [[inp_noise == 0.0, True]] * 2
+
+
+def test_the_digital_scale_counts_in_perfect_products_too():
+    config = silent(is_perfect=True)
+    config.mapping.weight_scaling_omega = 0.6
+    generator = torch.Generator().manual_seed(0)
+    weights, x = 3 * torch.randn(9, 14, generator=generator), torch.randn(5, 14)
+    layer = AnalogLinear(14, 9, bias=False, rpu_config=fast_rpu_config(config, seed=1))
+    layer.set_weights(weights)
+    inputs = x.clone().requires_grad_()
+    out = layer(inputs)
+    out.sum().backward()
+    held = layer.get_weights()[0]
+    assert float(layer.analog_module.get_scales()) > 1.5
+    torch.testing.assert_close(out.detach(), x @ held.T, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(inputs.grad, held.sum(0).expand(5, 14), rtol=1e-4, atol=1e-4)
+
+
 def layer_results(config, weights, x, bias=None):
     """Output and gradients of a layer on either engine."""
     results = []

@@ -42,9 +42,9 @@ import sklearn.datasets  # noqa: F401
 import timm  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING = ["settings_are_used", "randomness", "splits", "loop", "stages"]
+TRAINING = ["settings_are_used", "randomness", "splits", "run_trial", "loop", "stages"]
 CROSSBAR = ["independence", "convert", "rpu_config", "checkpoint", "axes"]
-ENGINE = ["independence", "streams", "devices", "tile", "state"]
+ENGINE = ["independence", "parameters", "streams", "devices", "tile", "state"]
 # File -> its tests, the quick and telling ones first.
 TESTS = {
     **{f"training/{name}.py": [f"training/test_{test}.py" for test in TRAINING]
