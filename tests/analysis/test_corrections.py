@@ -17,7 +17,14 @@ from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis, analyse
 from analogtl.analysis.critical_point import critical_point, judge_curves
 from analogtl.analysis.curves import curves
-from analogtl.analysis.findings import JudgedFinding, Reason, judge_findings
+from analogtl.analysis.findings import (
+    FINDINGS,
+    ArmsFinding,
+    CriticalFinding,
+    JudgedFinding,
+    Reason,
+    judge_findings,
+)
 from analogtl.analysis.hinge import fit_hinge
 from analogtl.analysis.read import RunData
 from analogtl.analysis.seed_blocks import SeedBlockDesign
@@ -233,3 +240,19 @@ def test_the_interval_of_an_elbow_is_two_sided_and_of_corrected_residuals(alpha:
     low, high = np.quantile(candidates[gain.argmax(1)], [alpha / 2, 1 - alpha / 2])
     assert high < levels[-2]
     assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_the_published_levels_and_ranges_are_those_that_findings_are_held_to() -> None:
+    critical = {f.id: (f.level, f.band) for f in FINDINGS if isinstance(f, CriticalFinding)}
+    assert critical == {
+        "wtn-critical-2-class": (15.0, (10.0, 20.0)),
+        "wtn-critical-5-class": (10.0, (5.0, 15.0)),
+        "spv-critical-5-class": (10.0, (5.0, 15.0)),
+    }
+    arms = {f.id: (f.below, f.fails_below) for f in FINDINGS if isinstance(f, ArmsFinding)}
+    assert arms == {
+        "analog-tl-beats-analog-scratch": (math.inf, 1.0),
+        "analog-tl-beats-digital-scratch": (math.inf, 1.0),
+        "digital-tl-ahead": (4, 0),
+        "arrays-learn": (math.inf, 1.0),
+    }

@@ -165,3 +165,16 @@ def test_a_little_of_what_is_not_covered_is_refused(path, value):
 @pytest.mark.parametrize(("path", "value"), ALLOWED)
 def test_the_last_value_that_is_covered_is_not(path, value):
     assert unsupported_reason(with_value(path, value)) is None
+
+
+@pytest.mark.parametrize("granularity", [0.25, 0.5, 2.0])
+def test_every_granularity_of_the_buffer_counts(granularity):
+    def buffer(**compound):
+        return numbers(Analog(granularity_per_token=0, compound=compound))[0].buffer_granularity
+
+    one = buffer(buffer_granularity=1.0)
+    assert buffer(buffer_granularity=granularity) == pytest.approx(granularity * one)
+    assert buffer(buffer_granularity=0.0) == one
+    # of the array's 4 columns, each read every second vector
+    wide = buffer(buffer_granularity=granularity, auto_granularity=80.0, transfer_every=2.0)
+    assert wide == pytest.approx(granularity * one * 80 / (4 * 2))
