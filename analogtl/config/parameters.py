@@ -43,9 +43,16 @@ _WHOLE = (
     "max_bm_factor",
     "max_input_size",
     "max_output_size",
+    "n_d_bins",
+    "n_x_bins",
 )
-_NOT_NEGATIVE = ("_std", "_dtod", "_prob", "_noise", "_lr", "_every")
-_ABOVE_ZERO = ("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound")
+# By the ends of their names; 0 turns most of them off.
+_NOT_NEGATIVE = (
+    *("_std", "_dtod", "_prob", "_noise", "_lr", "_every", "_size", "_omega", "_factor", "_bins"),
+    *("_thres", "_drop", "_series", "granularity", "momentum"),
+)
+_AT_MOST_ONE = ("_prob", "momentum")
+_ABOVE_ZERO = ("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound", "n_reads_per_transfer")
 
 _Tables = dict[str, dict[str, Any]]  # table of [analog] -> parameter -> value
 _COMMON: _Tables = {"mapping": {"weight_scaling_omega": 0.6}}
@@ -135,8 +142,8 @@ def _expected(name: str, value: Any, default: Any) -> str:
         return "a whole number"
     if value < 0 and name.endswith(_NOT_NEGATIVE):
         return "zero or more"
-    if value > 1 and name.endswith("_prob"):
-        return "a probability from 0 to 1"
+    if value > 1 and name.endswith(_AT_MOST_ONE):
+        return "a number from 0 to 1"
     return "a number above zero" if value <= 0 and name in _ABOVE_ZERO else ""
 
 

@@ -60,6 +60,11 @@ TransferArm = Literal[
 ]
 
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
+# Arguments of timm's create_model that are not the user's to give.
+FOLLOW_FROM_DATA = ("num_classes", "in_chans", "img_size")
+FETCH_WEIGHTS = (
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+)
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
 
 
@@ -69,6 +74,23 @@ def _raise(problems: Iterable[Problem], value: T) -> T:
     if found:
         raise PydanticCustomError("problems", "several problems", {"problems": found})
     return value
+
+
+def model_problems(architecture: str, kwargs: Iterable[str]) -> Iterator[Problem]:
+    """Find what would load published weights, or contradict the data set, in [model]."""
+    name, dot, tag = architecture.partition(".")
+    if dot:
+        yield (
+            "architecture",
+            f"the tag {tag!r} means published weights, which cannot be loaded; pretraining is part "
+            f"of the experiment: write {name!r}",
+        )
+    for key in kwargs:
+        if key in FOLLOW_FROM_DATA:
+            yield f"kwargs.{key}", "follows from the data set; remove it"
+        elif key in FETCH_WEIGHTS:
+            reason = "would load published weights; weights come from the pretrain stage"
+            yield f"kwargs.{key}", f"{reason} here; remove it"
 
 
 class Section(BaseModel):
@@ -87,6 +109,10 @@ class Model(Section):
     model name."""
     kwargs: dict[Text, Any] = {}
     """Further arguments for the model's constructor, e.g. `{ depths = [2, 2] }`."""
+
+    @model_validator(mode="after")
+    def _initial_weights_are_random(self) -> Self:
+        return _raise(model_problems(self.architecture, self.kwargs), self)
 
 
 class Data(Section):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analogtl.config.schema import model_problems
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.models.mlp import PixelMLP
 from analogtl.models.swin import SmallImageSwin
@@ -48,14 +49,6 @@ OWN_MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     Network.MLP_DIGITS: (PixelMLP, {}),
 }
 
-_FETCHES_WEIGHTS = (  # arguments of timm's create_model
-    "pretrained",
-    "pretrained_cfg",
-    "pretrained_cfg_overlay",
-    "checkpoint_path",
-    "cache_dir",
-)
-
 
 def build_model(
     architecture: str,
@@ -72,7 +65,7 @@ def build_model(
 
     Args:
         architecture: One of `OWN_MODELS`, or a name in timm's registry. A tag after a dot, which
-            names published weights, is ignored: none are loaded.
+            names published weights, is refused: none are loaded.
         n_classes: Outputs of the head.
         image_size: Height and width of the images, in pixels.
         in_channels: Channels of the images.
@@ -82,16 +75,10 @@ def build_model(
         ExperimentError: unknown name, arguments the model does not take, sizes that do not fit.
     """
     kwargs = dict(kwargs or {})
-    architecture = architecture.split(".")[0]
     sizes = {"num_classes": n_classes, "in_chans": in_channels, "img_size": image_size}
-    problems = [f"{key} follows from the data set; remove it" for key in sizes if key in kwargs]
-    problems += [
-        f"{key} would load published weights; weights come from the pretrain stage here; remove it"
-        for key in _FETCHES_WEIGHTS
-        if key in kwargs
-    ]
+    problems = [f"model.{key}: {reason}" for key, reason in model_problems(architecture, kwargs)]
     if problems:
-        raise ExperimentError(f"model {architecture}: kwargs: {problem}" for problem in problems)
+        raise ExperimentError(problems)
     if architecture not in OWN_MODELS:
         _require_timm_name(architecture)
     try:

@@ -16,9 +16,8 @@ from analogtl.crossbar.convert import (
     programmed_weights,
     share_changed,
     to_analog,
-    tokens_per_image,
-    unconvertible_layers,
 )
+from analogtl.crossbar.survey import survey
 from analogtl.errors import ExperimentError
 from analogtl.models.build import build_model
 from analogtl.models.swin import WindowAttention
@@ -156,14 +155,14 @@ def test_window_attention_is_what_its_definition_says(
     assert (layer.shift > 0) == (shifted and window < resolution)
 
 
-def test_refused_arguments_and_tags_draw_no_numbers() -> None:
+def test_refused_arguments_draw_no_numbers() -> None:
     """A convolutional model is first asked to take an image size, which must leave no trace."""
     import timm
 
     torch.manual_seed(0)
     direct = timm.create_model("resnet18", num_classes=5, in_chans=1, channels=(8, 8, 8, 8))
     torch.manual_seed(0)
-    built = build("resnet18.a1_in1k", kwargs={"channels": (8, 8, 8, 8)})
+    built = build("resnet18", kwargs={"channels": (8, 8, 8, 8)})
     for ours, theirs in zip(built.parameters(), direct.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     for name, buffer in built.named_buffers():  # nor has the image of zeros left any
@@ -204,17 +203,15 @@ def test_every_kind_converts_to_arrays_and_trains(kind: str) -> None:
     assert share_changed(before, programmed_weights(analog.model))[0] > 0
 
 
-def test_layers_that_no_array_can_hold_are_named_with_the_reason() -> None:
-    def reasons(model: nn.Module) -> dict[str, str]:
-        return unconvertible_layers(model, tokens_per_image(model, torch.zeros(1, 1, 8, 8)))
+def test_layers_that_no_array_can_hold_are_named() -> None:
+    def digital(name: str, kwargs: dict[str, Any]) -> set[str]:
+        found = survey(build(name, kwargs=kwargs), torch.zeros(1, 1, 8, 8))
+        return {part.name for part in found.digital if part.weights}
 
-    found = {kind: reasons(build(name, kwargs=kw)) for kind, (name, kw, _) in KINDS.items()}
-    assert set(found.pop("depthwise")) == {f"stages.{i}.blocks.0.conv_dw" for i in range(4)}
-    assert set(found.pop("beit")) == {f"blocks.{i}.attn.qkv" for i in range(2)}
+    found = {kind: digital(name, kwargs) for kind, (name, kwargs, _) in KINDS.items()}
+    assert found.pop("depthwise") == {f"stages.{i}.blocks.0.conv_dw" for i in range(4)}
+    assert found.pop("beit") == {f"blocks.{i}.attn.qkv" for i in range(2)}
     assert not any(found.values())
-    reflecting = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"))
-    assert "padding" in reasons(reflecting)["0"]
-    assert not reflecting[0]._forward_hooks
 
 
 @pytest.mark.parametrize(
@@ -267,3 +264,10 @@ def test_forbidden_arguments_are_reported_at_once() -> None:
 def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(1, 8, 8\) expected, not \(1, 16, 16\)"):
         build("swin_digits")(torch.zeros(1, 1, 16, 16))
+
+
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "resnet18.nonsense", "swin_digits.best"])
+def test_a_tag_that_means_published_weights_is_refused(name: str) -> None:
+    (problem,) = problems_of(name)
+    assert problem.startswith("model.architecture: ")
+    assert repr(name.split(".")[0]) in problem
