@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -138,8 +138,12 @@ def convert(request: Request) -> None:
     if request.as_json:
         for layer in result.layers:
             output.emit({"event": "layer", **layer})
+        for part in result.survey.digital:
+            output.emit({"event": "digital", **asdict(part)})
         keys = ("error_digital", "error_analog", "engine", "notes")
-        output.emit({"event": "converted", **{key: getattr(result, key) for key in keys}})
+        record = {key: getattr(result, key) for key in keys}
+        share = {"share_on_arrays": result.survey.share_on_arrays}
+        output.emit({"event": "converted", **record, **share})
         return
     _show_layers(result)
     if request.tells:
@@ -177,8 +181,19 @@ def _show_layers(result: ConversionResult) -> None:
     ]
     title = "What was programmed"
     output.rows_table((*headings, "transfer lr"), rows, title=title, right=range(2, 8))
+    if result.survey.digital:
+        shares = [
+            (part.name, part.kind, f"{100 * part.share:.2f}", part.reason)
+            for part in result.survey.digital
+        ]
+        output.rows_table(
+            ("part", "kind", "weights %", "why"), shares, title="What stays digital", right=(2,)
+        )
     for note in result.notes:
         output.say(note)
+    output.say(f"on arrays: {100 * result.survey.share_on_arrays:.4g} % of the network's weights")
+    if warning := result.survey.warning():
+        output.warn(warning)
     output.say(
         f"test error on the pretraining task: {result.error_digital:.1f} % digital, "
         f"{result.error_analog:.1f} % on the arrays ({result.engine} engine)"

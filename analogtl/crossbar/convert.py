@@ -9,12 +9,12 @@ import copy
 import fnmatch
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from aihwkit.nn.conversion import convert_to_analog
 from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.simulator.tiles.array import TileModuleArray
 from aihwkit.simulator.tiles.base import SimulatorTileWrapper
@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from analogtl.config.schema import Analog, Convert
 from analogtl.crossbar.rpu_config import RPUConfig, build_rpu_config
-from analogtl.errors import ExperimentError
+from analogtl.crossbar.survey import Survey, candidates, survey
+from analogtl.errors import ExperimentError, counted
 from analogtl.fastsim import fast_rpu_config, unsupported_reason
-
-CONVERTIBLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,14 @@ class Conversion:
         layers: One row per analog layer, in the columns of ``layers.csv`` (without those that
             name the trial).
         engine: "fast", "aihwkit", or "mixed".
-        notes: Layers that stay digital or that the fast engine does not cover, with the reason.
+        survey: What is on arrays, and what stays digital.
+        notes: Layers that the fast engine does not cover, with the reason.
     """
 
     model: nn.Module
     layers: list[dict[str, Any]]
     engine: str
+    survey: Survey
     notes: list[str]
 
 
@@ -67,36 +68,20 @@ def to_analog(
         ExperimentError: If a pattern matches no layer, nothing is left to convert, or
             engine = "fast" does not cover a layer.
     """
-    tokens = tokens_per_image(model, example)
-    refused = unconvertible_layers(model, tokens)
-    digital = digital_layers(model, convert.digital_layers) | set(refused)
-    weights = {
-        name: module.weight.detach().reshape(module.weight.shape[0], -1).clone()
-        for name, module in _candidates(model).items()
-        if name not in digital
-    }
-    if not weights:
-        raise ExperimentError("convert.digital_layers: every layer would stay digital")
-    notes = [f"{name} stays digital: {reason}" for name, reason in refused.items()]
+    surveyed = survey_arrays(model, analog, convert, example)
+    notes: list[str] = []
     engines: dict[str, str] = {}
 
-    def layer_config(name: str, module: nn.Module, unused: RPUConfig) -> RPUConfig:
-        if type(module) not in CONVERTIBLE:  # aihwkit also asks for containers, which have no tiles
-            return unused
+    def layer_config(name: str, vectors: int) -> RPUConfig:
         config = build_rpu_config(
             analog,
-            tokens_per_image=tokens.get(name, 1),
+            tokens_per_image=vectors,
             construction_seed=derived_seed(seed, "devices", name),
         )
-        is_fast = analog.engine != "aihwkit"
-        if is_fast and (unsupported := unsupported_reason(config)):
-            reason = (
-                f'{name}: the fast engine does not cover {unsupported}; engine = "aihwkit" does'
-            )
-            if analog.engine == "fast":
-                raise ExperimentError(f"analog.engine = 'fast': layer {reason}")
-            notes.append(reason)
-            is_fast = False
+        unsupported = unsupported_reason(config)
+        if unsupported and analog.engine == "auto":
+            notes.append(f"{name}: {_not_covered(unsupported)}")
+        is_fast = analog.engine != "aihwkit" and not unsupported
         engines[name] = "fast" if is_fast else "aihwkit"
         config.tile_array_class = _seeded_array(config, seed, name, fast=is_fast)
         if not is_fast:
@@ -104,18 +89,15 @@ def to_analog(
         return fast_rpu_config(config, seed=derived_seed(seed, "streams", name))
 
     torch.manual_seed(derived_seed(seed, "conversion"))
-    converted = convert_to_analog(
-        copy.deepcopy(model),
-        build_rpu_config(analog),
-        specific_rpu_config_fun=layer_config,
-        exclude_modules=sorted(digital),
-        inplace=True,
-    )
-    modules = dict(converted.named_modules())
+    converted = copy.deepcopy(model)
     layers = []
-    for name, weight_OI in weights.items():
+    for name, plan in surveyed.arrays.items():
+        digital: Any = converted.get_submodule(name)
+        weight_OI = digital.weight.detach().reshape(digital.weight.shape[0], -1).clone()
+        layer: Any = plan.make(digital, layer_config(name, plan.vectors))
+        owner, _, attribute = name.rpartition(".")
+        setattr(converted.get_submodule(owner), attribute, layer)
         generator = torch.Generator().manual_seed(derived_seed(seed, "weight transfer noise", name))
-        layer = modules[name]
         achieved = _program(layer, weight_OI, convert, generator, analog)
         config = next(iter(analog_tiles(layer))).rpu_config
         layers.append(
@@ -124,26 +106,49 @@ def to_analog(
                 "shape": "x".join(map(str, weight_OI.shape)),
                 **achieved,
                 **_resolved(config),
-                "tokens_per_image": tokens.get(name, 1),
+                "tokens_per_image": plan.vectors,
                 "engine": engines[name],
             }
         )
     kinds = set(engines.values())
-    return Conversion(converted, layers, kinds.pop() if len(kinds) == 1 else "mixed", notes)
+    engine = kinds.pop() if len(kinds) == 1 else "mixed"
+    return Conversion(converted, layers, engine, surveyed, notes)
 
 
-def _candidates(model: nn.Module) -> dict[str, Any]:
-    """Layers of a kind that arrays can hold, by name."""
-    return {name: m for name, m in model.named_modules() if type(m) in CONVERTIBLE}
+def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: Tensor) -> Survey:
+    """Survey what `to_analog` would put on arrays; nothing is programmed.
+
+    Args:
+        model: As for `to_analog`, and so are the others.
+        analog: Its engine and device.
+        convert: Its layers that stay digital.
+        example: One batch of images (B, C, H, W).
+
+    Raises:
+        ExperimentError: As `to_analog` does.
+    """
+    surveyed = survey(model, example, digital_layers(model, convert.digital_layers))
+    if not surveyed.arrays:
+        reasons = Counter(part.reason for part in surveyed.digital)
+        why = "; ".join(f"{counted(n, 'part')}: {reason}" for reason, n in reasons.most_common(3))
+        key = "convert.digital_layers" if convert.digital_layers else "model.architecture"
+        raise ExperimentError(f"{key}: nothing of the network can go onto arrays: {why}")
+    if analog.engine == "fast" and (reason := unsupported_reason(build_rpu_config(analog))):
+        raise ExperimentError(f"analog.engine = 'fast': {_not_covered(reason)}")
+    return surveyed
+
+
+def _not_covered(reason: str) -> str:
+    return f'the fast engine does not cover {reason}; engine = "aihwkit" does'
 
 
 def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
-    """Find the layers that stay digital.
+    """Find the layers that stay digital by choice.
 
     Raises:
         ExperimentError: If a pattern matches no layer.
     """
-    names = list(_candidates(model))
+    names = list(candidates(model))
     matching = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     problems = [
@@ -154,61 +159,6 @@ def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     if problems:
         raise ExperimentError(problems)
     return set(itertools.chain.from_iterable(matching.values()))
-
-
-def tokens_per_image(model: nn.Module, example: Tensor) -> dict[str, int]:
-    """Count the input vectors that each layer sees per image: layer name -> vectors.
-
-    A layer that is never called, because its owner reads its weight, is left out.
-
-    Args:
-        model: The digital model.
-        example: A batch of images (B, C, H, W).
-    """
-    counts: dict[str, int] = {}
-
-    def counter(name: str) -> Callable[..., None]:
-        def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            features = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
-            vectors = output.numel() // features
-            counts[name] = counts.get(name, 0) + max(1, vectors // example.shape[0])
-
-        return count
-
-    handles = [
-        module.register_forward_hook(counter(name)) for name, module in _candidates(model).items()
-    ]
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(example)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-    return counts
-
-
-def unconvertible_layers(model: nn.Module, tokens: Mapping[str, int]) -> dict[str, str]:
-    """Find the layers that aihwkit cannot put on arrays: name -> why.
-
-    They are convolutions with groups or a padding of other than zeros, which aihwkit refuses, and
-    layers whose owner reads ``.weight`` and computes by itself (timm's BEiT and EVA do so with
-    qkv): on an array they would have none to read.
-
-    Args:
-        model: The digital model.
-        tokens: As `tokens_per_image` counts them.
-    """
-    reasons = {}
-    for name, layer in _candidates(model).items():
-        if getattr(layer, "groups", 1) > 1:
-            reasons[name] = "a convolution with groups"
-        elif getattr(layer, "padding_mode", "zeros") != "zeros":
-            reasons[name] = "a convolution with a padding of other than zeros"
-        elif name not in tokens:
-            reasons[name] = "its weight is read directly, not through its forward"
-    return reasons
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:

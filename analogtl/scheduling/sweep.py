@@ -169,6 +169,7 @@ class _Sweep:
         self._pretrainings: dict[str, str] = {}  # key of a pretraining -> trial that does it
         self._collected = time.monotonic()
         self._pause = COLLECT_EVERY
+        self._said: set[str] = set()  # what finished trials had to say
         self._first_problem: str | None = ""  # of the experiment; None once a trial said otherwise
 
     def updates(self, pool: Pool) -> Iterator[Update]:
@@ -202,6 +203,7 @@ class _Sweep:
             self._collect()
 
     def _look_through(self) -> Iterator[Update]:
+        finished: list[dict[str, Any]] = []
         for trial in self._trials:
             notes: list[str] = []
             record = self._run.record(trial.id, notes)
@@ -209,9 +211,12 @@ class _Sweep:
                 yield Update("message", trial.id, text=note)
             ours = record is not None and record.key == trial.key
             if record is not None and ours and record.done:
+                finished.append(record.row)
                 yield Update("skipped", trial.id, record.row)
             elif not (ours and self._skip_failed):
                 self._todo.append(trial)
+        for row in finished:
+            yield from self._said_by(row)
 
     def _submit(self, pool: Pool) -> Iterator[Update]:
         slots = pool.free()
@@ -272,9 +277,17 @@ class _Sweep:
             self._check_experiment(str(row.get("message", "")) if wrong else "")
         elif status == TrialStatus.DONE:
             self._first_problem = None
+            yield from self._said_by(row)
             yield Update("done", trial.id, row)
         elif status != TrialStatus.QUEUED:  # by a backend that does not wait
             yield Update("stopped", trial.id, row, str(row.get("message", "")))
+
+    def _said_by(self, row: dict[str, Any]) -> Iterator[Update]:
+        """Pass on the message of a finished trial, once: the other trials have the same one."""
+        message = str(row.get("message") or "")
+        if message and message not in self._said:
+            self._said.add(message)
+            yield Update("message", text=message)
 
     def _record_failure(self, trial: Trial, row: dict[str, Any]) -> dict[str, Any]:
         """Write the record of a trial whose process could not; return its row."""

@@ -64,6 +64,7 @@ class TrialRow(TypedDict, total=False):
     error_best: Size
     epoch_best: Count
     error_validation: Size
+    share_on_arrays: Share
     weights_changed: Share
     wall_s: Size
     resumed: bool

@@ -227,6 +227,7 @@ def batches(
     shuffle: bool,
     augment: Sequence[str] = (),
     start: int = 0,
+    smallest: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of one epoch from batch ``start`` on: the same whenever asked again.
 
@@ -240,6 +241,7 @@ def batches(
         augment: ``"crop"``: pad by 4 pixels of black, or an eighth of a smaller image, and cut
             out at a random place; ``"flip"``: mirror left and right at random.
         start: Batches to skip, at no cost.
+        smallest: Fewest images of a batch: a smaller rest joins the batch before it.
 
     Yields:
         x_BCHW float32, normalised; y_B int64.
@@ -251,14 +253,22 @@ def batches(
     if shuffle:
         rng = np.random.default_rng([seed, _ORDER, epoch])
         order = torch.from_numpy(rng.permutation(len(split)))
-    for batch in range(start, -(-len(split) // batch_size)):
-        place = slice(batch * batch_size, (batch + 1) * batch_size)
+    count = batch_count(len(split), batch_size, smallest)
+    for batch in range(start, count):
+        end = (batch + 1) * batch_size if batch + 1 < count else len(split)
+        place = slice(batch * batch_size, end)
         index = place if order is None else order[place]
         images = split.images[index]
         if augment:
             rng = np.random.default_rng([seed, _AUGMENT, epoch, batch])
             images = _augmented(images, augment, rng)
         yield torch.addcmul(shift, images.float(), scale), split.labels[index]
+
+
+def batch_count(n_images: int, batch_size: int, smallest: int = 1) -> int:
+    """Count the batches of an epoch; see `batches` for ``smallest``."""
+    whole, rest = divmod(n_images, batch_size)
+    return whole + (rest >= smallest or not whole) if rest else whole
 
 
 def _augmented(images: Tensor, augment: Sequence[str], rng: np.random.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from analogtl.config.schema import Pretrain, Training
 from analogtl.errors import RunError
-from analogtl.tasks.images import Split, Task, batches
+from analogtl.tasks.images import Split, Task, batch_count, batches
 
 EVALUATION_BATCH = 128
 
@@ -68,6 +68,7 @@ def train_epochs(
     *,
     lr: float,
     seed: int,
+    smallest_batch: int = 1,
     start: Position = Position(),
     pause: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochDone | Position]:
@@ -80,6 +81,7 @@ def train_epochs(
         section: Epochs, batch size, schedule, augmentation, label smoothing.
         lr: Peak learning rate.
         seed: Seed of the order of the images, the augmentation and dropout.
+        smallest_batch: Fewest images of a step; see `batches`.
         start: Where to go on.
         pause: Asked after each step; when true, the position is yielded, so that it can be saved.
 
@@ -89,7 +91,7 @@ def train_epochs(
     Raises:
         RunError: If the loss is not finite; it names epoch and step.
     """
-    steps = max(1, math.ceil(len(task.train) / section.batch_size))
+    steps = max(1, batch_count(len(task.train), section.batch_size, smallest_batch))
     total = steps * section.epochs
     position = start
     while position.epoch <= section.epochs:
@@ -111,6 +113,7 @@ def train_epochs(
             shuffle=True,
             augment=section.augment,
             start=position.batch,
+            smallest=smallest_batch,
         )
         rate = lr
         for step, (x_BCHW, y_B) in enumerate(served, position.batch):

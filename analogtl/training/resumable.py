@@ -52,6 +52,7 @@ class ResumableTraining:
     checkpoint: Path  # stem of the files of the saved state
     key: str  # what the state belongs to; one with another key is not taken up
     limits: RunLimits  # when to save and to stop
+    smallest_batch: int = 1  # fewest images of a step
     resumed: bool = False  # whether an earlier process began it
     spent: float = 0.0  # seconds that earlier processes spent on it
     _rows: Rows = field(default_factory=list)
@@ -84,6 +85,7 @@ class ResumableTraining:
             self.section,
             lr=self.lr,
             seed=self.seed,
+            smallest_batch=self.smallest_batch,
             start=position,
             pause=self._checkpoint_due,
         ):

@@ -14,22 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import lock_file, set_aside, write_json
-from analogtl.models.build import build_model
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.limits import RunLimits
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import read_rows, write_rows
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
-from analogtl.tasks.images import Task, batches, load_task
+from analogtl.tasks.images import Task, load_task
 from analogtl.training.loop import evaluate
+from analogtl.training.network import (
+    check_network,
+    example_images,
+    fresh_model,
+    smallest_batch,
+)
 from analogtl.training.programming import WeightProgrammingRun
 from analogtl.training.resumable import ResumableTraining, Rows, Stopped, delete_checkpoint
 from analogtl.vocabulary import Arm, TrialStatus
@@ -53,6 +59,7 @@ class ConversionResult:
     error_digital: float
     error_analog: float
     engine: str
+    survey: Survey
     notes: list[str]
 
 
@@ -101,8 +108,10 @@ def pretrain(
             return found
         torch.manual_seed(transfer.derived_seed(section.seed, "initial weights"))
         model = fresh_model(experiment, task)
+        smallest = smallest_batch(model, task, section, "pretrain")
         training = ResumableTraining(
             model=model,
+            smallest_batch=smallest,
             task=task,
             section=section,
             lr=section.lr,
@@ -179,19 +188,27 @@ def convert(
     Yields:
         Rows of ``epochs.csv`` of the pretraining, if it has to run first.
     """
-    _check_layers(experiment)
+    task = task_of(experiment, "pretrain")
+    if run.find_pretrained(experiment) is None:
+        check_network(experiment, task, on_arrays=True)
     checkpoint = yield from pretrain(experiment, run, limits)
     model = _load_pretrained(experiment, checkpoint)
-    task = task_of(experiment, "pretrain")
     before = evaluate(model, task.test, task)
     conversion = transfer.to_analog(
-        model, experiment.analog, experiment.convert, seed=seed, example=_example(task)
+        model, experiment.analog, experiment.convert, seed=seed, example=example_images(task)
     )
     after = evaluate(conversion.model, task.test, task)
     base = {"experiment": experiment.name, "trial": f"convert,seed={seed}", "seed": seed}
     layers = [{**base, **row} for row in conversion.layers]
     write_rows(run.inside("convert") / "layers.csv", LAYER_COLUMNS, layers)
-    return ConversionResult(layers, before.error, after.error, conversion.engine, conversion.notes)
+    return ConversionResult(
+        layers,
+        before.error,
+        after.error,
+        conversion.engine,
+        conversion.survey,
+        conversion.notes,
+    )
 
 
 # -- finetune --------------------------------------------------------------------------------------
@@ -234,15 +251,23 @@ def _train(
     began = time.perf_counter()  # the pretraining counts for all trials, and for none
     base = _names(trial)
     layers: Rows = []
-    kind, engine = "digital", ""
+    kind = "digital"
+    facts: dict[str, Any] = {"engine": ""}
+    smallest = smallest_batch(model, task, experiment.finetune, "finetune")
     if trial.arm.analog:
         kind = "analog" if trial.arm.trains_arrays else "frozen"
         conversion = transfer.to_analog(
-            model, experiment.analog, experiment.convert, seed=trial.seed, example=_example(task)
+            model,
+            experiment.analog,
+            experiment.convert,
+            seed=trial.seed,
+            example=example_images(task),
         )
-        model, engine, layers = conversion.model, conversion.engine, conversion.layers
+        model, layers = conversion.model, conversion.layers
+        facts = {"engine": conversion.engine, **_held(conversion.survey)}
     training = ResumableTraining(
         model=model,
+        smallest_batch=smallest,
         task=task,
         section=experiment.finetune,
         lr=trial.lr,
@@ -264,7 +289,7 @@ def _train(
         rows,
         layers,
         {
-            "engine": engine,
+            **facts,
             "n_classes": task.n_classes,
             "wall_s": training.spent + time.perf_counter() - began,
             "resumed": training.resumed,
@@ -302,7 +327,8 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]
             raise Stopped("stopped at the deadline; the next call starts this trial again")
     layers = [{**base, **layer, "weights_changed": changed} for layer in job.layers]
     wall_s = time.perf_counter() - began
-    return rows, layers, {"engine": job.engine, "wall_s": wall_s, "resumed": False}
+    facts = {"engine": job.engine, "share_on_arrays": 1.0, "wall_s": wall_s, "resumed": False}
+    return rows, layers, facts
 
 
 def _start_model(
@@ -311,8 +337,8 @@ def _start_model(
     if not trial.arm.pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
         return fresh_model(trial.experiment, task)
-    if trial.arm.analog:
-        _check_layers(trial.experiment)
+    if run.find_pretrained(trial.experiment) is None:
+        check_network(trial.experiment, task, on_arrays=trial.arm.analog)
     # The limit of a trial is no limit of the work that all trials share.
     limits = replace(limits, max_trial_hours=None)
     checkpoint = yield from pretrain(trial.experiment, run, limits)
@@ -327,6 +353,12 @@ def _start_model(
     torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
     model.reset_classifier(task.n_classes)  # draws a new head
     return model
+
+
+def _held(found: Survey) -> dict[str, Any]:
+    """What a row of ``trials.csv`` says of the arrays' share in the network."""
+    warning = found.warning()
+    return {"share_on_arrays": found.share_on_arrays} | ({"message": warning} if warning else {})
 
 
 def _names(trial: Trial) -> dict[str, Any]:
@@ -368,27 +400,3 @@ def _cached_task(
     settings: tuple[tuple[str, Any], ...], root: str | None, _environment: str | None
 ) -> Task:
     return load_task(**dict(settings), root=Path(root).expanduser() if root else None)
-
-
-def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
-    """The model with random weights, from torch's generator."""
-    return build_model(
-        experiment.model.architecture,
-        n_classes=task.n_classes,
-        image_size=task.image_size,
-        in_channels=task.in_channels,
-        kwargs=experiment.model.kwargs,
-    )
-
-
-def _check_layers(experiment: Experiment) -> None:
-    """Name a layer that does not exist before hours of pretraining, not after them."""
-    if experiment.convert.digital_layers:
-        model = fresh_model(experiment, task_of(experiment, "pretrain"))
-        transfer.digital_layers(model, experiment.convert.digital_layers)
-
-
-def _example(task: Task) -> Tensor:
-    """Two images, to see what reaches each layer."""
-    x_BCHW, _ = next(batches(task.test, 2, task=task, seed=0, epoch=0, shuffle=False))
-    return x_BCHW

@@ -12,8 +12,8 @@ from analogtl.crossbar.convert import (
     programmed_weights,
     share_changed,
     to_analog,
-    tokens_per_image,
 )
+from analogtl.crossbar.survey import survey
 from analogtl.errors import ExperimentError
 
 
@@ -177,7 +177,8 @@ def test_write_noise_on_set_leaves_clipping_unknown(net):
 
 def test_tokens_are_counted_per_image():
     model = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Flatten(), nn.Linear(36, 2))
-    assert tokens_per_image(model, torch.zeros(3, 1, 8, 8)) == {"0": 9, "2": 1}
+    layers = survey(model, torch.zeros(3, 1, 8, 8)).arrays
+    assert {name: layer.vectors for name, layer in layers.items()} == {"0": 9, "2": 1}
 
 
 def test_share_changed_counts_cells():

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR
 from analogtl.config.schema import Finetune
 from analogtl.errors import RunError
 from analogtl.models.build import build_model
-from analogtl.tasks.images import load_task
+from analogtl.tasks.images import batch_count, batches, load_task
 from analogtl.training.loop import (
     EpochDone,
     Position,
@@ -131,3 +131,15 @@ def test_the_schedules_are_torchs(schedule, torchs):
         optimizer.step()
         if step < 99:
             scheduler.step()
+
+
+def test_a_rest_smaller_than_asked_for_joins_the_batch_before_it(task):
+    images = task.train
+    assert len(images) == 90
+    for smallest, sizes in ((1, [89, 1]), (2, [90])):
+        order = {"seed": 0, "epoch": 1, "shuffle": True}
+        served = [y for _, y in batches(images, 89, task=task, smallest=smallest, **order)]
+        assert [len(labels) for labels in served] == sizes
+        assert batch_count(90, 89, smallest) == len(sizes)
+        assert sorted(torch.cat(served).tolist()) == sorted(images.labels.tolist())
+    assert [batch_count(n, 4, 2) for n in (0, 1, 3, 4, 5, 6, 8, 9)] == [0, 1, 1, 1, 1, 2, 2, 2]

@@ -9,7 +9,7 @@ from probes import Shared, Watched, small_task
 from analogtl.crossbar import convert as transfer
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
-from analogtl.training import run_trial, stages
+from analogtl.training import network, run_trial, stages
 from analogtl.training.programming import WeightProgrammingRun
 
 
@@ -61,7 +61,7 @@ def draws(tiny, tmp_path, monkeypatch):
 
     stages._cached_task.cache_clear()
     monkeypatch.setattr(stages, "load_task", lambda *_, **__: small_task())
-    monkeypatch.setattr(stages, "build_model", lambda *_, **__: Watched(seen))
+    monkeypatch.setattr(network, "build_model", lambda *_, **__: Watched(seen))
     monkeypatch.setattr(stages.transfer, "to_analog", watched)
     yield run
     stages._cached_task.cache_clear()

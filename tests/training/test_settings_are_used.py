@@ -29,7 +29,7 @@ from analogtl.crossbar.rpu_config import build_rpu_config, set_parameters
 from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
-from analogtl.training import loop, stages
+from analogtl.training import loop, network, stages
 from analogtl.training.loop import build_optimizer
 from analogtl.training.programming import WeightProgrammingRun
 
@@ -83,7 +83,7 @@ def watch(tmp_path, monkeypatch):
 
     stages._cached_task.cache_clear()
     monkeypatch.setattr(stages, "load_task", load)
-    monkeypatch.setattr(stages, "build_model", build)
+    monkeypatch.setattr(network, "build_model", build)
     monkeypatch.setattr(loop, "batches", serve)
     monkeypatch.setattr(F, "cross_entropy", loss)
     hook = register_optimizer_step_pre_hook(step)

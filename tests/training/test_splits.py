@@ -9,7 +9,7 @@ from probes import SIZES, WRONG, Oracle, Watched, small_task
 from analogtl.config.schema import Finetune
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
-from analogtl.training import resumable, stages
+from analogtl.training import network, resumable, stages
 from analogtl.training.loop import Score, build_optimizer, evaluate, train_epochs
 
 # `Oracle` is wrong on the images with a wrong label, and in training mode on all the others.
@@ -23,7 +23,7 @@ def task(monkeypatch):
     task = small_task()
     stages._cached_task.cache_clear()
     monkeypatch.setattr(stages, "load_task", lambda *_, **__: task)
-    monkeypatch.setattr(stages, "build_model", lambda *_, **__: Oracle())
+    monkeypatch.setattr(network, "build_model", lambda *_, **__: Oracle())
     yield task
     stages._cached_task.cache_clear()
 
@@ -81,7 +81,7 @@ def test_pretraining_and_fine_tuning_each_have_their_own_task(tiny, run_dir, mon
         return real(model, optimizer, task, *rest, **more)
 
     monkeypatch.setattr(stages, "load_task", load)
-    monkeypatch.setattr(stages, "build_model", lambda *_, **__: Oracle())
+    monkeypatch.setattr(network, "build_model", lambda *_, **__: Oracle())
     monkeypatch.setattr(resumable, "train_epochs", watched)
     (trial,) = trials_of(tiny(finetune={"arms": ["digital-tl"]}), sweep=False)
     result(stages.finetune(trial, run_dir))
@@ -157,7 +157,7 @@ def test_the_error_of_a_pretraining_is_the_last_one_on_test_images(
 
 
 def test_every_layer_has_its_own_share_of_changed_cells(tiny, run_dir, task, monkeypatch):
-    monkeypatch.setattr(stages, "build_model", lambda *_, **__: Watched([]))
+    monkeypatch.setattr(network, "build_model", lambda *_, **__: Watched([]))
     shares = {"body": 0.25, "head": 0.75}
     monkeypatch.setattr(resumable.ResumableTraining, "changed", lambda _: (0.5, shares))
     (trial,) = trials_of(tiny(finetune={"arms": ["analog-scratch"]}), sweep=False)

@@ -248,3 +248,44 @@ def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir)
     with pytest.raises(ExperimentError, match="a folder"):
         kinds.extend(update.kind for update in run_trials(Study(experiment, run_dir)))
     assert kinds.count("failed") == 2
+
+
+BATCH_NORM = {"architecture": "resnet18", "kwargs": {"channels": [4, 4, 4, 4]}}
+SMALL = {"epochs": 1, "samples_per_class": 7, "validation_fraction": 0, "batch_size": 20}
+
+
+@pytest.mark.parametrize("arm", ["digital-tl", "analog-scratch"])
+def test_batch_normalisation_trains_where_a_single_image_is_left_over(tiny, run_dir, arm):
+    # 21 images: the last of two batches would have one, of which no variance can be taken.
+    experiment = tiny(model=BATCH_NORM, pretrain=SMALL, finetune={**SMALL, "arms": [arm]})
+    _, row = result(stages.finetune(trial_of(experiment, arm), run_dir))
+    assert row["status"] == "done"
+    epochs = read_rows(run_dir.trial_path(trial_of(experiment, arm).id) / "epochs.csv")
+    assert [int(r["n_samples"]) for r in epochs if r["split"] == "train"] == [21]
+
+
+@pytest.mark.parametrize("section", ["pretrain", "finetune"])
+def test_batch_normalisation_over_one_image_is_refused_before_anything_is_trained(
+    tiny, run_dir, section
+):
+    sections = {"pretrain": SMALL, "finetune": {**SMALL, "arms": ["digital-tl"]}}
+    sections[section] = {**sections[section], "batch_size": 1}
+    experiment = tiny(model=BATCH_NORM, **sections)
+    with pytest.raises(ExperimentError, match=rf"{section}\.batch_size"):
+        result(stages.finetune(trial_of(experiment, "digital-tl"), run_dir))
+    assert run_dir.find_pretrained(experiment) is None
+
+
+def test_a_trial_says_which_share_of_its_network_is_on_arrays(tiny, run_dir):
+    sizes = {"dims": [4, 4, 4, 4], "depths": [1, 1, 1, 1], "patch_size": 1}
+    model = {"architecture": "convnext_atto", "kwargs": sizes}
+    experiment = tiny(model=model, finetune={**SMALL, "arms": ["analog-scratch", "digital-tl"]})
+    _, row = result(stages.finetune(trial_of(experiment, "analog-scratch"), run_dir))
+    assert 0.4 < row["share_on_arrays"] < 0.5
+    assert "conv_dw (Conv2d" in row["message"]
+    _, row = result(stages.finetune(trial_of(experiment, "digital-tl"), run_dir))
+    assert "share_on_arrays" not in row
+    whole = trial_of(tiny(finetune={"arms": ["frozen-array"]}), "frozen-array")
+    _, row = result(stages.finetune(whole, run_dir))
+    assert row["share_on_arrays"] == 1
+    assert "message" not in row

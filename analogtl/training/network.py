@@ -1,0 +1,94 @@
+"""An experiment's network, and what can be known of it before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from analogtl.config.schema import Experiment, Training
+from analogtl.crossbar.convert import survey_arrays
+from analogtl.errors import ExperimentError
+from analogtl.models.build import build_model
+from analogtl.tasks.images import Task, batches
+
+
+def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
+    """The model with random weights, from torch's generator."""
+    return build_model(
+        experiment.model.architecture,
+        n_classes=task.n_classes,
+        image_size=task.image_size,
+        in_channels=task.in_channels,
+        kwargs=experiment.model.kwargs,
+    )
+
+
+def example_images(task: Task) -> Tensor:
+    """Two images, to see what reaches each layer."""
+    x_BCHW, _ = next(batches(task.test, 2, task=task, seed=0, epoch=0, shuffle=False))
+    return x_BCHW
+
+
+def check_network(experiment: Experiment, task: Task, *, on_arrays: bool) -> None:
+    """Find before hours of pretraining what would make the training after it fail.
+
+    Args:
+        experiment: With the network, and how it is trained and converted.
+        task: The images that it is fine-tuned on.
+        on_arrays: Whether it is to be put on arrays.
+
+    Raises:
+        ExperimentError: If arrays, or batches as small as they are, cannot be had.
+    """
+    model = fresh_model(experiment, task)
+    smallest_batch(model, task, experiment.finetune, "finetune")
+    if on_arrays:
+        survey_arrays(model, experiment.analog, experiment.convert, example_images(task))
+
+
+def smallest_batch(model: nn.Module, task: Task, section: Training, stage: str) -> int:
+    """Find how few images a training step of a digital network may have: 1 or 2.
+
+    Batch normalisation needs more than one value per channel, which one image does not give it
+    where the layer sees a single position.
+
+    Args:
+        model: The network, before it is put on arrays.
+        task: Its images.
+        section: Batch size.
+        stage: Name of the section.
+
+    Raises:
+        ExperimentError: If there is no way to give it two images in each step.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    if not (norms and _single_values(model, norms, example_images(task)[:1])):
+        return 1
+    needs = "but the network's batch normalisation needs 2 images or more in a step"
+    if section.batch_size == 1:
+        raise ExperimentError(f"{stage}.batch_size: 1, {needs}; expected 2 or more")
+    if len(task.train) == 1:
+        raise ExperimentError(f"{stage}.dataset: 1 training image, {needs}")
+    return 2
+
+
+def _single_values(model: nn.Module, norms: list[_BatchNorm], image_1CHW: Tensor) -> bool:
+    """Whether a layer sees a single value of each channel when one image passes."""
+    found = []
+
+    def look(_layer: nn.Module, args: Any, _output: Any) -> None:
+        found.append(args[0].numel() <= args[0].shape[1])
+
+    handles = [norm.register_forward_hook(look) for norm in norms]
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(image_1CHW)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return any(found)
