@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from aihwkit.simulator.configs.compounds import (
@@ -12,13 +13,26 @@ from aihwkit.simulator.configs.compounds import (
     DynamicTransferCompound,
 )
 from aihwkit.simulator.configs.configs import UnitCellRPUConfig
-from aihwkit.simulator.configs.devices import SoftBoundsDevice
+from aihwkit.simulator.configs.devices import (
+    LinearStepDevice,
+    PiecewiseStepDevice,
+    PowStepDevice,
+    PowStepReferenceDevice,
+    SoftBoundsDevice,
+)
 from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 from aihwkit.simulator.parameters.io import IOParameters
 from aihwkit.simulator.parameters.training import UpdateParameters
 from aihwkit.simulator.presets.devices import (
+    CapacitorPresetDevice,
+    EcRamMOPresetDevice,
+    EcRamPresetDevice,
+    GokmenVlasovPresetDevice,
+    IdealizedPresetDevice,
+    PCMPresetDevice,
     ReRamArrayHfO2PresetDevice,
     ReRamArrayOMPresetDevice,
+    ReRamESPresetDevice,
     ReRamSBPresetDevice,
 )
 from aihwkit.simulator.presets.utils import PresetIOParameters, PresetUpdateParameters
@@ -36,6 +50,8 @@ class Case:
         vectors: Input vectors in a call.
         signs: Whether all inputs and gradients are 1 or -1. Every vector then pulses every cell,
             and what varies is the noise alone.
+        decay: Whether the weights decay after each call, as the optimizer of a device with a
+            lifetime has it.
     """
 
     about: str
@@ -44,6 +60,7 @@ class Case:
     batches: int = 6
     vectors: int = 40
     signs: bool = False
+    decay: bool = False
 
 
 def compound_config(
@@ -73,8 +90,7 @@ def compound_config(
     return UnitCellRPUConfig(
         device=compound(
             unit_cell_devices=[
-                make(apply_write_noise_on_set=write_noise_on_set)
-                for make in (device, slow_device or device)
+                _device(make, write_noise_on_set) for make in (device, slow_device or device)
             ],
             construction_seed=97,
             transfer_update=transfer_update or _unmanaged(1, PresetUpdateParameters),
@@ -84,6 +100,13 @@ def compound_config(
         backward=PresetIOParameters(),
         update=update or PresetUpdateParameters(desired_bl=5),
     )
+
+
+def _device(make: Any, write_noise_on_set: bool) -> Any:
+    device = make()
+    if hasattr(device, "apply_write_noise_on_set"):  # of the classes that have write noise
+        device.apply_write_noise_on_set = write_noise_on_set
+    return device
 
 
 def _unmanaged(length: int, kind: Any = UpdateParameters, **values: Any) -> UpdateParameters:
@@ -119,14 +142,27 @@ def _case(about: str, settings: dict[str, Any], **own: Any) -> Case:
     return Case(about, lambda: make(**settings), **own)
 
 
+def _lives_shortly(**values: Any) -> LinearStepDevice:
+    return LinearStepDevice(
+        **{"dw_min": 0.05, "lifetime": 20.0, "lifetime_dtod": 0.3, "reset": 0.1} | values
+    )
+
+
+def _device_case(about: str, device: Any, transfer_lr: float, **settings: Any) -> Case:
+    """Make a case in which both arrays are driven hard enough for a device of many small steps."""
+    driven = {"device": device, "fast_lr": 0.5, "update": _LONG, "transfer_lr": transfer_lr}
+    return _case(about, {**driven, "transfer_update": _FIVE} | settings)
+
+
 _LONG = PresetUpdateParameters(desired_bl=31)
+_FIVE = PresetUpdateParameters(desired_bl=5)
 _HFO2 = ReRamArrayHfO2PresetDevice
 
 CASES: dict[str, Case] = {
     "HfO2": _case("c-TTv2 as in the paper, HfO2", {}),
     "OM": _case("the same, OM device", {"device": ReRamArrayOMPresetDevice}),
     "SB": _case(
-        "the same, SB device (many small steps, no write noise)",
+        "the same, SB device (many small steps, much write noise)",
         {"device": ReRamSBPresetDevice, "fast_lr": 0.5, "transfer_lr": 0.05},
     ),
     "choppers": _case(
@@ -248,6 +284,66 @@ CASES: dict[str, Case] = {
             "out_chop_prob": 0.5,
             "transfer_forward": IOParameters(is_perfect=True, out_scale=0.7),
         },
+    ),
+    # device classes
+    "Idealized": _device_case("constant steps", IdealizedPresetDevice, 0.005),
+    "GokmenVlasov": _device_case("constant steps", GokmenVlasovPresetDevice, 0.03),
+    "EcRam": _device_case("linear steps", EcRamPresetDevice, 0.03),
+    "EcRamMO": _device_case("linear steps, much pulse noise", EcRamMOPresetDevice, 0.01),
+    "Capacitor": _device_case("linear steps, additive noise", CapacitorPresetDevice, 0.1),
+    "ReRamES": _device_case("exponential steps, write noise", ReRamESPresetDevice, 0.05),
+    "PCM": _device_case(
+        "exponential steps, noise that depends on the weight", PCMPresetDevice, 0.2
+    ),
+    "pow": _device_case(
+        "power steps",
+        partial(PowStepDevice, dw_min=0.02, pow_gamma=1.7, pow_up_down=0.2, write_noise_std=0.5),
+        0.3,
+    ),
+    "pow_reference": _device_case(
+        "power steps with a reference",
+        partial(
+            PowStepReferenceDevice,
+            dw_min=0.02,
+            pow_gamma=0.8,
+            reference_std=0.05,
+            w_max=1,
+            w_min=-1,
+        ),
+        0.3,
+    ),
+    "piecewise": _device_case(
+        "piecewise steps",
+        partial(
+            PiecewiseStepDevice,
+            dw_min=0.02,
+            piecewise_up=[1.5, 1.0, 0.4, 0.1],
+            piecewise_down=[0.2, 0.7, 1.0, 1.1],
+            write_noise_std=0.5,
+        ),
+        0.3,
+    ),
+    "reverse": _device_case(
+        "soft bounds whose steps grow towards the bounds",
+        partial(SoftBoundsDevice, dw_min=0.02, reverse_up=True, reverse_down=True),
+        0.3,
+    ),
+    "two_devices": _device_case(
+        "A of soft bounds, C of power steps",
+        _soft_bounds,
+        0.5,
+        slow_device=partial(PowStepDevice, dw_min=0.05, write_noise_std=0.3),
+    ),
+    "corrupt": _device_case(
+        "cells without a range among exponential steps",
+        partial(ReRamESPresetDevice, corrupt_devices_prob=0.3, corrupt_devices_range=0.2),
+        0.05,
+    ),
+    "decay": replace(
+        _device_case(
+            "decay after each call, write noise", partial(_lives_shortly, write_noise_std=0.5), 0.5
+        ),
+        decay=True,
     ),
 }
 BASIC = (

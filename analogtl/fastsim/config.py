@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from aihwkit.simulator.configs.compounds import (
@@ -14,6 +15,12 @@ from aihwkit.simulator.configs.compounds import (
 )
 from aihwkit.simulator.configs.configs import UnitCellRPUConfig
 from aihwkit.simulator.configs.devices import (
+    ConstantStepDevice,
+    ExpStepDevice,
+    LinearStepDevice,
+    PiecewiseStepDevice,
+    PowStepDevice,
+    PowStepReferenceDevice,
     SoftBoundsDevice,
     SoftBoundsPmaxDevice,
     SoftBoundsReferenceDevice,
@@ -27,7 +34,9 @@ from aihwkit.simulator.parameters.enums import (
     WeightNoiseType,
 )
 
+from analogtl.fastsim import devices, layout
 from analogtl.fastsim import periphery as fast_io
+from analogtl.fastsim.devices import Draw
 from analogtl.fastsim.layout import Device, Read, Spec, Train
 
 _NOISE_MANAGEMENT = {
@@ -165,20 +174,56 @@ def _compound_reason(c: Any) -> str | None:
     return None
 
 
+class DeviceClass(NamedTuple):
+    """How the engine treats one of aihwkit's device classes."""
+
+    kind: type
+    response: int  # how cells answer to pulses
+    drawn: int  # what is drawn beside bounds and steps
+    hidden: tuple[str, ...]  # hidden parameters that only this class has, in aihwkit's order
+
+
+# A subclass comes before its parents.
+DEVICE_CLASSES = (
+    DeviceClass(
+        SoftBoundsReferenceDevice, layout.SOFT_BOUNDS, devices.SOFT_REFERENCE, ("reference",)
+    ),
+    DeviceClass(SoftBoundsDevice, layout.SOFT_BOUNDS, devices.SLOPES, ("slope_up", "slope_down")),
+    DeviceClass(LinearStepDevice, layout.LINEAR, devices.SLOPES, ("slope_up", "slope_down")),
+    DeviceClass(ConstantStepDevice, layout.LINEAR, devices.PLAIN, ()),
+    DeviceClass(ExpStepDevice, layout.EXP, devices.PLAIN, ()),
+    DeviceClass(
+        PowStepReferenceDevice,
+        layout.POW,
+        devices.GAMMAS_AND_REFERENCE,
+        ("gamma_up", "gamma_down", "reference"),
+    ),
+    DeviceClass(PowStepDevice, layout.POW, devices.GAMMAS, ("gamma_up", "gamma_down")),
+    DeviceClass(PiecewiseStepDevice, layout.PIECEWISE, devices.PLAIN, ()),
+)
+
+
+def device_class(device: Any) -> DeviceClass | None:
+    """Find how the engine treats a device; None if it does not know its class."""
+    for known in DEVICE_CLASSES:
+        if isinstance(device, known.kind):
+            if known.kind is SoftBoundsDevice and (device.reverse_up or device.reverse_down):
+                return known._replace(response=layout.LINEAR)
+            return known
+    return None
+
+
 def _device_reason(device: Any) -> str | None:
     name = type(device).__name__
-    if not isinstance(device, (SoftBoundsDevice, SoftBoundsReferenceDevice)):
-        return f"device class {name}, only soft-bounds devices"
+    if device_class(device) is None:
+        return f"device class {name}"
     device = plain_device(device)
-    for key in ("lifetime", "diffusion"):
-        if getattr(device, key) > 0.0:
-            return f"{key} of {name}"
+    if device.diffusion > 0.0:
+        return f"diffusion of {name}"
     if device.drift.nu > 0.0 or device.drift.nu_std > 0.0 or device.drift.nu_dtod > 0.0:
         return f"drift of {name}"
     if device.count_pulses:
         return f"count_pulses of {name}"
-    if getattr(device, "reverse_up", False) or getattr(device, "reverse_down", False):
-        return f"reverse_up or reverse_down of {name}"
     if device.w_min > 0.0 or device.w_max < 0.0:
         return f"bounds of {name} that do not include 0"
     return None
@@ -263,15 +308,45 @@ def _train(update: Any, granularity: np.float32) -> Train:
     )
 
 
-def _device(device: Any, dw_min: np.float32) -> Device:
+def _device(device: Any, dw_min: float, granularity: np.float32) -> Device:
+    known = device_class(device)
+    assert known is not None
+    write_noise = getattr(device, "write_noise_std", 0.0)
+    is_exp = known.response == layout.EXP
+    exponential = {
+        name: _f(getattr(device, name) if is_exp else 0.0)
+        for name in (
+            "A_up", "A_down", "gamma_up", "gamma_down", "a", "b", "dw_min_std_add",
+            "dw_min_std_slope",
+        )
+    }  # fmt: skip
     return Device(
-        dw_min=dw_min,
+        granularity=granularity,
         dw_min_std=_f(device.dw_min_std),
-        mult_noise=bool(device.mult_noise),
-        write_noise=_f(_f(device.write_noise_std) * dw_min)
-        if device.write_noise_std > 0
-        else _f(0),
+        # The noise of a constant step is the same either way.
+        mult_noise=bool(getattr(device, "mult_noise", True)),
+        write_noise=_f(_f(write_noise) * _f(dw_min)) if write_noise > 0 else _f(0),
+        response=known.response,
+        nodes=len(getattr(device, "piecewise_up", (1,))),
+        **exponential,
     )
+
+
+def curves_of(compound_devices: Sequence[Any]) -> layout.Array:
+    """Collect the steps along the range of both devices, ``[2, 2, nodes]``.
+
+    The value at the first node, and what each further one adds to the slope.
+    """
+    both = [
+        (getattr(d, "piecewise_up", [1.0]), getattr(d, "piecewise_down", [1.0]))
+        for d in compound_devices
+    ]
+    curves = np.zeros((2, 2, max(len(up) for up, _ in both)), np.float32)
+    for n, directions in enumerate(both):
+        for k, values in enumerate(directions):
+            slopes = np.diff(np.asarray(values, np.float64))
+            curves[n, k, : len(values)] = [values[0], *np.diff(slopes, prepend=0.0)]
+    return curves
 
 
 def _read(io: Any) -> Read:
@@ -310,7 +385,7 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
     chopped, dynamic = (
         isinstance(c, kind) for kind in (ChoppedTransferCompound, DynamicTransferCompound)
     )
-    g_fast, g_slow = _f(dw_min[0]), _f(dw_min[1])
+    g_fast, g_slow = granularity_of(a, dw_min[0]), granularity_of(s, dw_min[1])
     buffer, threshold = _buffer(c, in_size, g_fast, g_slow)
     return Spec(
         train=_train(up, _f(_f(g_fast + g_slow) / _f(2.0))),
@@ -320,7 +395,7 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
         auto_momentum=_f(c.auto_momentum if chopped else 0.0),
         fast_lr=_f(c.fast_lr),
         scale_fast_lr=bool(getattr(c, "scale_fast_lr", False)),
-        fast=_device(a, g_fast),
+        fast=_device(a, dw_min[0], g_fast),
         transfer_every=_f(c.transfer_every),
         units_in_mbatch=bool(c.units_in_mbatch),
         transfer_lr=_f(c.transfer_lr),
@@ -337,7 +412,7 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
         out_chop_prob=_f(c.out_chop_prob if chopped else 0.0),
         step=_f(c.step),
         transfer_train=_train(c.transfer_update, g_slow),
-        slow=_device(s, g_slow),
+        slow=_device(s, dw_min[1], g_slow),
         dynamic=dynamic,
         tail_weightening=_f(c.tail_weightening if dynamic else 1.0),
         buffer_cap=_f(c.buffer_cap if dynamic else 0.0),
@@ -345,15 +420,30 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
     )
 
 
-def device_numbers(device: Any) -> tuple[tuple[np.float32, ...], bool]:
-    """List a device's parameters as ``draw_device`` takes them, and whether it has a reference."""
-    is_reference = isinstance(device, SoftBoundsReferenceDevice)
-    names = (
-        "w_max", "w_max_dtod", "w_min", "w_min_dtod", "dw_min", "dw_min_dtod", "up_down",
-        "up_down_dtod", "corrupt_devices_prob", "corrupt_devices_range", "reset", "reset_dtod",
-        "slope_up_dtod", "slope_down_dtod", "reference_mean", "reference_std",
-    )  # fmt: skip
-    return tuple(_f(getattr(device, n, 0.0)) for n in names), is_reference
+def draw_of(device: Any) -> Draw:
+    """Collect what a device's cells are drawn from."""
+    known = device_class(device)
+    assert known is not None
+    soft = known.kind is SoftBoundsDevice  # aihwkit's linear step with these numbers
+    fixed = {
+        "kind": known.drawn,
+        "n_estimation_steps": int(getattr(device, "n_estimation_steps", -1)),
+    }
+    if soft:
+        fixed |= {"gamma_up": _f(1.0), "gamma_down": _f(1.0), "mean_bound_reference": False}
+    values = {
+        name: (bool if kind is bool else _f)(getattr(device, name, 0.0))
+        for name, kind in get_type_hints(Draw).items()
+        if name not in fixed
+    }
+    return Draw(**values, **fixed)
+
+
+def granularity_of(device: Any, dw_min: float) -> np.float32:
+    """Compute a device's mean step at a weight of 0, which trains and buffers are measured in."""
+    bindings = device.as_bindings(RPUDataType.FLOAT)
+    bindings.dw_min = dw_min
+    return _f(bindings.calc_weight_granularity())
 
 
 def plain_device(device: Any) -> Any:

@@ -9,6 +9,7 @@ and it takes no second tile in memory.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,38 +47,83 @@ def _gauss(state, saved, has_saved):
     return np.float32(y * factor), state, np.float32(x * factor), True
 
 
-@compiled
-def draw_device(cells, p, flags, state, saved, has_saved):
-    """Draw one device's cells: ``cells`` [in, 6, O], of which this fills the first ``out`` rows:
-    reference, upper and lower bound, step up, step down, reset bias.
+class Draw(NamedTuple):
+    """What the cells of one device are drawn from; aihwkit's names where there is one."""
 
-    ``p`` (float32) and ``flags`` (bool): see ``device_numbers`` in ``config.py``. Returns the
-    generator's state, which the next device of the compound goes on from.
+    w_max: np.float32
+    w_max_dtod: np.float32
+    w_min: np.float32
+    w_min_dtod: np.float32
+    dw_min: np.float32
+    dw_min_dtod: np.float32
+    dw_min_dtod_log_normal: bool
+    up_down: np.float32
+    up_down_dtod: np.float32
+    enforce_consistency: bool
+    perfect_bias: bool
+    corrupt_devices_prob: np.float32
+    corrupt_devices_range: np.float32
+    reset: np.float32
+    reset_dtod: np.float32
+    lifetime: np.float32
+    lifetime_dtod: np.float32
+    kind: int
+    # linear steps and soft bounds
+    gamma_up: np.float32
+    gamma_up_dtod: np.float32
+    gamma_down: np.float32
+    gamma_down_dtod: np.float32
+    allow_increasing: bool
+    mean_bound_reference: bool
+    reverse_up: bool
+    reverse_down: bool
+    reverse_offset: np.float32
+    # power steps
+    pow_gamma: np.float32
+    pow_gamma_dtod: np.float32
+    pow_up_down: np.float32
+    pow_up_down_dtod: np.float32
+    # classes with a reference
+    slope_up_dtod: np.float32
+    slope_down_dtod: np.float32
+    reference_mean: np.float32
+    reference_std: np.float32
+    subtract_symmetry_point: bool
+    n_estimation_steps: int
+
+
+# Kinds of ``Draw``: what is drawn beside bounds and steps.
+PLAIN, SLOPES, GAMMAS, GAMMAS_AND_REFERENCE, SOFT_REFERENCE = range(5)
+# Fields of drawn cells.
+REFERENCE, TOP, BOTTOM, UP, DOWN, RESET_BIAS, MORE_UP, MORE_DOWN, DECAY = range(9)
+
+
+@compiled
+def draw_device(cells, p, out, state, saved, has_saved):
+    """Draw one device's cells: ``cells`` [in, 9, O], of which this fills the first ``out`` rows.
+
+    ``p``: a ``Draw``. Returns the generator's state, from which the compound's next device goes on.
     """
     zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
-    (w_max, w_max_dtod, w_min, w_min_dtod, dw_min, dw_min_dtod, up_down, up_down_dtod,
-     corrupt_prob, corrupt_range, reset, reset_dtod,
-     slope_up_dtod, slope_down_dtod, reference_mean, reference_std) = p  # fmt: skip
-    log_normal, consistent, perfect_bias, is_reference, subtract, out = flags
     in_size = cells.shape[0]
-    up_bias = min(up_down, zero)
-    down_bias = -up_down if up_down > zero else zero
+    up_bias = min(p.up_down, zero)
+    down_bias = -p.up_down if p.up_down > zero else zero
     for j in range(in_size):
         for i in range(out):
             g, state, saved, has_saved = _gauss(state, saved, has_saved)
-            top = np.float32(w_max * np.float32(one + np.float32(w_max_dtod * g)))
+            top = np.float32(p.w_max * np.float32(one + np.float32(p.w_max_dtod * g)))
             g, state, saved, has_saved = _gauss(state, saved, has_saved)
-            bottom = np.float32(w_min * np.float32(one + np.float32(w_min_dtod * g)))
+            bottom = np.float32(p.w_min * np.float32(one + np.float32(p.w_min_dtod * g)))
             g, state, saved, has_saved = _gauss(state, saved, has_saved)
-            if log_normal:
-                gain = np.float32(math.exp(np.float32(dw_min_dtod * g)))
+            if p.dw_min_dtod_log_normal:
+                gain = np.float32(math.exp(np.float32(p.dw_min_dtod * g)))
             else:
-                gain = np.float32(one + np.float32(dw_min_dtod * g))
+                gain = np.float32(one + np.float32(p.dw_min_dtod * g))
             g, state, saved, has_saved = _gauss(state, saved, has_saved)
-            r = np.float32(up_down_dtod * g)
-            up = np.float32(np.float32(np.float32(up_bias + gain) + r) * dw_min)
-            down = np.float32(np.float32(np.float32(down_bias + gain) - r) * dw_min)
-            if consistent:
+            r = np.float32(p.up_down_dtod * g)
+            up = np.float32(np.float32(np.float32(up_bias + gain) + r) * p.dw_min)
+            down = np.float32(np.float32(np.float32(down_bias + gain) - r) * p.dw_min)
+            if p.enforce_consistency:
                 up, down = abs(up), abs(down)
                 if bottom > top:
                     top, bottom = bottom, top
@@ -87,58 +133,129 @@ def draw_device(cells, p, flags, state, saved, has_saved):
                 top = middle
                 bottom = middle
             u, state = _canonical(state)
-            if corrupt_prob > u:
-                low = max(min(top, bottom), -abs(corrupt_range))
-                high = min(max(top, bottom), abs(corrupt_range))
+            if p.corrupt_devices_prob > u:
+                low = max(min(top, bottom), -abs(p.corrupt_devices_range))
+                high = min(max(top, bottom), abs(p.corrupt_devices_range))
                 u, state = _canonical(state)
                 top = np.float32(low + np.float32(np.float32(high - low) * u))
                 bottom = top
                 up = zero
                 down = zero
-            if perfect_bias and j == in_size - 1:
-                up = dw_min
-                down = dw_min
-                bottom = np.float32(np.float32(100.0) * w_min)
-                top = np.float32(np.float32(100.0) * w_max)
+            if p.perfect_bias and j == in_size - 1:
+                up = p.dw_min
+                down = p.dw_min
+                bottom = np.float32(np.float32(100.0) * p.w_min)
+                top = np.float32(np.float32(100.0) * p.w_max)
             g, state, saved, has_saved = _gauss(state, saved, has_saved)  # diffusion, which is 0
             g, state, saved, has_saved = _gauss(state, saved, has_saved)
-            cells[j, 0, i] = zero
-            cells[j, 1, i] = top
-            cells[j, 2, i] = bottom
-            cells[j, 3, i] = up
-            cells[j, 4, i] = down
-            cells[j, 5, i] = np.float32(reset + np.float32(reset_dtod * g))
+            cells[j, REFERENCE, i] = zero
+            cells[j, TOP, i] = top
+            cells[j, BOTTOM, i] = bottom
+            cells[j, UP, i] = up
+            cells[j, DOWN, i] = down
+            cells[j, RESET_BIAS, i] = np.float32(p.reset + np.float32(p.reset_dtod * g))
+            cells[j, DECAY, i] = one
+            if p.lifetime > zero:
+                g, state, saved, has_saved = _gauss(state, saved, has_saved)
+                life = np.float32(p.lifetime * np.float32(one + np.float32(p.lifetime_dtod * g)))
+                cells[j, DECAY, i] = np.float32(one - one / life) if life > one else zero
+    if p.kind == PLAIN:
+        return state, saved, has_saved
     for i in range(out):
         for j in range(in_size):
-            if not is_reference:
-                g, state, saved, has_saved = _gauss(state, saved, has_saved)
-                g, state, saved, has_saved = _gauss(state, saved, has_saved)
-                continue
-            top, bottom = cells[j, 1, i], cells[j, 2, i]
-            up, down = cells[j, 3, i], cells[j, 4, i]
-            regular = top > zero and bottom < zero
-            if regular:
-                g, state, saved, has_saved = _gauss(state, saved, has_saved)
-                slope_down = np.float32(
-                    np.float32(-down / bottom)
-                    * abs(np.float32(one + np.float32(slope_down_dtod * g)))
-                )
-                g, state, saved, has_saved = _gauss(state, saved, has_saved)
-                slope_up = np.float32(
-                    np.float32(up / top) * abs(np.float32(one + np.float32(slope_up_dtod * g)))
-                )
-                top = np.float32(up / slope_up)
-                bottom = np.float32(-down / slope_down)
-                cells[j, 1, i] = top
-                cells[j, 2, i] = bottom
-            g, state, saved, has_saved = _gauss(state, saved, has_saved)
-            ref = np.float32(reference_mean + np.float32(reference_std * g))
-            if subtract and top > zero and bottom < zero:
-                sp = np.float32(
-                    np.float32(up - down)
-                    / np.float32(np.float32(up / top) - np.float32(down / bottom))
-                )
-                ref = np.float32(ref + sp)
-                cells[j, 5, i] = np.float32(cells[j, 5, i] + sp)
-            cells[j, 0, i] = ref
+            cell = cells[j, :, i]
+            if p.kind == SLOPES:
+                state, saved, has_saved = _draw_slopes(cell, p, state, saved, has_saved)
+            elif p.kind == SOFT_REFERENCE:
+                state, saved, has_saved = _draw_soft_reference(cell, p, state, saved, has_saved)
+            else:
+                state, saved, has_saved = _draw_gammas(cell, p, state, saved, has_saved)
+    return state, saved, has_saved
+
+
+@compiled
+def _draw_slopes(cell, p, state, saved, has_saved):
+    """Draw how fast the steps of one cell shrink towards the bounds."""
+    zero = np.float32(0.0)
+    g, state, saved, has_saved = _gauss(state, saved, has_saved)
+    up = np.float32(p.gamma_up + np.float32(p.gamma_up_dtod * g))
+    g, state, saved, has_saved = _gauss(state, saved, has_saved)
+    down = np.float32(p.gamma_down + np.float32(p.gamma_down_dtod * g))
+    if not p.allow_increasing:
+        up, down = abs(up), abs(down)
+    top = p.w_max if p.mean_bound_reference else cell[TOP]
+    bottom = p.w_min if p.mean_bound_reference else cell[BOTTOM]
+    at_up = np.float32(bottom - p.reverse_offset) if p.reverse_up else top
+    at_down = np.float32(top + p.reverse_offset) if p.reverse_down else bottom
+    cell[MORE_UP] = np.float32(np.float32(-up * cell[UP]) / at_up) if at_up != zero else zero
+    cell[MORE_DOWN] = (
+        np.float32(np.float32(-down * cell[DOWN]) / at_down) if at_down != zero else zero
+    )
+    return state, saved, has_saved
+
+
+@compiled
+def _draw_soft_reference(cell, p, state, saved, has_saved):
+    """Draw one cell's reference, and the spread of the slopes, which moves the bounds."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    top, bottom, up, down = cell[TOP], cell[BOTTOM], cell[UP], cell[DOWN]
+    regular = top > zero and bottom < zero
+    if regular:
+        g, state, saved, has_saved = _gauss(state, saved, has_saved)
+        slope_down = np.float32(
+            np.float32(-down / bottom) * abs(np.float32(one + np.float32(p.slope_down_dtod * g)))
+        )
+        g, state, saved, has_saved = _gauss(state, saved, has_saved)
+        slope_up = np.float32(
+            np.float32(up / top) * abs(np.float32(one + np.float32(p.slope_up_dtod * g)))
+        )
+        top = np.float32(up / slope_up)
+        bottom = np.float32(-down / slope_down)
+        cell[TOP] = top
+        cell[BOTTOM] = bottom
+    g, state, saved, has_saved = _gauss(state, saved, has_saved)
+    ref = np.float32(p.reference_mean + np.float32(p.reference_std * g))
+    if p.subtract_symmetry_point and top > zero and bottom < zero:
+        point = np.float32(
+            np.float32(up - down) / np.float32(np.float32(up / top) - np.float32(down / bottom))
+        )
+        ref = np.float32(ref + point)
+        cell[RESET_BIAS] = np.float32(cell[RESET_BIAS] + point)
+    cell[REFERENCE] = ref
+    return state, saved, has_saved
+
+
+@compiled
+def _draw_gammas(cell, p, state, saved, has_saved):
+    """Draw one cell's exponents, and its reference if the class has one."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    up_bias = min(p.pow_up_down, zero)
+    down_bias = -p.pow_up_down if p.pow_up_down > zero else zero
+    g, state, saved, has_saved = _gauss(state, saved, has_saved)
+    gain = np.float32(one + np.float32(p.pow_gamma_dtod * g))
+    g, state, saved, has_saved = _gauss(state, saved, has_saved)
+    r = np.float32(p.pow_up_down_dtod * g)
+    gamma_up = np.float32(np.float32(np.float32(up_bias + gain) + r) * p.pow_gamma)
+    gamma_down = np.float32(np.float32(np.float32(down_bias + gain) - r) * p.pow_gamma)
+    if p.enforce_consistency:
+        gamma_up, gamma_down = abs(gamma_up), abs(gamma_down)
+    cell[MORE_UP], cell[MORE_DOWN] = gamma_up, gamma_down
+    if p.kind == GAMMAS:
+        return state, saved, has_saved
+    g, state, saved, has_saved = _gauss(state, saved, has_saved)
+    cell[REFERENCE] = np.float32(p.reference_mean + np.float32(p.reference_std * g))
+    top, bottom, up, down = cell[TOP], cell[BOTTOM], cell[UP], cell[DOWN]
+    if p.subtract_symmetry_point and top > zero and bottom < zero:
+        width = np.float32(top - bottom)
+        steps = p.n_estimation_steps
+        if steps <= 0:
+            per_range = np.float32(width / min(abs(down), abs(up)))
+            steps = int(min(np.rint(np.float32(np.float32(10.0) * per_range)), 10000))
+        point = zero
+        for _ in range(steps):
+            rise = up * np.float32(np.float32((top - point) / width) ** gamma_up)
+            fall = down * np.float32(np.float32((point - bottom) / width) ** gamma_down)
+            point = np.float32(point + np.float32(rise - fall))
+        cell[REFERENCE] = np.float32(cell[REFERENCE] + point)
+        cell[RESET_BIAS] = np.float32(cell[RESET_BIAS] + point)
     return state, saved, has_saved

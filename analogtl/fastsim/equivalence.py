@@ -102,9 +102,9 @@ def compare_updates(
     config = case.make()
     batches, weights = _inputs(case)
     stock_tiles = (AnalogTile(OUT, IN, config) for _ in range(repetitions))
-    stock = _run(stock_tiles, batches, weights, case.lr)
+    stock = _run(stock_tiles, batches, weights, case)
     tile = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
-    fast = _run(_seeded(tile, repetitions, seed, alter), batches, weights, case.lr)
+    fast = _run(_seeded(tile, repetitions, seed, alter), batches, weights, case)
     names = tile.tile.get_hidden_parameter_names()
     return [
         {"case": name, "about": case.about, "quantity": _QUANTITIES[parameter]}
@@ -232,14 +232,16 @@ def _seeded(
 
 
 def _run(
-    tiles: Iterable[Any], batches: list[tuple[Tensor, Tensor]], weights: Tensor, lr: float
+    tiles: Iterable[Any], batches: list[tuple[Tensor, Tensor]], weights: Tensor, case: Case
 ) -> Array:
     """Train each tile on the batches: hidden parameters [tiles, names, out, in]."""
     results = []
     for tile in tiles:
-        tile.tile.set_learning_rate(lr)
+        tile.tile.set_learning_rate(case.lr)
         tile.tile.set_weights(weights)
         for x, d in batches:
             tile.tile.update(x, d, False)
+            if case.decay:
+                tile.tile.decay_weights(1.0)
         results.append(tile.tile.get_hidden_parameters().numpy())
     return np.stack(results)

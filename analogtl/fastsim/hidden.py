@@ -10,7 +10,7 @@ from aihwkit.exceptions import TileError
 from torch import Tensor
 
 from analogtl.fastsim import layout as k
-from analogtl.fastsim.config import device_numbers
+from analogtl.fastsim.config import device_class
 
 if TYPE_CHECKING:
     from analogtl.fastsim.simulator import FastSimulatorTile
@@ -19,12 +19,12 @@ _BOUNDS_AND_STEPS = ("max_bound", "min_bound", "dwmin_up", "dwmin_down")
 
 
 def _device_names(tile: FastSimulatorTile, n: int) -> list[str]:
-    device = tile.devices[n]
+    device, known = tile.devices[n], device_class(tile.devices[n])
+    assert known is not None
     names = [*_BOUNDS_AND_STEPS, "decay_scales", "diffusion_rates", "reset_bias", "drift_nu"]
-    if device.write_noise_std > 0.0:
+    if getattr(device, "write_noise_std", 0.0) > 0.0:
         names.append("persistent_weights")
-    names += ["reference"] if device_numbers(device)[1] else ["slope_up", "slope_down"]
-    return [f"{name}_{n}" for name in [*names, "hidden_weights"]]
+    return [f"{name}_{n}" for name in [*names, *known.hidden, "hidden_weights"]]
 
 
 def names(tile: FastSimulatorTile) -> list[str]:
@@ -39,22 +39,31 @@ def values(tile: FastSimulatorTile) -> Tensor:
     """Collect devices, weights and buffer ``[names, out, in]``, A as it is now."""
     fast = tile.current_fast()
     found: dict[str, k.Array] = {}
+    bias = tile.reset_bias()
     for n, (cells, first) in enumerate(((fast, k.REFERENCE), (tile.cells.slow, k.C_REFERENCE))):
         reference, top, bottom, up, down = (tile.get(cells, first + i) for i in range(5))
         apparent = tile.get(fast, k.APPARENT) if n == 0 else tile.cells.weight[:, : tile.d_size]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            device = {
-                **dict(zip(_BOUNDS_AND_STEPS, (top, bottom, up, down), strict=True)),
-                "decay_scales": np.ones_like(top),
-                "diffusion_rates": np.zeros_like(top),
-                "reset_bias": tile.reset_bias[n],
-                "drift_nu": np.zeros_like(top),
-                "persistent_weights": tile.get(cells, k.PERSISTENT),
-                "reference": reference,
-                "slope_up": np.where(top != 0.0, -up / top, np.zeros_like(top)),
-                "slope_down": np.where(bottom != 0.0, -down / bottom, np.zeros_like(top)),
-                "hidden_weights": apparent,
-            }
+        decay = tile.decay[n]
+        if tile.has_more(n):
+            more_up, more_down = (tile.get(tile.more(n), i) for i in range(2))
+        else:  # the slopes of soft bounds follow from bounds and steps
+            with np.errstate(divide="ignore", invalid="ignore"):
+                more_up = np.where(top != 0.0, -up / top, np.zeros_like(top))
+                more_down = np.where(bottom != 0.0, -down / bottom, np.zeros_like(top))
+        device = {
+            **dict(zip(_BOUNDS_AND_STEPS, (top, bottom, up, down), strict=True)),
+            "decay_scales": np.ones_like(top) if decay is None else decay,
+            "diffusion_rates": np.zeros_like(top),
+            "reset_bias": bias[n],
+            "drift_nu": np.zeros_like(top),
+            "persistent_weights": tile.get(cells, k.PERSISTENT),
+            "reference": reference,
+            "slope_up": more_up,
+            "slope_down": more_down,
+            "gamma_up": more_up,
+            "gamma_down": more_down,
+            "hidden_weights": apparent,
+        }
         found |= {f"{name}_{n}": value for name, value in device.items()}
     found["buffered_FP_weight"] = found["buffered_FP_weight_0"] = tile.get(fast, k.BUFFER)
     if tile.spec.dynamic:
@@ -79,14 +88,20 @@ def set_values(tile: FastSimulatorTile, params: Tensor) -> None:
         for name, value in zip(own, params, strict=True)
     }
     fast, slow = tile.cells.fast, tile.cells.slow
+    tile.kept_reset_bias = np.stack([p["reset_bias_0"], p["reset_bias_1"]])
     for n, (cells, reference) in enumerate(((fast, k.REFERENCE), (slow, k.C_REFERENCE))):
         for i, name in enumerate(_BOUNDS_AND_STEPS):
             tile.put(cells, reference + 1 + i, p[f"{name}_{n}"])
         if f"reference_{n}" in p:
             tile.put(cells, reference, p[f"reference_{n}"])
-        elif not _slopes_follow(p, n):
+        if tile.has_more(n):
+            kind = "gamma" if f"gamma_up_{n}" in p else "slope"
+            tile.put(tile.more(n), 0, p[f"{kind}_up_{n}"])
+            tile.put(tile.more(n), 1, p[f"{kind}_down_{n}"])
+        elif f"slope_up_{n}" in p and not _slopes_follow(p, n):
             raise TileError("slopes of a soft-bounds device that its bounds do not give")
-        tile.reset_bias[n] = p[f"reset_bias_{n}"]
+        if tile.decay[n] is not None:
+            tile.decay[n] = p[f"decay_scales_{n}"]
         apparent = p[f"hidden_weights_{n}"]
         tile.put(cells, k.PERSISTENT, p.get(f"persistent_weights_{n}", apparent))
         if n == 0:

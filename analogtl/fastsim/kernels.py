@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analogtl.fastsim import simd, streams
+from analogtl.fastsim import responses, simd, streams
 from analogtl.fastsim.compiled import compiled
 from analogtl.fastsim.layout import (
     C_DOWN,
@@ -28,11 +28,15 @@ from analogtl.fastsim.layout import (
     C_UP,
     COLUMN,
     COUNT_LR,
+    EXP,
+    LINEAR,
     M_D,
     M_X,
     POOLS,
+    POW,
     READS,
     SLOT,
+    SOFT_BOUNDS,
     SWEEPS,
     UPDATES,
     Array,
@@ -46,10 +50,14 @@ _SHIFT = np.uint64(64 - simd.POOL_BITS)
 
 
 class Noise(NamedTuple):
-    """Normal numbers that are drawn once per block; ``gains``: 1 + dw_min_std times them."""
+    """Normal numbers that are drawn once per block; ``gains``: 1 + dw_min_std times them.
+
+    ``answers``: the numbers that say how the device's cells answer to pulses.
+    """
 
     normals: Array
     gains: Array
+    answers: Array
 
 
 class ColumnPulses(NamedTuple):
@@ -179,22 +187,50 @@ def chop_period(spec):
 
 
 @compiled
-def apply_group(column, group, d_bits, pulses, n, noise, device, rng):
+def apply_group(column, more, group, d_bits, pulses, n, noise, device, curves, rng):
     """Apply ``n`` pulses to one group of the cells of one column of A; returns ``rng``."""
     base, first = np.uint64(group * 8 * LANES), group * d_bits.shape[1] * d_bits.shape[2]
-    if device.mult_noise:
-        return simd.apply_multiplicative(
-            d_bits, first, pulses.slots, pulses.turns, n, column, base, noise.gains, noise.normals,
-            device.write_noise, rng,
+    place = np.uint64(group * 2 * LANES)
+    if device.response == SOFT_BOUNDS and device.mult_noise:
+        return simd.soft_bounds_multiplicative(
+            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
+            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
         )  # fmt: skip
-    return simd.apply_additive(
-        d_bits, first, pulses.slots, pulses.turns, n, column, base, noise.gains, noise.normals,
-        device.write_noise, rng,
+    if device.response == SOFT_BOUNDS:
+        return simd.soft_bounds_additive(
+            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
+            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
+        )  # fmt: skip
+    if device.response == LINEAR and device.mult_noise:
+        return simd.linear_multiplicative(
+            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
+            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
+        )  # fmt: skip
+    if device.response == LINEAR:
+        return simd.linear_additive(
+            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
+            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
+        )  # fmt: skip
+    if device.response == EXP:
+        return simd.exponential(
+            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
+            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
+        )  # fmt: skip
+    if device.response == POW:
+        return simd.power(
+            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
+            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
+        )  # fmt: skip
+    return simd.piecewise(
+        d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
+        curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
     )  # fmt: skip
 
 
 @compiled
-def read_column(column, means, chops, d_bits, pulses, n, noise, numbers, spec, rng, steps):
+def read_column(
+    column, more, means, chops, d_bits, pulses, n, noise, numbers, spec, curves, rng, steps
+):
     """Apply ``n`` pulses to one column of A, then read it into its buffer H.
 
     ``column`` [G * 8 * LANES] and ``means`` [G * 2 * LANES] are the column's; ``steps`` [rows]
@@ -203,7 +239,7 @@ def read_column(column, means, chops, d_bits, pulses, n, noise, numbers, spec, r
     """
     any_step = np.uint64(0)
     for group in range(d_bits.shape[0]):
-        rng = apply_group(column, group, d_bits, pulses, n, noise, spec.fast, rng)
+        rng = apply_group(column, more, group, d_bits, pulses, n, noise, spec.fast, curves, rng)
         base, row = np.uint64(group * 8 * LANES), np.uint64(group * LANES)
         if spec.dynamic:
             came, rng = simd.read_dynamic(
@@ -241,14 +277,14 @@ def read_numbers(spec, numbers):
 
 
 @compiled
-def write_column(cells, weight, steps, normals, spec, rng, train):
+def write_column(cells, more, weight, steps, normals, spec, curves, rng, train):
     """Send pulses onto one column of C; ``steps`` [rows]: each row's signed number of them."""
     zero, one = np.float32(0.0), np.float32(1.0)
     most = zero
     for row in range(steps.shape[0]):
         most = max(most, abs(steps[row]))
     device = spec.slow
-    lr = np.float32(spec.step * device.dw_min)
+    lr = np.float32(spec.step * device.granularity)
     bl, a, b = pulse_train(lr, one, most, spec.transfer_train)
     for k in range(bl):
         rng = mix64(rng)
@@ -260,6 +296,15 @@ def write_column(cells, weight, steps, normals, spec, rng, train):
         c = cells[row // LANES * 6 * LANES + row % LANES :]
         p = abs(n) * a
         top, bottom = c[C_MAX * LANES], c[C_MIN * LANES]
+        up, down = c[C_UP * LANES], c[C_DOWN * LANES]
+        if device.response == SOFT_BOUNDS:
+            more_up = -up / top if top > zero else zero
+            more_down = -down / bottom if bottom < zero else zero
+        else:
+            first = row // LANES * 2 * LANES + row % LANES
+            more_up, more_down = more[first], more[first + LANES]
+            if not responses.can_move(bottom, top, device):
+                continue
         reference = c[C_REFERENCE * LANES]
         w = c[C_PERSISTENT * LANES] + reference
         moved = False
@@ -272,14 +317,10 @@ def write_column(cells, weight, steps, normals, spec, rng, train):
                     continue
             rng = mix64(rng)
             xi = normals[np.int64(rng >> _SHIFT)] * device.dw_min_std
-            if n > zero:
-                step = c[C_UP * LANES]
-                slope = -step / top if top > zero else zero
-            else:
-                step = -c[C_DOWN * LANES]
-                slope = -step / bottom if bottom < zero else zero
-            change = slope * w + step
-            w += change + xi * (change if device.mult_noise else step)
+            change, relative_to = responses.change_of(
+                w, n > zero, bottom, top, up, down, more_up, more_down, device, curves
+            )
+            w += change + xi * relative_to
             w = min(max(w, bottom), top)
             moved = True
         if moved:
@@ -298,7 +339,14 @@ def draw_noise(key, device):
     normals = np.empty(simd.POOL_SIZE, np.float32)
     streams.fill_normals(normals, key)
     std = device.dw_min_std
-    return Noise(normals, np.float32(1.0) + std * normals)
+    answers = np.empty(simd.N_ANSWERS, np.float32)
+    answers[simd.STD] = std
+    answers[simd.A_UP], answers[simd.A_DOWN] = device.A_up, device.A_down
+    answers[simd.GAMMA_UP], answers[simd.GAMMA_DOWN] = device.gamma_up, device.gamma_down
+    answers[simd.A], answers[simd.B] = device.a, device.b
+    answers[simd.STD_ADD] = device.dw_min_std_add
+    answers[simd.STD_SLOPE] = device.dw_min_std_slope
+    return Noise(normals, np.float32(1.0) + std * normals, answers)
 
 
 @compiled
@@ -309,7 +357,7 @@ def pulse_space(ring):
 
 
 @compiled
-def flush(fast, ring, choppers, counts, packed_spec, seed, purpose):
+def flush(fast, more, curves, ring, choppers, counts, packed_spec, seed, purpose):
     """Bring every column of A to now: ``ring.start`` moves on; H, C and the choppers stay."""
     device = packed_spec[0].fast
     noise = draw_noise(stream(seed, purpose, counts[POOLS]), device)
@@ -321,7 +369,10 @@ def flush(fast, ring, choppers, counts, packed_spec, seed, purpose):
             continue
         rng = stream(seed, purpose, (counts[SLOT] << 16) + column)
         for group in range(ring.d_bits.shape[0]):
-            rng = apply_group(fast[column], group, ring.d_bits, pulses, n, noise, device, rng)
+            rng = apply_group(
+                fast[column], more[column % more.shape[0]], group, ring.d_bits, pulses, n, noise,
+                device, curves, rng,
+            )  # fmt: skip
 
 
 @compiled
@@ -343,7 +394,9 @@ def count_learning_rate(averages, lr, spec):
         return lr
     rate = spec.fast_lr
     if spec.auto_scale:
-        rate = np.float32(rate * np.float32(np.float32(spec.train.desired_bl) * spec.fast.dw_min))
+        rate = np.float32(
+            rate * np.float32(np.float32(spec.train.desired_bl) * spec.fast.granularity)
+        )
         if averages[M_X] > zero and averages[M_D] > zero:
             rate = np.float32(rate / np.float32(averages[M_X] * averages[M_D]))
     return np.float32(rate * lr) if spec.scale_fast_lr else np.float32(rate)
@@ -355,7 +408,7 @@ def buffer_scale(read_lr, count_lr, spec):
     granularity = spec.buffer_granularity
     if not spec.correct_gradient_magnitudes:
         return np.float32(abs(read_lr) / granularity)
-    ratio = np.float32(spec.slow.dw_min / spec.fast.dw_min)
+    ratio = np.float32(spec.slow.granularity / spec.fast.granularity)
     return np.float32(np.float32(abs(read_lr) / count_lr) / np.float32(granularity * ratio))
 
 
@@ -466,18 +519,20 @@ def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, sp
             scale = reads.scale[f]
             if spec.dynamic and spec.correct_accumulation:
                 sample = np.float32(total % period + 1)
-                scale = np.float32(scale / min(sample, np.float32(one / spec.fast.dw_min)))
+                scale = np.float32(scale / min(sample, np.float32(one / spec.fast.granularity)))
             numbers[simd.FACTOR] = -scale if chopped else scale
             numbers[simd.SWITCHED] = one if choppers.switched[column] != 0 else zero
             came, rng = read_column(
-                cells.fast[column], cells.means[column % cells.means.shape[0]], reads.chops[done],
-                ring.d_bits, pulses, n, noise, numbers, spec,
+                cells.fast[column], cells.fast_more[column % cells.fast_more.shape[0]],
+                cells.means[column % cells.means.shape[0]], reads.chops[done], ring.d_bits, pulses,
+                n, noise, numbers, spec, cells.curves[0],
                 stream(seed, streams.READ, counts[READS] + f), steps,
             )  # fmt: skip
             if came and (not spec.dynamic or total > period):
                 write_column(
-                    cells.slow[column], cells.weight[column], steps, noise.normals, spec, rng, train
-                )
+                    cells.slow[column], cells.slow_more[column % cells.slow_more.shape[0]],
+                    cells.weight[column], steps, noise.normals, spec, cells.curves[1], rng, train,
+                )  # fmt: skip
             ring.start[column] = reads.slot[f]
             turn_now = total % period + 1 == period and (
                 spec.dynamic or (spec.in_chop_prob > zero and not spec.in_chop_random)
@@ -510,7 +565,10 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
     t = 0
     while t < n_vectors:
         if counts[SLOT] - ring.start.min() > 3 * (ring.d_bits.shape[1] // 4):
-            flush(cells.fast, ring, choppers, counts, packed_spec, seed, streams.FLUSH)
+            flush(
+                cells.fast, cells.fast_more, cells.curves[0], ring, choppers, counts, packed_spec,
+                seed, streams.FLUSH,
+            )  # fmt: skip
             counts[POOLS] += 1
         first_column = counts[COLUMN]
         reads.chops[0] = choppers.out_chop

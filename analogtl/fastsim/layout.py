@@ -16,6 +16,8 @@ Array = NDArray[Any]
 # fields of ``fast`` and of ``slow``, in multiples of LANES
 PERSISTENT, APPARENT, BUFFER, REFERENCE, W_MAX, W_MIN, STEP_UP, STEP_DOWN = range(8)
 C_PERSISTENT, C_REFERENCE, C_MAX, C_MIN, C_UP, C_DOWN = range(6)
+# how a device's cells answer to pulses: see `responses.py`
+SOFT_BOUNDS, LINEAR, EXP, POW, PIECEWISE = range(5)
 # fields of ``counts`` [10] (int64)
 UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
 # fields of ``averages`` [3]
@@ -30,12 +32,18 @@ class Cells(NamedTuple):
     ``weight``: C's apparent weights, those of the forward pass.
     ``slow``, of C: persistent weight, reference, bounds, steps.
     ``means``: running and past mean of the reads (AGAD; else of length 1).
+    ``fast_more``, ``slow_more``: slopes or gammas, up and down, of A and C (of the device classes
+        that have them; else of length 1).
+    ``curves`` [2, 2, nodes]: steps up and down along the range (piecewise steps), of A and of C.
     """
 
     fast: Array
     weight: Array
     slow: Array
     means: Array
+    fast_more: Array
+    slow_more: Array
+    curves: Array
 
 
 class PulseRing(NamedTuple):
@@ -83,12 +91,24 @@ class Train(NamedTuple):
 
 
 class Device(NamedTuple):
-    """How the cells of one array answer to pulses."""
+    """How the cells of one array answer to pulses; aihwkit's names where there is one."""
 
-    dw_min: np.float32
+    granularity: np.float32  # the mean step at a weight of 0: ``dw_min`` in most device classes
     dw_min_std: np.float32
     mult_noise: bool
     write_noise: np.float32  # in weight units; 0: the apparent is the persistent weight
+    response: int
+    # exponential steps
+    A_up: np.float32
+    A_down: np.float32
+    gamma_up: np.float32
+    gamma_down: np.float32
+    a: np.float32
+    b: np.float32
+    dw_min_std_add: np.float32
+    dw_min_std_slope: np.float32
+    # piecewise steps
+    nodes: int
 
 
 class Read(NamedTuple):

@@ -10,6 +10,8 @@ once, because the steps of one vector wait for each other.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -96,60 +98,269 @@ def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
     return out
 
 
-def _make_apply_pulses(multiplicative: bool) -> Any:
+def _constant(value: float) -> Any:
+    return ir.Constant(_VF, [value] * WIDTH)
+
+
+def _intrinsic(b: Any, name: str, *arguments: Any) -> Any:
+    kind = ir.FunctionType(_VF, [a.type for a in arguments])
+    function = b.module.declare_intrinsic(f"llvm.{name}.v{WIDTH}f32", (), kind)
+    return b.call(function, arguments)
+
+
+def _min(b: Any, x: Any, y: Any) -> Any:
+    return b.select(b.fcmp_ordered("<", x, y), x, y)
+
+
+def _max(b: Any, x: Any, y: Any) -> Any:
+    return b.select(b.fcmp_ordered(">", x, y), x, y)
+
+
+def _polynomial(b: Any, x: Any, coefficients: Sequence[float]) -> Any:
+    """Evaluate a polynomial, the highest power's coefficient first."""
+    value = _constant(coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = _fused(b, value, x, _constant(coefficient))
+    return value
+
+
+def _exp(b: Any, x: Any) -> Any:
+    """exp(x) to 2e-7, within [exp(-87), exp(87)]: see `responses.exp32`."""
+    x = _min(b, _max(b, x, _constant(-MAX_EXPONENT)), _constant(MAX_EXPONENT))
+    n = _intrinsic(b, "rint", b.fmul(x, _constant(LOG2_E)))
+    r = _fused(b, n, _constant(-LN2_HIGH), x)
+    r = _fused(b, n, _constant(-LN2_LOW), r)
+    p = b.fmul(_polynomial(b, r, EXP_POLYNOMIAL), b.fmul(r, r))
+    p = b.fadd(b.fadd(p, r), _constant(1.0))
+    power = b.add(b.fptosi(n, _VI), ir.Constant(_VI, [127] * WIDTH))
+    return b.fmul(p, b.bitcast(b.shl(power, ir.Constant(_VI, [23] * WIDTH)), _VF))
+
+
+def _log(b: Any, u: Any) -> Any:
+    """log(u) to 2e-7, for normal positive u: see `responses.log32`."""
+    root = ir.Constant(_VI, [ROOT_HALF] * WIDTH)
+    raw = b.sub(b.bitcast(u, _VI), root)
+    exponent = b.sitofp(b.ashr(raw, ir.Constant(_VI, [23] * WIDTH)), _VF)
+    fraction = b.add(b.and_(raw, ir.Constant(_VI, [0x007FFFFF] * WIDTH)), root)
+    m = b.fsub(b.bitcast(fraction, _VF), _constant(1.0))
+    p = b.fmul(_polynomial(b, m, LOG_POLYNOMIAL), b.fmul(m, m))
+    return _fused(b, exponent, _constant(LN2), b.fadd(m, p))
+
+
+# The polynomials behind exp and log, for vectors here and for single numbers in `responses.py`.
+MAX_EXPONENT, LOG2_E, LN2 = 87.0, 1.44269504, 0.693147181
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+EXP_POLYNOMIAL = (1.98412698e-4, 1.38888889e-3, 8.33333333e-3, 4.16666667e-2, 1.66666667e-1, 0.5)
+LOG_POLYNOMIAL = (
+    *(0.0922615952, -0.143521074, 0.147750825, -0.165620477),
+    *(0.199744563, -0.250020576, 0.333336427, -0.499999926),
+)
+ROOT_HALF = 0x3F3504F3  # the bits of sqrt(1/2)
+SMALLEST = 1e-37
+
+# the numbers of a device that the pulses take, by their places
+STD, A_UP, A_DOWN, GAMMA_UP, GAMMA_DOWN, A, B, STD_ADD, STD_SLOPE, N_ANSWERS = range(10)
+
+
+class _Block:
+    """``WIDTH`` cells of one column of A on their way through a list of pulses.
+
+    A subclass for each way to answer to a pulse. Everything that stays the same from pulse to pulse
+    is computed once, in ``prepare``.
+    """
+
+    def __init__(self, b: Any, cell: Any, more: Any, numbers: Any, curves: Any, nodes: Any) -> None:
+        self.weight, self.reference, self.top, self.bottom, self.up, self.down = (
+            cell(field) for field in (0, 3, 4, 5, 6, 7)
+        )
+        self.more, self.numbers, self.curves, self.nodes = more, numbers, curves, nodes
+        self.start = b.fadd(self.weight, self.reference)
+        self.movable: Any = None  # mask of the cells that pulses can move; None: all
+        self.prepare(b)
+
+    def prepare(self, b: Any) -> None:
+        raise NotImplementedError
+
+    def pulsed(self, b: Any, v: Any, is_up: Any, gain: Any, xi: Any) -> Any:
+        """The cells after a pulse, not yet clipped; ``gain``: 1 + noise, ``xi``: standard normal.
+
+        Both are functions that load the vector.
+        """
+        raise NotImplementedError
+
+    def number(self, b: Any, place: int) -> Any:
+        return _splat(b, b.load(b.gep(self.numbers, [_int(place)])), _VF)
+
+    def leave_those_without_range(self, b: Any) -> Any:
+        """Mark the cells whose bounds coincide as not movable; return the range of the others."""
+        self.movable = b.fcmp_ordered(">", self.top, self.bottom)
+        return b.select(self.movable, b.fsub(self.top, self.bottom), _constant(1.0))
+
+
+class _Linear(_Block):
+    """``slope * v + step``, with noise relative to the step or (multiplicative) to the change."""
+
+    multiplicative = False
+
+    def slopes(self, b: Any) -> tuple[Any, Any]:
+        return self.more(0), b.fsub(_constant(0.0), self.more(1))
+
+    def prepare(self, b: Any) -> None:
+        zero = _constant(0.0)
+        self.slope_up, self.slope_down = self.slopes(b)
+        if not self.multiplicative:  # the slope is that of the new weight, not of the change
+            self.slope_up = b.fadd(_constant(1.0), self.slope_up)
+            self.slope_down = b.fadd(_constant(1.0), self.slope_down)
+        self.step_down = b.fsub(zero, self.down)
+
+    def pulsed(self, b: Any, v: Any, is_up: Any, gain: Any, xi: Any) -> Any:
+        slope = b.select(is_up, self.slope_up, self.slope_down)
+        step = b.select(is_up, self.up, self.step_down)
+        if self.multiplicative:
+            return _fused(b, _fused(b, slope, v, step), gain(), v)
+        return _fused(b, slope, v, b.fmul(step, gain()))
+
+
+class _SoftBounds(_Linear):
+    """Linear steps that vanish at the cell's own bounds."""
+
+    def slopes(self, b: Any) -> tuple[Any, Any]:
+        zero = _constant(0.0)
+        fall = b.select(b.fcmp_ordered(">", self.top, zero), b.fdiv(self.up, self.top), zero)
+        rise = b.select(
+            b.fcmp_ordered("<", self.bottom, zero), b.fdiv(self.down, self.bottom), zero
+        )
+        return b.fsub(zero, fall), rise
+
+
+class _Exp(_Block):
+    """``step * max(1 - A exp(gamma z), 0)``, ``z = 2 a v / range + b``."""
+
+    def prepare(self, b: Any) -> None:
+        zero = _constant(0.0)
+        width = self.leave_those_without_range(b)
+        self.scale = b.fdiv(b.fmul(_constant(2.0), self.number(b, A)), width)
+        self.offset = self.number(b, B)
+        self.step_down = b.fsub(zero, self.down)
+        self.gamma_up = self.number(b, GAMMA_UP)
+        self.gamma_down = b.fsub(zero, self.number(b, GAMMA_DOWN))
+        self.minus_up = b.fsub(zero, self.number(b, A_UP))
+        self.minus_down = b.fsub(zero, self.number(b, A_DOWN))
+        self.std, self.add, self.by_weight = (
+            self.number(b, place) for place in (STD, STD_ADD, STD_SLOPE)
+        )
+
+    def pulsed(self, b: Any, v: Any, is_up: Any, gain: Any, xi: Any) -> Any:
+        z = _fused(b, self.scale, v, self.offset)
+        power = _exp(b, b.fmul(b.select(is_up, self.gamma_up, self.gamma_down), z))
+        minus = b.select(is_up, self.minus_up, self.minus_down)
+        factor = _max(b, _fused(b, minus, power, _constant(1.0)), _constant(0.0))
+        change = b.fmul(factor, b.select(is_up, self.up, self.step_down))
+        spread = b.fadd(_intrinsic(b, "fabs", change), self.add)
+        spread = _fused(b, self.by_weight, _intrinsic(b, "fabs", v), spread)
+        return _fused(b, b.fmul(self.std, xi()), spread, b.fadd(v, change))
+
+
+class _Pow(_Block):
+    """``step * u ** gamma``, ``u`` the share of the range that is left."""
+
+    def prepare(self, b: Any) -> None:
+        self.per_range = b.fdiv(_constant(1.0), self.leave_those_without_range(b))
+        self.gamma_up, self.gamma_down = self.more(0), self.more(1)
+        self.step_down = b.fsub(_constant(0.0), self.down)
+
+    def pulsed(self, b: Any, v: Any, is_up: Any, gain: Any, xi: Any) -> Any:
+        zero, smallest = _constant(0.0), _constant(SMALLEST)
+        left = b.select(is_up, b.fsub(self.top, v), b.fsub(v, self.bottom))
+        left = b.fmul(left, self.per_range)
+        gamma = b.select(is_up, self.gamma_up, self.gamma_down)
+        power = _exp(b, b.fmul(gamma, _log(b, _max(b, left, smallest))))
+        some = b.or_(b.fcmp_ordered(">", left, smallest), b.fcmp_ordered("==", gamma, zero))
+        change = b.fmul(b.select(some, power, zero), b.select(is_up, self.up, self.step_down))
+        return _fused(b, change, gain(), v)
+
+
+class _Piecewise(_Block):
+    """Steps that follow a curve, summed up from its ramps: what each node adds to the slope."""
+
+    def prepare(self, b: Any) -> None:
+        width = b.fsub(self.top, self.bottom)
+        usable = b.fcmp_ordered(">", width, _constant(0.0))
+        last = _splat(b, b.sitofp(b.sub(self.nodes, _int(1)), _F32), _VF)
+        self.last = last
+        per_range = b.fdiv(last, b.select(usable, width, _constant(1.0)))
+        self.per_range = b.select(usable, per_range, _constant(0.0))
+        self.step_down = b.fsub(_constant(0.0), self.down)
+
+    def pulsed(self, b: Any, v: Any, is_up: Any, gain: Any, xi: Any) -> Any:
+        zero = _constant(0.0)
+        place = b.fmul(b.fsub(v, self.bottom), self.per_range)
+        place = _min(b, _max(b, place, zero), self.last)
+
+        def of_node(index: Any) -> Any:
+            up, down = (
+                _splat(b, b.load(b.gep(self.curves, [at])), _VF)
+                for at in (index, b.add(self.nodes, index))
+            )
+            return b.select(is_up, up, down)
+
+        def ramp(node: Any, carried: list[Any]) -> list[Any]:
+            factor, at = carried
+            return [
+                _fused(b, of_node(b.add(node, _int(1))), _max(b, b.fsub(place, at), zero), factor),
+                b.fadd(at, _constant(1.0)),
+            ]
+
+        count = b.sub(self.nodes, _int(1))
+        factor, _ = _loop(b, count, [of_node(_int(0)), zero], ramp)
+        change = b.fmul(factor, b.select(is_up, self.up, self.step_down))
+        return _fused(b, change, gain(), v)
+
+
+def _make_apply_pulses(kind: type[_Block], multiplicative: bool = True) -> Any:
+    if issubclass(kind, _Linear):
+        kind = type(kind.__name__, (kind,), {"multiplicative": multiplicative})
+
     @intrinsic
     def apply_pulses(
-        typing, bits, first, slots, turns, n, cells, base, gains, normals, write_noise, rng
-    ):
+        typing, bits, first, slots, turns, n, cells, base, more, place, numbers, curves, nodes,
+        gains, normals, write_noise, rng,
+    ):  # fmt: skip
         signature = types.uint64(
-            bits, types.int64, slots, turns, types.int64, cells, types.uint64, gains, normals,
-            types.float32, types.uint64,
+            bits, types.int64, slots, turns, types.int64, cells, types.uint64, more, types.uint64,
+            numbers, curves, types.int64, gains, normals, types.float32, types.uint64,
         )  # fmt: skip
 
         def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            bit_p, slot_p, turn_p, cell_p, gain_p, normal_p = (
-                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 3, 5, 7, 8)
+            bit_p, slot_p, turn_p, cell_p, more_p, number_p, curve_p, gain_p, normal_p = (
+                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 3, 5, 7, 9, 10, 12, 13)
             )
-            first, n, base, rng = args[1], args[4], args[6], args[10]
-            zero, one = (ir.Constant(_VF, [x] * WIDTH) for x in (0.0, 1.0))
-            w, references, slope_up, step_up, slope_down, step_down, low, high = (
-                [] for _ in range(8)
-            )
-            for q in range(BLOCKS):
-                weight, reference, top, bottom, up, down = (
-                    _load(b, cell_p, b.add(base, _int(LANES * field + WIDTH * q)))
-                    for field in (0, 3, 4, 5, 6, 7)
-                )
-                fall = b.select(b.fcmp_ordered(">", top, zero), b.fdiv(up, top), zero)
-                rise = b.select(b.fcmp_ordered("<", bottom, zero), b.fdiv(down, bottom), zero)
-                start = zero if multiplicative else one
-                w.append(b.fadd(weight, reference))
-                references.append(reference)
-                slope_up.append(b.fsub(start, fall))
-                slope_down.append(b.fadd(start, rise))
-                step_up.append(up)
-                step_down.append(b.fsub(zero, down))
-                low.append(bottom)
-                high.append(top)
+            first, n, base, extra, nodes, rng = (args[i] for i in (1, 4, 6, 8, 11, 15))
 
-            def pulse(entry: Any, gain: Any, carried: list[Any]) -> list[Any]:
+            def block(q: int) -> _Block:
+                def field(pointer: Any, at: Any) -> Callable[[int], Any]:
+                    return lambda k: _load(b, pointer, b.add(at, _int(LANES * k + WIDTH * q)))
+
+                cell, beside = field(cell_p, base), field(more_p, extra)
+                return kind(b, cell, beside, number_p, curve_p, nodes)
+
+            blocks = [block(q) for q in range(BLOCKS)]
+
+            def pulse(entry: Any, run: Any, carried: list[Any]) -> list[Any]:
                 weights, seen = carried[:BLOCKS], carried[BLOCKS:]
                 slot, turn = b.load(b.gep(slot_p, [entry])), b.load(b.gep(turn_p, [entry]))
                 word = b.gep(bit_p, [b.add(first, b.mul(slot, _int(2 * BLOCKS)))])
                 new, new_seen = [], []
-                for q in range(BLOCKS):
+                for q, cells in enumerate(blocks):
                     coincide = b.load(b.gep(word, [_int(q)]))
                     is_up = b.xor(b.load(b.gep(word, [_int(BLOCKS + q)])), turn)
                     on, is_up = b.bitcast(coincide, _VB), b.bitcast(is_up, _VB)
-                    slope = b.select(is_up, slope_up[q], slope_down[q])
-                    step = b.select(is_up, step_up[q], step_down[q])
-                    noisy = _load(b, gain_p, b.add(gain, _int(WIDTH * q)))
-                    if multiplicative:  # slope is that of the change
-                        v = _fused(b, _fused(b, slope, weights[q], step), noisy, weights[q])
-                    else:  # slope is that of the new weight
-                        v = _fused(b, slope, weights[q], b.fmul(step, noisy))
-                    v = b.select(b.fcmp_ordered(">", v, low[q]), v, low[q])
-                    v = b.select(b.fcmp_ordered("<", v, high[q]), v, high[q])
+                    at = b.add(run, _int(WIDTH * q))
+                    v = cells.pulsed(
+                        b, weights[q], is_up, partial(_load, b, gain_p, at),
+                        partial(_load, b, normal_p, at),
+                    )  # fmt: skip
+                    v = _min(b, _max(b, v, cells.bottom), cells.top)
                     new.append(b.select(on, v, weights[q]))
                     new_seen.append(b.or_(seen[q], coincide))
                 return new + new_seen
@@ -161,20 +372,23 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
                 length = b.select(b.icmp_signed("<", left, _int(PIECE)), left, _int(PIECE))
 
                 def step(m: Any, carried: list[Any]) -> list[Any]:
-                    gain = b.add(offset, b.mul(m, _int(LANES)))
-                    return pulse(b.add(begin, m), gain, carried)
+                    run = b.add(offset, b.mul(m, _int(LANES)))
+                    return pulse(b.add(begin, m), run, carried)
 
                 return [*_loop(b, length, carried[:-1], step), rng]
 
             pieces = b.sdiv(b.add(n, _int(PIECE - 1)), _int(PIECE))
             nothing = [ir.Constant(_I16, 0)] * BLOCKS
-            done = _loop(b, pieces, [*w, *nothing, rng], piece)
+            starts = [cells.start for cells in blocks]
+            done = _loop(b, pieces, [*starts, *nothing, rng], piece)
             rng, offset = _next_position(b, done[-1])
-            noise_scale = _splat(b, args[9], _VF)
-            for q in range(BLOCKS):
+            noise_scale = _splat(b, args[14], _VF)
+            for q, cells in enumerate(blocks):
                 stored, seen = (b.add(base, _int(LANES * field + WIDTH * q)) for field in (0, 1))
                 came = b.bitcast(done[BLOCKS + q], _VB)
-                new = b.fsub(done[q], references[q])
+                if cells.movable is not None:
+                    came = b.and_(came, cells.movable)
+                new = b.fsub(done[q], cells.reference)
                 xi = _load(b, normal_p, b.add(offset, _int(WIDTH * q)))
                 noisy = _fused(b, noise_scale, xi, new)
                 _store(b, b.select(came, new, _load(b, cell_p, stored)), cell_p, stored)
@@ -186,8 +400,13 @@ def _make_apply_pulses(multiplicative: bool) -> Any:
     return apply_pulses
 
 
-apply_additive = _make_apply_pulses(multiplicative=False)
-apply_multiplicative = _make_apply_pulses(multiplicative=True)
+soft_bounds_additive = _make_apply_pulses(_SoftBounds, multiplicative=False)
+soft_bounds_multiplicative = _make_apply_pulses(_SoftBounds)
+linear_additive = _make_apply_pulses(_Linear, multiplicative=False)
+linear_multiplicative = _make_apply_pulses(_Linear)
+exponential = _make_apply_pulses(_Exp)
+power = _make_apply_pulses(_Pow)
+piecewise = _make_apply_pulses(_Piecewise)
 """Apply a list of slots to one group of one column of A; returns the new state of ``rng``.
 
 ``bits`` [groups, slots, 2 * BLOCKS] (uint16): pulse bits and sign bits of the rows; ``first``: the
@@ -197,6 +416,10 @@ element ``base``, in the order of the fields in ``layout.py``. Where a pulse cam
 and the apparent weight are replaced, the latter with noise of strength ``write_noise``. ``gains``
 (float32): 1 + noise, and ``normals``: every ``PIECE`` slots, and the write noise, take a run of
 them that begins at random.
+
+``more`` from ``place`` on: slopes or exponents up, then down; ``numbers``: see above; ``curves``
+[2, ``nodes``]: the value at the first node, and what each further one adds to the slope. One
+function for each way to answer to a pulse takes what it needs of these.
 """
 
 

@@ -10,23 +10,25 @@ from aihwkit.exceptions import TileError
 from aihwkit.simulator.tiles.base import SimulatorTile
 from torch import Tensor
 
+from analogtl.fastsim import devices as drawn
 from analogtl.fastsim import hidden, kernels
 from analogtl.fastsim import layout as k
 from analogtl.fastsim.config import (
     FastRPUConfig,
     UnsupportedConfig,
-    device_numbers,
+    curves_of,
+    device_class,
+    draw_of,
     io_numbers,
     plain_device,
     spec_of,
     unsupported_reason,
 )
-from analogtl.fastsim.devices import draw_device
 from analogtl.fastsim.periphery import analog_product
 from analogtl.fastsim.simd import BLOCKS, LANES
 from analogtl.fastsim.streams import FLUSH, SET, fill_normals, stream
 
-STATE_FORMAT = 1  # of a captured state
+STATE_FORMAT = 2  # of a captured state
 _SINGLE = ("format", "x_size", "d_size", "seed", "number", "learning_rate")  # no arrays nor lists
 _SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
 
@@ -85,6 +87,9 @@ class FastSimulatorTile(SimulatorTile):
             weight=np.zeros((x_size, rows), np.float32),
             slow=np.zeros((x_size, groups * 6 * LANES), np.float32),
             means=np.zeros((agad, groups * 2 * LANES), np.float32),
+            fast_more=np.zeros((x_size if self.has_more(0) else 1, groups * 2 * LANES), np.float32),
+            slow_more=np.zeros((x_size if self.has_more(1) else 1, groups * 2 * LANES), np.float32),
+            curves=curves_of(self.devices),
         )
         self.ring = k.PulseRing(
             x_bits=np.zeros((slots // 32, 2, x_size), np.uint32),
@@ -99,9 +104,19 @@ class FastSimulatorTile(SimulatorTile):
         self.counts = np.zeros(10, np.int64)
         self.averages = np.zeros(3, np.float32)
         self.averages[k.COUNT_LR] = 1.0
-        self.reset_bias = np.zeros((2, x_size, d_size), np.float32)
+        # Share of a weight that is left after a step [in, out], of devices with a lifetime.
+        self.decay: list[Array | None] = [
+            np.ones((x_size, d_size), np.float32) if device.lifetime > 0.0 else None
+            for device in self.devices
+        ]
+        # [2, in, out]; drawn again when it is needed, as only decay needs it often.
+        self.kept_reset_bias: Array | None = None
         if draw:
-            self._draw()
+            both = self._drawn()
+            for n, cells in enumerate(both):
+                self._take(n, cells)
+            if any(decay is not None for decay in self.decay):
+                self.kept_reset_bias = np.stack([cells[:, drawn.RESET_BIAS] for cells in both])
             self.set_weights(torch.zeros(d_size, x_size))
 
     # -- construction -----------------------------------------------------------------------------
@@ -114,31 +129,51 @@ class FastSimulatorTile(SimulatorTile):
         """Take these numbers."""
         self.spec, self._packed_spec = spec, k.packed(spec)
 
-    def _draw(self) -> None:
-        """Draw both devices' cells; the first tile of a configuration gets aihwkit's own draw."""
+    def has_more(self, n: int) -> bool:
+        """Whether the cells of device ``n`` have slopes or exponents beside bounds and steps."""
+        known = device_class(self.devices[n])
+        assert known is not None
+        return known.response in (k.LINEAR, k.POW) and known.drawn != drawn.PLAIN
+
+    def more(self, n: int) -> Array:
+        """The array of the slopes or exponents of device ``n``."""
+        return (self.cells.fast_more, self.cells.slow_more)[n]
+
+    def _drawn(self) -> list[Array]:
+        """Draw both devices' cells, [in, 9, out] each: always the same.
+
+        The first tile of a configuration gets aihwkit's own draw.
+        """
         seed = int(self.compound.construction_seed)
         if seed == 0 or self.number > 0:
             seed = int(stream(self.seed if seed == 0 else np.uint64(seed), 1, self.number))
         state = seed % 2147483647 or 1
         saved, has_saved = np.float32(0.0), False
-        cells = np.zeros((self.x_size, 6, self.d_size), np.float32)
-        for n, device in enumerate(self.devices):
-            numbers, is_reference = device_numbers(device)
-            flags = (
-                bool(device.dw_min_dtod_log_normal),
-                bool(device.enforce_consistency),
-                bool(device.perfect_bias),
-                is_reference,
-                bool(getattr(device, "subtract_symmetry_point", False)),
-                self.d_size,
+        both = []
+        for device in self.devices:
+            cells = np.zeros((self.x_size, 9, self.d_size), np.float32)
+            state, saved, has_saved = drawn.draw_device(
+                cells, draw_of(device), self.d_size, state, np.float32(saved), has_saved
             )
-            state, saved, has_saved = draw_device(
-                cells, numbers, flags, state, np.float32(saved), has_saved
-            )
-            first = k.REFERENCE if n == 0 else k.C_REFERENCE
-            for i in range(5):
-                self.put(self.cells.fast if n == 0 else self.cells.slow, first + i, cells[:, i])
-            self.reset_bias[n] = cells[:, 5]
+            both.append(cells)
+        return both
+
+    def _take(self, n: int, cells: Array) -> None:
+        """Take the drawn cells of device ``n``."""
+        first = k.REFERENCE if n == 0 else k.C_REFERENCE
+        for i in range(5):
+            self.put(self.cells.fast if n == 0 else self.cells.slow, first + i, cells[:, i])
+        if self.has_more(n):
+            self.put(self.more(n), 0, cells[:, drawn.MORE_UP])
+            self.put(self.more(n), 1, cells[:, drawn.MORE_DOWN])
+        if self.devices[n].lifetime > 0.0:
+            self.decay[n] = np.ascontiguousarray(cells[:, drawn.DECAY])
+
+    def reset_bias(self) -> Array:
+        """Copy what a reset brings the cells to, ``[2, in, out]``."""
+        if self.kept_reset_bias is not None:
+            return self.kept_reset_bias
+        return np.stack([cells[:, drawn.RESET_BIAS] for cells in self._drawn()])
 
     def field(self, cells: Array, field: int) -> Array:
         """View one field of the cells, ``[x_size, groups, LANES]``."""
@@ -307,7 +342,7 @@ class FastSimulatorTile(SimulatorTile):
         fast = self.cells.fast
         count = self.x_size if num_columns < 0 else num_columns
         columns = (start_column_idx + np.arange(min(count, self.x_size))) % self.x_size
-        target = self.reset_bias[0] + self.devices[0].reset_std * self._normals()
+        target = self.reset_bias()[0] + self.devices[0].reset_std * self._normals()
         target = _clipped(target, self.get(fast, k.W_MIN), self.get(fast, k.W_MAX))
         rng = np.random.default_rng([int(self.seed), int(self.counts[k.PRODUCTS])])
         chosen = np.zeros((self.x_size, self.d_size), bool)
@@ -316,10 +351,26 @@ class FastSimulatorTile(SimulatorTile):
         self._renew_write_noise(0)
 
     def decay_weights(self, alpha: float = 1.0) -> None:
-        """Decay: these devices have none, but get new write noise, as in aihwkit."""
+        """Decay towards the reset bias by ``alpha`` / lifetime, and draw new write noise."""
         self._flush()
-        for n in range(2):
+        bias = self.reset_bias() if any(d is not None for d in self.decay) else None
+        for n, decay in enumerate(self.decay):
+            if decay is not None and bias is not None:
+                self._decay(n, np.float32(1.0) + np.float32(alpha) * (decay - 1), bias[n])
             self._renew_write_noise(n)
+
+    def _decay(self, n: int, share: Array, bias: Array) -> None:
+        """Bring the weights of device ``n`` to ``share`` of their distance from ``bias``."""
+        cells = (self.cells.fast, self.cells.slow)[n]
+        persistent, top, bottom = (
+            (k.PERSISTENT, k.W_MAX, k.W_MIN) if n == 0 else (k.C_PERSISTENT, k.C_MAX, k.C_MIN)
+        )
+        weights = (self.get(cells, persistent) - bias) * share + bias
+        self.put(
+            cells,
+            persistent,
+            _clipped(weights, self.get(cells, bottom), self.get(cells, top)),
+        )
 
     def diffuse_weights(self) -> None:
         """Diffusion: these devices have none, but get new write noise, as in aihwkit."""
@@ -356,7 +407,10 @@ class FastSimulatorTile(SimulatorTile):
         """Apply the pulses that are still in the ring, if there are any; whether there were."""
         if int(self.counts[k.SLOT]) <= int(ring.start.min()):
             return False
-        kernels.flush(fast, ring, self.choppers, self.counts, self._packed_spec, self.seed, FLUSH)
+        kernels.flush(
+            fast, self.cells.fast_more, self.cells.curves[0], ring, self.choppers, self.counts,
+            self._packed_spec, self.seed, FLUSH,
+        )  # fmt: skip
         return True
 
     def get_hidden_parameter_names(self) -> list[str]:
@@ -384,7 +438,7 @@ class FastSimulatorTile(SimulatorTile):
             **self.choppers._asdict(),
             "counts": self.counts,
             "averages": self.averages,
-            "reset_bias": self.reset_bias,
+            **{f"decay_{n}": d for n, d in enumerate(self.decay) if d is not None},
         }
 
     def state(self) -> dict[str, Any]:
@@ -402,6 +456,8 @@ class FastSimulatorTile(SimulatorTile):
             if name in _SIGNED:
                 array = array.view(_SIGNED[name])
             out[name] = torch.from_numpy(array.copy())
+        if self.kept_reset_bias is not None:
+            out["reset_bias"] = torch.from_numpy(self.kept_reset_bias.copy())
         return out
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -421,6 +477,8 @@ class FastSimulatorTile(SimulatorTile):
             if value.shape != array.shape or value.dtype != array.dtype:
                 raise TileError(f"tile state: unexpected shape of {name}")
             array[...] = value
+        given = state.get("reset_bias")
+        self.kept_reset_bias = None if given is None else given.detach().cpu().numpy().copy()
         self.seed = np.uint64(int(state["seed"]))
         self.number = int(state["number"])
         self.learning_rate = float(state["learning_rate"])

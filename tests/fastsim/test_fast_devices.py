@@ -3,21 +3,26 @@
 import pytest
 import torch
 from aihwkit.simulator.configs.devices import (
+    ConstantStepDevice,
+    LinearStepDevice,
+    PiecewiseStepDevice,
+    PowStepDevice,
+    PowStepReferenceDevice,
     SoftBoundsDevice,
     SoftBoundsPmaxDevice,
     SoftBoundsReferenceDevice,
 )
-from aihwkit.simulator.presets.devices import (
-    ReRamArrayHfO2PresetDevice,
-    ReRamArrayOMPresetDevice,
-    ReRamSBPresetDevice,
-)
+from aihwkit.simulator.presets import devices as presets
+from aihwkit.simulator.presets.devices import ReRamArrayHfO2PresetDevice
 from aihwkit.simulator.tiles.analog import AnalogTile
 
 from analogtl.fastsim import FastTile, fast_rpu_config
 from analogtl.fastsim.cases import compound_config
 
-DRAWN = ("max_bound", "min_bound", "dwmin_up", "dwmin_down", "reset_bias", "reference")
+DRAWN = (
+    *("max_bound", "min_bound", "dwmin_up", "dwmin_down", "decay_scales", "reset_bias"),
+    *("slope_up", "slope_down", "gamma_up", "gamma_down", "reference"),
+)
 
 
 def both(config, out_size=7, in_size=11):
@@ -29,19 +34,33 @@ def both(config, out_size=7, in_size=11):
 @pytest.mark.parametrize(
     "device",
     [
-        ReRamArrayHfO2PresetDevice,
-        ReRamArrayOMPresetDevice,
-        ReRamSBPresetDevice,
+        *(getattr(presets, name) for name in dir(presets) if name.endswith("PresetDevice")),
         SoftBoundsDevice,
         SoftBoundsPmaxDevice,
-        lambda **kw: SoftBoundsReferenceDevice(
-            slope_up_dtod=0.2, slope_down_dtod=0.1, reference_mean=0.1, reference_std=0.3, **kw
+        lambda: SoftBoundsReferenceDevice(
+            slope_up_dtod=0.2, slope_down_dtod=0.1, reference_mean=0.1, reference_std=0.3
         ),
-        lambda **kw: ReRamArrayHfO2PresetDevice(
-            corrupt_devices_prob=0.3, reset=0.1, reset_dtod=0.2, up_down=0.1, **kw
+        lambda: ReRamArrayHfO2PresetDevice(
+            corrupt_devices_prob=0.3, reset=0.1, reset_dtod=0.2, up_down=0.1
         ),
-        lambda **kw: SoftBoundsDevice(enforce_consistency=False, perfect_bias=True, up_down=-0.2,
-                                      w_max_dtod=1.0, w_min_dtod=1.0, **kw),
+        lambda: SoftBoundsDevice(enforce_consistency=False, perfect_bias=True, up_down=-0.2,
+                                      w_max_dtod=1.0, w_min_dtod=1.0),
+        lambda: SoftBoundsDevice(reverse_up=True, reverse_down=True),
+        lambda: LinearStepDevice(reverse_up=True, gamma_up=0.5, gamma_down=0.3),
+        lambda: LinearStepDevice(allow_increasing=True, mean_bound_reference=False,
+                                      gamma_up=0.1, gamma_up_dtod=0.5, lifetime=100.0,
+                                      lifetime_dtod=0.3, write_noise_std=1.0),
+        lambda: PowStepDevice(pow_gamma=2.0, pow_gamma_dtod=0.3, pow_up_down=0.2,
+                                   pow_up_down_dtod=0.1, write_noise_std=1.0),
+        lambda: PowStepReferenceDevice(
+            pow_gamma=1.5, reference_std=0.1, subtract_symmetry_point=True, up_down=0.3,
+        ),
+        lambda: PowStepReferenceDevice(
+            subtract_symmetry_point=True, n_estimation_steps=50, up_down=-0.3,
+        ),
+        lambda: PiecewiseStepDevice(piecewise_up=[1, 0.5, 0.1], piecewise_down=[0.2, 0.5, 1],
+                                         write_noise_std=1.0),
+        lambda: ConstantStepDevice(corrupt_devices_prob=0.3),
     ],
 )  # fmt: skip
 def test_the_same_devices_as_aihwkit(device):
