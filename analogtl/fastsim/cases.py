@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -50,8 +50,8 @@ class Case:
         vectors: Input vectors in a call.
         signs: Whether all inputs and gradients are 1 or -1. Every vector then pulses every cell,
             and what varies is the noise alone.
-        decay: Whether the weights decay after each call, as the optimizer of a device with a
-            lifetime has it.
+        ageing: Whether the weights decay and diffuse after each call, as the optimizer has it for
+            devices with a lifetime or diffusion.
     """
 
     about: str
@@ -60,7 +60,7 @@ class Case:
     batches: int = 6
     vectors: int = 40
     signs: bool = False
-    decay: bool = False
+    ageing: bool = False
 
 
 def compound_config(
@@ -144,14 +144,16 @@ def _case(about: str, settings: dict[str, Any], **own: Any) -> Case:
 
 def _lives_shortly(**values: Any) -> LinearStepDevice:
     return LinearStepDevice(
-        **{"dw_min": 0.05, "lifetime": 20.0, "lifetime_dtod": 0.3, "reset": 0.1} | values
+        dw_min=0.05, lifetime=20.0, lifetime_dtod=0.3, reset=0.1, write_noise_std=0.5, **values
     )
 
 
-def _device_case(about: str, device: Any, transfer_lr: float, **settings: Any) -> Case:
+def _device_case(
+    about: str, device: Any, transfer_lr: float, ageing: bool = False, **settings: Any
+) -> Case:
     """Make a case in which both arrays are driven hard enough for a device of many small steps."""
     driven = {"device": device, "fast_lr": 0.5, "update": _LONG, "transfer_lr": transfer_lr}
-    return _case(about, {**driven, "transfer_update": _FIVE} | settings)
+    return _case(about, {**driven, "transfer_update": _FIVE} | settings, ageing=ageing)
 
 
 _LONG = PresetUpdateParameters(desired_bl=31)
@@ -339,11 +341,12 @@ CASES: dict[str, Case] = {
         partial(ReRamESPresetDevice, corrupt_devices_prob=0.3, corrupt_devices_range=0.2),
         0.05,
     ),
-    "decay": replace(
-        _device_case(
-            "decay after each call, write noise", partial(_lives_shortly, write_noise_std=0.5), 0.5
-        ),
-        decay=True,
+    "decay": _device_case("decay after each call, write noise", _lives_shortly, 0.5, ageing=True),
+    "diffusion": _device_case(
+        "diffusion after each call, of soft bounds",
+        partial(_soft_bounds, diffusion=0.03, diffusion_dtod=0.3),
+        0.5,
+        ageing=True,
     ),
 }
 BASIC = (

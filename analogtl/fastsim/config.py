@@ -218,8 +218,6 @@ def _device_reason(device: Any) -> str | None:
     if device_class(device) is None:
         return f"device class {name}"
     device = plain_device(device)
-    if device.diffusion > 0.0:
-        return f"diffusion of {name}"
     if device.drift.nu > 0.0 or device.drift.nu_std > 0.0 or device.drift.nu_dtod > 0.0:
         return f"drift of {name}"
     if device.count_pulses:

@@ -67,6 +67,8 @@ class Draw(NamedTuple):
     reset_dtod: np.float32
     lifetime: np.float32
     lifetime_dtod: np.float32
+    diffusion: np.float32
+    diffusion_dtod: np.float32
     kind: int
     # linear steps and soft bounds
     gamma_up: np.float32
@@ -95,12 +97,14 @@ class Draw(NamedTuple):
 # Kinds of ``Draw``: what is drawn beside bounds and steps.
 PLAIN, SLOPES, GAMMAS, GAMMAS_AND_REFERENCE, SOFT_REFERENCE = range(5)
 # Fields of drawn cells.
-REFERENCE, TOP, BOTTOM, UP, DOWN, RESET_BIAS, MORE_UP, MORE_DOWN, DECAY = range(9)
+(
+    REFERENCE, TOP, BOTTOM, UP, DOWN, RESET_BIAS, MORE_UP, MORE_DOWN, DECAY, DIFFUSION, N_FIELDS,
+) = range(11)  # fmt: skip
 
 
 @compiled
 def draw_device(cells, p, out, state, saved, has_saved):
-    """Draw one device's cells: ``cells`` [in, 9, O], of which this fills the first ``out`` rows.
+    """Draw one device's cells: ``cells`` [in, fields, O], of which this fills ``out`` rows.
 
     ``p``: a ``Draw``. Returns the generator's state, from which the compound's next device goes on.
     """
@@ -146,7 +150,9 @@ def draw_device(cells, p, out, state, saved, has_saved):
                 down = p.dw_min
                 bottom = np.float32(np.float32(100.0) * p.w_min)
                 top = np.float32(np.float32(100.0) * p.w_max)
-            g, state, saved, has_saved = _gauss(state, saved, has_saved)  # diffusion, which is 0
+            g, state, saved, has_saved = _gauss(state, saved, has_saved)
+            rate = np.float32(p.diffusion * np.float32(one + np.float32(p.diffusion_dtod * g)))
+            cells[j, DIFFUSION, i] = abs(rate)
             g, state, saved, has_saved = _gauss(state, saved, has_saved)
             cells[j, REFERENCE, i] = zero
             cells[j, TOP, i] = top

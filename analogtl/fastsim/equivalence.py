@@ -241,7 +241,8 @@ def _run(
         tile.tile.set_weights(weights)
         for x, d in batches:
             tile.tile.update(x, d, False)
-            if case.decay:
+            if case.ageing:
                 tile.tile.decay_weights(1.0)
+                tile.tile.diffuse_weights()
         results.append(tile.tile.get_hidden_parameters().numpy())
     return np.stack(results)

@@ -43,7 +43,7 @@ def values(tile: FastSimulatorTile) -> Tensor:
     for n, (cells, first) in enumerate(((fast, k.REFERENCE), (tile.cells.slow, k.C_REFERENCE))):
         reference, top, bottom, up, down = (tile.get(cells, first + i) for i in range(5))
         apparent = tile.get(fast, k.APPARENT) if n == 0 else tile.cells.weight[:, : tile.d_size]
-        decay = tile.decay[n]
+        decay, diffusion = tile.decay[n], tile.diffusion[n]
         if tile.has_more(n):
             more_up, more_down = (tile.get(tile.more(n), i) for i in range(2))
         else:  # the slopes of soft bounds follow from bounds and steps
@@ -53,7 +53,7 @@ def values(tile: FastSimulatorTile) -> Tensor:
         device = {
             **dict(zip(_BOUNDS_AND_STEPS, (top, bottom, up, down), strict=True)),
             "decay_scales": np.ones_like(top) if decay is None else decay,
-            "diffusion_rates": np.zeros_like(top),
+            "diffusion_rates": np.zeros_like(top) if diffusion is None else diffusion,
             "reset_bias": bias[n],
             "drift_nu": np.zeros_like(top),
             "persistent_weights": tile.get(cells, k.PERSISTENT),
@@ -102,6 +102,8 @@ def set_values(tile: FastSimulatorTile, params: Tensor) -> None:
             raise TileError("slopes of a soft-bounds device that its bounds do not give")
         if tile.decay[n] is not None:
             tile.decay[n] = p[f"decay_scales_{n}"]
+        if tile.diffusion[n] is not None:
+            tile.diffusion[n] = p[f"diffusion_rates_{n}"]
         apparent = p[f"hidden_weights_{n}"]
         tile.put(cells, k.PERSISTENT, p.get(f"persistent_weights_{n}", apparent))
         if n == 0:

@@ -70,7 +70,10 @@ def linear_change(v, up, step_up, step_down, slope_up, slope_down, mult_noise):
 
 @compiled
 def exp_change(v, up, low, high, step_up, step_down, device):
-    """Compute exponential steps: ``step * max(1 - A exp(gamma z), 0)``, ``z = 2 a v / range + b``."""
+    """Compute exponential steps: ``step * max(1 - A exp(gamma z), 0)``.
+
+    ``z = 2 a v / range + b``.
+    """
     z = _TWO * v / (high - low) * device.a + device.b
     power = device.gamma_up * z if up else -device.gamma_down * z
     factor = max(_ONE - (device.A_up if up else device.A_down) * exp32(power), _ZERO)

@@ -109,6 +109,11 @@ class FastSimulatorTile(SimulatorTile):
             np.ones((x_size, d_size), np.float32) if device.lifetime > 0.0 else None
             for device in self.devices
         ]
+        # How far a weight walks at random in a step [in, out], of devices with diffusion.
+        self.diffusion: list[Array | None] = [
+            np.zeros((x_size, d_size), np.float32) if device.diffusion > 0.0 else None
+            for device in self.devices
+        ]
         # [2, in, out]; drawn again when it is needed, as only decay needs it often.
         self.kept_reset_bias: Array | None = None
         if draw:
@@ -140,7 +145,7 @@ class FastSimulatorTile(SimulatorTile):
         return (self.cells.fast_more, self.cells.slow_more)[n]
 
     def _drawn(self) -> list[Array]:
-        """Draw both devices' cells, [in, 9, out] each: always the same.
+        """Draw both devices' cells, [in, fields, out] each: always the same.
 
         The first tile of a configuration gets aihwkit's own draw.
         """
@@ -151,7 +156,7 @@ class FastSimulatorTile(SimulatorTile):
         saved, has_saved = np.float32(0.0), False
         both = []
         for device in self.devices:
-            cells = np.zeros((self.x_size, 9, self.d_size), np.float32)
+            cells = np.zeros((self.x_size, drawn.N_FIELDS, self.d_size), np.float32)
             state, saved, has_saved = drawn.draw_device(
                 cells, draw_of(device), self.d_size, state, np.float32(saved), has_saved
             )
@@ -168,6 +173,8 @@ class FastSimulatorTile(SimulatorTile):
             self.put(self.more(n), 1, cells[:, drawn.MORE_DOWN])
         if self.devices[n].lifetime > 0.0:
             self.decay[n] = np.ascontiguousarray(cells[:, drawn.DECAY])
+        if self.devices[n].diffusion > 0.0:
+            self.diffusion[n] = np.ascontiguousarray(cells[:, drawn.DIFFUSION])
 
     def reset_bias(self) -> Array:
         """Copy what a reset brings the cells to, ``[2, in, out]``."""
@@ -323,7 +330,7 @@ class FastSimulatorTile(SimulatorTile):
     def _renew_write_noise(self, n: int) -> None:
         """Draw the apparent weights of a device anew, from its persistent ones."""
         cells, spec = ((self.cells.fast, self.spec.fast), (self.cells.slow, self.spec.slow))[n]
-        weights = self.get(cells, k.PERSISTENT if n == 0 else k.C_PERSISTENT)
+        weights = self._persistent(n)
         if spec.write_noise > 0.0:
             weights = weights + spec.write_noise * self._normals()
         if n == 0:
@@ -353,28 +360,35 @@ class FastSimulatorTile(SimulatorTile):
     def decay_weights(self, alpha: float = 1.0) -> None:
         """Decay towards the reset bias by ``alpha`` / lifetime, and draw new write noise."""
         self._flush()
-        bias = self.reset_bias() if any(d is not None for d in self.decay) else None
         for n, decay in enumerate(self.decay):
-            if decay is not None and bias is not None:
-                self._decay(n, np.float32(1.0) + np.float32(alpha) * (decay - 1), bias[n])
-            self._renew_write_noise(n)
-
-    def _decay(self, n: int, share: Array, bias: Array) -> None:
-        """Bring the weights of device ``n`` to ``share`` of their distance from ``bias``."""
-        cells = (self.cells.fast, self.cells.slow)[n]
-        persistent, top, bottom = (
-            (k.PERSISTENT, k.W_MAX, k.W_MIN) if n == 0 else (k.C_PERSISTENT, k.C_MAX, k.C_MIN)
-        )
-        weights = (self.get(cells, persistent) - bias) * share + bias
-        self.put(
-            cells,
-            persistent,
-            _clipped(weights, self.get(cells, bottom), self.get(cells, top)),
-        )
+            weights = self._persistent(n)
+            if decay is not None:
+                bias, share = self.reset_bias()[n], 1 + np.float32(alpha) * (decay - 1)
+                weights = (weights - bias) * share + bias
+            self._set_persistent(n, weights)
 
     def diffuse_weights(self) -> None:
-        """Diffusion: these devices have none, but get new write noise, as in aihwkit."""
-        self.decay_weights()
+        """Let every weight take a random step, and draw new write noise."""
+        self._flush()
+        for n, rate in enumerate(self.diffusion):
+            step = 0.0 if rate is None else rate * self._normals()
+            self._set_persistent(n, self._persistent(n) + step)
+
+    def _persistent(self, n: int) -> Array:
+        """Copy the persistent weights of device ``n``, ``[in, out]``."""
+        if n == 0:
+            return self.get(self.cells.fast, k.PERSISTENT)
+        return self.get(self.cells.slow, k.C_PERSISTENT)
+
+    def _set_persistent(self, n: int, weights: Array) -> None:
+        """Set the persistent weights of device ``n``, within bounds; draw new write noise."""
+        cells, place, top, bottom = (
+            (self.cells.fast, k.PERSISTENT, k.W_MAX, k.W_MIN)
+            if n == 0
+            else (self.cells.slow, k.C_PERSISTENT, k.C_MAX, k.C_MIN)
+        )
+        self.put(cells, place, _clipped(weights, self.get(cells, bottom), self.get(cells, top)))
+        self._renew_write_noise(n)
 
     def drift_weights(self, delta_t: float = 1.0) -> None:
         """Drift: these devices have none."""
@@ -439,6 +453,7 @@ class FastSimulatorTile(SimulatorTile):
             "counts": self.counts,
             "averages": self.averages,
             **{f"decay_{n}": d for n, d in enumerate(self.decay) if d is not None},
+            **{f"diffusion_{n}": d for n, d in enumerate(self.diffusion) if d is not None},
         }
 
     def state(self) -> dict[str, Any]:

@@ -161,10 +161,10 @@ def test_nothing_left_to_convert_is_an_error(net):
 
 
 def test_the_fast_engine_refuses_what_it_does_not_cover_and_auto_says_so(net):
-    device = {"preset": "EcRamPresetDevice"}
+    forward = {"ir_drop": 0.1}
     with pytest.raises(ExperimentError, match=r'engine = "aihwkit"'):
-        converted(net, engine="fast", device=device)
-    conversion = converted(net, engine="auto", device=device)
+        converted(net, engine="fast", forward=forward)
+    conversion = converted(net, engine="auto", forward=forward)
     assert conversion.engine == "aihwkit"
     assert len(conversion.notes) == 3
 
