@@ -177,7 +177,7 @@ def _compound_reason(c: Any) -> str | None:
 class DeviceClass(NamedTuple):
     """How the engine treats one of aihwkit's device classes."""
 
-    kind: type
+    kind: Any
     response: int  # how cells answer to pulses
     drawn: int  # what is drawn beside bounds and steps
     hidden: tuple[str, ...]  # hidden parameters that only this class has, in aihwkit's order
@@ -423,13 +423,13 @@ def draw_of(device: Any) -> Draw:
     known = device_class(device)
     assert known is not None
     soft = known.kind is SoftBoundsDevice  # aihwkit's linear step with these numbers
-    fixed = {
+    fixed: dict[str, Any] = {
         "kind": known.drawn,
         "n_estimation_steps": int(getattr(device, "n_estimation_steps", -1)),
     }
     if soft:
         fixed |= {"gamma_up": _f(1.0), "gamma_down": _f(1.0), "mean_bound_reference": False}
-    values = {
+    values: dict[str, Any] = {
         name: (bool if kind is bool else _f)(getattr(device, name, 0.0))
         for name, kind in get_type_hints(Draw).items()
         if name not in fixed

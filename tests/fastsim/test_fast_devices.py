@@ -55,9 +55,11 @@ def both(config, out_size=7, in_size=11):
                                       w_max_dtod=1.0, w_min_dtod=1.0),
         lambda: SoftBoundsDevice(reverse_up=True, reverse_down=True),
         lambda: LinearStepDevice(reverse_up=True, gamma_up=0.5, gamma_down=0.3),
-        lambda: LinearStepDevice(allow_increasing=True, mean_bound_reference=False,
-                                      gamma_up=0.1, gamma_up_dtod=0.5, lifetime=100.0, diffusion=0.1, diffusion_dtod=0.2,
-                                      lifetime_dtod=0.3, write_noise_std=1.0),
+        lambda: LinearStepDevice(
+            allow_increasing=True, mean_bound_reference=False, gamma_up=0.1, gamma_up_dtod=0.5,
+            lifetime=100.0, lifetime_dtod=0.3, diffusion=0.1, diffusion_dtod=0.2,
+            write_noise_std=1.0,
+        ),
         lambda: PowStepDevice(pow_gamma=2.0, pow_gamma_dtod=0.3, pow_up_down=0.2,
                                    pow_up_down_dtod=0.1, write_noise_std=1.0),
         lambda: PowStepReferenceDevice(
