@@ -29,7 +29,15 @@ from analogtl.fastsim.simd import BLOCKS, LANES
 from analogtl.fastsim.streams import FLUSH, SET, fill_normals, stream
 
 STATE_FORMAT = 2  # of a captured state
-_SINGLE = ("format", "x_size", "d_size", "seed", "number", "learning_rate")  # no arrays nor lists
+_SINGLE = (
+    "format",
+    "x_size",
+    "d_size",
+    "seed",
+    "draw_seed",
+    "number",
+    "learning_rate",
+)  # no arrays nor lists
 _SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
 
 
@@ -69,6 +77,11 @@ class FastSimulatorTile(SimulatorTile):
         self.learning_rate = 0.01
         self.number = number
         self.seed = np.uint64(stream(np.uint64(rpu_config.seed & (2**64 - 1)), 0, number))
+        # The first tile of a configuration gets aihwkit's own draw.
+        own = int(rpu_config.device.construction_seed)
+        if own == 0 or number > 0:
+            own = int(stream(self.seed if own == 0 else np.uint64(own), 1, number))
+        self.draw_seed = own
         self.devices = [plain_device(d) for d in rpu_config.device.unit_cell_devices]
         self.compound = rpu_config.device
         self.dw_min = [float(d.dw_min) for d in self.devices]
@@ -145,14 +158,8 @@ class FastSimulatorTile(SimulatorTile):
         return (self.cells.fast_more, self.cells.slow_more)[n]
 
     def _drawn(self) -> list[Array]:
-        """Draw both devices' cells, [in, fields, out] each: always the same.
-
-        The first tile of a configuration gets aihwkit's own draw.
-        """
-        seed = int(self.compound.construction_seed)
-        if seed == 0 or self.number > 0:
-            seed = int(stream(self.seed if seed == 0 else np.uint64(seed), 1, self.number))
-        state = seed % 2147483647 or 1
+        """Draw both devices' cells, [in, fields, out] each: always the same."""
+        state = self.draw_seed % drawn.MODULUS or 1
         saved, has_saved = np.float32(0.0), False
         both = []
         for device in self.devices:
@@ -463,6 +470,7 @@ class FastSimulatorTile(SimulatorTile):
             "x_size": self.x_size,
             "d_size": self.d_size,
             "seed": str(int(self.seed)),
+            "draw_seed": str(self.draw_seed),
             "number": self.number,
             "learning_rate": float(self.learning_rate),
             "dw_min": [float(v) for v in self.dw_min],
@@ -495,6 +503,7 @@ class FastSimulatorTile(SimulatorTile):
         given = state.get("reset_bias")
         self.kept_reset_bias = None if given is None else given.detach().cpu().numpy().copy()
         self.seed = np.uint64(int(state["seed"]))
+        self.draw_seed = int(state["draw_seed"])
         self.number = int(state["number"])
         self.learning_rate = float(state["learning_rate"])
         self.dw_min = [float(v) for v in state["dw_min"]]

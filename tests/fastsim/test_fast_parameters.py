@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aihwkit.exceptions import ConfigError
 from aihwkit.simulator.configs.devices import SoftBoundsDevice
 
 from analogtl.config import catalog
@@ -69,13 +70,14 @@ def numbers(analog: Analog) -> Any:
     tile = FastTile(5, 4, fast_rpu_config(config, seed=1))
     hidden = {name: value.numpy().tobytes() for name, value in tile.get_hidden_parameters().items()}
     inner = tile.tile
-    on_set = [device.apply_write_noise_on_set for device in inner.devices]
+    on_set = [getattr(device, "apply_write_noise_on_set", None) for device in inner.devices]
     return (
         inner.spec,
         inner.forward_io,
         inner.backward_io,
         hidden,
-        inner.reset_bias.tolist(),
+        inner.reset_bias().tolist(),
+        inner.cells.curves.tolist(),
         on_set,
     )
 
@@ -99,6 +101,41 @@ def test_no_parameter_is_read_and_then_not_used(algorithm, table):
         if found and all(one == base for one in found):
             idle.add(name)
     assert idle <= IDLE[table]
+
+
+DEVICES = {
+    "ConstantStepDevice": set(),
+    # Where steps may not grow towards the bounds, that they may changes nothing by itself; and how
+    # far beyond a bound they would vanish matters for reversed steps alone.
+    "EcRamPresetDevice": {"allow_increasing", "reverse_offset"},
+    "SoftBoundsDevice": {"reverse_offset"},
+    "ReRamESPresetDevice": set(),
+    "PowStepDevice": set(),
+    # Steps of the search for the symmetry point, which is not subtracted.
+    "PowStepReferenceDevice": {"n_estimation_steps"},
+    "PiecewiseStepDevice": set(),
+}
+
+
+@pytest.mark.parametrize("preset", DEVICES)
+def test_no_parameter_of_a_device_class_is_read_and_then_not_used(preset):
+    def of(**own: Any) -> Any:
+        device = {"preset": preset, **own}
+        return numbers(Analog(granularity_per_token=0, device=device))
+
+    base, idle = of(), set()
+    assert not isinstance(base, str)
+    for name, default in catalog.device_parameters(preset).items():
+        found = []
+        for value in values(default):
+            try:
+                found.append(of(**{name: value}))
+            except (ValueError, ExperimentError, ConfigError):  # no value for it
+                continue
+        if found and all(one == base for one in found):
+            idle.add(name)
+    # Their spreads are small: no cell of these tiles is inconsistent.
+    assert idle <= IDLE["device"] | DEVICES[preset] | {"enforce_consistency"}
 
 
 # -- what is refused, each by itself and by a little ----------------------------------------------
@@ -129,9 +166,8 @@ ALONE: list[tuple[str, Any]] = [
         (f"device.unit_cell_devices.{array}.{name}", value)
         for array in (0, 1)
         for name, value in {
-            "lifetime": 0.01, "diffusion": 0.01, "drift.nu": 0.01, "drift.nu_std": 0.01,
-            "drift.nu_dtod": 0.01, "count_pulses": True, "reverse_up": True,
-            "reverse_down": True, "w_min": 0.01, "w_max": -0.01,
+            "drift.nu": 0.01, "drift.nu_std": 0.01, "drift.nu_dtod": 0.01, "count_pulses": True,
+            "w_min": 0.01, "w_max": -0.01,
         }.items()
     ),
 ]  # fmt: skip
@@ -141,6 +177,10 @@ ALLOWED: list[tuple[str, Any]] = [
     ("device.transfer_every", 0.0),
     ("device.gamma_vec", [0.0, 1.0]),
     ("backward.bm_test_negative_bound", False),
+    ("device.unit_cell_devices.0.lifetime", 0.01),
+    ("device.unit_cell_devices.1.diffusion", 0.01),
+    ("device.unit_cell_devices.0.reverse_up", True),
+    ("device.unit_cell_devices.1.reverse_down", True),
     ("device.unit_cell_devices.0.w_min", 0.0),
     ("device.unit_cell_devices.1.w_max", 0.0),
 ]
