@@ -88,6 +88,15 @@ class Pool(ABC):
     takes_all = False
     notes: list[str]  # what the user should read; whoever shows it empties the list
 
+    @classmethod
+    def check(cls, **options: Any) -> None:
+        """See, before anything runs, that there is such a place.
+
+        Raises:
+            ExperimentError: If there is none here.
+        """
+        return
+
     def warm(self) -> None:
         """Get ready for jobs, as far as that can go on in the background."""
         return

@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from analogtl.errors import ExperimentError
@@ -41,7 +42,7 @@ class RayPool(Pool):
         gpus: GPUs of one trial; a fraction shares one.
 
     Raises:
-        ExperimentError: If Ray is not installed or no cluster answers.
+        ExperimentError: If no cluster answers.
     """
 
     def __init__(
@@ -53,12 +54,8 @@ class RayPool(Pool):
         cpus: Positive = 1.0,
         gpus: NonNegative = 0.0,
     ) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ExperimentError(
-                "backend 'ray': Ray is not installed; pip install 'analogtl[ray]'"
-            ) from None
+        import ray
+
         self._ray, self._jobs = ray, jobs
         self._cpus, self._gpus = cpus, gpus
         self.notes: list[str] = []
@@ -76,6 +73,13 @@ class RayPool(Pool):
         self._running: dict[Any, str] = {}  # reference of a task -> trial
         self._stop = run.inside(".locks", f"stop-{uuid.uuid4().hex}")
         self._slots, self._looked = 0, 0.0
+
+    @classmethod
+    def check(cls, **options: Any) -> None:
+        if find_spec("ray") is None:
+            raise ExperimentError(
+                "backend 'ray': Ray is not installed; pip install 'analogtl[ray]'"
+            )
 
     def free(self) -> int:
         return max(0, (self._jobs or self._room()) - len(self._running))

@@ -17,6 +17,8 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from shutil import which
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -50,7 +52,7 @@ class SlurmPool(Pool):
         cluster: ``slurm``, or ``local`` for processes on this machine (a rehearsal).
 
     Raises:
-        ExperimentError: If submitit is not installed, or there is no Slurm here.
+        ExperimentError: If there is no Slurm here.
     """
 
     def __init__(
@@ -68,12 +70,8 @@ class SlurmPool(Pool):
         wait: bool = True,
         cluster: Literal["slurm", "local"] = "slurm",
     ) -> None:
-        try:
-            import submitit
-        except ImportError:
-            raise ExperimentError(
-                "backend 'slurm': submitit is not installed; pip install 'analogtl[slurm]'"
-            ) from None
+        import submitit
+
         self.takes_all = cluster == "slurm"  # nothing queues the processes of a rehearsal
         self._most = 1_000_000 if self.takes_all else jobs or os.cpu_count() or 1
         self._run, self._size, self._wait = run, trials_per_job, wait
@@ -104,6 +102,15 @@ class SlurmPool(Pool):
         self._looked = 0.0
         self._deadline: float | None = None
         self._earlier = self._in_queue()
+
+    @classmethod
+    def check(cls, **options: Any) -> None:
+        if find_spec("submitit") is None:
+            raise ExperimentError(
+                "backend 'slurm': submitit is not installed; pip install 'analogtl[slurm]'"
+            )
+        if options.get("cluster") != "local" and which("srun") is None:
+            raise ExperimentError("backend 'slurm': no Slurm here: there is no command srun")
 
     def free(self) -> int:
         return self._most - len(self._jobs) - len(self._new)

@@ -14,7 +14,7 @@ import inspect
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ Kind = Literal["pretrain", "started", "epoch", "done", "failed", "skipped", "sto
 POLL = 0.25  # seconds between looks at the workers and their progress
 COLLECT_EVERY = 60.0  # seconds between rewrites of the tables, at least
 MIN_DISK = 20_000_000  # bytes; with less, every further trial would fail on a full disk
-POOLS: dict[Backend, Callable[..., Pool]] = {
+POOLS: dict[Backend, type[Pool]] = {
     Backend.LOCAL: LocalPool,
     Backend.RAY: RayPool,
     Backend.SLURM: SlurmPool,
@@ -107,6 +107,20 @@ def _pool(
     function: str,
     options: dict[str, Any],
 ) -> Pool:
+    backend, given = check_backend(name, jobs, options)
+    if backend is Backend.LOCAL:
+        return LocalPool(run, jobs or 1, function=function, max_trial_hours=limits.max_trial_hours)
+    return POOLS[backend](run, jobs, **given)
+
+
+def check_backend(
+    name: str, jobs: int | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[Backend, dict[str, Any]]:
+    """The backend of this name, and its options as it takes them.
+
+    Raises:
+        ExperimentError: If it is not known, not installed or not there, or an option does not fit.
+    """
     backend = Backend.named(name)
     if backend is None:
         raise ExperimentError(f"unknown backend {name!r}; {did_you_mean(name, Backend)}")
@@ -114,7 +128,7 @@ def _pool(
         raise ExperimentError(f"jobs: expected 1 or more; got {jobs}")
     known = {} if backend is Backend.LOCAL else backend_options(backend)
     given: dict[str, Any] = {}
-    for option, value in options.items():
+    for option, value in (options or {}).items():
         if option not in known:
             hint = did_you_mean(option, known) if known else ""
             raise ExperimentError(
@@ -125,9 +139,8 @@ def _pool(
         except ValidationError as error:
             why = error.errors()[0]["msg"]
             raise ExperimentError(f"backend '{backend}': {option} = {value!r}: {why}") from None
-    if backend is Backend.LOCAL:
-        return LocalPool(run, jobs or 1, function=function, max_trial_hours=limits.max_trial_hours)
-    return POOLS[backend](run, jobs, **given)
+    POOLS[backend].check(**given)
+    return backend, given
 
 
 def backend_options(backend: Backend) -> dict[str, TypeAdapter[Any]]:
@@ -272,9 +285,10 @@ class _Sweep:
         elif status == TrialStatus.FAILED:
             wrong = bool(row.pop("wrong", False))
             row = self._record_failure(trial, row)
-            yield Update("failed", trial.id, row, str(row.get("message", "")))
+            message = str(row.get("message", ""))
+            self._check_experiment(message if wrong else "")  # what it raises need not be told twice
+            yield Update("failed", trial.id, row, message)
             self._check_disk()
-            self._check_experiment(str(row.get("message", "")) if wrong else "")
         elif status == TrialStatus.DONE:
             self._first_problem = None
             yield from self._said_by(row)
