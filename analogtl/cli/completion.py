@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,7 @@ from analogtl.errors import ExperimentError
 from analogtl.vocabulary import AXES, Algorithm, Dataset, Network
 
 DEFAULT_FILE = "exp.toml"  # what is taken in a folder where no experiment is named
+MAX_MEANING = 70  # characters
 Offers = list[tuple[str, str]]  # word, and what it stands for
 
 _split_key = ""  # the KEY of a `KEY=VALUE` that bash has taken apart
@@ -47,7 +49,12 @@ def meanings(nouns: Iterable[Any]) -> Offers:
 
 
 def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> Offers:
-    return [(word, meaning) for word, meaning in offers if word.startswith(incomplete)]
+    return [(word, _line(meaning)) for word, meaning in offers if word.startswith(incomplete)]
+
+
+def _line(meaning: str) -> str:
+    """A meaning as Typer takes it: it reads markup, and breaks what is long into several offers."""
+    return textwrap.shorten(meaning, MAX_MEANING, placeholder=" ...").replace("[", r"\[")
 
 
 def _safe(names: Iterable[str]) -> list[str]:

@@ -286,7 +286,8 @@ class _Sweep:
             wrong = bool(row.pop("wrong", False))
             row = self._record_failure(trial, row)
             message = str(row.get("message", ""))
-            self._check_experiment(message if wrong else "")  # what it raises need not be told twice
+            # What this raises is told as the error of all.
+            self._check_experiment(message if wrong else "")
             yield Update("failed", trial.id, row, message)
             self._check_disk()
         elif status == TrialStatus.DONE:

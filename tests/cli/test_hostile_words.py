@@ -143,6 +143,17 @@ def test_tab_offers_no_name_that_a_shell_would_run(tmp_path):
     assert [word for word in offered if word in names] == ["ünï 漢.toml"]
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_tab_tells_a_meaning_on_one_line_with_its_brackets(tmp_path, shell):
+    asked = {"_ANALOGTL_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    for key, told in (("sweep.lr=", b"rates"), ("convert.digital_layers=", b"e.g. [")):
+        typed = f"analogtl sweep --set {key[:-1]}"
+        done = run(tmp_path, "analogtl", **asked, _TYPER_COMPLETE_ARGS=typed)
+        (line,) = done.stdout.splitlines()
+        assert key.encode() in line
+        assert told in line
+
+
 # -- bytes that are no text ------------------------------------------------------------------------
 
 
