@@ -17,8 +17,8 @@ from typing import Any, Final
 import pandas as pd
 
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
-from analogtl.errors import ExperimentError, RunError, counted
-from analogtl.study.checked import Problems, read_checked, read_fields
+from analogtl.errors import ExperimentError, RunError, counted, printable
+from analogtl.study.checked import Problems, read_checked, read_fields, visible
 from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, EpochRow, axis_columns
 from analogtl.study.fields import ExperimentFields, PlanFields, ProvenanceFields
 from analogtl.study.tables import find_tables, read_table
@@ -120,7 +120,7 @@ def _numbers_by_value(path: Path) -> list[tuple[int, str]]:
 
 def run_names(paths: Iterable[Path]) -> list[str]:
     """A name per run: its folder's; with the folders above it where two would be the same."""
-    parts = [path.resolve().parts for path in paths]
+    parts = [tuple(map(printable, path.resolve().parts)) for path in paths]
     for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
@@ -137,7 +137,7 @@ def read_run(path: Path, name: str) -> RunData:
         RunError: If ``trials.csv`` cannot be read.
     """
     problems = Problems()
-    experiment = read_fields(path / "experiment.resolved.json", ExperimentFields, problems)
+    experiment = visible(read_fields(path / "experiment.resolved.json", ExperimentFields, problems))
     trials = _trials(path, name, _numeric_axes(experiment), problems)
     trials, notes = _of_one_experiment(trials, experiment)
     chosen = select_learning_rate(trials)
@@ -159,7 +159,7 @@ def read_run(path: Path, name: str) -> RunData:
         path=path,
         trials=trials,
         chosen=chosen,
-        planned=plan.get("trials"),
+        planned=visible(plan.get("trials")),
         experiment=experiment,
         provenance=provenance,
         notes=tuple(notes),
@@ -180,8 +180,18 @@ def _table(
     """A table that may be missing, with all its usual columns."""
     if not file.is_file():
         return pd.DataFrame(columns=list(names))
-    table = read_table(file, problems, **options)
+    table = _shown(read_table(file, problems, **options))
     return table.reindex(columns=[*dict.fromkeys([*table.columns, *names])])
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with names and text of visible characters only: it goes into figures and pages."""
+    for name in table.columns:
+        if table[name].dtype == object:
+            texts = {x: printable(x) for x in table[name].unique() if isinstance(x, str)}
+            if any(text != shown for text, shown in texts.items()):
+                table[name] = table[name].map(lambda x, texts=texts: texts.get(x, x))
+    return table.rename(columns=printable)
 
 
 def _trials(path: Path, name: str, numeric: Iterable[str], problems: Problems) -> pd.DataFrame:
@@ -247,6 +257,7 @@ def _epochs(file: Path, trials: set[str], problems: Problems) -> tuple[pd.DataFr
         first = test[(test["stage"] == "pretrain") & test["error"].notna()]
         if len(first):
             pretrained = float(first["error"].iloc[-1])
+        test = _shown(test.reset_index(drop=True))
         kept.append(test[(test["stage"] == "finetune") & test["trial"].isin(trials)])
     rows = pd.concat([k for k in kept if len(k)] or kept, ignore_index=True)
     return rows.reindex(columns=_EPOCH_COLUMNS), pretrained

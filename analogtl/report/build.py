@@ -254,11 +254,13 @@ class Report:
     def _markdown(self, shared: Sequence[Table]) -> str:
         parts = ["# " + tables.markdown_escape(self.title)]
         if self.messages:
-            parts.append("\n".join(f"- {tables.markdown_escape(line)}" for line in self.messages))
+            parts.append(
+                "\n".join(f"- {tables.markdown_paragraph(line)}" for line in self.messages)
+            )
         for section in self.sections:
             parts.append("## " + tables.markdown_escape(section.name))
             texts = [section.run.run.description, *section.words]
-            parts += [tables.markdown_escape(text) for text in texts if text]
+            parts += [tables.markdown_paragraph(text) for text in texts if text]
             parts += [tables.to_markdown(table) for table in section.tables]
             for spec, one in zip(section.figures, section.drawn, strict=True):
                 relative = one.paths[0].relative_to(self.out).as_posix()

@@ -213,7 +213,7 @@ def _referenced(root: ElementTree.Element) -> set[str]:
     names = set()
     for element in root.iter():
         for key, value in element.attrib.items():
-            if key.endswith("href"):
+            if key.endswith("href") and value.startswith("#"):
                 names.add(value.removeprefix("#"))
             names.update(_REFERENCE.findall(value))
     return names
@@ -241,7 +241,7 @@ def _adapt(element: ElementTree.Element, ids: Mapping[str, str]) -> None:
             continue
         if key == "id":
             value = ids[value]
-        elif key == "href":
+        elif key == "href" and value.startswith("#"):  # not the picture of a colour bar
             value = f"#{ids[value.removeprefix('#')]}"
         elif key == "style":
             value = _FONT.sub(r"font-size: \1", _page_colored(element.tag, value))

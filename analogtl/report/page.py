@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from analogtl import __version__
 from analogtl.analysis.findings import Finding, JudgedFinding
-from analogtl.errors import shell_command
+from analogtl.errors import printable, shell_command
 from analogtl.report import words
 from analogtl.report.drawing import page_colors
 from analogtl.report.sections import Section
@@ -80,13 +80,14 @@ def render(
 def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested mapping as (dotted key, value) pairs; a command line as one would type it."""
     pairs: list[tuple[str, str]] = []
-    for key, value in content.items():
+    for name, value in content.items():
+        key = printable(name)
         if isinstance(value, Mapping):
             pairs += flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             pairs.append((f"{prefix}{key}", shell_command(map(str, value))))
         elif value not in (None, ""):
-            pairs.append((f"{prefix}{key}", str(value)))
+            pairs.append((f"{prefix}{key}", printable(str(value))))
     return pairs
 
 

@@ -42,6 +42,7 @@ RC: Any = {
     "grid.color": GRID,
     "grid.linewidth": 0.5,
     "text.color": INK,
+    "text.parse_math": False,  # a name may have dollar signs
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.labelsize": 7.5,

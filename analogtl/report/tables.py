@@ -14,7 +14,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from analogtl.analysis import summaries
-from analogtl.errors import duration
+from analogtl.errors import duration, printable
+from analogtl.study.checked import guarded
 from analogtl.vocabulary import arm_label
 
 Kind = Literal["text", "arm", "level", "count", "number", "share", "duration"]
@@ -163,9 +164,16 @@ def mean_text(mean: float, sd: float, column: Column) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """All the rows and columns there are: no rounding, no index column."""
+    """All the rows and columns there are: no rounding, no index column, no formula in a text."""
     frame = table.frame if table.whole is None else table.whole
-    text: str = frame.to_csv(index=False, lineterminator="\n")
+    texts = [name for name in frame.columns if not summaries.is_numeric(frame[name])]
+    safe = {
+        name: [guarded(cell) if isinstance(cell, str) else cell for cell in frame[name]]
+        for name in texts
+    }
+    text: str = (
+        frame.assign(**safe).rename(columns=guarded).to_csv(index=False, lineterminator="\n")
+    )
     return text
 
 
@@ -176,7 +184,7 @@ def to_markdown(table: Table) -> str:
     """A Markdown table with its title and note."""
     parts = [f"**{markdown_escape(table.title)}**", markdown_rows(table)]
     if table.note:
-        parts.append(markdown_escape(table.note))
+        parts.append(markdown_paragraph(table.note))
     return "\n\n".join(parts) + "\n"
 
 
@@ -199,14 +207,26 @@ def markdown_rows(table: Table) -> str:
     )
 
 
-_MARKDOWN = str.maketrans(
-    {"\\": "\\\\", "|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*"}
+# Whatever begins markup; an underscore only where it may begin or end emphasis; what makes a link
+# of a bare address. An interval of numbers stays as it is: there is nothing that it could link to.
+_MARKUP = re.compile(
+    r"(\[-?[\d.]+, -?[\d.]+\](?![(\[:]))"
+    r"|[\\`*\[\]|~$@]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.",
+    re.IGNORECASE,
 )
+_FIRST = re.compile(r"^(?:(?=[-+#=])|\d+(?=[.)]))")  # before what would begin a list or heading
 
 
 def markdown_escape(text: str) -> str:
-    """Text that Markdown prints as it is: no cell breaks, no markup, no HTML."""
-    return " ".join(text.translate(_MARKDOWN).split())
+    """Text that Markdown prints as it is: no cell breaks, no markup, no link, no HTML."""
+    text = printable(" ".join(text.split()))
+    escaped = _MARKUP.sub(lambda found: found[1] or f"\\{found[0]}", text)
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_paragraph(text: str) -> str:
+    """Text that Markdown prints as it is and as a paragraph: no heading, list or rule."""
+    return _FIRST.sub(r"\g<0>\\", markdown_escape(text))
 
 
 # -------------------------------------------------------------------------------------- LaTeX
@@ -228,6 +248,10 @@ _LATEX = str.maketrans(
         "σ": r"$\sigma$",
         "α": r"$\alpha$",
         "·": r"$\cdot$",
+        # After a line's end, a bracket would begin its option and a star belong to it.
+        **{letter: f"{{{letter}}}" for letter in "[]*"},
+        "|": r"\textbar{}",
+        '"': r"\char34{}",
     }
 )
 _COLUMN_LETTERS = 52  # what fits into a paper's column at \\small
@@ -236,7 +260,7 @@ _MAX_CELL = 30  # longer text is broken into lines
 
 def latex_escape(text: str) -> str:
     """Text that LaTeX prints as it is, on one line."""
-    return " ".join(text.split()).translate(_LATEX)
+    return printable(" ".join(text.split())).translate(_LATEX)
 
 
 def to_latex(table: Table) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -71,6 +72,22 @@ class Problems:
             raise RunError("\n".join(lines))
 
 
+# -- cells -----------------------------------------------------------------------------------------
+
+# A text that a spreadsheet would take for a formula, and one that looks like its guarded form.
+_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
+
+
+def guarded(text: str) -> str:
+    """Text as a cell of a CSV file: no spreadsheet takes it for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unguarded(cell: str) -> str:
+    """The text that `guarded` made a cell of; any other cell is itself."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
+
+
 # -- tables ----------------------------------------------------------------------------------------
 
 
@@ -108,6 +125,7 @@ def read_checked(
     if names is None:
         raise RunError(f"{file}: empty")
     needed = tuple(needed)
+    names = [*map(unguarded, names)]
     _check_header(file, names, {*header, *needed})
     numbers = {*numeric, *AXES}.intersection(names).difference(TYPES)
     kept = [name for name in names if only is None or name in only]
@@ -116,7 +134,7 @@ def read_checked(
     for piece in itertools.chain([next(pieces, [])], pieces):
         lines, rows = [], []
         for place, cells in piece:
-            row = dict(zip(names, cells, strict=True))
+            row = dict(zip(names, map(unguarded, cells), strict=True))
             if what := _empty_or_no_number(row, needed, numbers):
                 problems.row(file, place, what)
                 continue
@@ -331,6 +349,15 @@ def read_fields(file: Path, fields: type, problems: Problems) -> dict[str, Any]:
             _remove(content, details["loc"])
             problems.other(f"{file}: {_dotted(details['loc'])}: {_message(details)}; left out")
     return content
+
+
+def visible(content: Any) -> Any:
+    """JSON in whose text whatever is no visible character is its escape."""
+    if isinstance(content, dict):
+        return {printable(key): visible(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [visible(value) for value in content]
+    return printable(content) if isinstance(content, str) else content
 
 
 def _remove(content: Any, location: Sequence[int | str]) -> None:

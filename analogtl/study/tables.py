@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import atomic_file, check_regular, write_atomically
-from analogtl.study.checked import Problems, read_checked, whole_table
+from analogtl.study.checked import Problems, guarded, read_checked, unguarded, whole_table
 from analogtl.study.columns import ROWS_OF, Row
 from analogtl.vocabulary import RUN_FOLDERS
 
@@ -34,7 +34,7 @@ def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
     """Rows as CSV text with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(guarded, columns))
     for row in rows:
         writer.writerow([_cell(row.get(column)) for column in columns])
     return text.getvalue()
@@ -77,7 +77,8 @@ def _cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.9g}"
-    return str(value).replace("\r\n", "\n").replace("\r", "\n")  # csv does not quote a lone \r
+    text = str(value).replace("\r\n", "\n").replace("\r", "\n")  # csv does not quote a lone \r
+    return guarded(text) if isinstance(value, str) else text
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -95,7 +96,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     header = next(lines, None)
     if header is None:
         raise RunError(f"{path}: empty")
-    return [dict(zip(header, line, strict=True)) for line in lines]
+    names = [*map(unguarded, header)]
+    return [dict(zip(names, map(unguarded, line), strict=True)) for line in lines]
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
