@@ -202,3 +202,35 @@ def test_tiles_of_one_configuration_draw_apart():
         one.tile.set_weights(torch.zeros(OUT, IN))
         outputs.append(one.tile.forward(torch.ones(100, IN)))
     assert uncorrelated(outputs)
+
+
+@pytest.mark.parametrize("operation", ["decay_weights", "diffuse_weights"])
+def test_what_ages_the_arrays_draws_their_write_noise_anew(operation):
+    fast = tile()
+    seen = []
+    for _ in range(3):
+        getattr(fast.tile, operation)()
+        hidden = fast.get_hidden_parameters()
+        seen.append(torch.stack([hidden["hidden_weights_0"], hidden["hidden_weights_1"]]))
+        assert not hidden["persistent_weights_1"].any()
+    assert uncorrelated(seen)
+    assert uncorrelated([part for one in seen for part in one])
+
+
+@pytest.mark.parametrize("probability", [0.5, 1.0])
+def test_a_reset_draws_its_noise_and_its_cells_anew(probability):
+    def reset(fast):
+        fast.tile.set_weights(torch.zeros(OUT, IN))
+        fast.tile.reset_columns(0, -1, probability)
+        return fast.get_hidden_parameters()["persistent_weights_0"]
+
+    fast, other = tile(), tile()
+    other.tile.seed += np.uint64(1)
+    first, second, third = reset(fast), reset(fast), reset(other)
+    bias = fast.get_hidden_parameters()["reset_bias_0"]
+    if probability == 1.0:
+        assert uncorrelated([one - bias for one in (first, second, third)])
+    else:
+        chosen = [(one != 0).float() for one in (first, third)]
+        assert all(0.4 < float(one.mean()) < 0.6 for one in chosen)
+        assert uncorrelated(chosen)
