@@ -21,9 +21,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from analogtl import __version__
 from analogtl.errors import ExperimentError
 from analogtl.files import nearest_folder
+from analogtl.study.provenance import code_version
 
 PAIRS = {  # aihwkit -> the torch and torchvision that its wheel was compiled against
     "1.1.0": ("2.10.0", "0.25.0"),
@@ -59,7 +59,7 @@ def is_mismatch(error: BaseException | str) -> bool:
 def diagnose(runs: Path) -> Iterator[Check]:
     """Look at everything that a run depends on; on the disk, below the folder of the runs."""
     yield Check("python", "ok", f"{sys.version.split()[0]} ({sys.executable})")
-    yield Check("analogtl", "ok", __version__)
+    yield Check("analogtl", "ok", code_version())
     versions = {name: installed(name) for name in ("torch", "torchvision", "aihwkit")}
     for name, version in versions.items():
         if version is None:

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from analogtl import __version__
 from analogtl.cli import (
     catalogue,
     check,
@@ -76,7 +75,9 @@ def _help(function: Callable[..., Any]) -> str:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"analogtl {__version__}")
+        from analogtl.study.provenance import code_version
+
+        print(f"analogtl {code_version()}")
         raise typer.Exit
 
 

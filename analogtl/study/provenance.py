@@ -1,4 +1,4 @@
-"""What a result came from: installed versions, the commit, the machine, the memory it took."""
+"""What a result came from: the code, installed versions, the machine, the memory it took."""
 
 from __future__ import annotations
 
@@ -11,17 +11,51 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha1
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from analogtl import __version__
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@cache
+def code_version() -> str:
+    """Name the code that runs: analogtl's version and the id of its files, ``0.1.0+1a2b3c4d5e6f``.
+
+    A checkout, an archive and an installed copy of one state have the same id, without git; it is
+    another one as soon as a file of the package is.
+    """
+    return f"{__version__}+{tree_id(PACKAGE).hex()[:12]}"
+
+
+def tree_id(folder: Path) -> bytes:
+    """Compute the id that git gives a folder: ``git rev-parse COMMIT:analogtl`` for the package's.
+
+    Left out are hidden files, compiled ones, and the experiments that an installed copy holds.
+    """
+    entries = {}
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name in ("__pycache__", "experiments"):
+            continue
+        if path.is_file():
+            entries[path.name] = b"100644", _git_id(b"blob", path.read_bytes())
+        elif path.is_dir() and (inner := tree_id(path)) != _git_id(b"tree", b""):
+            entries[f"{path.name}/"] = b"40000", inner  # git sorts folders by this name
+    lines = (b"%s %s\0%s" % (m, n.rstrip("/").encode(), i) for n, (m, i) in sorted(entries.items()))
+    return _git_id(b"tree", b"".join(lines))
+
+
+def _git_id(kind: bytes, content: bytes) -> bytes:
+    return sha1(b"%s %d\0" % (kind, len(content)) + content, usedforsecurity=False).digest()
+
 
 @cache
 def versions() -> dict[str, str]:
     """Installed versions of what the results depend on, without importing any of it."""
-    found = {"analogtl": __version__, "python": platform.python_version()}
+    found = {"analogtl": code_version(), "python": platform.python_version()}
     for name in ("aihwkit", "torch", "torchvision", "timm", "numba", "numpy", "scipy"):
         try:
             found[name] = metadata.version(name)
@@ -58,7 +92,7 @@ def usage() -> dict[str, Any]:
 @cache
 def commit() -> str | None:
     """The commit of a source checkout of analogtl, None for an installed package."""
-    here = Path(__file__).resolve().parents[2]
+    here = PACKAGE.parent
     if not (here / ".git").exists():
         return None
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]

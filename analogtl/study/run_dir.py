@@ -31,7 +31,7 @@ from analogtl.study.columns import (
     TrialRow,
     columns_of,
 )
-from analogtl.study.provenance import commit, usage, versions
+from analogtl.study.provenance import usage, versions
 from analogtl.study.tables import write_joined, write_rows
 from analogtl.study.trial import Trial, common_key, pretrain_key
 from analogtl.vocabulary import TrialStatus
@@ -239,9 +239,6 @@ class RunDir:
 
 def trial_row(trial: Trial) -> dict[str, Any]:
     """What the row of ``trials.csv`` says before there is any result."""
-    installed, state = dict(versions()), commit()
-    if state:  # a run directory may have seen several states of a checkout
-        installed["analogtl"] += f"+{state}"
     return {
         "experiment": trial.experiment.name,
         "trial": trial.id,
@@ -253,7 +250,7 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "engine": "",
         "n_classes": None,
         "settings": common_key(trial.experiment.resolved(), trial.arm, trial.axes),
-        **{name: installed[name] for name in ("analogtl", "aihwkit", "torch")},
+        **{name: versions()[name] for name in ("analogtl", "aihwkit", "torch")},
     }
 
 

@@ -11,11 +11,11 @@ from command_line import FakeTrials, call, written
 from fake_cifar import cifar100_files, write_folder
 from report_data import write_run
 
-import analogtl
 from analogtl.cli import output, process
 from analogtl.config.load import load_experiment
 from analogtl.files import read_json
 from analogtl.scheduling import sweep as executor
+from analogtl.study.provenance import code_version
 from analogtl.study.run_dir import RunDir
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
@@ -134,7 +134,7 @@ def test_without_a_command_the_help_is_shown(capsys):
     result = call(capsys)
     assert result.code == 0
     assert "analogtl sweep" in result.out
-    assert call(capsys, "--version").out.strip() == f"analogtl {analogtl.__version__}"
+    assert call(capsys, "--version").out.strip() == f"analogtl {code_version()}"
 
 
 # -- which experiment, and what would run ----------------------------------------------------------
