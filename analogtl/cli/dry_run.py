@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output
+from analogtl.study.data import as_data
 
 if TYPE_CHECKING:
     from analogtl.config.schema import Experiment
     from analogtl.scheduling.plan import Plan
+    from analogtl.study.data import StageData
     from analogtl.study.study import Study
 
 
@@ -20,7 +22,9 @@ def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) ->
     facts = {"pretrain": f"reuse {found} (if the images are the same)" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
-    _print(study, facts, facts, as_json=as_json)
+    found = study.data(with_trials=False, at_hand=True)
+    data = {"data": as_data(found, ["pretrain"])}
+    _print(study, _images(found) | facts, facts | data, as_json=as_json)
 
 
 def show_trials(study: Study, *, jobs: int = 1, as_json: bool = False) -> None:
@@ -29,8 +33,10 @@ def show_trials(study: Study, *, jobs: int = 1, as_json: bool = False) -> None:
 
     planned = plan(study)
     pretrain = f"{planned.pretrain}: {planned.reason}"
-    facts = {"pretrain": pretrain, "trials": _counted(study, planned)}
+    found = study.data(at_hand=True)
+    facts = {**_images(found), "pretrain": pretrain, "trials": _counted(study, planned)}
     record = {
+        "data": as_data(found, ["pretrain", "finetune"]),
         "pretrain": pretrain,
         "trials": [trial.id for trial in planned.trials],
         "finished": sorted(planned.finished),
@@ -39,6 +45,15 @@ def show_trials(study: Study, *, jobs: int = 1, as_json: bool = False) -> None:
     _print(study, facts, record, as_json=as_json)
     for line in () if as_json else (*planned.notes, *shortages(planned.left, study.run, jobs=jobs)):
         output.warn(line)
+
+
+def _images(found: Sequence[StageData]) -> dict[str, str]:
+    """What each stage sees; several lines where it varies."""
+    lines: dict[str, str] = {}
+    for one in found:
+        name = f"{one.stage} on"
+        lines[name] = f"{lines[name]}; {one}" if name in lines else str(one)
+    return lines
 
 
 def _print(

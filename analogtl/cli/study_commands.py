@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -22,6 +22,7 @@ from analogtl.vocabulary import AXES, Backend, TrialStatus, key_of
 
 if TYPE_CHECKING:
     from analogtl.cli.progress import Watcher
+    from analogtl.study.data import StageData
     from analogtl.study.limits import RunLimits
     from analogtl.study.study import Study
     from analogtl.training.stages import ConversionResult
@@ -160,10 +161,16 @@ def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
     trained = study.run.find_pretrained(study.experiment) is not None
     stopping = contextlib.nullcontext(bool) if trained else stoppable()
     with study.nothing_left_if_wrong(), stopping as stop:
-        study.prepare(argv=sys.argv, with_trials=False)
+        _tell_data(request, study.prepare(argv=sys.argv, with_trials=False))
         steps = stage(study.experiment, study.run, limits=RunLimits(stop=stop))
         how = {"quiet": request.quiet, "as_json": request.as_json}
         return watch_pretraining(steps, study.experiment.pretrain.epochs, stop, **how)
+
+
+def _tell_data(request: Request, found: Iterable[StageData]) -> None:
+    """Say how many images each stage uses, and warn of files that none uses."""
+    for one in found if request.tells else ():
+        (output.warn if one.left_out else output.note)(f"{one.stage}: {one}")
 
 
 def _show_layers(result: ConversionResult) -> None:
@@ -346,7 +353,7 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
     with study.nothing_left_if_wrong():
         if request.tells:
             _announce(study, jobs)
-        study.prepare(argv=sys.argv)
+        _tell_data(request, study.prepare(argv=sys.argv))
         watcher = watcher_of(study.run.name, study.trials, quiet=quiet, as_json=as_json)
         watch(run_trials(study, skip_failed=skip_failed, **how), watcher, command)
     if as_json:

@@ -6,6 +6,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,17 +129,21 @@ def validate(
     """Check experiment files without running anything.
 
     Every problem is a line: file, line number, key, what is wrong, what was expected. A file with
-    tasks is checked with each of them. Exit code 2 if there is any problem.
+    tasks is checked with each of them. The images are looked at where they are at hand: classes
+    that they lack, and too few for testing, are problems; nothing is downloaded. Exit code 2 if
+    there is any problem.
     """
-    from analogtl.config.load import load_experiment
-    from analogtl.study.trial import trials_of
+    from analogtl.study.study import Study
 
     told: set[str] = set()
     for file, task in _with_tasks(files or [completion.DEFAULT_FILE]):
         try:
-            experiment = load_experiment(file, settings or (), task)
+            study = Study.open(file, settings or (), task=task)
+            experiment = study.experiment
             swept = bool(experiment.sweep.axes or experiment.sweep.lr)
-            trials = len(trials_of(experiment, sweep=swept))
+            study = replace(study, sweep=swept)
+            trials = len(study.trials)
+            study.data(at_hand=True)
         except ExperimentError as error:
             new = [line for line in error.problems if line not in told]  # tasks share most of them
             told.update(new)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from analogtl.config.schema import Experiment, flatten
-from analogtl.config.source import Source, read_files
+from analogtl.config.source import Source, read_files, resolve_data_root
 from analogtl.errors import ExperimentError, counted, did_you_mean
 from analogtl.vocabulary import AXES, key_of
 
@@ -142,6 +142,8 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
             if key == "task":
                 raise ExperimentError("--task chooses a task")
             _set_dotted(source.data, key, parse_value(raw.strip(), _annotation(key)))
+            if key.startswith("data"):
+                resolve_data_root(source.data, Path.cwd())
         except ExperimentError as error:
             problems.append(f"--set {override}: {error.problems[0]}")
         source.origin[key] = f"--set {override}"

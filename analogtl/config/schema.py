@@ -119,12 +119,16 @@ class Data(Section):
     """Where the images are."""
 
     root: Text | None = None
-    """Folder with the data sets; else the environment variable `ANALOGTL_DATA`, else the user's
-    cache folder. For `image_folder`: the folder of class folders. Relative to the file."""
+    """For `image_folder`: the folder of class folders. CIFAR is looked for here first, then in the
+    folder that the environment variable `ANALOGTL_DATA` names, then in the user's cache folder.
+    Relative to the file; with `--set`, to the current folder."""
     download: Bool = True
     """Download a missing CIFAR archive from its official address (its checksum is verified)."""
     image_size: Annotated[Int, Field(ge=4, le=1024)] | None = None
     """Resize images to this many pixels a side; `image_folder` needs it (default 32)."""
+    min_test_images: PositiveInt = 25
+    """Fewer test images of the chosen classes are refused. The test error of 25 images has a
+    standard error of up to 10 percentage points. `test_samples_per_class` may keep fewer."""
 
 
 class Training(Section):

@@ -152,7 +152,7 @@ def _layers(file: Path, above: tuple[Path, ...] = ()) -> list[_Layer]:
     base = data.pop("extends", None)
     _check_tasks(data, lines, file)
     for table in (data, *data.get("tasks", {}).values()):
-        _resolve_data_root(table, file)
+        resolve_data_root(table, file.parent)
     layer = _Layer(file, data, lines)
     if base is None:
         return [layer]
@@ -231,12 +231,17 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
             below[key] = value
 
 
-def _resolve_data_root(data: Mapping[str, Any], file: Path) -> None:
-    # A relative data folder means "beside the file that names it", wherever the command runs.
+def resolve_data_root(data: Mapping[str, Any], folder: Path) -> None:
+    """Make a relative data folder absolute: beside the file that names it, wherever a command runs.
+
+    Args:
+        data: The tables of a file.
+        folder: The folder of the file; the current one for a command line.
+    """
     section = data.get("data")
     root = section.get("root") if isinstance(section, dict) else None
     if isinstance(root, str) and "\0" not in root and not Path(root).expanduser().is_absolute():
-        data["data"]["root"] = str((file.parent / root).resolve())
+        data["data"]["root"] = str((folder / root).resolve())
 
 
 _NAME = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""

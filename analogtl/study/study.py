@@ -14,10 +14,11 @@ from analogtl.config.load import read_source, validate
 from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError
 from analogtl.files import write_atomically, write_json
+from analogtl.study.data import StageData, as_data, data_of
 from analogtl.study.provenance import provenance
 from analogtl.study.run_dir import DEFAULT_ROOT, RunDir
 from analogtl.study.trial import Trial, trials_of
-from analogtl.vocabulary import key_of
+from analogtl.vocabulary import Arm, key_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,24 @@ class Study:
         """
         return trials_of(self.experiment, sweep=self.sweep)
 
-    def prepare(self, *, argv: Sequence[str] = (), with_trials: bool = True) -> None:
+    def data(self, *, with_trials: bool = True, at_hand: bool = False) -> list[StageData]:
+        """Take stock of the images of the stages that are run.
+
+        Args:
+            with_trials: Whether its trials run, or only the pretraining.
+            at_hand: Leave out what would have to be downloaded.
+
+        Raises:
+            ExperimentError: If images cannot be found or read, or are too few.
+        """
+        if not with_trials:
+            return data_of([(self.experiment, "pretrain")], at_hand=at_hand)
+        trials = [trial for trial in self.trials if trial.arm is not Arm.WEIGHT_PROGRAMMING]
+        pretrained = ((trial.experiment, "pretrain") for trial in trials if trial.arm.pretrained)
+        finetuned = ((trial.experiment, "finetune") for trial in trials)
+        return data_of((*pretrained, *finetuned), at_hand=at_hand)
+
+    def prepare(self, *, argv: Sequence[str] = (), with_trials: bool = True) -> list[StageData]:
         """Write what describes the run, before anything is run.
 
         Args:
@@ -89,10 +107,15 @@ class Study:
             with_trials: Plan the trials, in place of those of an earlier call, which are kept
                 otherwise.
 
+        Returns:
+            The images that will be used.
+
         Raises:
             RunError: If the directory cannot be written.
+            ExperimentError: If images cannot be found or read, or are too few.
         """
         path = self.run.path
+        data = self.data(with_trials=with_trials)
         with self.run.lock("plan"):  # two sweeps may start at the same moment
             planned = [trial.id for trial in self.trials] if with_trials else self.run.planned()
             if self.file is not None:
@@ -100,7 +123,10 @@ class Study:
                 write_atomically(path / "experiment.toml", text)
             write_json(path / "experiment.resolved.json", self.experiment.resolved())
             write_json(path / "provenance.json", provenance(argv))
+            stages = ("pretrain", "finetune") if with_trials else ("pretrain",)
+            write_json(path / "data.json", {**self.run.read("data.json"), **as_data(data, stages)})
             write_json(path / "plan.json", {"trials": planned})
+        return data
 
     @contextlib.contextmanager
     def nothing_left_if_wrong(self) -> Iterator[None]:

@@ -1,8 +1,7 @@
-"""Read untrusted archives: no code from pickles, no files from tars.
+"""Read untrusted archives in memory, within bounds, and fetch official ones.
 
-CIFAR comes as pickles inside a ``.tar.gz``. Both formats can make a naive reader run code or
-overwrite files, so the pickles are read by an unpickler that builds plain containers and numeric
-arrays and refuses the rest, and the members of the tar are read in memory.
+CIFAR comes as a ``.tar.gz``. What is in one can make a naive reader overwrite files, or fill memory
+or time from a few kilobytes, so the headers are read here one by one and nothing is extracted.
 """
 
 from __future__ import annotations
@@ -10,165 +9,36 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import io
 import os
-import pickle
-import re
 import tarfile
 import urllib.request
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-from filelock import FileLock
 
 from analogtl.errors import ExperimentError
+from analogtl.files import check_regular, lock_file
 
-# Several times the largest file of CIFAR: more than this is no data set but a decompression bomb.
-_MAX_MEMBER = 1 << 30
+# CIFAR has 186 MB in at most seven files: what is far beyond is no data set but a bomb.
+MAX_SIZE = 1 << 28
+MAX_MEMBERS = 1000
+_BLOCK = 512  # bytes; a tar consists of such
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
-
-
-def load_pickle(content: bytes, where: str) -> Any:
-    """Read a pickle of plain containers, numbers, strings and numeric arrays; call nothing.
-
-    Python 2's strings come out as bytes. Nothing named in the pickle is ever imported: the few
-    names that make up an array are replaced by inert stand-ins, and the array is built from its
-    raw bytes here.
-
-    Args:
-        content: The pickle.
-        where: What to call it in messages.
-
-    Raises:
-        ExperimentError: it names anything else, or is damaged.
-    """
-    try:
-        return _finish(_PlainUnpickler(io.BytesIO(content), encoding="bytes").load())
-    except _RefusedError as error:
-        raise ExperimentError(f"{where}: refused: {error}") from error
-    except Exception as error:  # damaged pickles fail in every way there is
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise ExperimentError(f"{where}: not a readable pickle ({reason})") from error
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
+# Headers about the next header: long names and exact times. None is needed for CIFAR's files.
+_ABOUT_THE_NEXT = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
 
 
 class _RefusedError(Exception):
-    """The pickle asks for something that plain data does not need."""
-
-
-class _PlainUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined, unused-ignore]
-    """Knows the names that an array consists of, and no other.
-
-    The Python implementation, because its memo is a dict: the C one allocates room for whatever
-    memo index a hostile file states. On CIFAR's files it is as fast.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        stand_in = _STAND_INS.get((module, name))
-        if stand_in is None:
-            raise _RefusedError(
-                f"the pickle asks for {module}.{name}; plain data and numeric arrays need no such"
-            )
-        # A fresh one for each: a pickle may set the state of what it is given.
-        return _Inert(stand_in)
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise _RefusedError("the pickle refers to objects outside itself")
-
-
-class _Inert:
-    """A name of the pickle: may be called as ``make``, has no state, is no type."""
-
-    __slots__ = ("make",)
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self.make = make
-
-    def __call__(self, *args: Any) -> Any:
-        return self.make(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise _RefusedError("the pickle changes what it was given to build arrays")
-
-
-class _DType:
-    """``numpy.dtype(code, align, copy)``; its state holds the byte order."""
-
-    __slots__ = ("code", "order")
-
-    def __init__(self, code: Any = None, *_: Any) -> None:
-        self.code, self.order = _text(code), "="
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = _text(state[1])
-
-    def build(self) -> np.dtype[Any]:
-        if not re.fullmatch(r"[biuf][1248]", self.code) or self.order not in tuple("<>=|"):
-            raise _RefusedError(f"an array of type {self.code!r}; numbers were expected")
-        return np.dtype(self.order + self.code)
-
-
-class _Array:
-    """``numpy.ndarray``; its state holds version, shape, type, Fortran order and raw bytes."""
-
-    __slots__ = ("state",)
-
-    def __init__(self, *_: Any) -> None:
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def build(self) -> np.ndarray[Any, Any]:
-        _, shape, dtype, fortran, raw = self.state
-        if not isinstance(dtype, _DType):
-            raise _RefusedError("an array without a numeric type")
-        dtype = dtype.build()  # before the content: an array of objects carries a list
-        if isinstance(raw, str):  # as Python 3 spells bytes in protocol 2
-            raw = raw.encode("latin1")
-        if not isinstance(raw, bytes):
-            raise _RefusedError("an array whose content is not bytes")
-        return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """``_codecs.encode`` as Python 3's protocol 2 uses it: bytes spelt as Latin-1."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise _RefusedError("the pickle encodes by other than Latin-1")
-    return text.encode("latin1")
-
-
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _DType,
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("_codecs", "encode"): _encode,
-}
-
-
-def _text(value: Any) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
-
-
-def _finish(value: Any) -> Any:
-    """Put real arrays where stand-ins are: at the top, or as values of dicts."""
-    if isinstance(value, dict):
-        return {key: _finish(item) for key, item in value.items()}
-    if isinstance(value, _Array):
-        return value.build()
-    if isinstance(value, _DType | _Inert):
-        raise _RefusedError("the pickle holds parts of an array in place of one")
-    return value
+    """The archive holds what no data set does."""
 
 
 def read_files(place: Path, folder: str, names: Sequence[str], what: str) -> dict[str, bytes]:
     """Read ``folder``'s files ``names``, from ``place``: that folder itself or a ``.tar.gz`` of it.
 
-    Nothing is extracted to disk. A tar that holds links, devices or paths that leave it is refused.
+    Nothing is extracted to disk. A tar that holds links, devices or paths that leave it is refused,
+    and so is what unpacks to more than `MAX_SIZE` bytes.
 
     Args:
         place: The extracted folder, or the archive.
@@ -177,45 +47,74 @@ def read_files(place: Path, folder: str, names: Sequence[str], what: str) -> dic
         what: The data set, for messages.
 
     Raises:
-        ExperimentError: a file is missing, too large, or the archive is damaged.
+        ExperimentError: a file is missing or no file, too large, or the archive is damaged.
     """
     try:
         if place.is_dir():
-            found = {
-                name: (place / name).read_bytes() for name in names if (place / name).is_file()
-            }
+            found = _read_folder(place, names)
         else:
-            found = _read_tar(place, {f"{folder}/{name}": name for name in names})
+            check_regular(place)
+            with gzip.open(place) as stream:
+                found = _read_tar(stream, {f"{folder}/{name}": name for name in names})
     except _RefusedError as error:
         raise ExperimentError(f"{what}: {place}: refused: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         problem = f"{place} is not a complete .tar.gz archive ({error}); remove or replace it"
         raise ExperimentError(f"{what}: {problem}") from error
     except OSError as error:
-        raise ExperimentError(f"{what}: cannot read {place}: {error.strerror}") from error
+        reason = f"cannot read {error.filename or place}: {error.strerror}"
+        raise ExperimentError(f"{what}: {reason}") from error
     missing = [name for name in names if name not in found]
     if missing:
         raise ExperimentError(f"{what}: {place} lacks {', '.join(missing)}")
     return found
 
 
-def _read_tar(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
+def _read_folder(place: Path, names: Sequence[str]) -> dict[str, bytes]:
+    files = {name: place / name for name in names if (place / name).exists()}
+    size = sum(map(check_regular, files.values()))
+    if size > MAX_SIZE:
+        raise _RefusedError(f"{size} bytes; at most {MAX_SIZE} were expected")
+    return {name: file.read_bytes() for name, file in files.items()}
+
+
+def _read_tar(stream: gzip.GzipFile, wanted: Mapping[str, str]) -> dict[str, bytes]:
+    """Read members of a tar, path -> name to return it under; check all the others."""
     found = {}
-    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-        for member in archive:
-            inside = PurePosixPath(member.name)
-            if inside.is_absolute() or ".." in inside.parts:
-                raise _RefusedError(f"member {member.name!r} would leave the archive's folder")
-            if not (member.isreg() or member.isdir()):
-                raise _RefusedError(f"member {member.name!r} is neither a file nor a folder")
-            if member.size > _MAX_MEMBER:
-                raise _RefusedError(f"member {member.name!r} claims {member.size} bytes")
-            name = wanted.get(str(inside))
-            content = archive.extractfile(member) if name is not None else None
-            if name is not None and content is not None:
-                found[name] = content.read()
-        while stream.read(_CHUNK):  # to the end, where gzip compares its checksum
-            pass
+    left = MAX_SIZE
+
+    def read(size: int) -> bytes:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise _RefusedError(f"it unpacks to more than {MAX_SIZE} bytes")
+        return stream.read(size)
+
+    for number in range(MAX_MEMBERS):
+        block = read(_BLOCK)
+        if not block.strip(b"\0") and (block or number):
+            break
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        path = PurePosixPath(member.name)
+        whose = f"member {member.name[:100]!r}"
+        if not 0 <= member.size <= MAX_SIZE:
+            raise _RefusedError(f"{whose} claims {member.size} bytes")
+        if member.isdir():
+            member.size = 0  # the room that it needs on disk, not in the archive
+        elif member.type not in (*_FILES, *_ABOUT_THE_NEXT):
+            raise _RefusedError(f"{whose} is neither a file nor a folder")
+        if member.type not in _ABOUT_THE_NEXT and (path.is_absolute() or ".." in path.parts):
+            raise _RefusedError(f"{whose} would leave the archive's folder")
+        content = read(member.size)
+        if len(content) < member.size:
+            raise EOFError(f"it ends within {member.name[:100]!r}")
+        read(-member.size % _BLOCK)
+        if member.type in _FILES and (name := wanted.get(str(path))) is not None:
+            found[name] = content
+    else:
+        raise _RefusedError(f"it has more than {MAX_MEMBERS} members")
+    while read(_BLOCK):  # to the end, where gzip compares its checksum
+        pass
     return found
 
 
@@ -228,7 +127,7 @@ def download(url: str, sha256: str, target: Path) -> None:
         OSError: no network, no room, no permission, or another content than expected.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with lock_file(target.with_name(f"{target.name}.lock")):
         if target.exists():
             return
         part = target.with_name(f"{target.name}.part")
@@ -239,6 +138,8 @@ def download(url: str, sha256: str, target: Path) -> None:
                 part.open("wb") as sink,
             ):
                 while chunk := source.read(_CHUNK):
+                    if sink.tell() > MAX_SIZE:
+                        raise OSError(f"more than {MAX_SIZE} bytes")
                     digest.update(chunk)
                     sink.write(chunk)
             if digest.hexdigest() != sha256:

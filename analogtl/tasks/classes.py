@@ -57,7 +57,7 @@ def choose_classes(dataset: str, known: ClassList, classes: Classes) -> list[int
     problems = []
     for item in asked:
         is_label = type(item) is int and item in range(len(names))
-        labels = [item] if is_label else labels_of.get(item)
+        labels = [int(item)] if is_label else labels_of.get(item)
         if labels is None:
             hint = did_you_mean(str(item), labels_of)
             if not hint.startswith("did"):

@@ -7,11 +7,11 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import ClassList
+from analogtl.tasks.decoding import image_formats
 
 MAX_LISTED = 10  # problems of the same kind, before "and so many more"
 TEST_EVERY = 5  # where nobody says which images are for testing, every fifth is
@@ -26,9 +26,6 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
-# Formats that Pillow recognises and cannot decode by itself: EPS starts another program.
-_NOT_DECODED = ("EPS", "MPEG", "WMF")
-
 HIDDEN = "hidden"
 OUTSIDE = "outside the class folders"
 BESIDE = "in folders beside the splits"
@@ -244,19 +241,3 @@ def _kind(path: Path) -> str:
 
 def _shown(suffix: str) -> str:
     return suffix.lower() if suffix[1:].isalnum() and len(suffix) <= 6 else "other"
-
-
-@lru_cache(maxsize=1)
-def image_formats() -> dict[str, str]:
-    """File name's ending -> Pillow's format, of those that it decodes by itself."""
-    from PIL import Image, ImageFile
-
-    known = Image.registered_extensions()
-    stubs = {  # they only name the format
-        name
-        for name, (opener, _) in Image.OPEN.items()
-        if isinstance(opener, type) and issubclass(opener, ImageFile.StubImageFile)
-    }
-    # MPO, several JPEGs in one file, is opened by the opener of JPEG.
-    decoded = {*Image.OPEN, "MPO"} - stubs - {*_NOT_DECODED}
-    return {suffix: name for suffix, name in known.items() if name in decoded}

@@ -9,9 +9,9 @@ Shape suffixes: B images of a batch, C channels, H and W rows and columns of pix
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import Classes
+from analogtl.tasks.counts import check_test_size, held_out
 from analogtl.tasks.sources import Images, Labels, read
 
 # Purposes of random numbers: each its own stream, so that no two are ever the same numbers.
@@ -92,13 +93,14 @@ def load_task(
     seed: int = 0,
     image_size: int | None = None,
     download: bool = True,
+    min_test_images: int = 1,
 ) -> Task:
     """Read a data set and make a task of it.
 
     Args:
         dataset: A name from `vocabulary.Dataset`.
-        root: Folder that holds the data; for ``image_folder`` the folder of images. Else
-            ``$ANALOGTL_DATA``, else the user's cache folder.
+        root: Folder that holds the data; for ``image_folder`` the folder of images. CIFAR is also
+            looked for in ``$ANALOGTL_DATA`` and in the user's cache folder.
         classes: All if None; a count (the first ones by label order); or which: names, label
             numbers, superclasses (``superclass:vehicles_1`` or just its name). Labels are
             renumbered from 0 in the order given. Of a reduced data set, those present count.
@@ -111,6 +113,8 @@ def load_task(
         seed: Of the choices above.
         image_size: Resize to so many pixels squared; as they are if None (32 for folders).
         download: Whether CIFAR may be fetched if absent.
+        min_test_images: Fewer test images of the chosen classes than this are refused;
+            ``test_samples_per_class`` may keep fewer.
 
     Raises:
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
@@ -126,10 +130,11 @@ def load_task(
     if len(np.unique(test[1])) < len(chosen):
         absent = [source.classes.names[c] for i, c in enumerate(chosen) if i not in test[1]]
         raise ExperimentError(f"data set {dataset}: no test images of {', '.join(absent)}")
+    check_test_size(dataset, len(test[1]), min_test_images)
     if samples_per_class is not None:
-        train = _take(train, _pick(train[1], samples_per_class, seed, _LIMIT_TRAIN))
+        train = _take(train, _pick(train[1], partial(min, samples_per_class), seed, _LIMIT_TRAIN))
     if test_samples_per_class is not None:
-        test = _take(test, _pick(test[1], test_samples_per_class, 0, _LIMIT_TEST))
+        test = _take(test, _pick(test[1], partial(min, test_samples_per_class), 0, _LIMIT_TEST))
     if source.validation is not None:
         validation = _select(source.validation, chosen)
     else:
@@ -164,16 +169,13 @@ def _select(part: Arrays, chosen: list[int]) -> Arrays:
     return (images if keep.all() else images[keep]), renumbered[keep]
 
 
-def _pick(labels: Labels, count: int | float, seed: int, purpose: int) -> np.ndarray:
-    """Positions of ``count`` random members of each class (all, if fewer), in ascending order.
-
-    A ``count`` below 1 is a share of each class: rounded, but one at least.
-    """
+def _pick(labels: Labels, how_many: Callable[[int], int], seed: int, purpose: int) -> np.ndarray:
+    """Positions of random members of each class, in ascending order: so many of so many, or all."""
     rng = np.random.default_rng([seed, purpose])
     picked = []
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        picked.append(members[: count if count >= 1 else max(1, round(count * len(members)))])
+        picked.append(members[: how_many(len(members))])
     return np.sort(np.concatenate(picked))
 
 
@@ -181,14 +183,14 @@ def _carve(dataset: str, train: Arrays, fraction: float, seed: int) -> tuple[Arr
     """What remains to train on, and the validation data taken from it, class by class."""
     if not fraction:
         return train, _take(train, np.arange(0))
-    held_out = np.zeros(len(train[1]), dtype=bool)
-    held_out[_pick(train[1], fraction, seed, _VALIDATION)] = True
-    if len(np.unique(train[1][~held_out])) < len(np.unique(train[1])):
+    chosen = np.zeros(len(train[1]), dtype=bool)
+    chosen[_pick(train[1], lambda n: held_out(n, fraction), seed, _VALIDATION)] = True
+    if len(np.unique(train[1][~chosen])) < len(np.unique(train[1])):
         raise ExperimentError(
             f"data set {dataset}: validation_fraction {fraction} leaves a class without training "
             "images; lower it or raise samples_per_class"
         )
-    return _take(train, ~held_out), _take(train, held_out)
+    return _take(train, ~chosen), _take(train, chosen)
 
 
 def _to_split(part: Arrays, image_size: int | None) -> Split:

@@ -17,6 +17,7 @@ import numpy as np
 from analogtl.errors import ExperimentError
 from analogtl.files import check_regular
 from analogtl.tasks.classes import Classes, choose_classes
+from analogtl.tasks.counts import ClassCount
 from analogtl.tasks.folders import NOT_CHOSEN, TEST_EVERY, Folder, find_images
 from analogtl.tasks.sources import (
     CIFAR,
@@ -35,16 +36,6 @@ from analogtl.vocabulary import Dataset
 _VERSION = 1
 # Images of each digit that scikit-learn bundles.
 _DIGITS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
-
-
-@dataclass(frozen=True)
-class ClassCount:
-    """How many images of a class there are in each split."""
-
-    name: str
-    train: int
-    validation: int
-    test: int
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analogtl.errors import ExperimentError, did_you_mean
+from analogtl.errors import ExperimentError, RunError, did_you_mean
 from analogtl.tasks import archives
 from analogtl.tasks.classes import Classes, ClassList, choose_classes
+from analogtl.tasks.decoding import read_image
 from analogtl.tasks.folders import TEST_EVERY, Folder, find_images, listed
+from analogtl.tasks.pickles import load_pickle
 from analogtl.tasks.stamps import cache_folder, stamp
 from analogtl.vocabulary import Dataset
 
@@ -130,9 +132,9 @@ CIFAR: dict[str, _Cifar] = {
 def read_cifar(dataset: str, root: Path | None, download: bool) -> Source:
     """CIFAR-10 or CIFAR-100 in the official layout, extracted or as the ``.tar.gz``.
 
-    Looked for in ``root``, else in ``$ANALOGTL_DATA``, else in the user's cache folder; downloaded
-    there if absent and allowed, with its checksum compared. A local copy is taken as it is, so a
-    reduced archive in the official layout serves too.
+    Looked for in ``root``, then in ``$ANALOGTL_DATA``, then in the user's cache folder; downloaded
+    to the first of the latter two if absent and allowed, with its checksum compared. A local copy
+    is taken as it is, so a reduced archive in the official layout serves too.
 
     Raises:
         ExperimentError: not found, no network, damaged, hostile, or not CIFAR.
@@ -175,11 +177,18 @@ def _read_cifar(dataset: str, place: Path, _stamp: str) -> Source:
 
 
 def locate(dataset: str, root: Path | None, download: bool) -> Path:
-    """Find the extracted folder or the archive; download it if need be."""
+    """Find the extracted folder or the archive; download it if need be.
+
+    A download goes to where every experiment looks, not into the folder of one: that can be a
+    folder of images.
+
+    Raises:
+        ExperimentError: no such folder, or not found and not downloaded.
+    """
     spec = CIFAR[dataset]
-    folder = root or _default_folder()
-    itself = [folder] if folder.name == spec.folder or folder.is_file() else []
-    candidates = [*itself, folder / spec.folder, folder / spec.archive]
+    if root is not None and not root.exists():
+        raise ExperimentError(f"data set {dataset}: [data] root: {root.absolute()} does not exist")
+    candidates = _candidates(dataset, root)
     for candidate in candidates:
         if candidate.exists():
             return candidate
@@ -187,43 +196,65 @@ def locate(dataset: str, root: Path | None, download: bool) -> Path:
     options = (
         "set [data] root or the environment variable ANALOGTL_DATA to the folder that holds it"
     )
-    mistyped = root is not None and not folder.exists()
-    if mistyped or not download:
+    if not download:
         raise ExperimentError(f"data set {dataset}: not found (looked for {looked}); {options}")
-    target = folder / spec.archive
+    target = _shared_folder() / spec.archive
     try:
         archives.download(spec.url, spec.sha256, target)
-    except (OSError, ValueError) as error:
+    except (OSError, RunError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise ExperimentError(
             f"data set {dataset}: not found (looked for {looked}) and the download of {spec.url} "
-            f"failed ({reason}); {options}"
+            f"to {target} failed ({reason}); {options}"
         ) from error
     return target
 
 
-def _default_folder() -> Path:
-    if given := os.environ.get("ANALOGTL_DATA"):
-        return Path(given).expanduser()
-    return cache_folder()
+def is_absent(dataset: str, root: Path | None) -> bool:
+    """Whether a data set is one that could be downloaded, and is not here."""
+    if dataset not in CIFAR:
+        return False
+    mistyped = root is not None and not root.exists()
+    return not mistyped and not any(place.exists() for place in _candidates(dataset, root))
+
+
+def _candidates(dataset: str, root: Path | None) -> list[Path]:
+    """The places at which CIFAR can be, in the order in which they are looked at."""
+    spec = CIFAR[dataset]
+    places = []
+    for folder in dict.fromkeys([root or _shared_folder(), _shared_folder(), cache_folder()]):
+        folder = folder.absolute()
+        itself = [folder] if folder.name == spec.folder or folder.is_file() else []
+        places += [*itself, folder / spec.folder, folder / spec.archive]
+    return places
+
+
+def _shared_folder() -> Path:
+    """The folder for the data of all experiments."""
+    given = os.environ.get("ANALOGTL_DATA")
+    return Path(given).expanduser() if given else cache_folder()
 
 
 def _dict_of(pickled: bytes, where: str) -> dict[str, Any]:
-    content = archives.load_pickle(pickled, where)
+    content = load_pickle(pickled, where)
     if not isinstance(content, dict):
         raise ExperimentError(f"{where}: holds a {type(content).__name__}, not the official dict")
     return {_decoded(key): value for key, value in content.items()}
 
 
 def _decoded(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """Text, which Python 2's pickles hold as bytes; nothing else."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else ""
 
 
 def _names(content: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
     names = content.get(key)
-    if not isinstance(names, list) or not names:
-        raise ExperimentError(f"{where}: has no list {key}")
-    return tuple(_decoded(name) for name in names)
+    texts = tuple(map(_decoded, names)) if isinstance(names, list) else ()
+    if not texts or not all(texts):
+        raise ExperimentError(f"{where}: has no list {key} of names")
+    return texts
 
 
 def _images(content: dict[str, Any], where: str) -> Images:
@@ -305,22 +336,9 @@ def _read_classes(
     for label in sorted(chosen):
         for path in parts[label]:
             try:
-                images.append(_read_image(path, size)[None])
+                images.append(read_image(path, size)[None])
                 labels.append(label)
             except Exception as error:  # Pillow fails on damaged files in many ways
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 problems.append(f"data set image_folder: {path}: not a readable image ({reason})")
     return np.concatenate(images), np.asarray(labels, dtype=np.int64)
-
-
-def _read_image(path: Path, size: int) -> Images:
-    """Read one image as (3, size, size)."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path, formats=("PNG", "JPEG")) as image:
-        image.draft("RGB", (2 * size, 2 * size))  # lets a large JPEG be decoded at a lower scale
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 8 bits
-            upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-        square = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-        return np.asarray(square).transpose(2, 0, 1)

@@ -390,7 +390,8 @@ def task_of(experiment: Experiment, stage: str) -> Task:
     section: Training = getattr(experiment, stage)
     names = ("dataset", "classes", "samples_per_class", "test_samples_per_class")
     settings = {name: getattr(section, name) for name in (*names, "validation_fraction")}
-    settings |= {name: getattr(experiment.data, name) for name in ("image_size", "download")}
+    where = ("image_size", "download", "min_test_images")
+    settings |= {name: getattr(experiment.data, name) for name in where}
     root = experiment.data.root
     return _cached_task(tuple(settings.items()), root, os.environ.get("ANALOGTL_DATA"))
 

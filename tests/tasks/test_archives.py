@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analogtl.errors import ExperimentError
-from analogtl.tasks.archives import download, load_pickle, read_files
+from analogtl.tasks.archives import download, read_files
+from analogtl.tasks.pickles import load_pickle
 
 FOLDER = "cifar-100-python"
 NAMES = ("train", "test", "meta")
@@ -225,7 +226,7 @@ def test_a_member_that_claims_to_be_huge_is_refused_unread(tmp_path: Path) -> No
     path = tmp_path / "it.tar.gz"
     info = member("cifar-100-python/train")
     info.size = 1 << 40
-    path.write_bytes(gzip.compress(info.tobuf()))
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT)))
     with pytest.raises(ExperimentError, match="claims 1099511627776 bytes"):
         read_files(path, FOLDER, NAMES, "it")
 

@@ -1,0 +1,102 @@
+"""Which images the stages of a study use: told before it runs, and kept beside its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analogtl.config.schema import Experiment, Training
+from analogtl.errors import counted
+
+if TYPE_CHECKING:  # numpy is too slow for completion
+    from analogtl.tasks.counts import ClassCount
+
+
+@dataclass(frozen=True)
+class StageData:
+    """The images of one stage.
+
+    Attributes:
+        stage: ``pretrain`` or ``finetune``.
+        dataset: Its data set.
+        fingerprint: Hash of the content of the chosen classes.
+        classes: How many images of each class are used, after all limits.
+        left_out: Reason -> how many files of an image folder are not used.
+    """
+
+    stage: str
+    dataset: str
+    fingerprint: str
+    classes: tuple[ClassCount, ...]
+    left_out: dict[str, int]
+
+    def __str__(self) -> str:
+        totals = (
+            (sum(getattr(one, split) for one in self.classes), name)
+            for split, name in (
+                ("train", "training"),
+                ("validation", "validation"),
+                ("test", "test"),
+            )
+        )
+        images = ", ".join(f"{total} {name}" for total, name in totals if total)
+        text = f"{self.dataset}, {len(self.classes)} classes: {images} images"
+        if self.left_out:
+            reasons = ", ".join(f"{number} {reason}" for reason, number in self.left_out.items())
+            text += f"; left out: {counted(sum(self.left_out.values()), 'file')} ({reasons})"
+        return text
+
+
+def data_of(experiments: Iterable[tuple[Experiment, str]], *, at_hand: bool) -> list[StageData]:
+    """Take stock of the images of stages; those that use the same ones count once.
+
+    Args:
+        experiments: Pairs of an experiment and one of its stages, ``pretrain`` or ``finetune``.
+        at_hand: Leave out what would have to be downloaded.
+
+    Raises:
+        ExperimentError: images cannot be found or read, a class is not among them, or there are too
+            few for testing.
+    """
+    found: dict[tuple[str, str], StageData] = {}
+    for experiment, stage in experiments:
+        section, where = getattr(experiment, stage), experiment.data
+        key = stage, repr([getattr(section, name) for name in _SETTINGS] + [where])
+        if key not in found and (data := _stage_data(experiment, stage, at_hand)):
+            found[key] = data
+    return list(found.values())
+
+
+def as_data(found: Iterable[StageData], stages: Iterable[str]) -> dict[str, list[Any]]:
+    """The content of ``data.json``: stage -> the images that it uses; several where they vary."""
+    found = list(found)
+    return {stage: [asdict(one) for one in found if one.stage == stage] for stage in stages}
+
+
+_LIMITS = ("samples_per_class", "test_samples_per_class", "validation_fraction")
+_SETTINGS = ("dataset", "classes", *_LIMITS)
+
+
+def _stage_data(experiment: Experiment, stage: str, at_hand: bool) -> StageData | None:
+    from analogtl.tasks.counts import check_test_size, used
+    from analogtl.tasks.inventory import take_inventory
+    from analogtl.tasks.sources import is_absent
+
+    section: Training = getattr(experiment, stage)
+    where = experiment.data
+    root = Path(where.root).expanduser() if where.root else None
+    if at_hand and where.download and is_absent(section.dataset, root):
+        return None
+    found = take_inventory(
+        section.dataset,
+        root=root,
+        classes=section.classes,
+        image_size=where.image_size,
+        download=where.download,
+    )
+    images = sum(one.test for one in found.classes)
+    check_test_size(section.dataset, images, where.min_test_images)
+    counts = used(found.classes, **{name: getattr(section, name) for name in _LIMITS})
+    return StageData(stage, section.dataset, found.fingerprint, counts, dict(found.left_out))
