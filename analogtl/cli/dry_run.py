@@ -22,9 +22,9 @@ def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) ->
     facts = {"pretrain": f"reuse {found} (if the images are the same)" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
-    found = study.data(with_trials=False, at_hand=True)
-    data = {"data": as_data(found, ["pretrain"])}
-    _print(study, _images(found) | facts, facts | data, as_json=as_json)
+    images = study.data(with_trials=False, at_hand=True)
+    data = {"data": as_data(images, ["pretrain"])}
+    _print(study, _images(images) | facts, facts | data, as_json=as_json)
 
 
 def show_trials(study: Study, *, jobs: int = 1, as_json: bool = False) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analogtl.config.schema import Experiment, Training
-from analogtl.errors import counted
+from analogtl.errors import ExperimentError, counted
 
 if TYPE_CHECKING:  # numpy is too slow for completion
     from analogtl.tasks.counts import ClassCount
@@ -60,13 +60,20 @@ def data_of(experiments: Iterable[tuple[Experiment, str]], *, at_hand: bool) -> 
         ExperimentError: images cannot be found or read, a class is not among them, or there are too
             few for testing.
     """
-    found: dict[tuple[str, str], StageData] = {}
+    found: dict[tuple[str, str], StageData | None] = {}
+    problems: list[str] = []
     for experiment, stage in experiments:
         section, where = getattr(experiment, stage), experiment.data
         key = stage, repr([getattr(section, name) for name in _SETTINGS] + [where])
-        if key not in found and (data := _stage_data(experiment, stage, at_hand)):
-            found[key] = data
-    return list(found.values())
+        if key not in found:
+            found[key] = None
+            try:
+                found[key] = _stage_data(experiment, stage, at_hand)
+            except ExperimentError as error:
+                problems += error.problems
+    if problems:
+        raise ExperimentError(dict.fromkeys(problems))
+    return [one for one in found.values() if one is not None]
 
 
 def as_data(found: Iterable[StageData], stages: Iterable[str]) -> dict[str, list[Any]]:

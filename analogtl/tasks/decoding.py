@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from analogtl.errors import ExperimentError
 from analogtl.files import check_regular
 
-# Of one image. Pillow keeps up to 4 bytes of a pixel, and two copies while it is resized.
-MAX_PIXELS = 1 << 26
+# Of one image. A decoder may need 16 bytes for each pixel: half a gigabyte (measured: WebP).
+MAX_PIXELS = 1 << 25
 MAX_BYTES = 1 << 28
 # Formats that Pillow recognises and cannot decode by itself: for EPS it starts another program.
 _NOT_DECODED = ("EPS", "MPEG", "WMF")
@@ -59,10 +59,11 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
                 raise ExperimentError(
                     f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}; scale it down"
                 )
-            upright: Image.Image = ImageOps.exif_transpose(image)
-            if upright.mode.startswith(("I", "F")):
-                upright = Image.fromarray(_eight_bits(np.asarray(upright)))
-            square = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+            ImageOps.exif_transpose(image, in_place=True)
+            grey = image.mode.startswith(("I", "F"))
+            whole = Image.fromarray(_eight_bits(np.asarray(image))) if grey else image
+            rgb = whole if whole.mode == "RGB" else whole.convert("RGB")  # which would copy it
+            square = ImageOps.fit(rgb, (size, size), Image.Resampling.BILINEAR)
             return np.asarray(square).transpose(2, 0, 1)
 
 

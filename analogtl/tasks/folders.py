@@ -30,7 +30,7 @@ HIDDEN = "hidden"
 OUTSIDE = "outside the class folders"
 BESIDE = "in folders beside the splits"
 NOT_CHOSEN = "in classes not chosen"
-LINKED_TWICE = "in a folder that a link leads to again"
+LINKED_TWICE = "a link to a folder that was read already"
 NO_FILE = "neither file nor folder"
 
 
@@ -91,7 +91,7 @@ def find_images(folder: Path) -> Folder:
     where = f"data set image_folder: {folder}"
     if not folder.is_dir():
         raise ExperimentError(f"{where} is not a folder; set [data] root to the folder of images")
-    walk = _Walk()
+    walk = _Walk(folder)
     splits = _splits_of(folder, where)
     if not splits:
         names = _class_folders(folder, where)
@@ -167,7 +167,8 @@ def _class_folders(folder: Path, where: str) -> tuple[str, ...]:
 class _Walk:
     """Finds images below folders; counts what else is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, top: Path) -> None:
+        self.top = top
         self.left_out: Counter[str] = Counter()
         self._problems: list[str] = []
 
@@ -199,7 +200,8 @@ class _Walk:
 
     def _files(self, folder: Path) -> Iterable[Path]:
         """The files below a folder that are not hidden; each real folder once, whatever links."""
-        seen = {_identity(folder)}
+        above = (folder, *folder.parents)  # up to the top: a link up leads to all the others
+        seen = {_identity(one) for one in above[: above.index(self.top) + 1]}
         waiting = [folder]
         while waiting:
             with os.scandir(waiting.pop()) as entries:

@@ -2,6 +2,11 @@
 
 import hashlib
 import os
+import socket
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,6 +249,18 @@ def test_without_data_and_network_one_line_names_the_places_and_the_options(
     assert not (tmp_path / "mistyped").exists()
 
 
+def test_cifar_is_found_in_the_shared_folders_where_root_is_a_folder_of_images(
+    tmp_path: Path, root: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANALOGTL_DATA", str(root))
+    assert len(load_task("cifar10", root=images, download=False).train) == 75
+    monkeypatch.setenv("ANALOGTL_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    root.rename(tmp_path / "analogtl")
+    assert len(load_task("cifar10", root=images, download=False).train) == 75
+    assert str(tmp_path / "gone") in problem_of(dataset="cifar10", root=tmp_path / "gone")
+
+
 def test_an_absent_archive_is_downloaded_once_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +429,104 @@ def test_every_unreadable_image_is_named_up_to_a_number(images: Path) -> None:
     lines = problems_of(dataset="image_folder", root=images)
     assert len(lines) == 11
     assert "and 13 more" in lines[-1]
+
+
+def test_every_format_that_pillow_decodes_is_read_in_sub_folders_too(tmp_path: Path) -> None:
+    suffixes = ("png", "jpg", "bmp", "webp", "tiff", "gif", "ppm", "jp2", "tga", "ico")
+    for name, color in (("a", (250, 0, 0)), ("b", (0, 0, 250))):
+        for i, suffix in enumerate(suffixes):
+            folder = ("", "one", "two/three")[i % 3]
+            write_image(tmp_path / name / folder / f"{i}.{suffix}", (16, 16), color)
+    task = load_task("image_folder", root=tmp_path, image_size=16)
+    assert (len(task.train), len(task.test)) == (16, 4)
+    for split in (task.train, task.test):
+        blue = split.images[:, 2].float().mean(dim=(1, 2))
+        assert torch.equal(split.labels, (blue > 128).long())
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Val"])
+def test_validation_data_has_several_names(images: Path, name: str) -> None:
+    (images / "train").rename(images / "Training")
+    for label in ("cat", "dog"):
+        write_image(images / name / label / "0.png")
+    task = load_task("image_folder", root=images, validation_fraction=0.5)
+    assert (len(task.train), len(task.validation), len(task.test)) == (12, 2, 6)
+    (images / "val-2").mkdir()
+    (images / "test").rename(images / "val-2" / "test")
+    assert len(load_task("image_folder", root=images).test) == 2
+
+
+def test_two_folders_for_one_split_are_refused(images: Path) -> None:
+    for name in ("val", "valid"):
+        write_image(images / name / "cat" / "0.png")
+        write_image(images / name / "dog" / "0.png")
+    assert "valid/" in problem_of(dataset="image_folder", root=images)
+
+
+def test_a_link_upwards_brings_no_image_of_another_class(images: Path) -> None:
+    before = load_task("image_folder", root=images).fingerprint
+    (images / "train" / "cat" / "loop").symlink_to(images, target_is_directory=True)
+    (images / "train" / "cat" / "itself").symlink_to(".", target_is_directory=True)
+    assert load_task("image_folder", root=images).fingerprint == before
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as end:
+        # A socket's path has a hundred characters at most.
+        folder = os.open(path.parent, os.O_RDONLY)
+        end.bind(f"/proc/self/fd/{folder}/{path.name}")
+        os.close(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, device, dangling, listening])
+def test_what_is_no_file_is_refused_unopened(images: Path, make: Callable[[Path], None]) -> None:
+    make(images / "train" / "dog" / "7.png")
+    assert "7.png" in problem_of(dataset="image_folder", root=images)
+
+
+def with_size(path: Path, width: int, height: int) -> None:
+    """Make a PNG claim another size."""
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("size", [(9000, 9000), (12_000, 12_000), (2**31 - 1, 2**31 - 1)])
+def test_an_image_that_claims_to_be_huge_is_refused_undecoded(
+    images: Path, size: tuple[int, int], recwarn: pytest.WarningsRecorder
+) -> None:
+    with_size(images / "train" / "cat" / "0.png", *size)
+    tracemalloc.start()
+    assert "cat/0.png" in problem_of(dataset="image_folder", root=images)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert not recwarn
+
+
+@pytest.mark.parametrize("pixels", [np.float32(0.5), np.int32(70_000)])
+def test_pixels_of_unknown_scale_are_refused(images: Path, pixels: Any) -> None:
+    Image.fromarray(np.full((8, 8), pixels)).save(images / "train" / "cat" / "0.tiff")
+    assert "0.tiff" in problem_of(dataset="image_folder", root=images)
+
+
+def test_too_few_test_images_are_refused_unless_asked(images: Path, root: Path) -> None:
+    assert "data.min_test_images = 6" in problem_of(
+        dataset="image_folder", root=images, min_test_images=7
+    )
+    assert len(load_task("image_folder", root=images, min_test_images=6).test) == 6
+    # of the chosen classes; and fewer where the experiment asks for fewer
+    few = {"dataset": "cifar10", "root": root, "min_test_images": 9}
+    assert "8 test images" in problem_of(classes=2, **few)
+    assert len(load_task(classes=3, test_samples_per_class=1, **few).test) == 3
 
 
 # --- batches

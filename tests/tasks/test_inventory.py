@@ -13,6 +13,7 @@ from fake_cifar import cifar10_files, cifar100_files, write_archive, write_folde
 from PIL import Image
 
 from analogtl.tasks import inventory, sources, stamps
+from analogtl.tasks.counts import used
 from analogtl.tasks.images import load_task
 from analogtl.tasks.inventory import ClassCount, Inventory, take_inventory
 
@@ -63,6 +64,54 @@ def test_counts_are_those_of_the_task(tmp_path: Path, dataset: str, classes: Any
     ]
     assert list(found.classes) == expected
     assert found.left_out == {}
+
+
+LIMITS: list[dict[str, Any]] = [
+    {},
+    {"samples_per_class": 4, "validation_fraction": 0.1},
+    {"validation_fraction": 0.3, "test_samples_per_class": 1},
+    {"samples_per_class": 99, "test_samples_per_class": 99},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("own", [False, True])
+def test_what_is_used_is_counted_as_the_task_takes_it(
+    images: Path, limits: dict[str, Any], own: bool
+) -> None:
+    if own:
+        for split in ("train", "val", "test"):
+            shutil.copytree(images, images.parent / "split" / split)
+        (images.parent / "split" / "val" / "a" / "3.png").unlink()
+        images = images.parent / "split"
+    task = load_task("image_folder", root=images, classes=2, **limits)
+    every = ("samples_per_class", "test_samples_per_class", "validation_fraction")
+    found = used(of(images).classes, **{name: limits.get(name, 0) or None for name in every})
+    for split in ("train", "validation", "test"):
+        labels = getattr(task, split).labels
+        expected = [int((labels == i).sum()) for i in range(2)]
+        assert [getattr(one, split) for one in found] == expected
+
+
+def test_every_file_that_is_not_used_is_counted(images: Path) -> None:
+    inside = images / "a" / "more"
+    inside.mkdir()
+    (images / "a" / ".hidden.png").touch()
+    (inside / "notes.txt").touch()
+    (inside / "movie.eps").touch()
+    (images / "list.csv").touch()
+    (inside / "loop").symlink_to("..", target_is_directory=True)
+    found = of(images)
+    assert sorted(found.left_out.values()) == [1, 1, 1, 1, 1, 10]  # ten images of class c
+    assert sum(one.train + one.test for one in found.classes) == 20
+
+
+def test_files_beside_the_splits_are_counted(images: Path) -> None:
+    root = images.parent / "split"
+    for split in ("train", "test", "extra"):
+        shutil.copytree(images, root / split)
+    (root / "train" / "labels.csv").touch()
+    assert sorted(of(root, classes=None).left_out.values()) == [1, 30]
 
 
 def test_cifar_is_the_same_as_archive_and_folder_and_another_with_one_pixel_changed(
