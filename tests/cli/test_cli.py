@@ -122,7 +122,7 @@ def test_an_error_inside_is_a_line_and_what_to_do(capsys, monkeypatch, error, pa
     def broken(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr("analogtl.config.load.load_experiment", broken)
+    monkeypatch.setattr("analogtl.study.study.Study.open", broken)
     result = call(capsys, "validate", "quickstart")
     assert (result.code, len(result.problems)) == (1, 1)
     assert part in result.err

@@ -14,4 +14,4 @@ def test_cifar_100_has_five_classes_in_each_of_twenty_superclasses():
 
 
 def test_the_digits_are_scikit_learn_s():
-    assert read_digits().class_names == CLASS_NAMES["digits"]
+    assert read_digits().classes.names == CLASS_NAMES["digits"]

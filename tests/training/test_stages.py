@@ -218,7 +218,7 @@ def test_data_sets_of_different_sizes_are_refused(tiny, run_dir, tmp_path):
                 Image.new("RGB", (8, 8), (i, i, i)).save(folder / f"{i}.png")
     experiment = tiny(
         finetune={"dataset": "image_folder", "classes": None, "arms": ["digital-tl"]},
-        data={"root": str(tmp_path / "images"), "image_size": 8},
+        data={"root": str(tmp_path / "images"), "image_size": 8, "min_test_images": 8},
     )
     with pytest.raises(ExperimentError, match="in_channels is 3"):
         result(stages.finetune(trial_of(experiment, "digital-tl"), run_dir))
