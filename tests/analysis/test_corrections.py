@@ -256,3 +256,26 @@ def test_the_published_levels_and_ranges_are_those_that_findings_are_held_to() -
         "digital-tl-ahead": (4, 0),
         "arrays-learn": (math.inf, 1.0),
     }
+
+
+def test_arms_without_an_algorithm_or_a_known_task_have_curves_too() -> None:
+    rows = [
+        trial_row("digital-tl", seed, 20.0 + level, n_classes=None, **{"finetune.augment": level})
+        for level in (0.0, 1.0)
+        for seed in range(3)
+    ]
+    (curve,) = curves(select_learning_rate(pd.DataFrame(rows)))
+    assert (curve.arm, curve.algorithm, curve.n_classes) == ("digital-tl", None, None)
+    assert len(curve.errors) == 6
+
+
+def test_trials_with_and_without_a_second_level_are_two_curves() -> None:
+    rows = [
+        trial_row("analog-tl", seed, 20.0 + level + (spv or 0.0), wtn=level, spv=spv)
+        for spv in (None, 5.0)
+        for level in (0.0, 10.0)
+        for seed in range(3)
+    ]
+    found = {curve.at: sorted(set(curve.errors)) for curve in
+             curves(select_learning_rate(pd.DataFrame(rows)))}  # fmt: skip
+    assert found == {"": [20.0, 30.0], "spv=5": [25.0, 35.0]}
