@@ -133,6 +133,7 @@ SHARED = {
     "data.root": ("/images", of_load("root"), Path("/images")),
     "data.download": (False, of_load("download"), False),
     "data.image_size": (12, of_load("image_size"), 12),
+    "data.min_test_images": (3, of_load("min_test_images"), 3),
     "model.architecture": (
         "mlp_digits",
         lambda given: given.build[0]["architecture"],
