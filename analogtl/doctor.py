@@ -219,9 +219,7 @@ class _Heard(logging.Handler):
 
 def _cores() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    limit = os.environ.get("OMP_NUM_THREADS")
-    found = f"{cores} cores" + (f", OMP_NUM_THREADS={limit}" if limit else "")
-    return Check("cores", "ok", f"{found}: up to --jobs {cores}, one thread each")
+    return Check("cores", "ok", f"{cores} cores: up to --jobs {cores}, one thread each")
 
 
 def _memory() -> Iterator[Check]:

@@ -6,7 +6,6 @@ missing is told, and trials that an earlier form of the experiment left behind a
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +15,13 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analogtl.analysis.one_study import each_once, of_one_study
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
-from analogtl.errors import ExperimentError, RunError, counted, printable
+from analogtl.errors import ExperimentError, RunError, printable
 from analogtl.study.checked import Problems, read_checked, read_fields, visible
 from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, EpochRow, axis_columns
 from analogtl.study.fields import ExperimentFields, PlanFields, ProvenanceFields
 from analogtl.study.tables import find_tables, read_table
-from analogtl.study.trial import common_key
-from analogtl.vocabulary import Arm
 
 _NEEDED: Final = ("trial", "arm", "seed", "status")
 _LAYER_COLUMNS: Final = list(LAYER_COLUMNS)
@@ -138,28 +136,36 @@ def read_run(path: Path, name: str) -> RunData:
     """
     problems = Problems()
     experiment = visible(read_fields(path / "experiment.resolved.json", ExperimentFields, problems))
+    plan = read_fields(path / "plan.json", PlanFields, problems).get("trials")
+    if isinstance(plan, list):  # of an earlier version, which knew no keys
+        plan = dict.fromkeys(plan, "")
     trials = _trials(path, name, _numeric_axes(experiment), problems)
-    trials, notes = _of_one_experiment(trials, experiment)
+    trials, notes = of_one_study(trials, experiment, plan or {})
+    same = ["arm", *axis_columns(trials.columns), "lr", "seed"]
+    trials = each_once(trials, same, path / "trials.csv", problems)
     chosen = select_learning_rate(trials)
     ids = set(chosen.rows["trial"])
     found: dict[str, Any] = {}
     try:
-        found["epochs"], found["pretrained"] = _epochs(path / "epochs.csv", ids, problems)
+        epochs, found["pretrained"] = _epochs(path / "epochs.csv", ids, problems)
+        same = ["trial", "epoch"]
+        found["epochs"] = each_once(epochs, same, path / "epochs.csv", problems)
     except RunError as error:
         problems.other(f"left out: {error}")
     try:
         layers = _table(path / "layers.csv", LAYER_COLUMNS, problems, needed=("trial", "layer"))
-        found["layers"] = layers[layers["trial"].isin(ids)]
+        layers = layers[layers["trial"].isin(ids)]
+        same = ["trial", "layer"]
+        found["layers"] = each_once(layers, same, path / "layers.csv", problems)
     except RunError as error:
         problems.other(f"left out: {error}")
-    plan = read_fields(path / "plan.json", PlanFields, problems)
     provenance = read_fields(path / "provenance.json", ProvenanceFields, problems)
     return RunData(
         name=name,
         path=path,
         trials=trials,
         chosen=chosen,
-        planned=visible(plan.get("trials")),
+        planned=None if plan is None else visible(list(plan)),
         experiment=experiment,
         provenance=provenance,
         notes=tuple(notes),
@@ -202,45 +208,6 @@ def _trials(path: Path, name: str, numeric: Iterable[str], problems: Problems) -
     trials = _table(file, TRIAL_COLUMNS, problems, **options)
     # A name of its own in this report, also where two runs hold the same experiment.
     return trials.assign(experiment=name)
-
-
-def _of_one_experiment(
-    trials: pd.DataFrame, experiment: Mapping[str, Any]
-) -> tuple[pd.DataFrame, list[str]]:
-    """The trials without those that an earlier form of the experiment left in the run directory.
-
-    Trials of one arm along the same axes are averaged, so they must have all else in common: they
-    are left out where the run holds others whose settings are the experiment's, or, if nothing
-    tells, where others are in the majority. Returns also a line for each such group.
-    """
-    axes = axis_columns(trials.columns)
-    present = trials[axes].notna().to_numpy()
-    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-    for place, arm in enumerate(trials["arm"]):
-        groups.setdefault((arm, tuple(itertools.compress(axes, present[place]))), []).append(place)
-    left_out, notes = [], []
-    for (arm, along), places in groups.items():
-        settings = trials["settings"].iloc[places].dropna()
-        found = settings.value_counts()
-        try:
-            now = common_key(experiment, Arm(arm), along)
-        except (KeyError, TypeError, ValueError):
-            now = ""
-        who = f"{trials['experiment'].iloc[0]}: {arm}"
-        who += f" along {', '.join(along)}" if along else ""
-        if len(found) > 1:
-            other = settings[settings != (now if now in found else found.index[0])]
-            left_out += list(other.index)
-            notes.append(
-                f"{who}: {counted(len(other), 'trial')} left out, run with other settings than the "
-                f"{len(places) - len(other)} shown"
-            )
-        elif len(found) and now and now not in found:
-            notes.append(
-                f"{who}: {counted(len(places), 'trial')}, run with other settings than the "
-                "experiment has now; compare them with nothing else"
-            )
-    return trials.drop(index=left_out), notes
 
 
 def _epochs(file: Path, trials: set[str], problems: Problems) -> tuple[pd.DataFrame, float | None]:

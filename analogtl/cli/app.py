@@ -29,6 +29,7 @@ from analogtl.cli import (
 )
 from analogtl.cli.process import Interrupted, interruptible, prepare_streams
 from analogtl.errors import AnalogtlError, ExperimentError, did_you_mean
+from analogtl.study.threads import use_one_thread
 
 DEBUG = "ANALOGTL_DEBUG"
 COMPLETE = "_ANALOGTL_COMPLETE"  # set by a shell that asks what to offer
@@ -141,6 +142,7 @@ CLOSED_PIPE = 141  # as of a command that a shell ends by SIGPIPE
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit code. Whatever goes wrong ends as a line, not a trace."""
+    use_one_thread()
     prepare_streams()
     logging.getLogger("analogtl").addHandler(output.LOG_LINES)
     completes = bool(os.environ.get(COMPLETE))

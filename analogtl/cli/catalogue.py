@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from analogtl.cli import completion, options, output
 from analogtl.cli.completion import meanings
 from analogtl.cli.options import argument, checked, option
-from analogtl.cli.process import use_one_thread
 from analogtl.config import catalog
 from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.errors import ExperimentError, RunError
@@ -190,7 +189,6 @@ def show(
     apply_overrides(source, settings or ())
     analog = validate(source).analog
 
-    use_one_thread()
     from analogtl.crossbar.pulse_response import view_device
 
     view = view_device(analog.array_device, analog.nonidealities)

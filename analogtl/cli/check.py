@@ -11,7 +11,6 @@ import typer
 
 from analogtl.cli import output
 from analogtl.cli.options import Json, Runs, option
-from analogtl.cli.process import use_one_thread
 from analogtl.errors import duration
 
 STYLES = {"ok": "green", "note": "yellow", "bad": "bold red"}
@@ -55,7 +54,6 @@ def selftest(
     the arrays is compared, and so are forward and backward products. Exit code 1 if they differ:
     the chance of that although they are the same is below 1 in 10,000.
     """
-    use_one_thread()
     from analogtl.fastsim import cases, equivalence
 
     began = time.monotonic()

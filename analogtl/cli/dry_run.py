@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) -> None:
     """What `pretrain` or `convert` would do."""
-    found = study.run.find_pretrained(study.experiment)
+    found = study.run.find_pretrained(study.pretrain_key)
     run = f"run: {study.experiment.pretrain.epochs} epochs"
-    facts = {"pretrain": f"reuse {found} (if the images are the same)" if found else run}
+    facts = {"pretrain": f"reuse {found}" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
     images = study.data(with_trials=False, at_hand=True)
@@ -86,7 +87,10 @@ def _counted(study: Study, planned: Plan) -> str:
         (len(planned.finished), "finished"),
         (len(planned.failed), "failed before"),
         (len(planned.begun), "go on from a checkpoint"),
-        (len(planned.changed), "finished with other settings, to be run anew"),
+        *(
+            (number, f"finished with {what}, to be run anew")
+            for what, number in Counter(planned.changed.values()).items()
+        ),
     )
     parts = [f"{number} {what}" for number, what in states if number]
     return "; ".join([text, *parts, f"{len(planned.left)} to run"]) if parts else text

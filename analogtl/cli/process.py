@@ -135,13 +135,3 @@ def prepare_streams() -> None:
     width = os.environ.get("COLUMNS", "")
     if not (width.isdecimal() and len(width) < 5 and int(width) >= MIN_WIDTH):
         os.environ.pop("COLUMNS", None)  # rich, and so the help, would print nothing
-
-
-def use_one_thread() -> None:
-    """Let torch take one thread, or as many as OMP_NUM_THREADS says, if it is not imported yet.
-
-    Left alone it takes one per core: on small networks, or beside other work, they wait for one
-    another most of the time.
-    """
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", "1"))

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial, wraps
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analogtl.cli import completion, options, output
-from analogtl.cli.process import stoppable, use_one_thread
+from analogtl.cli.process import stoppable
 from analogtl.errors import ExperimentError, counted, shell_command
 from analogtl.vocabulary import AXES, Backend, TrialStatus, key_of
 
@@ -53,8 +54,11 @@ class Request:
         Raises:
             ExperimentError: With one line per problem.
         """
+        from analogtl.study.basis import fingerprint_at_hand, fingerprint_of
         from analogtl.study.study import Study
 
+        # A dry run downloads nothing.
+        more["look"] = fingerprint_at_hand if self.dry_run else fingerprint_of
         name = self.exp
         if name is None:
             name, said = "quickstart", "the bundled quickstart; `analogtl init` writes your own"
@@ -93,7 +97,8 @@ def pretrain(request: Request) -> None:
 
     The checkpoint goes to runs/pretrained and is reused by every experiment with the same model,
     data and [pretrain] section: the same network never trains twice. finetune and sweep pretrain by
-    themselves where they need to. OMP_NUM_THREADS sets the number of threads; it is 1 otherwise.
+    themselves where they need to. It computes with one thread, as everything that makes a result:
+    OMP_NUM_THREADS changes nothing.
     """
     study = request.open()
     if request.dry_run:
@@ -101,7 +106,6 @@ def pretrain(request: Request) -> None:
 
         show_stage(study, as_json=request.as_json)
         return
-    use_one_thread()
     from analogtl.training import stages
 
     checkpoint = _stage(request, study, stages.pretrain)
@@ -131,7 +135,6 @@ def convert(request: Request) -> None:
 
         show_stage(study, convert=True, as_json=request.as_json)
         return
-    use_one_thread()
     from analogtl.training import stages
 
     seed = study.experiment.sweep.seeds[0]
@@ -158,7 +161,7 @@ def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
     from analogtl.study.limits import RunLimits
 
     # Only a pretraining has something to save when Ctrl-C comes.
-    trained = study.run.find_pretrained(study.experiment) is not None
+    trained = study.run.find_pretrained(study.pretrain_key) is not None
     stopping = contextlib.nullcontext(bool) if trained else stoppable()
     with study.nothing_left_if_wrong(), stopping as stop:
         _tell_data(request, study.prepare(argv=sys.argv, with_trials=False))
@@ -376,11 +379,11 @@ def _announce(study: Study, jobs: int) -> None:
         output.note(f"{len(planned.left)} of {len(planned.trials)} trials to run")
     for line in (*planned.notes, *shortages(planned.left, study.run, jobs=jobs)):
         output.warn(line)
-    if planned.changed:
+    for what, number in Counter(planned.changed.values()).items():
         output.warn(
-            f"{counted(len(planned.changed), 'trial')} finished with other settings, to be run "
-            f"anew; the earlier results go to {study.run.path / 'replaced'}/; to keep both, "
-            "Ctrl-C and add --set name=ANOTHER"
+            f"{counted(number, 'trial')} finished with {what}, to be run anew; the earlier "
+            f"results go to {study.run.path / 'replaced'}/; to keep both, Ctrl-C and add "
+            "--set name=ANOTHER"
         )
 
 
@@ -414,10 +417,10 @@ def _show_results(study: Study) -> None:
     from analogtl.analysis.select_lr import select_learning_rate
     from analogtl.report import run_tables
     from analogtl.study.columns import TRIAL_COLUMNS
-    from analogtl.study.tables import read_trials
+    from analogtl.study.tables import read_table
 
-    frame = read_trials(study.run.path)
-    frame = frame[frame["trial"].isin([trial.id for trial in study.trials])]
+    frame = read_table(study.run.path / "trials.csv")
+    frame = frame[frame["key"].isin([trial.key for trial in study.trials])]
     # Axes of other sweeps in this directory have no level here.
     fixed = set(TRIAL_COLUMNS)
     frame = frame[[c for c in frame.columns if c in fixed or frame[c].notna().any()]]

@@ -133,12 +133,13 @@ def validate(
     that they lack, and too few for testing, are problems; nothing is downloaded. Exit code 2 if
     there is any problem.
     """
+    from analogtl.study.basis import fingerprint_at_hand
     from analogtl.study.study import Study
 
     told: set[str] = set()
     for file, task in _with_tasks(files or [completion.DEFAULT_FILE]):
         try:
-            study = Study.open(file, settings or (), task=task)
+            study = Study.open(file, settings or (), task=task, look=fingerprint_at_hand)
             experiment = study.experiment
             swept = bool(experiment.sweep.axes or experiment.sweep.lr)
             study = replace(study, sweep=swept)

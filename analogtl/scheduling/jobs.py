@@ -27,15 +27,6 @@ from analogtl.vocabulary import TrialStatus
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 RUN_TRIAL = "analogtl.training.run_trial:run_trial"
-# One thread per trial: trials are the parallel unit, and aihwkit carries an OpenBLAS of its own.
-# The libraries read these when they are loaded, so they must be set before torch is imported.
-THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -164,8 +155,3 @@ def load(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), attribute)
     return found
-
-
-def single_threaded() -> None:
-    """Make this process use one thread; call it before torch is imported."""
-    os.environ.update(THREADS)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from analogtl.errors import RunError
-from analogtl.scheduling.jobs import RUN_TRIAL, THREADS, Job, Outcome, Pool
+from analogtl.scheduling.jobs import RUN_TRIAL, Job, Outcome, Pool
 from analogtl.study.run_dir import RunDir
+from analogtl.study.threads import THREADS
 
 GRACE = 30.0  # seconds that a worker has to save its trial when it is asked to stop
 TRIALS_PER_WORKER = 200  # then another takes its place: libraries may keep memory each time

@@ -5,18 +5,21 @@ Plain functions and data; the command line shows them. Nothing here imports torc
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from analogtl.config.schema import Experiment, flatten
+from analogtl.config.schema import flatten
 from analogtl.errors import RunError
 from analogtl.files import nearest_folder
-from analogtl.study.run_dir import RunDir
+from analogtl.study.basis import Basis, differences
+from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.study import Study
-from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
+from analogtl.study.trial import Trial, pretrain_settings
 
 ROW_BYTES = 230  # of one line of epochs.csv, measured
 RECORD_BYTES = 6000  # of a trial.json with its layers.csv, measured
@@ -30,7 +33,8 @@ class Plan:
     finished: set[str]  # those that are done
     failed: dict[str, str]  # those that failed in an earlier call, and why
     begun: set[str]  # those that were begun and will go on from a checkpoint
-    changed: set[str]  # those that were finished with other settings and run anew
+    # Those that were finished with other settings, data or versions and run anew: with which.
+    changed: dict[str, str]
     # Whether the pretrained model has to be made, is there, or is not needed.
     pretrain: Literal["run", "reuse", "not needed"]
     reason: str  # why, in words
@@ -50,7 +54,7 @@ def plan(study: Study) -> Plan:
         RunError: If a link in the run directory leads out of it.
     """
     run = study.run
-    finished, failed, begun, changed = set(), {}, set(), set()
+    finished, failed, begun, changed = set(), {}, set(), {}
     notes: list[str] = []
     for trial in study.trials:
         try:
@@ -60,13 +64,17 @@ def plan(study: Study) -> Plan:
             record = None
         if record is not None and record.key != trial.key:
             if record.done:
-                changed.add(trial.id)
+                now = trial_row(trial)
+                others = differences(record.row, now) or ["other settings"]
+                changed[trial.id] = " and ".join(others)
         elif record is not None and record.done:
             finished.add(trial.id)
         elif record is not None:
             failed[trial.id] = str(record.row.get("message") or "")
         if trial.id not in finished and (run.trial_path(trial.id) / "resume").is_dir():
             begun.add(trial.id)
+    if any("" in trial.basis.data for trial in study.trials):
+        notes.append("images are not here yet: they are downloaded before anything is run")
     pretrain, reason = _pretraining(study, finished)
     return Plan(study.trials, finished, failed, begun, changed, pretrain, reason, notes)
 
@@ -77,32 +85,37 @@ def _pretraining(
     trials = [trial for trial in study.trials if trial.arm.pretrained]
     if not trials:
         return "not needed", "no arm starts from a pretrained model"
-    wanted = {pretrain_key(t.experiment): t.experiment for t in trials if t.id not in finished}
+    wanted = {trial.pretrain_key: trial for trial in trials if trial.id not in finished}
     if not wanted:
         return "not needed", "every trial that starts from a pretrained model is done"
-    missing = [one for one in wanted.values() if study.run.find_pretrained(one) is None]
+    missing = [one for key, one in wanted.items() if study.run.find_pretrained(key) is None]
     if not missing:
-        return "reuse", "trained before with the same model, settings and data set"
+        return "reuse", "trained before with the same model, settings and images"
     if len(wanted) > 1:
         return "run", f"{len(missing)} of {len(wanted)} pretrained models are not there yet"
     return "run", _why_again(missing[0], study.run)
 
 
-def _why_again(experiment: Experiment, run: RunDir) -> str:
-    """Why a model is pretrained: never done, or which settings changed since."""
-    earlier = run.read("pretrain", "checkpoint.json").get("settings")
+def _why_again(trial: Trial, run: RunDir) -> str:
+    """Why a model is pretrained: never done, or what changed since."""
+    pointer = run.read("pretrain", "checkpoint.json")
+    earlier: Any = pointer.get("settings")
+    basis: Any = pointer.get("basis")
     if not isinstance(earlier, dict):
         return "no such model was pretrained yet"
     before = flatten(earlier)
-    now = flatten(pretrain_settings(experiment))
+    now = flatten(pretrain_settings(trial.experiment))
     changes = [
         f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
         for key in {**before, **now}
         if before.get(key) != now.get(key)
     ]
+    with contextlib.suppress(KeyError, TypeError):
+        mine = dataclasses.replace(trial.basis, data=trial.basis.data[1:])
+        changes += differences(Basis.from_data(basis).columns(), mine.columns())
     if not changes:
         return "the checkpoint is gone"
-    return "settings changed: " + "; ".join(changes[:3]) + ("; ..." if len(changes) > 3 else "")
+    return "changed since: " + "; ".join(changes[:3]) + ("; ..." if len(changes) > 3 else "")
 
 
 def shortages(left: Sequence[Trial], run: RunDir, *, jobs: int) -> list[str]:

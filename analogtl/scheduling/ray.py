@@ -15,16 +15,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from analogtl.errors import ExperimentError
-from analogtl.scheduling.jobs import (
-    Job,
-    NonNegative,
-    Outcome,
-    Pool,
-    Positive,
-    execute,
-    single_threaded,
-)
+from analogtl.scheduling.jobs import Job, NonNegative, Outcome, Pool, Positive, execute
 from analogtl.study.run_dir import RunDir
+from analogtl.study.threads import use_one_thread
 
 GRACE = 30.0  # seconds that running trials have to save when the sweep is stopped
 LOOK_EVERY = 2.0  # seconds between looks at the size of the cluster
@@ -142,5 +135,5 @@ class RayPool(Pool):
 
 
 def _run(data: Mapping[str, Any]) -> dict[str, Any]:
-    single_threaded()
+    use_one_thread()
     return execute(data)

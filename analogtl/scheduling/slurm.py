@@ -25,8 +25,9 @@ from pydantic import Field
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_json
-from analogtl.scheduling.jobs import Job, Outcome, Pool, Positive, execute, single_threaded
+from analogtl.scheduling.jobs import Job, Outcome, Pool, Positive, execute
 from analogtl.study.run_dir import RunDir
+from analogtl.study.threads import use_one_thread
 from analogtl.vocabulary import TrialStatus
 
 MAX_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001
@@ -237,7 +238,7 @@ class Task:
     """
 
     def __call__(self, jobs: Sequence[Mapping[str, Any]]) -> list[str]:
-        single_threaded()
+        use_one_thread()
         stop = threading.Event()
         name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
         announced = getattr(signal, f"SIG{name}")

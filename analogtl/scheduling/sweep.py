@@ -259,7 +259,7 @@ class _Sweep:
             return None
         key = trial.pretrain_key
         if key not in waited_for:
-            if self._run.find_pretrained(trial.experiment) is not None:
+            if self._run.find_pretrained(key) is not None:
                 return None
             maker = self._pretrainings.get(key)
             if maker is None or maker not in self._running:

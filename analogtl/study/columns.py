@@ -69,9 +69,14 @@ class TrialRow(TypedDict, total=False):
     wall_s: Size
     resumed: bool
     settings: str
+    data: str
+    numerics: int
     analogtl: str
     aihwkit: str
     torch: str
+    timm: str
+    cpu: str
+    key: str
     message: str
 
 

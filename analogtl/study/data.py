@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analogtl.config.schema import Experiment, Training
 from analogtl.errors import ExperimentError, counted
+from analogtl.study.basis import inventory_of, is_at_hand
 
 if TYPE_CHECKING:  # numpy is too slow for completion
     from analogtl.tasks.counts import ClassCount
@@ -88,22 +88,12 @@ _SETTINGS = ("dataset", "classes", *_LIMITS)
 
 def _stage_data(experiment: Experiment, stage: str, at_hand: bool) -> StageData | None:
     from analogtl.tasks.counts import check_test_size, used
-    from analogtl.tasks.inventory import take_inventory
-    from analogtl.tasks.sources import is_absent
 
-    section: Training = getattr(experiment, stage)
-    where = experiment.data
-    root = Path(where.root).expanduser() if where.root else None
-    if at_hand and where.download and is_absent(section.dataset, root):
+    if at_hand and not is_at_hand(experiment, stage):
         return None
-    found = take_inventory(
-        section.dataset,
-        root=root,
-        classes=section.classes,
-        image_size=where.image_size,
-        download=where.download,
-    )
+    section: Training = getattr(experiment, stage)
+    found = inventory_of(experiment, stage)
     images = sum(one.test for one in found.classes)
-    check_test_size(section.dataset, images, where.min_test_images)
+    check_test_size(section.dataset, images, experiment.data.min_test_images)
     counts = used(found.classes, **{name: getattr(section, name) for name in _LIMITS})
     return StageData(stage, section.dataset, found.fingerprint, counts, dict(found.left_out))

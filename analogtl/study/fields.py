@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 _OPEN = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -43,11 +43,18 @@ class ExperimentFields(TypedDict, total=False):
     report: _Report
 
 
+def _with_keys(trials: Any) -> Any:
+    """The trials of a plan of an earlier version, a list, with unknown keys."""
+    if isinstance(trials, list) and all(isinstance(name, str) for name in trials):
+        return dict.fromkeys(trials, "")
+    return trials
+
+
 @with_config(_OPEN)
 class PlanFields(TypedDict, total=False):
     """``plan.json``."""
 
-    trials: list[str]
+    trials: Annotated[dict[str, str], BeforeValidator(_with_keys)]
 
 
 @with_config(_OPEN)

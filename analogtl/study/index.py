@@ -99,10 +99,12 @@ def state_of(run: RunDir, rows: Sequence[dict[str, Any]] | None = None) -> RunSt
     rows = recorded_rows(run) if rows is None else rows
     names, planned = _names(run.path / "trials"), run.planned()
     running = {name: run.progress(name) for name in names if _is_running(run, name)}
-    done = {row["trial"] for row in rows if row.get("status") == TrialStatus.DONE}
+    # What was done with other settings, data or versions is none of the trials that were asked for.
+    current = [row for row in rows if planned.get(row["trial"]) in (None, "", row.get("key"))]
+    done = {row["trial"] for row in current if row.get("status") == TrialStatus.DONE}
     failed = {
         row["trial"]: str(row.get("message") or "")
-        for row in rows
+        for row in current
         if row["trial"] not in done | set(running)
     }
     missing = [name for name in planned if name not in {*done, *failed, *running}]

@@ -73,7 +73,7 @@ def provenance(argv: Sequence[str] = ()) -> dict[str, Any]:
         "versions": versions(),
         "hardware": {
             "machine": platform.machine(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "system": platform.platform(),
         },
@@ -103,7 +103,9 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _processor() -> str:
+@cache
+def processor() -> str:
+    """The model of the processor, e.g. ``AMD EPYC 7763 64-Core Processor``."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -4,7 +4,7 @@ runs/<name>/
   experiment.toml            as it was written
   experiment.resolved.json   defaults filled in, overrides applied
   provenance.json            command line, commit, versions, hardware, start (UTC)
-  plan.json                  the trials that were asked for
+  plan.json                  the trials that were asked for, each with its key
   pretrain/                  epochs.csv, and which shared checkpoint was used
   trials/<trial>/            trial.json (written last), epochs.csv, layers.csv, resume/
   epochs.csv trials.csv layers.csv   all trials together
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analogtl.config.schema import Experiment, content_key
+from analogtl.config.schema import content_key
 from analogtl.errors import RunError
 from analogtl.files import digest, lock_file, read_json, set_aside, unused, write_json
 from analogtl.study.checked import row_problem
@@ -31,9 +31,9 @@ from analogtl.study.columns import (
     TrialRow,
     columns_of,
 )
-from analogtl.study.provenance import usage, versions
+from analogtl.study.provenance import processor, usage, versions
 from analogtl.study.tables import write_joined, write_rows
-from analogtl.study.trial import Trial, common_key, pretrain_key
+from analogtl.study.trial import Trial, common_key
 from analogtl.vocabulary import TrialStatus
 
 DEFAULT_ROOT = Path("runs")
@@ -44,7 +44,7 @@ TRIAL_TABLES = {"epochs.csv": EPOCH_COLUMNS, "layers.csv": LAYER_COLUMNS}
 class Record:
     """What a trial's ``trial.json`` says, once it and the tables it vouches for are found whole."""
 
-    key: str  # `Trial.key` of the settings that it was run with
+    key: str  # `Trial.key` of what it was run with
     done: bool  # finished, as opposed to failed
     row: dict[str, Any]  # its row of ``trials.csv``
     files: dict[str, str]  # name of each of its tables -> SHA-256
@@ -72,10 +72,10 @@ class RunDir:
         """Folder of the checkpoints that all experiments below the root share."""
         return self.root / "pretrained"
 
-    def find_pretrained(self, experiment: Experiment) -> Path | None:
-        """Folder of a finished checkpoint of this pretraining, whatever its images; or None."""
-        found = sorted(self.pretrained.glob(f"{pretrain_key(experiment)}-*/checkpoint.json"))
-        return found[0].parent if found else None
+    def find_pretrained(self, key: str) -> Path | None:
+        """Folder of the finished model of this `pretrain_key`, None if there is none."""
+        folder = self.pretrained / key
+        return folder if (folder / "checkpoint.json").is_file() else None
 
     def trial_path(self, trial_id: str) -> Path:
         """Directory of a trial.
@@ -109,10 +109,12 @@ class RunDir:
                 return content
         return {}
 
-    def planned(self) -> list[str]:
-        """Names of the trials that were asked for; none if no readable plan is there."""
-        names = self.read("plan.json").get("trials")
-        return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
+    def planned(self) -> dict[str, str]:
+        """Name -> key of the trials that were asked for; none if no readable plan is there."""
+        trials = self.read("plan.json").get("trials")
+        if isinstance(trials, list):  # of an earlier version, which knew no keys
+            trials = {name: "" for name in trials if isinstance(name, str)}
+        return {n: str(key) for n, key in trials.items()} if isinstance(trials, dict) else {}
 
     def finished(self, trial: Trial) -> Record | None:
         """The record of a trial that is done and whole, or None if it has to run (again)."""
@@ -250,7 +252,10 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "engine": "",
         "n_classes": None,
         "settings": common_key(trial.experiment.resolved(), trial.arm, trial.axes),
-        **{name: versions()[name] for name in ("analogtl", "aihwkit", "torch")},
+        "analogtl": versions()["analogtl"],
+        **trial.basis.columns(),
+        "cpu": processor(),
+        "key": trial.key,
     }
 
 

@@ -10,14 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from analogtl.config.load import read_source, validate
+from analogtl.config.load import apply_overrides, read_source, validate
 from analogtl.config.schema import Experiment
+from analogtl.config.source import Source
 from analogtl.errors import ExperimentError
 from analogtl.files import write_atomically, write_json
+from analogtl.study.basis import Look, basis_of, fingerprint_of
 from analogtl.study.data import StageData, as_data, data_of
 from analogtl.study.provenance import provenance
 from analogtl.study.run_dir import DEFAULT_ROOT, RunDir
-from analogtl.study.trial import Trial, trials_of
+from analogtl.study.trial import Trial, pretrain_key, trials_of
 from analogtl.vocabulary import Arm, key_of
 
 
@@ -31,6 +33,7 @@ class Study:
     sweep: bool = False
     file: Path | None = None  # the experiment file; None for an experiment made in Python
     notes: tuple[str, ...] = ()  # what the user should know of how the settings were taken
+    look: Look = fingerprint_of  # how to look at the images; only with this one can it be run
 
     @classmethod
     def open(
@@ -42,23 +45,34 @@ class Study:
         task: str | None = None,
         sweep: bool = False,
         axes: Mapping[str, Sequence[Any]] | None = None,
+        look: Look = fingerprint_of,
     ) -> Study:
         """Read the experiment of a study; nothing is written.
 
         Args:
             experiment: File, name of a shipped experiment, or an experiment.
-            settings: Overrides of the file, as ``a.b=c``.
+            settings: Overrides of the file or of the experiment, as ``a.b=c``.
             root: Folder of the run directories.
-            task: One of the file's tasks; None for its own choice.
+            task: One of the file's tasks; None for its own choice. An experiment has none.
             sweep: Whether to run the axes and learning rates of [sweep].
             axes: Axes that take the place of the file's: name -> levels.
+            look: How to look at the images.
 
         Raises:
             ExperimentError: With one line per problem.
         """
         if isinstance(experiment, Experiment):
-            return cls(experiment, RunDir(Path(root), experiment.name), sweep)
-        source = read_source(experiment, settings, task)
+            if not (settings or task or axes):
+                return cls(experiment, RunDir(Path(root), experiment.name), sweep, look=look)
+            source = Source()
+            source.data = experiment.as_written()
+            if task is not None:
+                raise ExperimentError(
+                    f"task {task!r}: only a file has tasks; this is an experiment"
+                )
+            apply_overrides(source, settings)
+        else:
+            source = read_source(experiment, settings, task)
         notes = []
         if axes:
             section = source.data.setdefault("sweep", {})
@@ -71,16 +85,27 @@ class Study:
                 source.origin[f"sweep.axes.{axis}"] = f"--param {axis}"
         read = validate(source)
         run = RunDir(Path(root), read.name)
-        return cls(read, run, sweep, Path(source.file), tuple(notes))
+        file = Path(source.file) if source.file else None
+        return cls(read, run, sweep, file, tuple(notes), look)
 
     @cached_property
     def trials(self) -> list[Trial]:
         """All trials, in the order in which they run.
 
         Raises:
-            ExperimentError: If there are too many, or levels that do not go together.
+            ExperimentError: If there are too many, levels that do not go together, or images that
+                cannot be found.
         """
-        return trials_of(self.experiment, sweep=self.sweep)
+        return trials_of(self.experiment, sweep=self.sweep, look=self.look)
+
+    @cached_property
+    def pretrain_key(self) -> str:
+        """`pretrain_key` of the model that the experiment as written pretrains.
+
+        Raises:
+            ExperimentError: If its images cannot be found.
+        """
+        return pretrain_key(self.experiment, basis_of(self.experiment, "pretrain", look=self.look))
 
     def data(self, *, with_trials: bool = True, at_hand: bool = False) -> list[StageData]:
         """Take stock of the images of the stages that are run.
@@ -117,7 +142,9 @@ class Study:
         path = self.run.path
         data = self.data(with_trials=with_trials)
         with self.run.lock("plan"):  # two sweeps may start at the same moment
-            planned = [trial.id for trial in self.trials] if with_trials else self.run.planned()
+            planned = self.run.planned()
+            if with_trials:
+                planned = {trial.id: trial.key for trial in self.trials}
             if self.file is not None:
                 text = self.file.read_text(encoding="utf-8-sig")
                 write_atomically(path / "experiment.toml", text)

@@ -120,28 +120,6 @@ def _lines(path: Path) -> Iterator[list[str]]:
         raise RunError(f"{path}: not a readable CSV file: {error}") from None
 
 
-def read_trials(*where: str | Path) -> pd.DataFrame:
-    """All trials of one or more runs, one row each.
-
-    Args:
-        where: Run directories, folders of them, or ``trials.csv`` files.
-
-    Raises:
-        ExperimentError: If there is none.
-    """
-    return _read_tables("trials.csv", where)
-
-
-def read_epochs(*where: str | Path) -> pd.DataFrame:
-    """All epochs of one or more runs: one row per trial, stage, epoch and split."""
-    return _read_tables("epochs.csv", where)
-
-
-def read_layers(*where: str | Path) -> pd.DataFrame:
-    """All analog layers of one or more runs: one row per trial and layer."""
-    return _read_tables("layers.csv", where)
-
-
 def find_tables(name: str, where: str | Path) -> list[Path]:
     """The files of one name for a run directory, a folder of runs, or the file itself."""
     path = Path(where)
@@ -156,15 +134,34 @@ def find_tables(name: str, where: str | Path) -> list[Path]:
     )
 
 
-def _read_tables(name: str, where: Sequence[str | Path]) -> pd.DataFrame:
-    import pandas as pd
+def find_all_tables(name: str, where: Sequence[str | Path]) -> list[Path]:
+    """The files of one name in several places, each once.
 
-    files = [file for place in where for file in find_tables(name, place)]
+    Raises:
+        ExperimentError: If there is none.
+    """
+    files = {file.resolve(): file for place in where for file in find_tables(name, place)}
     if not files:
         places = ", ".join(str(place) for place in where)
         raise ExperimentError(f"{places}: no {name} found; `analogtl finetune` or `sweep` write it")
+    return list(files.values())
+
+
+def read_tables(name: str, where: Sequence[str | Path]) -> pd.DataFrame:
+    """All rows of the files of one name, e.g. ``trials.csv``.
+
+    Args:
+        name: The file's name.
+        where: Run directories, folders of them, or the files themselves.
+
+    Raises:
+        ExperimentError: If there is none.
+        RunError: If one is not readable, or a row is wrong; with a line per problem.
+    """
+    import pandas as pd
+
     problems = Problems()
-    tables = [read_table(file, problems) for file in files]
+    tables = [read_table(file, problems) for file in find_all_tables(name, where)]
     problems.raise_any()
     return pd.concat(tables, ignore_index=True)
 

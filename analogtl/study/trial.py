@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,7 @@ from analogtl.config.schema import (
     flatten,
 )
 from analogtl.errors import ExperimentError, RunError
+from analogtl.study.basis import Basis, Look, basis_of, fingerprint_of, stages_of
 from analogtl.vocabulary import Arm, analog_only, key_of
 
 MAX_ID = 180  # characters of a trial's name
@@ -38,6 +40,7 @@ class Trial:
     axes: dict[str, Level] = field(hash=False)
     lr: float
     seed: int  # seed of the replicate: initial weights, order of the images, device draw
+    basis: Basis  # what its outcome rests on beside these
 
     @cached_property
     def id(self) -> str:
@@ -55,19 +58,21 @@ class Trial:
         return experiment.programming if self.arm is Arm.WEIGHT_PROGRAMMING else experiment.finetune
 
     def settings(self) -> dict[str, Any]:
-        """Everything that the outcome of the trial depends on, as JSON-able values."""
+        """All settings that the outcome of the trial depends on, as JSON-able values."""
         kept = _settings_of(self.experiment.resolved(), self.arm)
         return {**kept, "arm": self.arm.value, "lr": self.lr, "seed": self.seed}
 
     @cached_property
     def key(self) -> str:
-        """A hash of `settings`: a finished trial with the same key is not run again."""
-        return content_key(self.settings())
+        """A hash of `settings` and basis: a finished trial with the same key is not run again."""
+        return content_key(self.settings(), dataclasses.asdict(self.basis))
 
     @cached_property
     def pretrain_key(self) -> str:
-        """A hash of the settings of its pretraining; trials with the same one share the model."""
-        return pretrain_key(self.experiment)
+        """`pretrain_key` of the model that a pretrained arm starts from."""
+        return pretrain_key(
+            self.experiment, dataclasses.replace(self.basis, data=self.basis.data[1:])
+        )
 
     def as_data(self) -> dict[str, Any]:
         """The trial as JSON-able data, frozen: what a queue or another machine runs later."""
@@ -77,6 +82,7 @@ class Trial:
             "axes": dict(self.axes),
             "lr": self.lr,
             "seed": self.seed,
+            "basis": dataclasses.asdict(self.basis),
             "key": self.key,
         }
 
@@ -94,6 +100,7 @@ class Trial:
                 axes=dict(data["axes"]),
                 lr=float(data["lr"]),
                 seed=int(data["seed"]),
+                basis=Basis.from_data(data["basis"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"not a trial that this version of analogtl can run: {error}") from None
@@ -115,9 +122,7 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
         kept["pretrain"] = whole["pretrain"]
     if arm.analog:
         kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
-    kept["data"] = {k: v for k, v in whole["data"].items() if k == "image_size"}
-    if "image_folder" in (whole["finetune"]["dataset"], whole["pretrain"]["dataset"]):
-        kept["data"]["root"] = whole["data"]["root"]
+    kept["data"] = {"image_size": whole["data"]["image_size"]}
     return kept
 
 
@@ -151,12 +156,12 @@ def pretrain_settings(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def pretrain_key(experiment: Experiment) -> str:
-    """A hash of `pretrain_settings`: the first part of the name of the model's folder."""
-    return content_key(pretrain_settings(experiment))
+def pretrain_key(experiment: Experiment, basis: Basis) -> str:
+    """A hash of all that a pretrained model depends on: the name of its folder."""
+    return content_key(pretrain_settings(experiment), dataclasses.asdict(basis))
 
 
-def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
+def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_of) -> list[Trial]:
     """All trials of an experiment, ordered so that a part of them is already useful.
 
     All levels come at the first seed before any at the second; a digital arm, which no analog
@@ -166,9 +171,11 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
         experiment: Its arms, axes, learning rates and seeds.
         sweep: Whether its axes and learning rates are swept (`analogtl sweep`) or it is run as
             written (`analogtl finetune`).
+        look: How to look at the images.
 
     Raises:
-        ExperimentError: If there are more than anybody can run, or levels that do not go together.
+        ExperimentError: If there are more than anybody can run, levels that do not go together, or
+            images that cannot be found.
     """
     swept = experiment.sweep
     axes, rates = (swept.axes, swept.lr or (None,)) if sweep else ({}, (None,))
@@ -178,8 +185,9 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
             f"sweep: {count:,} trials; expected at most {MAX_TRIALS:,}: take fewer levels or axes"
         )
     # The seeds share what does not depend on them: a level's settings are validated once.
+    bases: dict[object, Basis] = {}  # and images are looked at once
     at_one_seed = [
-        _trial(experiment, arm, dict(zip(axes, levels, strict=True)), rate, swept.seeds[0])
+        _trial(experiment, arm, dict(zip(axes, levels, strict=True)), rate, bases, look)
         for rate in rates
         for levels in itertools.product(*axes.values())
         for arm in experiment.arms
@@ -187,13 +195,18 @@ def trials_of(experiment: Experiment, *, sweep: bool) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for seed in swept.seeds:
         for one in at_one_seed:
-            trial = replace(one, seed=seed)
+            trial = dataclasses.replace(one, seed=seed)
             trials.setdefault(trial.id, trial)
     return list(trials.values())
 
 
 def _trial(
-    experiment: Experiment, arm: Arm, axes: dict[str, Level], lr: float | None, seed: int
+    experiment: Experiment,
+    arm: Arm,
+    axes: dict[str, Level],
+    lr: float | None,
+    bases: dict[object, Basis],
+    look: Look,
 ) -> Trial:
     if not arm.analog:
         axes = {name: level for name, level in axes.items() if not analog_only(name)}
@@ -204,8 +217,13 @@ def _trial(
         experiment = with_settings(experiment, settings)
     # `lr` is a column of every table: as an axis it goes by its dotted key.
     axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
-    trial = Trial(experiment, arm, axes, 0.0, seed)
-    return replace(trial, lr=trial.section.lr)
+    stages = stages_of(arm)
+    seen = [(getattr(experiment, one).dataset, getattr(experiment, one).classes) for one in stages]
+    what = (experiment.model.architecture, experiment.data, *seen)
+    if what not in bases:
+        bases[what] = basis_of(experiment, *stages, look=look)
+    trial = Trial(experiment, arm, axes, 0.0, 0, bases[what])
+    return dataclasses.replace(trial, lr=trial.section.lr)
 
 
 _LIKE_A_NUMBER = re.compile(r"true|false|[+-]?[0-9.]+(e[+-]?[0-9]+)?")

@@ -5,10 +5,9 @@ A stage is a generator of rows for ``epochs.csv``; it prints nothing and returns
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,13 @@ from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import lock_file, set_aside, write_json
+from analogtl.study.basis import basis_of, check_versions, inventory_of, stages_of
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.limits import RunLimits
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import read_rows, write_rows
+from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
 from analogtl.tasks.images import Task, load_task
 from analogtl.training.loop import evaluate
@@ -68,10 +69,12 @@ _Outcome = tuple[Rows, Rows, dict[str, Any]]
 
 
 def prepare_torch() -> None:
-    """Settings every process needs before it trains.
+    """Settings every process needs before it computes anything that a result depends on.
 
-    Denormal gradients (1e-45) become NaN in aihwkit's backward pass, so they are flushed.
+    One thread; and denormal gradients (1e-45), which become NaN in aihwkit's backward pass, are
+    flushed.
     """
+    use_one_thread()
     torch.set_flush_denormal(True)
 
 
@@ -96,9 +99,9 @@ def pretrain(
     if experiment.is_weight_programming:
         raise ExperimentError("kind: weight-programming has no network; `analogtl sweep` runs it")
     prepare_torch()
-    task, section = task_of(experiment, "pretrain"), experiment.pretrain
-    # Trained once for the same settings and images: the folder is named after both.
-    folder = run.pretrained / f"{pretrain_key(experiment)}-{task.fingerprint[:12]}"
+    basis, section = basis_of(experiment, "pretrain"), experiment.pretrain
+    task = task_of(experiment, "pretrain", *basis.data)
+    folder = run.pretrained / pretrain_key(experiment, basis)
     lock = run.pretrained / ".locks" / f"{folder.name}.lock"
     with lock_file(lock, until=limits.should_stop) as held:
         if not held:
@@ -132,6 +135,7 @@ def pretrain(
         tensors, meta = state.capture(model)
         meta["about"] = {
             "settings": pretrain_settings(experiment),
+            "basis": asdict(basis),
             "n_classes": task.n_classes,
             "in_channels": task.in_channels,
             "image_size": task.image_size,
@@ -160,6 +164,7 @@ def _find_pretrained(experiment: Experiment, run: RunDir, folder: Path) -> Check
         set_aside(folder, run.pretrained / "damaged")
         return None
     pointer = {"key": folder.name, "settings": pretrain_settings(experiment)}
+    pointer["basis"] = loaded[1]["about"].get("basis")
     noted = run.inside("pretrain")
     if run.read("pretrain", "checkpoint.json") != pointer or not (noted / "epochs.csv").is_file():
         rows = [{**row, "experiment": experiment.name} for row in rows]
@@ -188,8 +193,9 @@ def convert(
     Yields:
         Rows of ``epochs.csv`` of the pretraining, if it has to run first.
     """
+    prepare_torch()
     task = task_of(experiment, "pretrain")
-    if run.find_pretrained(experiment) is None:
+    if run.find_pretrained(pretrain_key(experiment, basis_of(experiment, "pretrain"))) is None:
         check_network(experiment, task, on_arrays=True)
     checkpoint = yield from pretrain(experiment, run, limits)
     model = _load_pretrained(experiment, checkpoint)
@@ -227,10 +233,11 @@ def finetune(
 
     Raises:
         RunError: If the training fails (a loss that is not finite names its step), or stops at
-            the deadline.
+            the deadline; or if the trial was planned with other images or versions than are here.
         ExperimentError: If the trial's settings do not fit the data, the model or the engine.
     """
     prepare_torch()
+    _check_basis(trial)
     checkpoint = run.inside("trials", trial.id, "resume") / "state"
     if trial.arm is Arm.WEIGHT_PROGRAMMING:
         epochs, layers, facts = yield from _program(trial, limits)
@@ -246,7 +253,7 @@ def _train(
     trial: Trial, run: RunDir, limits: RunLimits, checkpoint: Path
 ) -> Generator[Rows, None, _Outcome]:
     experiment = trial.experiment
-    task = task_of(experiment, "finetune")
+    task = task_of(experiment, "finetune", trial.basis.data[0])
     model = yield from _start_model(trial, run, task, limits)
     began = time.perf_counter()  # the pretraining counts for all trials, and for none
     base = _names(trial)
@@ -275,7 +282,7 @@ def _train(
         kind=kind,
         base={**base, "arm": trial.arm, "stage": "finetune", **trial.axes},
         checkpoint=checkpoint,
-        key=f"{trial.key}-{task.fingerprint}",
+        key=trial.key,
         limits=limits,
     )
     rows: Rows = []
@@ -337,12 +344,12 @@ def _start_model(
     if not trial.arm.pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
         return fresh_model(trial.experiment, task)
-    if run.find_pretrained(trial.experiment) is None:
+    if run.find_pretrained(trial.pretrain_key) is None:
         check_network(trial.experiment, task, on_arrays=trial.arm.analog)
     # The limit of a trial is no limit of the work that all trials share.
     limits = replace(limits, max_trial_hours=None)
     checkpoint = yield from pretrain(trial.experiment, run, limits)
-    source = task_of(trial.experiment, "pretrain")
+    source = task_of(trial.experiment, "pretrain", trial.basis.data[1])
     for what in ("image_size", "in_channels"):
         if getattr(source, what) != getattr(task, what):
             raise ExperimentError(
@@ -385,19 +392,49 @@ def _outcome(rows: Rows) -> dict[str, Any]:
 # -- what the stages share -------------------------------------------------------------------------
 
 
-def task_of(experiment: Experiment, stage: str) -> Task:
-    """The images of a stage, ``pretrain`` or ``finetune``; trials in one process share them."""
+def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> Task:
+    """The images of a stage, ``pretrain`` or ``finetune``; trials in one process share them.
+
+    Raises:
+        RunError: If their fingerprint is another one than expected.
+    """
     section: Training = getattr(experiment, stage)
     names = ("dataset", "classes", "samples_per_class", "test_samples_per_class")
     settings = {name: getattr(section, name) for name in (*names, "validation_fraction")}
     where = ("image_size", "download", "min_test_images")
     settings |= {name: getattr(experiment.data, name) for name in where}
-    root = experiment.data.root
-    return _cached_task(tuple(settings.items()), root, os.environ.get("ANALOGTL_DATA"))
+    seen = inventory_of(experiment, stage).fingerprint
+    _check_data(experiment, stage, seen, expected)
+    task = _cached_task(tuple(settings.items()), experiment.data.root, seen)
+    # What was read is what was looked at, also if files were replaced in between.
+    _check_data(experiment, stage, inventory_of(experiment, stage).fingerprint, seen)
+    return task
 
 
 @lru_cache(maxsize=3)
 def _cached_task(
-    settings: tuple[tuple[str, Any], ...], root: str | None, _environment: str | None
+    settings: tuple[tuple[str, Any], ...], root: str | None, _fingerprint: str
 ) -> Task:
     return load_task(**dict(settings), root=Path(root).expanduser() if root else None)
+
+
+def _check_basis(trial: Trial) -> None:
+    """See that versions and images are those that the trial was planned with.
+
+    Raises:
+        RunError: If they are not.
+    """
+    check_versions(trial.basis, trial.experiment)
+    for stage, expected in zip(stages_of(trial.arm), trial.basis.data, strict=True):
+        seen = inventory_of(trial.experiment, stage).fingerprint
+        _check_data(trial.experiment, stage, seen, expected)
+
+
+def _check_data(experiment: Experiment, stage: str, seen: str, expected: str | None) -> None:
+    if expected not in (None, seen):
+        raise RunError(
+            f"{stage}.dataset: the images of {getattr(experiment, stage).dataset} are not those "
+            f"that the trial was planned with (fingerprint {seen[:8]}, then {str(expected)[:8]}): "
+            "they changed meanwhile, or this machine has others; the same command takes those "
+            "that are here now"
+        )

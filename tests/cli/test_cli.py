@@ -1,7 +1,6 @@
 """The commands as a user meets them: what they print, their exit codes, wrong input."""
 
 import json
-import os
 import re
 import shlex
 import sys
@@ -11,10 +10,11 @@ from command_line import FakeTrials, call, written
 from fake_cifar import cifar100_files, write_folder
 from report_data import write_run
 
-from analogtl.cli import output, process
+from analogtl.cli import output
 from analogtl.config.load import load_experiment
 from analogtl.files import read_json
 from analogtl.scheduling import sweep as executor
+from analogtl.study.basis import no_look
 from analogtl.study.provenance import code_version
 from analogtl.study.run_dir import RunDir
 from analogtl.study.tables import read_rows
@@ -170,7 +170,9 @@ def test_dry_run_prints_an_experiment_that_means_the_same(capsys, tmp_path, sett
 @pytest.mark.parametrize("name", ["desk/algorithms", "desk/weight_programming"])
 def test_dry_run_of_a_sweep_over_algorithms_can_be_run_itself(capsys, tmp_path, name):
     again = written(tmp_path, call(capsys, "sweep", name, "--dry-run").out, "again.toml")
-    trials, expected = (trials_of(load_experiment(e), sweep=True) for e in (again, name))
+    trials, expected = (
+        trials_of(load_experiment(e), sweep=True, look=no_look) for e in (again, name)
+    )
     assert [trial.key for trial in trials] == [trial.key for trial in expected]
 
 
@@ -516,16 +518,6 @@ def test_pretrain_and_convert_on_digits(capsys, tmp_path, tiny):
     events = call(capsys, "convert", file, "--json", "--set", "sweep.seeds=3").records
     assert events[-1]["event"] == "converted"
     assert len(events) == len(layers) + 1
-
-
-def test_threads_are_one_unless_the_environment_says_otherwise(monkeypatch):
-    monkeypatch.setattr(os, "environ", environment := {})
-    process.use_one_thread()
-    assert set(environment.values()) == {"1"}
-    environment.clear()
-    environment["OMP_NUM_THREADS"] = "3"
-    process.use_one_thread()
-    assert set(environment.values()) == {"3"}
 
 
 def test_a_class_that_a_copy_lacks_is_a_mistake_of_the_experiment(capsys, tmp_path, tiny):

@@ -118,10 +118,12 @@ def test_the_choices_that_are_offered_are_the_ones_that_are_taken():
     ],
 )
 def test_nothing_heavy_is_imported(argv, tmp_path):
+    # What looks at the images may load numpy, which takes a tenth of a second.
+    heavy = [name for name in HEAVY if name != "numpy" or "quickstart" not in argv]
     code = (
         "import sys\nfrom analogtl.cli.app import run\n"
         f"run({argv!r})\n"
-        f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"
+        f"print('HEAVY', [m for m in {heavy!r} if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -10,6 +10,7 @@ from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
 from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.config.source import tasks_of
+from analogtl.study.basis import no_look
 from analogtl.study.trial import pretrain_settings, trials_of
 from analogtl.vocabulary import AXES
 
@@ -39,7 +40,7 @@ def header_of(name: str) -> dict[str, str]:
 @pytest.mark.parametrize(("name", "task"), PAIRS)
 def test_its_trials_are_different_ones_of_several_seeds(name, task, loaded):
     experiment = loaded[name, task]
-    trials = trials_of(experiment, sweep=True)
+    trials = trials_of(experiment, sweep=True, look=no_look)
     assert len({trial.key for trial in trials}) == len({t.id for t in trials}) == len(trials)
     assert len(experiment.sweep.seeds) >= 3
 

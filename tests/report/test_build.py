@@ -175,6 +175,7 @@ def test_trials_of_an_earlier_form_of_the_experiment_are_left_out(
     run.collect()
     if not known:
         (run.path / "experiment.resolved.json").unlink()
+        (run.path / "plan.json").unlink()
     result = build_report([run.path], formats=["csv"])
     outcomes = pd.read_csv(run.path / "report" / "outcomes.csv")
     # What the experiment is tells which count; without it, the majority.

@@ -12,14 +12,14 @@ from analogtl.config.load import with_settings
 from analogtl.config.schema import Experiment
 from analogtl.files import write_json
 from analogtl.scheduling.plan import plan, shortages
-from analogtl.study.run_dir import RunDir
+from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.study import Study
-from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
+from analogtl.study.trial import Trial, pretrain_settings
 
 
 def finish(run: RunDir, trial: Trial) -> None:
     """Record a trial as done."""
-    row = {"trial": trial.id, "status": "done", "wall_s": 30.0}
+    row = {**trial_row(trial), "status": "done", "error_final": 9.0, "wall_s": 30.0}
     run.write_trial(trial, row, fake.epochs_of(trial, 2), [])
 
 
@@ -40,7 +40,7 @@ def test_a_plan_tells_what_is_done_failed_begun_and_outdated(run: RunDir) -> Non
     assert made.finished == {trials[0].id}
     assert made.failed == {trials[2].id: fake.PROBLEM}
     assert made.begun == {trials[4].id}
-    assert made.changed == {trials[1].id}
+    assert made.changed == {trials[1].id: "other settings"}
     assert [trial.id for trial in made.left] == [trial.id for trial in trials[1:]]
     assert (made.pretrain, made.notes) == ("not needed", [])
 
@@ -60,7 +60,7 @@ def test_a_plan_says_whether_and_why_it_pretrains(run: RunDir) -> None:
     study = Study(both(), run)
     made = plan(study)
     assert made.pretrain == "run"
-    key = f"{pretrain_key(study.experiment)}-0123"
+    key = study.pretrain_key
     write_json(run.pretrained / key / "checkpoint.json", {})
     pointer = {"key": key, "settings": pretrain_settings(study.experiment)}
     write_json(run.path / "pretrain" / "checkpoint.json", pointer)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from analogtl.config.schema import Experiment
 from analogtl.scheduling.sweep import Update, run_trials
@@ -44,6 +45,26 @@ def test_the_number_of_workers_changes_no_result(tmp_path: Path, tiny: Any) -> N
     for name in ("trials.csv", "epochs.csv", "layers.csv"):
         assert table(one, name) == table(two, name)
         assert table(one, name)
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_changes_no_result(tmp_path: Path, tiny: Any) -> None:
+    (tmp_path / "exp.toml").write_text(tomli_w.dumps(tiny().as_written()))
+    tables = []
+    for threads in ("1", "4"):
+        root = tmp_path / threads
+        for command in ("pretrain", "sweep"):
+            subprocess.run(
+                [sys.executable, "-m", "analogtl", command, "exp.toml", "--runs", str(root)],
+                env={**os.environ, "OMP_NUM_THREADS": threads},
+                cwd=tmp_path,
+                check=True,
+                capture_output=True,
+            )
+        tables.append(
+            [table(RunDir(root, "tiny"), f"{name}.csv") for name in ("trials", "epochs", "layers")]
+        )
+    assert tables[0] == tables[1]
 
 
 def test_a_sweep_pretrains_once_and_a_second_one_at_the_same_moment_not_at_all(

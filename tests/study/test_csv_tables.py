@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import digest, read_json, write_atomically, write_json
 from analogtl.study.columns import axis_columns, columns_of
-from analogtl.study.tables import read_rows, read_table, read_trials, write_joined, write_rows
+from analogtl.study.tables import read_rows, read_table, read_tables, write_joined, write_rows
 
 
 def test_a_table_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_cells_stay_text_and_are_never_evaluated(tmp_path: Path) -> None:
     write_rows(tmp_path / "trials.csv", ["trial", "message"], [
         {"trial": formula, "message": code}
     ])  # fmt: skip
-    table = read_trials(tmp_path)
+    table = read_tables("trials.csv", [tmp_path])
     assert table["trial"].tolist() == [formula]
     assert table["message"].tolist() == [code]
 
@@ -208,8 +208,8 @@ def test_tables_of_several_runs_are_one(tmp_path: Path) -> None:
         columns = columns_of(["experiment", "trial", "seed"], rows)
         write_rows(tmp_path / name / "trials.csv", columns, rows)
         write_rows(tmp_path / name / "trials" / "x" / "trials.csv", columns, rows)
-    table = read_trials(tmp_path)
+    table = read_tables("trials.csv", [tmp_path])
     assert sorted(table["experiment"]) == ["one", "two"], "no table of a single trial among them"
     assert table["wtn"].notna().sum() == 1
     with pytest.raises(ExperimentError, match=r"no trials\.csv"):
-        read_trials(tmp_path / "one" / "trials" / "y")
+        read_tables("trials.csv", [tmp_path / "one" / "trials" / "y"])

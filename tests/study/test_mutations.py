@@ -25,6 +25,7 @@ from analogtl.config.load import load_experiment
 from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.errors import ExperimentError
 from analogtl.scheduling.plan import plan
+from analogtl.study.basis import no_look
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
 from analogtl.study.trial import MAX_TRIALS
@@ -216,7 +217,7 @@ def outcome(file: Path, overrides: list[str], run: RunDir) -> str:
     try:
         with no_longer_than(SECONDS):
             experiment = load_experiment(file, overrides)
-            planned = plan(Study(experiment, run, sweep=True))
+            planned = plan(Study(experiment, run, sweep=True, look=no_look))
     except ExperimentError as error:
         problems = error.problems
     else:

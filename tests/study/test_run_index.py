@@ -129,9 +129,9 @@ def test_collecting_again_and_again_changes_nothing(run: RunDir) -> None:
 def test_a_plan_grows_or_is_replaced(run: RunDir) -> None:
     more = fake.trials(seeds=[5])
     fake.study(run, seeds=[5]).prepare(with_trials=False)
-    assert run.planned() == [trial.id for trial in fake.trials()]
+    assert run.planned() == {trial.id: trial.key for trial in fake.trials()}
     fake.study(run, seeds=[5]).prepare()
-    assert run.planned() == [trial.id for trial in more]
+    assert run.planned() == {trial.id: trial.key for trial in more}
 
 
 # -- locks -----------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def test_results_of_other_settings_are_kept(run: RunDir) -> None:
     trial = fake.trials()[0]
     changed = Trial(
         with_settings(trial.experiment, {"finetune.epochs": 99}),
-        trial.arm, trial.axes, trial.lr, trial.seed,
+        trial.arm, trial.axes, trial.lr, trial.seed, trial.basis,
     )  # fmt: skip
     assert changed.id == trial.id
     assert run.finished(changed) is None

@@ -116,7 +116,7 @@ def write_run(
                 | {
                     "lr": lr,
                     "algorithm": level.get("analog.algorithm", "c-ttv2") if analog else None,
-                    "engine": "fast" if analog else "digital",
+                    "engine": "fast" if analog else "",
                     "n_classes": n_classes,
                     "error_transfer": curve[0],
                     "wall_s": 9.8 * epochs,

@@ -16,7 +16,7 @@ from analogtl.study.columns import EPOCH_COLUMNS, TRIAL_COLUMNS
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
-from analogtl.study.tables import read_epochs, read_layers, read_trials
+from analogtl.study.tables import read_table
 from analogtl.study.trial import Trial, trials_of
 from analogtl.training import programming, stages
 from analogtl.training.programming import WeightProgrammingRun, input_vectors, target_matrix
@@ -183,9 +183,9 @@ def test_a_trial_leaves_the_same_tables_as_every_other(run):
     assert row["n_states"] == 20
     assert row["algorithm"] == "c-ttv2"
     run.collect()
-    trials = read_trials(run.path)
-    epochs = read_epochs(run.path)
-    layers = read_layers(run.path)
+    trials = read_table(run.path / "trials.csv")
+    epochs = read_table(run.path / "epochs.csv")
+    layers = read_table(run.path / "layers.csv")
     assert set(TRIAL_COLUMNS) | {"n_states"} == set(trials.columns)
     assert set(EPOCH_COLUMNS) | {"n_states"} == set(epochs.columns)
     tested = epochs[epochs["split"] == "test"]

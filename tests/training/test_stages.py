@@ -1,9 +1,12 @@
 """The stages: what each runs, reuses, resumes and records."""
 
 import itertools
+import os
+from dataclasses import replace
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from analogtl.errors import ExperimentError
 from analogtl.files import read_json, write_json
@@ -239,6 +242,36 @@ def test_denormals_are_flushed():
     assert float(tiny_number) == 0.0
 
 
+def test_one_thread_computes_whatever_the_environment_says(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    torch.set_num_threads(3)
+    stages.prepare_torch()
+    assert torch.get_num_threads() == 1
+    assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+    assert os.environ["OMP_NUM_THREADS"] == "1", "and so do processes that are started"
+
+
+def test_images_or_versions_that_changed_since_the_plan_are_refused(tiny, run_dir, monkeypatch):
+    trial = trial_of(tiny(), "digital-tl")
+    basis = replace(trial.basis, data=(trial.basis.data[0], "0" * 32))
+    row = run_trial(replace(trial, basis=basis), run_dir)
+    assert row["status"] == "failed"
+    assert "pretrain.dataset" in row["message"]
+    row = run_trial(replace(trial, basis=replace(trial.basis, torch="0.0.1")), run_dir)
+    assert row["status"] == "failed"
+    assert "0.0.1" in row["message"]
+    assert trial.basis.torch in row["message"]
+    assert run_trial(trial, run_dir)["status"] == "done"
+
+
+def test_a_pretrained_model_of_other_numerics_is_not_taken(tiny, run_dir, monkeypatch):
+    _, first = result(stages.pretrain(tiny(), run_dir))
+    monkeypatch.setattr("analogtl.study.basis.NUMERICS", 99)
+    _, other = result(stages.pretrain(tiny(), run_dir))
+    assert not other.reused
+    assert other.path != first.path
+
+
 def test_images_that_are_not_there_are_told_before_any_trial(tiny, run_dir):
     from analogtl.scheduling.sweep import run_trials
 
@@ -248,6 +281,17 @@ def test_images_that_are_not_there_are_told_before_any_trial(tiny, run_dir):
     with pytest.raises(ExperimentError, match="a folder"):
         kinds.extend(update.kind for update in run_trials(Study(experiment, run_dir)))
     assert kinds == []
+
+
+def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir):
+    from analogtl.scheduling.sweep import run_trials
+
+    wrong = {"convert": {"digital_layers": ["nothere"]}, "finetune": {"arms": ["analog-tl"]}}
+    experiment = tiny(**wrong, sweep={"seeds": [0, 1, 2]})
+    kinds: list[str] = []
+    with pytest.raises(ExperimentError, match="no layer"):
+        kinds.extend(update.kind for update in run_trials(Study(experiment, run_dir)))
+    assert kinds.count("started") == 2
 
 
 BATCH_NORM = {"architecture": "resnet18", "kwargs": {"channels": [4, 4, 4, 4]}}
@@ -273,7 +317,7 @@ def test_batch_normalisation_over_one_image_is_refused_before_anything_is_traine
     experiment = tiny(model=BATCH_NORM, **sections)
     with pytest.raises(ExperimentError, match=rf"{section}\.batch_size"):
         result(stages.finetune(trial_of(experiment, "digital-tl"), run_dir))
-    assert run_dir.find_pretrained(experiment) is None
+    assert run_dir.find_pretrained(Study(experiment, run_dir).pretrain_key) is None
 
 
 def test_a_trial_says_which_share_of_its_network_is_on_arrays(tiny, run_dir):

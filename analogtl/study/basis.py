@@ -1,0 +1,167 @@
+"""What a result rests on beside its settings: the images, the numerics, the packages' versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analogtl.config.schema import Experiment, Training
+from analogtl.errors import RunError
+from analogtl.study.provenance import versions
+from analogtl.vocabulary import Arm, Network
+
+if TYPE_CHECKING:  # numpy is too slow for completion
+    from analogtl.tasks.inventory import Inventory
+
+# Raise it by one with every change after which the same settings, images and versions give other
+# numbers than before, in any arm: a training, a conversion or an evaluation that computes otherwise
+# or in another order, other streams of random numbers, other kernels of the fast engine. What is
+# finished is then run again, and never averaged with what comes after.
+NUMERICS = 1
+_HASHES = ("settings", "data")
+BASIS_COLUMNS = ("data", "numerics", "aihwkit", "torch", "timm")  # of trials.csv
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a trial, or a pretrained model, rests on beside its settings."""
+
+    # Fingerprint of the images of each stage: of fine-tuning, then of pretraining, where it has
+    # them. Of their content alone: where they lie is no matter.
+    data: tuple[str, ...]
+    numerics: int
+    aihwkit: str  # versions, without what comes after a plus
+    torch: str
+    timm: str  # empty for a network of this package's own
+
+    @classmethod
+    def here(cls, experiment: Experiment, data: tuple[str, ...]) -> Basis:
+        """What a result of this installation rests on."""
+        found = {name: versions()[name].partition("+")[0] for name in ("aihwkit", "torch", "timm")}
+        if experiment.is_weight_programming or experiment.model.architecture in set(Network):
+            found["timm"] = ""
+        return cls(data, NUMERICS, **found)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Basis:
+        """The basis that `dataclasses.asdict` described, e.g. on another machine.
+
+        Raises:
+            TypeError: If it is none.
+        """
+        return cls(**{**data, "data": tuple(map(str, data["data"]))})
+
+    def columns(self) -> dict[str, Any]:
+        """Its cells of ``trials.csv``."""
+        short = "+".join(fingerprint[:8] for fingerprint in self.data)
+        return {**dataclasses.asdict(self), "data": short}
+
+
+def stages_of(arm: Arm) -> tuple[str, ...]:
+    """The stages whose images a trial of this arm sees, in the order of `Basis.data`."""
+    if arm is Arm.WEIGHT_PROGRAMMING:
+        return ()
+    return ("finetune", "pretrain") if arm.pretrained else ("finetune",)
+
+
+def inventory_of(experiment: Experiment, stage: str) -> Inventory:
+    """The images of a stage, ``pretrain`` or ``finetune``, as they are now.
+
+    Raises:
+        ExperimentError: If they cannot be found or read.
+    """
+    from analogtl.tasks.inventory import take_inventory
+
+    section: Training = getattr(experiment, stage)
+    where = experiment.data
+    return take_inventory(
+        section.dataset,
+        root=_root(experiment),
+        classes=section.classes,
+        image_size=where.image_size,
+        download=where.download,
+    )
+
+
+# Three ways to look at the images of a stage: their fingerprint, or "" where it is not known.
+Look = Callable[[Experiment, str], str]
+
+
+def fingerprint_of(experiment: Experiment, stage: str) -> str:
+    """Fingerprint of the images of a stage, which are downloaded if need be.
+
+    Raises:
+        ExperimentError: If they cannot be found or read.
+    """
+    return inventory_of(experiment, stage).fingerprint
+
+
+def fingerprint_at_hand(experiment: Experiment, stage: str) -> str:
+    """As `fingerprint_of`, but "" for images that would have to be downloaded."""
+    return fingerprint_of(experiment, stage) if is_at_hand(experiment, stage) else ""
+
+
+def is_at_hand(experiment: Experiment, stage: str) -> bool:
+    """Whether the images of a stage can be looked at without a download."""
+    from analogtl.tasks.sources import is_absent
+
+    dataset = getattr(experiment, stage).dataset
+    return not (experiment.data.download and is_absent(dataset, _root(experiment)))
+
+
+def no_look(experiment: Experiment, stage: str) -> str:
+    """Look at no image: enough to count trials and to name them, but not to run any."""
+    return ""
+
+
+def _root(experiment: Experiment) -> Path | None:
+    root = experiment.data.root
+    return Path(root).expanduser() if root else None
+
+
+def basis_of(experiment: Experiment, *stages: str, look: Look = fingerprint_of) -> Basis:
+    """What a result that sees the images of these stages rests on, here and now.
+
+    Raises:
+        ExperimentError: If images cannot be found or read.
+    """
+    return Basis.here(experiment, tuple(look(experiment, stage) for stage in stages))
+
+
+def differences(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    columns: Iterable[str] = ("settings", *BASIS_COLUMNS),
+) -> list[str]:
+    """In words, in what one row of ``trials.csv`` rests on something else than another.
+
+    For example ``other settings``, ``other data``, ``torch 2.9.0 instead of 2.10.0``.
+    """
+    words = []
+    for column in columns:
+        was, is_now = (str(row.get(column) or "") for row in (before, now))
+        if was == is_now or column not in (*_HASHES, *BASIS_COLUMNS, "engine"):
+            continue
+        if column in _HASHES:
+            words.append(f"{'other' if was and is_now else 'unknown'} {column}")
+        else:
+            words.append(f"{column} {was or 'unknown'} instead of {is_now or 'unknown'}")
+    return words
+
+
+def check_versions(basis: Basis, experiment: Experiment) -> None:
+    """See that this installation is what a result is to rest on.
+
+    Raises:
+        RunError: If it has another version of something; the line names both.
+    """
+    words = differences(basis.columns(), Basis.here(experiment, basis.data).columns())
+    if words:
+        raise RunError(
+            f"planned with {' and '.join(words)}, which is installed on {platform.node()}: install "
+            "the same everywhere, or start the command from there"
+        )
