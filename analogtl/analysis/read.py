@@ -20,7 +20,7 @@ from analogtl.analysis.select_lr import Selection, finished, select_learning_rat
 from analogtl.errors import ExperimentError, RunError, printable
 from analogtl.study.checked import Problems, read_checked, read_fields, visible
 from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, EpochRow, axis_columns
-from analogtl.study.fields import ExperimentFields, PlanFields, ProvenanceFields
+from analogtl.study.fields import DataFields, ExperimentFields, PlanFields, ProvenanceFields
 from analogtl.study.tables import find_tables, read_table
 
 _NEEDED: Final = ("trial", "arm", "seed", "status")
@@ -44,6 +44,7 @@ class RunData:
         planned: Ids of the trials that were asked for; None if unknown.
         experiment: Resolved experiment.
         provenance: Versions, hardware, command.
+        images: Stage -> the images that it uses, as in ``data.json``.
         notes: What was left out because it does not belong to the others, a line each.
         unreadable: What is damaged and was left out, a line each.
     """
@@ -58,6 +59,7 @@ class RunData:
     planned: list[str] | None = None
     experiment: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
 
@@ -168,6 +170,7 @@ def read_run(path: Path, name: str) -> RunData:
         planned=None if plan is None else visible(list(plan)),
         experiment=experiment,
         provenance=provenance,
+        images=visible(read_fields(path / "data.json", DataFields, problems)),
         notes=tuple(notes),
         unreadable=tuple(problems.all()),
         **found,

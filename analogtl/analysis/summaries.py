@@ -9,6 +9,7 @@ seeds, empty for one seed), and ``n`` counts the trials behind it. Errors are in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import pandas as pd
 
 from analogtl.errors import check_known
 from analogtl.study import columns as records
-from analogtl.vocabulary import AXES, RUN_AXIS, Arm, arm_label
+from analogtl.vocabulary import AXES, MIN_SHARE, RUN_AXIS, Arm, arm_label
 
 # Columns that a summary adds.
 _ADDED, _SUMMARIES = ("n", "position", "stage", "layers", "cells"), ("_mean", "_sd")
@@ -143,9 +144,21 @@ def levels(trials: pd.DataFrame) -> pd.DataFrame:
         trials: Finished trials, one learning rate per arm and setting.
 
     Returns:
-        Columns arm, the swept axes, lr, n, then mean and sd of each of `OUTCOMES`.
+        Columns arm, the swept axes, lr, n, then mean and sd of each of `OUTCOMES`; share_on_arrays
+        (0..1) if some arm has few of its weights on arrays, empty for the others.
     """
-    return spread(trials, ["arm", *swept_axes(trials), "lr"], OUTCOMES)
+    summary = spread(trials, ["arm", *swept_axes(trials), "lr"], OUTCOMES)
+    return _with_low_shares(summary, trials)
+
+
+def _with_low_shares(summary: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The summary with the share of weights on arrays where it is below `MIN_SHARE`."""
+    by = ["arm", *swept_axes(trials)]
+    if "share_on_arrays" not in trials or not (trials["share_on_arrays"] < MIN_SHARE).any():
+        return summary
+    groups = trials.groupby(by, dropna=False, observed=True)["share_on_arrays"]
+    lowest = groups.min().reset_index()
+    return summary.merge(lowest[lowest["share_on_arrays"] < MIN_SHARE], on=by, how="left")
 
 
 def traces(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +171,7 @@ def traces(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns arm, the axes swept by ``trials``, epoch, n, error_mean, error_sd,
-        weights_changed_mean, weights_changed_sd.
+        weights_changed_mean, weights_changed_sd; share_on_arrays as in `levels`.
     """
     axes = swept_axes(trials)
     wanted = epochs[
@@ -170,7 +183,8 @@ def traces(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     rows = wanted[["trial", "epoch", "error", "weights_changed"]].merge(
         trials[["trial", "arm", *axes]], on="trial"
     )
-    return spread(rows, ["arm", *axes, "epoch"], ("error", "weights_changed"))
+    summary = spread(rows, ["arm", *axes, "epoch"], ("error", "weights_changed"))
+    return _with_low_shares(summary, trials)
 
 
 def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -245,6 +259,7 @@ class Series:
         x: Where the points are, ascending: numbers or names; none of a baseline, which is flat.
         mean, sd: The quantity's mean and sample standard deviation over seeds (nan: one seed).
         n: Trials behind each point.
+        share: Lowest share of the weights on arrays, 0..1, if it is below `MIN_SHARE`.
     """
 
     arm: str
@@ -253,11 +268,22 @@ class Series:
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     n: tuple[int, ...]
+    share: float | None = None
 
     @property
     def label(self) -> str:
         """Arm and setting, as in a legend."""
         return arm_label(self.arm) + (f", {self.setting}" if self.setting else "")
+
+    @property
+    def on_arrays(self) -> str:
+        """What a legend adds where few weights are on arrays: ``, 62 % on arrays``."""
+        return "" if self.share is None else f", {share_text(self.share)}"
+
+
+def share_text(share: float) -> str:
+    """``62 % on arrays``, rounded down: what is below `MIN_SHARE` is seen to be."""
+    return f"{math.floor(1000 * share) / 10:g} % on arrays"
 
 
 AS_IN_FILE = "as in the file"  # the setting of a trial that was run without a level
@@ -288,6 +314,7 @@ def series(summary: pd.DataFrame, x: str, quantity: str, axes: Sequence[str]) ->
                 mean=tuple(ordered[f"{quantity}_mean"].tolist()),
                 sd=tuple(ordered[f"{quantity}_sd"].tolist()),
                 n=tuple(ordered["n"].tolist()),
+                share=_lowest_share(ordered),
             )
         )
     place = {arm: number for number, arm in enumerate(arms_of(summary))}
@@ -313,9 +340,15 @@ def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Series]:
             mean=(float(row[f"{quantity}_mean"]),),
             sd=(float(row[f"{quantity}_sd"]),),
             n=(int(row["n"]),),
+            share=_lowest_share(pd.DataFrame([row])),
         )
         for row in rows.to_dict("records")
     ]
+
+
+def _lowest_share(rows: pd.DataFrame) -> float | None:
+    known = rows["share_on_arrays"].dropna() if "share_on_arrays" in rows else []
+    return float(min(known)) if len(known) else None
 
 
 def _quantities(summary: pd.DataFrame) -> list[str]:

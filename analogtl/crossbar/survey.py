@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from analogtl.crossbar.convolution import UnfoldedConv, pad_as_given, pad_to_same
 from analogtl.crossbar.products import product_weights
+from analogtl.vocabulary import MIN_SHARE
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # what arrays can hold, with subclasses
-MIN_SHARE = 0.9  # of a network's weights on arrays; with less, a user is warned
 MAX_NAMED = 3  # digital parts that a warning names
 NO_LAYER = "not a linear layer or convolution"
 

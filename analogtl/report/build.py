@@ -259,7 +259,7 @@ class Report:
             )
         for section in self.sections:
             parts.append("## " + tables.markdown_escape(section.name))
-            texts = [section.run.run.description, *section.words]
+            texts = [section.run.run.description, *section.limits, *section.words]
             parts += [tables.markdown_paragraph(text) for text in texts if text]
             parts += [tables.to_markdown(table) for table in section.tables]
             for spec, one in zip(section.figures, section.drawn, strict=True):

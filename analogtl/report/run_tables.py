@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import pandas as pd
 
@@ -23,6 +23,12 @@ COLUMNS: Final = {
         Column("experiment", "experiment", if_varied=True),
         Column("at", "at"),
         Column("verdict", "verdict"),
+        Column("share_on_arrays", "weights on arrays", "%", "number", scale=100),
+        Column("dataset", "images"),
+        Column("training", "training", kind="count"),
+        Column("validation", "validation", kind="count"),
+        Column("test", "test", kind="count"),
+        Column("left_out", "files left out"),
         Column("n", "n", kind="count"),
         Column("seed", "seed", kind="count"),
         Column("n_seeds", "seeds", kind="count"),
@@ -72,7 +78,7 @@ COLUMNS: Final = {
     )
 }
 ERRORS: Final = ("error_transfer", "error_final", "error_best")
-OUTCOMES: Final = ("arm", AXES, "lr", "n", *ERRORS, "weights_changed", "wall_s")
+OUTCOMES: Final = ("arm", AXES, "share_on_arrays", "lr", "n", *ERRORS, "weights_changed", "wall_s")
 LEARNING_RATES: Final = (
     "arm", AXES, "lrs", "kept", "error_validation", "n_seeds_compared", "how",
 )  # fmt: skip
@@ -92,6 +98,9 @@ STAGES: Final = ("stage", "arm", AXES, "layers", "cells", "n", "weights_changed"
 TRIALS: Final = (
     "experiment", "arm", AXES, "lr", "seed", "status", *ERRORS, "epoch_best", "error_validation",
     "weights_changed", "wall_s", "engine", "message",
+)  # fmt: skip
+IMAGES: Final = (
+    "stage", "dataset", "n_classes", "training", "validation", "test", "left_out",
 )  # fmt: skip
 UNFINISHED: Final = ("experiment", "trial", "state", "message")
 
@@ -215,6 +224,29 @@ def trials_table(trials: pd.DataFrame) -> Table:
     place = {name: number for number, name in enumerate(trials["experiment"].unique())}
     ordered = ordered.sort_values("experiment", key=lambda c: c.map(place), kind="stable")
     return _table("trials", "Every trial", ordered, TRIALS, axes=axes)
+
+
+def images_table(images: Mapping[str, Any], *, experiment: str = "") -> Table:
+    """The images that each stage uses, from a run's ``data.json``."""
+    rows = [
+        {
+            "stage": stage,
+            "dataset": one.get("dataset"),
+            "n_classes": len(one.get("classes", ())),
+            **{
+                name: sum(counts.get(split, 0) for counts in one.get("classes", ()))
+                for name, split in _SPLITS.items()
+            },
+            "left_out": ", ".join(f"{n} {why}" for why, n in one.get("left_out", {}).items()),
+        }
+        for stage in ("pretrain", "finetune")
+        for one in images.get(stage, ())
+    ]
+    frame = pd.DataFrame(rows)
+    return _table("images", "Images that the stages use", frame, IMAGES, experiment=experiment)
+
+
+_SPLITS: Final = {"training": "train", "validation": "validation", "test": "test"}
 
 
 def unfinished_table(unfinished: pd.DataFrame) -> Table:

@@ -48,6 +48,7 @@ class Section:
         more_tables: Long tables about learning rates and layers.
         figures: Its figures.
         words: What the statistics say.
+        limits: What a reader must know of the numbers before.
         drawn: What became of each figure, as soon as they are drawn.
     """
 
@@ -56,6 +57,7 @@ class Section:
     more_tables: list[Table] = field(default_factory=list)
     figures: list[FigureSpec] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
 
     def drawn_about(self, about: str) -> list[tuple[FigureSpec, Drawn]]:
@@ -92,6 +94,8 @@ def _add_tables(section: Section) -> None:
     section.tables.append(
         run_tables.outcomes_table(run.levels, experiment=name, several_rates=run.several_rates)
     )
+    if run.run.images.get("pretrain") or run.run.images.get("finetune"):
+        section.tables.append(run_tables.images_table(run.run.images, experiment=name))
     if any(map(_is_told, run.curves)):
         section.tables.append(run_tables.critical_points_table(run.curves, experiment=name))
     if run.several_rates:
@@ -105,7 +109,20 @@ def _add_tables(section: Section) -> None:
     section.more_tables.append(run_tables.layers_table(run.layers, experiment=name))
 
 
+def _limits(run: RunAnalysis) -> Iterator[str]:
+    """What a reader must know of the numbers: what they mix, and what is not on arrays."""
+    yield from run.run.notes
+    if "share_on_arrays" in run.levels:
+        for arm, share in run.levels.groupby("arm", sort=False)["share_on_arrays"].min().items():
+            if not pd.isna(share):
+                yield (
+                    f"Limit: of its network's weights, {arm_label(str(arm))} has "
+                    f"{summaries.share_text(share)}; the others are digital and without noise."
+                )
+
+
 def _add_words(section: Section) -> None:
+    section.limits.extend(_limits(section.run))
     told = [one for one in section.run.curves if _is_told(one)]
     several = len({one.curve.experiment for one in told}) > 1
     for one in told:

@@ -141,4 +141,7 @@ def line_looks(lines: Sequence[Series]) -> list[Style]:
 def line_labels(lines: Sequence[Series]) -> list[str]:
     """What a legend calls each line: where one arm alone varies, by its setting."""
     one_varies = len({line.arm for line in lines if line.setting}) == 1
-    return [line.setting if line.setting and one_varies else line.label for line in lines]
+    return [
+        (line.setting if line.setting and one_varies else line.label) + line.on_arrays
+        for line in lines
+    ]

@@ -41,6 +41,7 @@ def joined(runs: Sequence[RunData]) -> RunData:
         ),
         epochs=_stacked(runs, lambda run: run.epochs),
         layers=_stacked(runs, lambda run: run.layers),
+        notes=tuple(note for run in runs for note in run.notes),
         experiment={"sweep": {"axes": axes}, "report": runs[0].experiment.get("report")},
     )
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from analogtl.study.columns import Count
+
 _OPEN = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
@@ -48,6 +50,30 @@ def _with_keys(trials: Any) -> Any:
     if isinstance(trials, list) and all(isinstance(name, str) for name in trials):
         return dict.fromkeys(trials, "")
     return trials
+
+
+@with_config(_OPEN)
+class _Images(TypedDict, total=False):
+    name: str
+    train: Count
+    validation: Count
+    test: Count
+
+
+@with_config(_OPEN)
+class _Stage(TypedDict, total=False):
+    stage: str
+    dataset: str
+    classes: list[_Images]
+    left_out: dict[str, Count]
+
+
+@with_config(_OPEN)
+class DataFields(TypedDict, total=False):
+    """``data.json``: the images that each stage uses; several entries where an axis varies them."""
+
+    pretrain: list[_Stage]
+    finetune: list[_Stage]
 
 
 @with_config(_OPEN)

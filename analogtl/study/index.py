@@ -90,7 +90,7 @@ def recorded_rows(run: RunDir) -> list[dict[str, Any]]:
         with contextlib.suppress(RunError, KeyError, TypeError, AttributeError):
             row = read_json(run.trial_path(name) / "trial.json")["row"]
             if row["trial"] == name and not row_problem(row, TrialRow):
-                rows.append(row)
+                rows.append({key: value if value == value else None for key, value in row.items()})
     return rows
 
 

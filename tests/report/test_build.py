@@ -495,3 +495,35 @@ def test_2000_trials_take_little_more_memory_than_200(tmp_path: Path) -> None:
     many = write_study(tmp_path / "many", 2010, 20)
     assert len(pd.read_csv(many / "trials.csv")) >= 1900
     assert peak_memory(many) - peak_memory(few) < 100
+
+
+# ------------------------------------------------------------------------- what a result rests on
+
+
+def test_few_weights_on_arrays_and_the_images_used_are_said_where_the_result_is(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run", arms=ANALOG, axes={"wtn": [0, 5]}, seeds=2, epochs=2)
+    trials = pd.read_csv(run / "trials.csv")
+    trials["share_on_arrays"] = trials["arm"].map({"analog-tl": 0.6249})
+    trials.to_csv(run / "trials.csv", index=False)
+    classes = [{"name": name, "train": 40, "validation": 10, "test": 20} for name in "ab"]
+    stage = {"stage": "finetune", "dataset": "image_folder", "classes": classes}
+    stage["left_out"] = {"not an image": 3}
+    (run / "data.json").write_text(json.dumps({"pretrain": [], "finetune": [stage]}))
+    result = build_report([run], formats=["html", "csv", "markdown"])
+    outcomes = pd.read_csv(result.out / "outcomes.csv").set_index("arm")["share_on_arrays"]
+    assert outcomes["analog-tl"].tolist() == [0.6249, 0.6249]
+    assert pd.isna(outcomes["digital-tl"])
+    (images,) = pd.read_csv(result.out / "images.csv").to_dict("records")
+    assert (images["training"], images["validation"], images["test"]) == (80, 20, 40)
+    assert images["left_out"] == "3 not an image"
+    for text in (page(result.out), (result.out / "report.md").read_text(encoding="utf-8")):
+        assert "62.4 % on arrays" in text
+        assert "3 not an image" in text
+    assert page(result.out).count("62.4 % on arrays") > 4  # in the figures, too
+    trials["share_on_arrays"] = 0.95
+    trials.to_csv(run / "trials.csv", index=False)
+    result = build_report([run], formats=["html", "csv"])
+    assert "on arrays" not in page(result.out).split("<main")[1].split('class="charts"')[0]
+    assert "share_on_arrays" not in pd.read_csv(result.out / "outcomes.csv")
