@@ -54,7 +54,6 @@ def run(
         ExperimentError: If the experiment or a setting is wrong, with one line per problem.
     """
     study = Study.open(experiment, overrides, root, sweep=sweep)
-    study.prepare()
     for _ in run_trials(study, jobs=jobs):
         pass
     table = read_table(study.run.path / "trials.csv")

@@ -1,4 +1,9 @@
-"""Files that are never left half-written, locks that end with their process, bounded reading."""
+"""Files that are never left half-written, locks that end with their process, bounded reading.
+
+Nothing is written through a link: one in the place of a file gives way to the file, and one in the
+place of a folder is refused. Only folders that a user names (``--runs``, a run's own, ``--out``)
+may be links.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import stat
 import tempfile
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +24,9 @@ from typing import IO, Any
 from analogtl.errors import RunError
 
 MAX_JSON = 100_000_000  # bytes; a trial's record has thousands
+HALF_WRITTEN = ".analogtl-*.part"  # names of files that are being written, by anybody of ours
+PATIENCE = 5.0  # seconds that a lock is waited for in silence
+_LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -28,9 +39,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         RunError: If it cannot be written (disk full, read-only, ...).
     """
     temporary = None
+    prefix, suffix = HALF_WRITTEN.split("*")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -63,6 +75,38 @@ def write_json(path: Path, data: Any) -> None:
     write_atomically(path, json.dumps(data, indent=1) + "\n")
 
 
+def write_sealed(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON object, no empty one, with a checksum of itself; see `read_sealed`."""
+    text = json.dumps(data, indent=1).removesuffix("\n}")
+    write_atomically(path, f'{text},{_SEAL}{_seal(text)}"\n}}\n')
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote.
+
+    Raises:
+        RunError: If it is not there, or not as it was written.
+    """
+    check_size(path)
+    try:
+        text, found, seal = path.read_text(encoding="utf-8").rpartition(f",{_SEAL}")
+        if not found:
+            raise ValueError("no checksum: cut off, or of an earlier version")
+        if seal != f'{_seal(text)}"\n}}\n':
+            raise ValueError("its checksum does not match")
+        content: dict[str, Any] = json.loads(f"{text}\n}}")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: damaged: {error}") from None
+
+
+_SEAL = '\n "seal": "'
+
+
+def _seal(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal.
 
@@ -92,18 +136,72 @@ def nearest_folder(path: Path) -> Path:
     return next(place for place in (path, *path.parents) if place.exists())
 
 
+def names_in(folder: Path) -> list[str]:
+    """What a folder holds, sorted; nothing if it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
         RunError: If it is not there, not whole, or too large to be one of ours.
     """
+    check_size(path)
     try:
-        if check_regular(path) > MAX_JSON:
-            raise RunError(f"{path}: too large for a file of a run")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable JSON file: {error}") from None
+
+
+def check_size(path: Path) -> None:
+    """See that a file is one, and not too large to be one of ours.
+
+    Raises:
+        RunError: If it is not there, no file, or too large.
+    """
+    try:
+        if check_regular(path) > MAX_JSON:
+            raise RunError(f"{path}: too large for a file of a run")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+# -- links -----------------------------------------------------------------------------------------
+
+
+def refuse_link(path: Path) -> None:
+    """See that a path is not itself a link.
+
+    Raises:
+        RunError: If it is one.
+    """
+    if path.is_symlink():
+        raise RunError(
+            f"{path}: is a link; expected a folder of this run's own: remove the link, or write "
+            "elsewhere (--runs, --out)"
+        )
+
+
+def below(folder: Path, *names: str) -> Path:
+    """A path below a folder (which may be a link), made of plain names and through no link.
+
+    Raises:
+        RunError: If it could lie elsewhere.
+    """
+    for name in names:
+        strange = name in ("", ".", "..") or Path(name).name != name or not name.isprintable()
+        if strange or len(name.encode(errors="replace")) > 255:
+            raise RunError(f"{name!r}: not a name of something in a run directory")
+        folder /= name
+        refuse_link(folder)
+    return folder
+
+
+# -- locks -----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -121,29 +219,70 @@ def lock_file(
         Whether it is held.
 
     Raises:
-        RunError: If the lock file cannot be made.
+        RunError: If the lock file cannot be made, or was left over on a file system where a lock
+            does not end with its process.
     """
     import filelock
 
-    if path.is_symlink() or path.parent.is_symlink():
-        raise RunError(f"{path}: is a link; expected a lock file of this run")
-    lock = filelock.FileLock(path)
+    refuse_link(path)
+    began, told = time.monotonic(), False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
         while True:
             try:
-                lock.acquire(timeout=0.25 if wait else 0)
+                with warnings.catch_warnings():
+                    # Without flock a marker file is the lock, which this module makes up for.
+                    warnings.simplefilter("ignore", UserWarning)
+                    lock.acquire(timeout=0.25 if wait else 0)
                 break
             except filelock.Timeout:
+                _refuse_left_over(lock, path)
                 if not wait or until():
                     yield False
                     return
+                if not told and time.monotonic() - began >= PATIENCE:
+                    told = True
+                    _LOG.warning("waiting for %s, which another process holds; %s", path, _REMEDY)
+    except NotImplementedError as error:  # what filelock before 3.21 says of no flock
+        raise RunError(f"{path}: cannot be locked: {error}; choose another folder") from None
     except OSError as error:
-        raise RunError(f"{path.parent}: cannot be written: {error.strerror or error}") from None
+        raise RunError(f"{path}: cannot be locked: {error.strerror or error}") from None
     try:
         yield True
     finally:
         lock.release()
+
+
+_REMEDY = "if no other analogtl is at work there, remove that file"
+
+
+def _refuse_left_over(lock: Any, path: Path) -> None:
+    """See that a marker file, the lock where there is no flock, names whoever holds it.
+
+    An owner on this machine that is gone is found by filelock, and one on another machine may be at
+    work. An empty marker is what a lock from a file system with flock leaves behind, for good.
+
+    Raises:
+        RunError: If it names nobody, and has not for some seconds.
+    """
+    if not hasattr(lock, "pid"):  # filelock has it where a marker is the lock
+        return
+    with contextlib.suppress(OSError):
+        about = path.stat()
+        if about.st_size == 0 and time.time() - about.st_mtime >= PATIENCE:
+            raise RunError(f"{path}: left over from a process that is gone; {_REMEDY}")
+
+
+# -- what is damaged -------------------------------------------------------------------------------
+
+
+def make_way(path: Path, damaged: Path) -> None:
+    """Set aside a folder that stands where a file is to be written; see `set_aside`."""
+    if path.is_dir() and not path.is_symlink():
+        _LOG.warning(
+            "%s: a folder where a file belongs; moved to %s", path, set_aside(path, damaged)
+        )
 
 
 def set_aside(path: Path, folder: Path) -> Path:
@@ -169,8 +308,7 @@ def unused(folder: Path, name: str) -> Path:
     Raises:
         RunError: If the folder would lie outside the run, or is full.
     """
-    if folder.is_symlink():
-        raise RunError(f"{folder}: is a link; expected a folder of this run")
+    refuse_link(folder)
     for number in range(1, 10_000):
         target = folder / f"{name}.{number}"
         if not os.path.lexists(target):

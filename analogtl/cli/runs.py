@@ -32,9 +32,9 @@ def command(ctx: typer.Context, runs: Runs = Path("runs"), as_json: Json = False
 
 def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """List every run below --runs: state, trials done and failed, time, size."""
-    from analogtl.study.index import find_runs, state_of
+    from analogtl.study.index import find_runs, recorded_rows, state_of
 
-    states = [state_of(run) for run in find_runs(runs)]
+    states = [state_of(run, *recorded_rows(run)) for run in find_runs(runs)]
     if as_json:
         for state in states:
             output.emit(asdict(state))
@@ -55,6 +55,9 @@ def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     ]
     headings = ("run", "state", "done", "failed", "running", "started (UTC)", "size")
     output.rows_table(headings, rows, right=(2, 3, 4, 6), styles={0: "bold"})
+    for state in states:
+        for line in state.problems:
+            output.warn(line)
 
 
 def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
@@ -66,18 +69,21 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
 
     found = open_run(run, runs)
     recorded = recorded_rows(found)
-    state, problems = state_of(found, recorded), Problems()
+    state, problems = state_of(found, *recorded), Problems()
     provenance = read_fields(found.path / "provenance.json", ProvenanceFields, problems)
     for line in problems.lines:
         output.warn(line)
     settings = flatten(found.read("experiment.resolved.json"))
     if as_json:
-        more = {"rows": recorded, "settings": settings, "provenance": provenance}
+        more = {"rows": recorded[0], "settings": settings, "provenance": provenance}
         output.emit({**asdict(state), **more})
         return
     planned = max(state.planned, state.done)
     output.say(f"{state.name}: {state.state}, {state.done} of {planned} trials done", "bold")
-    versions, hardware = (provenance.get(key) or {} for key in ("versions", "hardware"))
+    versions, hardware = (
+        table if isinstance(table := provenance.get(key), dict) else {}
+        for key in ("versions", "hardware")
+    )
     packages = [f"{name} {versions.get(name)}" for name in ("analogtl", "aihwkit", "torch")]
     facts = {
         "directory": str(state.path),
@@ -100,7 +106,7 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
             *(_number(row.get(key)) for key in ("error_transfer", "error_final", "error_best")),
             duration(row["wall_s"]) if row.get("wall_s") else "",
         )
-        for row in recorded
+        for row in recorded[0]
     ]
     headings = ("trial", "status", "epoch 0", "final %", "best %", "time")
     output.rows_table(headings, rows, right=(2, 3, 4, 5))
@@ -109,6 +115,8 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
         output.say(f"running: {name}: {progress.get('stage', '')} epoch {at}")
     for name, why in state.failed.items():
         output.problem(f"failed: {name}: {why}")
+    for line in state.problems:
+        output.warn(line)
     if state.missing:
         output.note(f"{counted(len(state.missing), 'trial')} missing: the same command goes on")
 
@@ -181,8 +189,8 @@ def clean(
         option(
             "--all",
             None,
-            "Also what was set aside as damaged, results of earlier settings, logs, and pretrained "
-            "models that no run refers to.",
+            "Also what was set aside as damaged, results and checkpoints of earlier settings, "
+            "logs, and pretrained models that no run refers to.",
         ),
     ] = False,
     runs: Runs = Path("runs"),
@@ -191,12 +199,15 @@ def clean(
 ) -> None:
     """Remove what nobody needs: leftovers of killed processes, checkpoints of finished trials.
 
-    No result is removed.
+    Without --all no result is removed, and nothing that an interrupted trial could go on from.
     """
-    from analogtl.study.index import open_run, removable, remove
+    from analogtl.study.clean import removable, remove
+    from analogtl.study.index import open_run
 
     only = [open_run(name, runs) for name in run] if run else None
-    things = removable(runs, only, everything=everything)
+    things, left_alone = removable(runs, only, everything=everything)
+    for line in left_alone:
+        output.warn(f"left alone: {line}")
     for thing in things:
         output.say(f"{decimal(thing.bytes):>9}  {output.short(thing.path)}  ({thing.why})")
     total = decimal(sum(thing.bytes for thing in things))

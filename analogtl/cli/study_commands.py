@@ -163,8 +163,9 @@ def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
     # Only a pretraining has something to save when Ctrl-C comes.
     trained = study.run.find_pretrained(study.pretrain_key) is not None
     stopping = contextlib.nullcontext(bool) if trained else stoppable()
-    with study.nothing_left_if_wrong(), stopping as stop:
-        _tell_data(request, study.prepare(argv=sys.argv, with_trials=False))
+    at_work = study.at_work(argv=sys.argv, with_trials=False)
+    with study.nothing_left_if_wrong(), at_work as data, stopping as stop:
+        _tell_data(request, data)
         steps = stage(study.experiment, study.run, limits=RunLimits(stop=stop))
         how = {"quiet": request.quiet, "as_json": request.as_json}
         return watch_pretraining(steps, study.experiment.pretrain.epochs, stop, **how)
@@ -354,11 +355,10 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
 
     command = shell_command(["analogtl", *sys.argv[1:]])
     with study.nothing_left_if_wrong():
-        if request.tells:
-            _announce(study, jobs)
-        _tell_data(request, study.prepare(argv=sys.argv))
+        _announce(study, jobs, tells=request.tells)
+        _tell_data(request, study.data())
         watcher = watcher_of(study.run.name, study.trials, quiet=quiet, as_json=as_json)
-        watch(run_trials(study, skip_failed=skip_failed, **how), watcher, command)
+        watch(run_trials(study, skip_failed=skip_failed, argv=sys.argv, **how), watcher, command)
     if as_json:
         statuses = (TrialStatus.DONE, TrialStatus.FAILED, TrialStatus.STOPPED)
         counts = {status.value: watcher.count(status) for status in statuses}
@@ -370,12 +370,12 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
         raise typer.Exit(1)
 
 
-def _announce(study: Study, jobs: int) -> None:
-    """Say what will run, and what will not fit, before it runs."""
+def _announce(study: Study, jobs: int, *, tells: bool) -> None:
+    """Say what will run, and always what will not fit or be run anew, before it runs."""
     from analogtl.scheduling.plan import plan, shortages
 
     planned = plan(study)
-    if planned.left and (study.sweep or planned.finished):
+    if tells and planned.left and (study.sweep or planned.finished):
         output.note(f"{len(planned.left)} of {len(planned.trials)} trials to run")
     for line in (*planned.notes, *shortages(planned.left, study.run, jobs=jobs)):
         output.warn(line)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from analogtl.errors import RunError
 from analogtl.fastsim import STATE_FORMAT, FastTile
-from analogtl.files import digest, read_json, write_json
+from analogtl.files import HALF_WRITTEN, digest, read_sealed, write_sealed
 
 Tensors = dict[str, Tensor]
 Meta = dict[str, Any]
@@ -184,12 +184,12 @@ def save(path: Path, tensors: Tensors, meta: Meta) -> None:
     previous = None
     if path.with_suffix(".json").is_file():
         try:
-            old = read_json(path.with_suffix(".json"))
+            old = read_sealed(path.with_suffix(".json"))
             generation, previous = int(old["generation"]) + 1, str(old["tensors"])
         except (RunError, KeyError, TypeError, ValueError):
             previous = None
     file = path.with_name(f"{path.name}.{generation}.safetensors")
-    part = path.with_name(f".{path.name}.{generation}.part")
+    part = path.with_name(HALF_WRITTEN.replace("*", f"{path.name}.{generation}"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)  # left by a crash, or a link that leads elsewhere
@@ -203,7 +203,7 @@ def save(path: Path, tensors: Tensors, meta: Meta) -> None:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{file}: cannot be written: {reason}") from None
     content = {"generation": generation, "tensors": file.name, "sha256": checksum, "meta": meta}
-    write_json(path.with_suffix(".json"), content)
+    write_sealed(path.with_suffix(".json"), content)
     if previous and previous != file.name and Path(previous).name == previous:
         path.with_name(previous).unlink(missing_ok=True)
 
@@ -215,9 +215,9 @@ def load(path: Path) -> tuple[Tensors, Meta] | None:
         RunError: If it is damaged.
     """
     file = path.with_suffix(".json")
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
-    content = read_json(file)
+    content = read_sealed(file)
     try:
         name, checksum, meta = content["tensors"], content["sha256"], content["meta"]
         if Path(name).name != name or not isinstance(meta, dict):

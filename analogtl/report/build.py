@@ -15,7 +15,7 @@ from analogtl.analysis.findings import JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.analysis.select_lr import finished
 from analogtl.errors import ExperimentError, RunError, duration, shell_command
-from analogtl.files import write_atomically
+from analogtl.files import below, write_atomically
 from analogtl.report import page, run_tables, tables
 from analogtl.report.drawing import FIGURE_FORMATS, Drawn, save_all
 from analogtl.report.sections import Section, section_of, slug
@@ -117,8 +117,8 @@ def _read(paths: Sequence[Path]) -> tuple[list[RunData], list[str]]:
 
 def _default_out(where: Sequence[Path], paths: Sequence[Path]) -> Path:
     if len(paths) == 1:
-        return paths[0] / "report"
-    return (where[0] if len(where) == 1 else where[0].parent) / "report"
+        return below(paths[0], "report")
+    return below(where[0] if len(where) == 1 else where[0].parent, "report")
 
 
 def _progress(run: RunData) -> list[str]:
@@ -211,7 +211,7 @@ class Report:
         return f"Analog transfer learning: {len(self.sections)} experiments"
 
     def _write(self, name: Path, content: str) -> None:
-        path = self.out / name
+        path = below(self.out, *name.parent.parts) / name.name
         write_atomically(path, content)
         self.paths.append(path)
 
@@ -235,7 +235,7 @@ class Report:
         if "markdown" in self.kinds and not formats & {"png", "svg"}:
             formats.add("png")
         wanted = [
-            (spec.draw, self.out / folder / spec.stem, spec.title)
+            (spec.draw, below(self.out, *folder.parts) / spec.stem, spec.title)
             for section, folder in zip(self.sections, self.folders(), strict=True)
             for spec in section.figures
         ]

@@ -71,7 +71,7 @@ def plan(study: Study) -> Plan:
             finished.add(trial.id)
         elif record is not None:
             failed[trial.id] = str(record.row.get("message") or "")
-        if trial.id not in finished and (run.trial_path(trial.id) / "resume").is_dir():
+        if trial.id not in finished and run.state_path(trial).is_dir():
             begun.add(trial.id)
     if any("" in trial.basis.data for trial in study.trials):
         notes.append("images are not here yet: they are downloaded before anything is run")

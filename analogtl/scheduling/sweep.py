@@ -14,7 +14,7 @@ import inspect
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,6 +63,7 @@ def run_trials(
     limits: RunLimits = RunLimits(),
     skip_failed: bool = False,
     function: str = RUN_TRIAL,
+    argv: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[Update]:
     """Run what is left of a study's trials, in their order, and tell what happens meanwhile.
@@ -77,26 +78,27 @@ def run_trials(
         limits: Limits and checkpoints, the same for every trial.
         skip_failed: Whether trials that failed in an earlier call are left as they are.
         function: ``module:name`` of the function that runs a trial; for tests.
+        argv: The command line, for the provenance.
         options: Options of the backend: see `RayPool` and `SlurmPool`.
 
     Raises:
         ExperimentError: If the backend is not known or not installed, or an option does not fit.
-        RunError: If the run directory cannot be written, e.g. because the disk is full.
+        RunError: If the run directory cannot be written, e.g. because the disk is full, or another
+            process is at work there on another experiment of this name.
     """
-    if not (study.run.path / "plan.json").is_file():
-        study.prepare()
     # A trial whose process died is taken up again; here, the same is likely to happen once more.
     retries = 1 if backend == Backend.LOCAL else 3
-    sweep = _Sweep(study, limits, skip_failed, retries, function)
-    pool = _pool(backend, study.run, jobs, limits, function, options)
-    whole = False
-    try:
-        yield from sweep.updates(pool)
-        whole = True
-    finally:
-        pool.close()
-        with contextlib.nullcontext() if whole else contextlib.suppress(RunError):
-            study.run.collect()
+    with study.at_work(argv=argv):
+        sweep = _Sweep(study, limits, skip_failed, retries, function)
+        pool = _pool(backend, study.run, jobs, limits, function, options)
+        whole = False
+        try:
+            yield from sweep.updates(pool)
+            whole = True
+        finally:
+            pool.close()
+            with contextlib.nullcontext() if whole else contextlib.suppress(RunError):
+                study.run.collect()
 
 
 def _pool(
@@ -203,7 +205,9 @@ class _Sweep:
             if self._elsewhere and not self._running and not told_waiting:
                 told_waiting = True
                 others = counted(len(self._elsewhere), "trial")
-                yield Update("message", text=f"waiting for {others} of another process")
+                locks = self._run.path / ".locks"
+                said = f"waiting for {others} of another process (if none is at work, remove "
+                yield Update("message", text=f"{said}{locks}/)")
             outcomes = pool.poll(POLL) if self._running else []
             if not self._running:
                 time.sleep(4 * POLL)

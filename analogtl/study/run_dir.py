@@ -6,7 +6,8 @@ runs/<name>/
   provenance.json            command line, commit, versions, hardware, start (UTC)
   plan.json                  the trials that were asked for, each with its key
   pretrain/                  epochs.csv, and which shared checkpoint was used
-  trials/<trial>/            trial.json (written last), epochs.csv, layers.csv, resume/
+  trials/<trial>/            trial.json (written last), epochs.csv, layers.csv
+  trials/<trial>/resume/<key>/   what a training that was interrupted goes on from
   epochs.csv trials.csv layers.csv   all trials together
 runs/pretrained/<key>/       checkpoints, shared by all experiments with the same pretraining
 """
@@ -14,40 +15,44 @@ runs/pretrained/<key>/       checkpoints, shared by all experiments with the sam
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analogtl.config.schema import content_key
 from analogtl.errors import RunError
-from analogtl.files import digest, lock_file, read_json, set_aside, unused, write_json
-from analogtl.study.checked import row_problem
-from analogtl.study.columns import (
-    EPOCH_COLUMNS,
-    LAYER_COLUMNS,
-    TRIAL_COLUMNS,
-    TrialRow,
-    columns_of,
+from analogtl.files import (
+    below,
+    digest,
+    lock_file,
+    make_way,
+    names_in,
+    read_json,
+    read_sealed,
+    set_aside,
+    unused,
+    write_sealed,
 )
+from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS, columns_of
 from analogtl.study.provenance import processor, usage, versions
-from analogtl.study.tables import write_joined, write_rows
+from analogtl.study.record import (
+    TRIAL_TABLES,
+    Record,
+    is_plain,
+    read_record,
+    state_of_files,
+)
+from analogtl.study.tables import read_rows, write_joined, write_rows
 from analogtl.study.trial import Trial, common_key
-from analogtl.vocabulary import TrialStatus
 
+_LOG = logging.getLogger(__name__)
 DEFAULT_ROOT = Path("runs")
-TRIAL_TABLES = {"epochs.csv": EPOCH_COLUMNS, "layers.csv": LAYER_COLUMNS}
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a trial's ``trial.json`` says, once it and the tables it vouches for are found whole."""
-
-    key: str  # `Trial.key` of what it was run with
-    done: bool  # finished, as opposed to failed
-    row: dict[str, Any]  # its row of ``trials.csv``
-    files: dict[str, str]  # name of each of its tables -> SHA-256
+_AT_WORK = "at-work-"  # what the locks of `RunDir.working` begin with
+TABLES_OF_RUN = ("experiment.resolved.json", "provenance.json", "plan.json")
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,33 @@ class RunDir:
 
     @property
     def pretrained(self) -> Path:
-        """Folder of the checkpoints that all experiments below the root share."""
-        return self.root / "pretrained"
+        """Folder of the checkpoints that all experiments below the root share.
+
+        Raises:
+            RunError: If it is a link.
+        """
+        return below(self.root, "pretrained")
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials.
+
+        Raises:
+            RunError: If it is a link or a file.
+        """
+        folder = self.inside("trials")
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder}: not a folder; remove it, the trials are run again")
+        return folder
+
+    @property
+    def damaged(self) -> Path:
+        """Folder of what was found damaged and set aside."""
+        return self.path / "damaged"
 
     def find_pretrained(self, key: str) -> Path | None:
         """Folder of the finished model of this `pretrain_key`, None if there is none."""
-        folder = self.pretrained / key
+        folder = below(self.pretrained, key)
         return folder if (folder / "checkpoint.json").is_file() else None
 
     def trial_path(self, trial_id: str) -> Path:
@@ -91,15 +117,15 @@ class RunDir:
         Raises:
             RunError: If it could lie elsewhere.
         """
-        path = self.path
-        for part in parts:
-            strange = part in ("", ".", "..") or Path(part).name != part or not part.isprintable()
-            if strange or len(part.encode(errors="replace")) > 255:
-                raise RunError(f"{part!r}: not a name of something in a run directory")
-            path /= part
-            if path.is_symlink():
-                raise RunError(f"{path}: is a link; expected a part of this run")
-        return path
+        return below(self.path, *parts)
+
+    def state_path(self, trial: Trial) -> Path:
+        """Folder of the saved state of a trial that was interrupted.
+
+        Raises:
+            RunError: As `trial_path`.
+        """
+        return self.inside("trials", trial.id, "resume", trial.key)
 
     def read(self, *parts: str) -> dict[str, Any]:
         """A JSON table of the run; empty if there is none that can be read."""
@@ -109,12 +135,27 @@ class RunDir:
                 return content
         return {}
 
+    def unreadable(self) -> list[str]:
+        """What describes the run and is damaged or gone, a line each."""
+        lines = []
+        for name in (*TABLES_OF_RUN, "data.json"):
+            there = os.path.lexists(self.path / name)
+            if not self.read(name) and (there or name in TABLES_OF_RUN):
+                what = "damaged" if there else "missing"
+                lines.append(f"{self.path / name}: {what}; the command that made the run writes it")
+        return lines
+
     def planned(self) -> dict[str, str]:
         """Name -> key of the trials that were asked for; none if no readable plan is there."""
         trials = self.read("plan.json").get("trials")
         if isinstance(trials, list):  # of an earlier version, which knew no keys
             trials = {name: "" for name in trials if isinstance(name, str)}
         return {n: str(key) for n, key in trials.items()} if isinstance(trials, dict) else {}
+
+    def planned_models(self) -> list[str]:
+        """Names of the pretrained models that the trials need; none if no plan tells."""
+        models = self.read("plan.json").get("pretrained")
+        return [str(name) for name in models] if isinstance(models, list) else []
 
     def finished(self, trial: Trial) -> Record | None:
         """The record of a trial that is done and whole, or None if it has to run (again)."""
@@ -125,7 +166,7 @@ class RunDir:
         """The record of a trial, None if there is none.
 
         A damaged trial is set aside under ``damaged/``, so that it is run again, which a line in
-        `notes` tells.
+        `notes` tells, or in the log.
         """
         try:
             return self.checked_record(trial_id)
@@ -137,9 +178,12 @@ class RunDir:
                 try:
                     return self.checked_record(trial_id)
                 except RunError as error:
-                    place = set_aside(self.trial_path(trial_id), self.path / "damaged")
-                    if notes is not None:
-                        notes.append(f"{error}; set aside as {place}, to be run again")
+                    place = set_aside(self.trial_path(trial_id), self.damaged)
+                    line = f"{error}; set aside as {place}, to be run again"
+                    if notes is None:
+                        _LOG.warning("%s", line)
+                    else:
+                        notes.append(line)
                     return None
 
     def checked_record(self, trial_id: str) -> Record | None:
@@ -149,18 +193,21 @@ class RunDir:
             RunError: If it, or a file that it vouches for, is damaged.
         """
         path = self.trial_path(trial_id)
-        now = _state_of_files(path)
+        now = state_of_files(path)
         if now is None:
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path}: not a folder")
             return None
         before, record = self._known.get(trial_id, (None, None))
         if record is None or before != now:
-            record = _read_record(path, trial_id)
+            record = read_record(path, trial_id)
             self._known[trial_id] = now, record
         return record
 
     def progress(self, trial_id: str) -> dict[str, Any]:
         """What a running trial last wrote about itself; empty if there is nothing readable."""
-        return self.read("trials", trial_id, "progress.json")
+        found = self.read("trials", trial_id, "progress.json")
+        return {key: value for key, value in found.items() if is_plain(value)}
 
     def write_trial(
         self,
@@ -194,28 +241,37 @@ class RunDir:
             "files": files,
             "usage": usage(),
         }
-        write_json(path / "trial.json", content)
+        write_sealed(path / "trial.json", content)
 
     def _keep_earlier(self, trial: Trial, path: Path) -> None:
-        """Move a finished trial of other settings out of the way: its hours are not thrown away."""
-        with contextlib.suppress(RunError):
-            record = self.checked_record(trial.id)
-            if record and record.done and record.key != trial.key:
-                place = unused(self.path / "replaced", trial.id)
-                place.mkdir(parents=True)
-                for name in (*record.files, "trial.json"):
-                    os.replace(path / name, place / name)
+        """Move a finished trial of other settings out of the way: its hours are not thrown away.
+
+        Raises:
+            RunError: If it cannot be moved; then it stays where it is.
+        """
+        record = self.record(trial.id)
+        if record is None or not record.done or record.key == trial.key:
+            return
+        place = unused(self.inside("replaced"), trial.id)
+        try:
+            place.mkdir(parents=True)
+            for name in (*record.files, "trial.json"):
+                os.replace(path / name, place / name)
+        except OSError as error:
+            raise RunError(f"{place}: cannot be written: {error.strerror or error}") from None
 
     def collect(self) -> list[dict[str, Any]]:
         """Write the tables of all recorded trials together; return the rows of ``trials.csv``.
 
         Safe to call at any time and from several processes: each table is replaced as a whole.
         """
-        folder = self.path / "trials"
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        folder = self.trials
+        planned = self.planned()
+        names = [one for one in names_in(folder) if (folder / one).is_dir() or one in planned]
         rows: list[dict[str, Any]] = []
-        parts = {"epochs.csv": [self.path / "pretrain" / "epochs.csv"], "layers.csv": []}
+        parts: dict[str, list[Path]] = {table: [] for table in TRIAL_TABLES}
         with self.lock("collect"):
+            parts["epochs.csv"] += self._pretraining_table()
             for name in names:
                 record = self.record(name)
                 if record is None:
@@ -223,20 +279,115 @@ class RunDir:
                 rows.append(record.row)
                 for table in record.files:
                     parts[table].append(folder / name / table)
+            for table in ("trials.csv", *TRIAL_TABLES):
+                make_way(self.path / table, self.damaged)
             write_rows(self.path / "trials.csv", columns_of(TRIAL_COLUMNS, rows), rows)
             for table, base in TRIAL_TABLES.items():
                 write_joined(self.path / table, base, parts[table])
         return rows
 
+    def about_pretrained(self, key: str) -> dict[str, Any]:
+        """What a pretrained model's record says of it, once the table beside it is found whole.
+
+        Raises:
+            RunError: If one of them is damaged, or there is no such model.
+        """
+        model = below(self.pretrained, key)
+        try:
+            about: dict[str, Any] = read_sealed(model / "checkpoint.json")["meta"]["about"]
+            if digest(model / "epochs.csv") != about["epochs"]:
+                raise RunError(f"{model / 'epochs.csv'}: checksum does not match")
+        except (KeyError, TypeError, OSError) as error:
+            raise RunError(f"{model}: not a pretrained model: {error}") from None
+        return about
+
+    def note_pretraining(self, key: str) -> None:
+        """Keep a copy of the epochs of a pretrained model in the run, and which model it is.
+
+        Raises:
+            RunError: If the model's record or table is damaged, or the copy cannot be written.
+        """
+        model, folder = below(self.pretrained, key), self.inside("pretrain")
+        with self.lock("pretrain"):
+            about = self.about_pretrained(key)
+            note = {"key": key, "settings": about.get("settings"), "basis": about.get("basis")}
+            with contextlib.suppress(RunError, OSError, KeyError):
+                noted = read_sealed(folder / "checkpoint.json")
+                if digest(folder / "epochs.csv") == noted.pop("epochs") and noted == note:
+                    return
+            if os.path.lexists(folder) and not folder.is_dir():
+                set_aside(folder, self.damaged)
+            for name in ("epochs.csv", "checkpoint.json"):
+                make_way(folder / name, self.damaged)
+            # From here to the end nothing vouches for the table; a crash means: copy it again.
+            (folder / "checkpoint.json").unlink(missing_ok=True)
+            rows = [{**row, "experiment": self.name} for row in read_rows(model / "epochs.csv")]
+            write_rows(folder / "epochs.csv", EPOCH_COLUMNS, rows)
+            note["epochs"] = digest(folder / "epochs.csv")
+            write_sealed(folder / "checkpoint.json", note)
+
+    def _pretraining_table(self) -> list[Path]:
+        """The table of the pretraining, if there was one; a damaged one is made again."""
+        folder, problem = self.inside("pretrain"), ""
+        with self.lock("pretrain"):
+            try:
+                broken = os.path.lexists(folder) and not folder.is_dir()
+                if broken or os.path.lexists(folder / "checkpoint.json"):
+                    noted = read_sealed(folder / "checkpoint.json")
+                    if digest(folder / "epochs.csv") == noted["epochs"]:
+                        return [folder / "epochs.csv"]
+                    problem = f"{folder / 'epochs.csv'}: checksum does not match"
+            except (RunError, OSError, KeyError) as error:
+                problem = str(error)
+            if problem:
+                problem += f"; set aside as {set_aside(folder, self.damaged)}"
+        for key in self.planned_models():
+            with contextlib.suppress(RunError):
+                self.note_pretraining(key)
+                if problem:
+                    _LOG.warning("%s, and made again", problem)
+                return [folder / "epochs.csv"]
+        if problem:
+            _LOG.warning("%s; the next pretraining writes it again", problem)
+        return []
+
+    # -- who is at work ----------------------------------------------------------------------------
+
     def trial_lock(
         self, trial_id: str, *, wait: bool = True
     ) -> contextlib.AbstractContextManager[bool]:
         """The lock that whoever runs a trial, or replaces its files, holds."""
-        return self.lock(f"trial-{content_key(trial_id)}", wait=wait)
+        return lock_file(self.trial_lock_path(trial_id), wait=wait)
+
+    def trial_lock_path(self, trial_id: str) -> Path:
+        """The file of a trial's lock."""
+        return self.inside(".locks") / f"trial-{content_key(trial_id)}.lock"
 
     def lock(self, name: str, *, wait: bool = True) -> contextlib.AbstractContextManager[bool]:
         """A named lock of this run; see `lock_file`."""
-        return lock_file(self.path / ".locks" / f"{name}.lock", wait=wait)
+        return lock_file(self.inside(".locks") / f"{name}.lock", wait=wait)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Let other processes see, while the block runs, that this one is at work here."""
+        mark = self.inside(".locks") / f"{_AT_WORK}{uuid.uuid4().hex}.lock"
+        with lock_file(mark):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # the next one that looks removes it
+                    mark.unlink()
+
+    def others_at_work(self) -> bool:
+        """Whether some `working` block runs here; marks of processes that are gone are removed."""
+        found = False
+        for mark in (self.inside(".locks")).glob(f"{_AT_WORK}*.lock"):
+            with lock_file(mark, wait=False) as held:
+                found = found or not held
+                if held:
+                    with contextlib.suppress(OSError):
+                        mark.unlink()
+        return found
 
 
 def trial_row(trial: Trial) -> dict[str, Any]:
@@ -257,41 +408,3 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "cpu": processor(),
         "key": trial.key,
     }
-
-
-def _state_of_files(path: Path) -> object:
-    """What changes whenever a trial's record or one of its tables does; None without a record."""
-    states: list[tuple[int, int, int] | None] = []
-    for name in ("trial.json", *TRIAL_TABLES):
-        try:
-            about = (path / name).stat()
-            states.append((about.st_ino, about.st_mtime_ns, about.st_size))
-        except OSError:
-            states.append(None)
-    return tuple(states) if states[0] else None
-
-
-def _read_record(path: Path, trial_id: str) -> Record:
-    file = path / "trial.json"
-    content = read_json(file)
-    if (
-        not isinstance(content, dict)
-        or content.get("trial") != trial_id
-        or not isinstance(content.get("row"), dict)
-        or content["row"].get("trial") != trial_id
-        or not isinstance(content.get("files"), dict)
-    ):
-        raise RunError(f"{file}: not the record of this trial")
-    if wrong := row_problem(content["row"], TrialRow):
-        raise RunError(f"{file}: row.{wrong}")
-    for name, expected in content["files"].items():
-        if name not in TRIAL_TABLES:
-            raise RunError(f"{file}: vouches for {name!r}, which no trial has")
-        try:
-            whole = digest(path / name) == expected
-        except OSError as error:
-            raise RunError(f"{path / name}: {error.strerror or error}") from None
-        if not whole:
-            raise RunError(f"{path / name}: checksum does not match")
-    done = content.get("status") == TrialStatus.DONE
-    return Record(str(content.get("key")), done, content["row"], content["files"])

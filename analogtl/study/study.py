@@ -13,12 +13,12 @@ from typing import Any
 from analogtl.config.load import apply_overrides, read_source, validate
 from analogtl.config.schema import Experiment
 from analogtl.config.source import Source
-from analogtl.errors import ExperimentError
-from analogtl.files import write_atomically, write_json
+from analogtl.errors import ExperimentError, RunError
+from analogtl.files import make_way, names_in, write_atomically, write_json
 from analogtl.study.basis import Look, basis_of, fingerprint_of
 from analogtl.study.data import StageData, as_data, data_of
 from analogtl.study.provenance import provenance
-from analogtl.study.run_dir import DEFAULT_ROOT, RunDir
+from analogtl.study.run_dir import DEFAULT_ROOT, TABLES_OF_RUN, RunDir
 from analogtl.study.trial import Trial, pretrain_key, trials_of
 from analogtl.vocabulary import Arm, key_of
 
@@ -125,42 +125,84 @@ class Study:
         return data_of((*pretrained, *finetuned), at_hand=at_hand)
 
     def prepare(self, *, argv: Sequence[str] = (), with_trials: bool = True) -> list[StageData]:
-        """Write what describes the run, before anything is run.
+        """Write what describes the run; see `at_work`, which does that first."""
+        with self.at_work(argv=argv, with_trials=with_trials) as data:
+            return data
+
+    @contextlib.contextmanager
+    def at_work(
+        self, *, argv: Sequence[str] = (), with_trials: bool = True
+    ) -> Iterator[list[StageData]]:
+        """Write what describes the run, and keep others out of it who would run something else.
+
+        Several processes may run the same experiment, or parts of it, in one run directory at the
+        same time. One whose trials have other settings, images or versions is refused.
 
         Args:
             argv: The command line, for the provenance.
             with_trials: Plan the trials, in place of those of an earlier call, which are kept
-                otherwise.
+                otherwise, and while others are at work.
 
-        Returns:
+        Yields:
             The images that will be used.
 
         Raises:
-            RunError: If the directory cannot be written.
+            RunError: If the directory cannot be written, or another process is at work there on an
+                experiment that has the same name and is another one.
             ExperimentError: If images cannot be found or read, or are too few.
         """
-        path = self.run.path
+        run = self.run
         data = self.data(with_trials=with_trials)
-        with self.run.lock("plan"):  # two sweeps may start at the same moment
-            planned = self.run.planned()
-            if with_trials:
-                planned = {trial.id: trial.key for trial in self.trials}
-            if self.file is not None:
-                text = self.file.read_text(encoding="utf-8-sig")
-                write_atomically(path / "experiment.toml", text)
-            write_json(path / "experiment.resolved.json", self.experiment.resolved())
-            write_json(path / "provenance.json", provenance(argv))
-            stages = ("pretrain", "finetune") if with_trials else ("pretrain",)
-            write_json(path / "data.json", {**self.run.read("data.json"), **as_data(data, stages)})
-            write_json(path / "plan.json", {"trials": planned})
-        return data
+        _ = run.trials  # which refuses what nothing could be written into
+        with contextlib.ExitStack() as stack:
+            with run.lock("plan"):  # two of them may start at the same moment
+                planned, models = run.planned(), run.planned_models()
+                others = run.others_at_work()
+                self._check_sameness(planned, others)
+                if with_trials:
+                    mine = {trial.id: trial.key for trial in self.trials}
+                    needed = {t.pretrain_key for t in self.trials if t.arm.pretrained}
+                    planned = {**planned, **mine} if others else mine
+                    models = sorted({*models, *needed} if others else needed)
+                stack.enter_context(run.working())
+                for name in (*TABLES_OF_RUN, "experiment.toml", "data.json"):
+                    make_way(run.path / name, run.damaged)
+                if self.file is not None:
+                    text = self.file.read_text(encoding="utf-8-sig")
+                    write_atomically(run.path / "experiment.toml", text)
+                write_json(run.path / "experiment.resolved.json", self.experiment.resolved())
+                write_json(run.path / "provenance.json", provenance(argv))
+                stages = ("pretrain", "finetune") if with_trials else ("pretrain",)
+                known = {**run.read("data.json"), **as_data(data, stages)}
+                write_json(run.path / "data.json", known)
+                write_json(run.path / "plan.json", {"trials": planned, "pretrained": models})
+            yield data
+
+    def _check_sameness(self, planned: Mapping[str, str], others: bool) -> None:
+        """See that nobody is at work on a trial of ours with another key.
+
+        Raises:
+            RunError: If somebody is: others with a plan of their own, or a job of an earlier call.
+        """
+        for trial in self.trials if planned else ():
+            if planned.get(trial.id, "") in ("", trial.key):
+                continue
+            with self.run.trial_lock(trial.id, wait=False) as idle:
+                if others or not idle:
+                    raise RunError(
+                        f"{self.run.path}: another process is at work there on an experiment that "
+                        f"is also called {self.run.name!r} and is another one ({trial.id} has "
+                        "other settings, images or versions); wait for it, or add --set "
+                        "name=ANOTHER"
+                    )
 
     @contextlib.contextmanager
     def nothing_left_if_wrong(self) -> Iterator[None]:
         """Remove the run directory that the block has made if the experiment turns out to be wrong.
 
         Some mistakes show only once data and network are there. A directory that was there before,
-        or holds a finished trial, is kept, and so is a pretrained model.
+        or holds a finished trial, or in which others are at work, is kept, and so is a pretrained
+        model.
         """
         run, root = self.run.path, self.run.root
         new_run, new_root = not run.exists(), not root.exists()
@@ -170,9 +212,10 @@ class Study:
             recorded = [
                 self.run.record(file.parent.name) for file in run.glob("trials/*/trial.json")
             ]
-            if new_run and not any(record and record.done for record in recorded):
+            kept = any(record and record.done for record in recorded) or self.run.others_at_work()
+            if new_run and not kept:
                 shutil.rmtree(run, ignore_errors=True)
-            if new_root:
+            if new_root and set(names_in(root)) <= {"pretrained"}:
                 with contextlib.suppress(OSError):  # not empty: then it stays
                     if {path.name for path in self.run.pretrained.iterdir()} <= {".locks"}:
                         shutil.rmtree(self.run.pretrained)

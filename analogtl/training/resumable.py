@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +18,7 @@ from analogtl.config.schema import Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.errors import RunError
-from analogtl.files import set_aside
+from analogtl.files import refuse_link, set_aside
 from analogtl.study.limits import RunLimits
 from analogtl.tasks.images import Task
 from analogtl.training.loop import (
@@ -26,6 +29,7 @@ from analogtl.training.loop import (
     train_epochs,
 )
 
+_LOG = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 
 # A checkpoint at the end of an epoch is worth it while saving takes less than this share of the
@@ -50,6 +54,7 @@ class ResumableTraining:
     kind: str  # what is trained; see `build_optimizer`
     base: dict[str, Any]  # what every row of ``epochs.csv`` begins with
     checkpoint: Path  # stem of the files of the saved state
+    damaged: Path  # folder where a saved state that is damaged is set aside
     key: str  # what the state belongs to; one with another key is not taken up
     limits: RunLimits  # when to save and to stop
     smallest_batch: int = 1  # fewest images of a step
@@ -187,22 +192,31 @@ class ResumableTraining:
                 delete_checkpoint(self.checkpoint)
                 return None
             start = state.load(self.checkpoint.with_name("start")) if self._on_arrays else None
+            weights = state.unpack("weights", *start) if start is not None else self._start
             optimizer = state.unpack("optimizer", tensors, meta)
-            state.restore(self.model, tensors, meta)
-            if start is not None:
-                self._start = state.unpack("weights", *start)
-        except (RunError, KeyError, TypeError):
-            folder = self.checkpoint.parent
-            set_aside(folder, folder.parent / "damaged")
+        except (RunError, KeyError, TypeError, ValueError) as error:
+            _LOG.warning("%s; the training begins anew", self._set_aside(error))
             return None
+        try:
+            state.restore(self.model, tensors, meta)
+        except (RunError, KeyError, TypeError, ValueError) as error:  # perhaps half of it is in
+            raise RunError(f"{self._set_aside(error)}; the next call begins anew") from None
+        self._start = weights
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": optimizer})
         self.resumed, self.spent, self._rows = True, float(about["spent"]), list(about["rows"])
         return replace(Position(*about["position"]), rng=tensors.get("rng"))
 
+    def _set_aside(self, error: Exception) -> str:
+        """Set the saved state aside; return a line that says why, and where it is."""
+        return f"{error}; set aside as {set_aside(self.checkpoint.parent, self.damaged)}"
+
 
 def delete_checkpoint(stem: Path) -> None:
-    """Remove a saved state and its folder, once the result is recorded or nobody can use it."""
-    for file in stem.parent.glob("*"):
-        file.unlink(missing_ok=True)
-    if stem.parent.is_dir():
-        stem.parent.rmdir()
+    """Remove a saved state and its folder, once the result is recorded or nobody can use it.
+
+    What cannot be removed does no harm; `analogtl runs clean` finds it.
+    """
+    refuse_link(stem.parent)
+    shutil.rmtree(stem.parent, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not there, or other states are in it
+        stem.parent.parent.rmdir()

@@ -31,6 +31,10 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
         record = run.finished(trial)
         if record is not None:
             return dict(record.row)
+        if run.planned().get(trial.id, "") not in ("", trial.key):
+            # A job from a queue, handed in before the experiment became another one.
+            why = "not run: it is asked for with other settings, images or versions by now"
+            return {**trial_row(trial), "status": TrialStatus.FAILED, "message": why}
         began = time.perf_counter()
         began_at = None  # of the trial itself, which is after the pretraining
         steps = finetune(trial, run, limits)

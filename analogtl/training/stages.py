@@ -5,6 +5,8 @@ A stage is a generator of rows for ``epochs.csv``; it prints nothing and returns
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
@@ -20,13 +22,13 @@ from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
-from analogtl.files import lock_file, set_aside, write_json
+from analogtl.files import below, digest, lock_file, set_aside
 from analogtl.study.basis import basis_of, check_versions, inventory_of, stages_of
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.limits import RunLimits
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir, trial_row
-from analogtl.study.tables import read_rows, write_rows
+from analogtl.study.tables import write_rows
 from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
 from analogtl.tasks.images import Task, load_task
@@ -64,6 +66,7 @@ class ConversionResult:
     notes: list[str]
 
 
+_LOG = logging.getLogger(__name__)
 # Of a trial: its epochs, its layers, and what its row says of how it was run.
 _Outcome = tuple[Rows, Rows, dict[str, Any]]
 
@@ -101,8 +104,8 @@ def pretrain(
     prepare_torch()
     basis, section = basis_of(experiment, "pretrain"), experiment.pretrain
     task = task_of(experiment, "pretrain", *basis.data)
-    folder = run.pretrained / pretrain_key(experiment, basis)
-    lock = run.pretrained / ".locks" / f"{folder.name}.lock"
+    folder = below(run.pretrained, pretrain_key(experiment, basis))
+    lock = below(run.pretrained, ".locks") / f"{folder.name}.lock"
     with lock_file(lock, until=limits.should_stop) as held:
         if not held:
             raise Stopped("stopped while another process pretrains; the next call goes on")
@@ -124,7 +127,8 @@ def pretrain(
                 **{"experiment": experiment.name, "trial": "pretrain", "seed": section.seed},
                 **{"arm": "", "stage": "pretrain"},
             },
-            checkpoint=folder / "resume" / "state",
+            checkpoint=below(folder, "resume") / "state",
+            damaged=run.pretrained / "damaged",
             key=folder.name,
             limits=limits,
         )
@@ -143,6 +147,7 @@ def pretrain(
             "versions": versions(),
         }
         write_rows(folder / "epochs.csv", EPOCH_COLUMNS, rows)
+        meta["about"]["epochs"] = digest(folder / "epochs.csv")
         state.save(folder / "checkpoint", tensors, meta)
         delete_checkpoint(training.checkpoint)
         found = _find_pretrained(experiment, run, folder)
@@ -155,21 +160,18 @@ def _find_pretrained(experiment: Experiment, run: RunDir, folder: Path) -> Check
     """The finished checkpoint, noted in the run's own directory; a damaged one is set aside."""
     path = folder / "checkpoint"
     try:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise RunError(f"{folder}: not a folder")
         loaded = state.load(path)
         if loaded is None:
             return None
         error = float(loaded[1]["about"]["error"])
-        rows = read_rows(folder / "epochs.csv")
-    except (RunError, KeyError, TypeError, ValueError):
-        set_aside(folder, run.pretrained / "damaged")
+        run.about_pretrained(folder.name)
+    except (RunError, KeyError, TypeError, ValueError) as problem:
+        place = set_aside(folder, run.pretrained / "damaged")
+        _LOG.warning("%s; set aside as %s, to be pretrained again", problem, place)
         return None
-    pointer = {"key": folder.name, "settings": pretrain_settings(experiment)}
-    pointer["basis"] = loaded[1]["about"].get("basis")
-    noted = run.inside("pretrain")
-    if run.read("pretrain", "checkpoint.json") != pointer or not (noted / "epochs.csv").is_file():
-        rows = [{**row, "experiment": experiment.name} for row in rows]
-        write_rows(noted / "epochs.csv", EPOCH_COLUMNS, rows)
-        write_json(noted / "checkpoint.json", pointer)
+    run.note_pretraining(folder.name)
     return Checkpoint(path, folder.name, True, error)
 
 
@@ -238,7 +240,7 @@ def finetune(
     """
     prepare_torch()
     _check_basis(trial)
-    checkpoint = run.inside("trials", trial.id, "resume") / "state"
+    checkpoint = run.state_path(trial) / "state"
     if trial.arm is Arm.WEIGHT_PROGRAMMING:
         epochs, layers, facts = yield from _program(trial, limits)
     else:
@@ -282,6 +284,7 @@ def _train(
         kind=kind,
         base={**base, "arm": trial.arm, "stage": "finetune", **trial.axes},
         checkpoint=checkpoint,
+        damaged=run.damaged,
         key=trial.key,
         limits=limits,
     )

@@ -12,7 +12,7 @@ from report_data import write_run
 
 from analogtl.cli import output
 from analogtl.config.load import load_experiment
-from analogtl.files import read_json
+from analogtl.files import read_json, read_sealed
 from analogtl.scheduling import sweep as executor
 from analogtl.study.basis import no_look
 from analogtl.study.provenance import code_version
@@ -393,13 +393,13 @@ def test_runs_diff_compares_outcomes_and_settings(capsys, small):
 def test_runs_clean_removes_leftovers_only_when_told(capsys, tmp_path, small):
     call(capsys, "finetune")
     (leftover,) = list((tmp_path / "runs/small/trials").glob("*digital*seed=0"))
-    (leftover / "resume").mkdir()
-    (leftover / "resume" / "state.json").write_text("{}")
+    key = read_sealed(leftover / "trial.json")["key"]
+    (leftover / "resume" / key).mkdir(parents=True)
     assert "resume" in call(capsys, "runs", "clean", "--dry-run").out
     assert "--yes" in call(capsys, "runs", "clean").err
-    assert (leftover / "resume").exists()
+    assert (leftover / "resume" / key).exists()
     assert call(capsys, "runs", "clean", "--yes").code == 0
-    assert not (leftover / "resume").exists()
+    assert not (leftover / "resume" / key).exists()
     assert (leftover / "trial.json").exists()
     assert "resume" not in call(capsys, "runs", "clean").out
 

@@ -33,7 +33,7 @@ def test_a_plan_tells_what_is_done_failed_begun_and_outdated(run: RunDir) -> Non
     trials = study.trials
     fake.run_trial(trials[0], run)
     fake.run_trial(trials[2], run)
-    (run.trial_path(trials[4].id) / "resume").mkdir(parents=True)
+    run.state_path(trials[4]).mkdir(parents=True)
     earlier = with_settings(study.experiment, {"finetune.epochs": 3})
     finish(run, Study(earlier, run, sweep=True).trials[1])
     made = plan(study)

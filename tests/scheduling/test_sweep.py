@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -345,3 +346,63 @@ def test_changed_settings_run_again_and_keep_the_earlier_result(run: RunDir) -> 
     trial = fake.trials()[0]
     assert len(fake.attempts(run, trial.id)) == 2
     assert (run.path / "replaced" / f"{trial.id}.1" / "trial.json").is_file()
+
+
+def of_other_settings(run: RunDir) -> Study:
+    return Study(with_settings(fake.experiment(), {"finetune.epochs": 99}), run, sweep=True)
+
+
+def test_another_experiment_of_the_same_name_is_refused_while_one_is_at_work(run: RunDir) -> None:
+    updates = start(run, {"wtn=0": "held"})
+    next(updates)
+    files = ("plan.json", "experiment.resolved.json", "provenance.json")
+    before = [(run.path / name).read_bytes() for name in files]
+    with pytest.raises(RunError, match="another") as refused:
+        list(run_trials(of_other_settings(run), function=fake.FUNCTION))
+    assert "--set name=" in str(refused.value)
+    assert [(run.path / name).read_bytes() for name in files] == before
+    updates.close()
+    assert kinds(list(run_trials(of_other_settings(run), function=fake.FUNCTION)))[-1] == "done"
+
+
+def test_parts_of_the_same_experiment_run_side_by_side_under_one_plan(run: RunDir) -> None:
+    updates = start(run, {}, seeds=[0])
+    next(updates)
+    list(start(run, {}, seeds=[1]))
+    assert set(run.planned()) == {trial.id for trial in fake.trials(seeds=[0, 1])}
+    list(updates)
+    list(start(run, {}, seeds=[1]))
+    assert set(run.planned()) == {trial.id for trial in fake.trials(seeds=[1])}, "the last one's"
+
+
+def test_a_process_that_was_killed_keeps_nobody_out(run: RunDir) -> None:
+    mark = run.path / ".locks" / "at-work-0123.lock"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    assert not run.others_at_work()
+    assert not mark.exists()
+
+
+def test_a_job_that_runs_without_its_command_keeps_others_out(run: RunDir) -> None:
+    fake.study(run).prepare()
+    with run.trial_lock(fake.trials()[1].id), pytest.raises(RunError, match="another"):
+        of_other_settings(run).prepare()
+
+
+def test_a_job_that_waited_while_the_experiment_changed_does_not_run(run: RunDir) -> None:
+    from analogtl.training.run_trial import run_trial
+
+    of_other_settings(run).prepare()
+    assert run_trial(fake.trials()[0], run)["status"] == "failed"
+    assert run.record(fake.trials()[0].id) is None
+
+
+def test_a_wrong_experiment_removes_nothing_where_others_are_at_work(run: RunDir) -> None:
+    def go_wrong(study: Study, others: contextlib.ExitStack) -> None:
+        with study.nothing_left_if_wrong():
+            others.enter_context(study.run.working())
+            raise ExperimentError("wrong")
+
+    with contextlib.ExitStack() as others, pytest.raises(ExperimentError):
+        go_wrong(fake.study(run), others)
+    assert run.path.is_dir()

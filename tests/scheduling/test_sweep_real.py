@@ -146,6 +146,6 @@ def test_ctrl_c_keeps_what_is_finished_and_saves_what_runs(tmp_path: Path, tiny:
         if update.kind == "epoch" and update.row["epoch"] >= 2:
             break
     updates.close()  # type: ignore[attr-defined]
-    assert (run.trial_path(trial.id) / "resume" / "state.json").is_file()
+    assert (run.state_path(trial) / "state.json").is_file()
     with run.trial_lock(trial.id, wait=False) as held:
         assert held

@@ -1,7 +1,8 @@
-"""The run directory and its index: what is finished, what is whole, what may be removed."""
+"""The run directory and its index: what is finished, what is whole, who is at work."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -13,14 +14,16 @@ import pytest
 
 from analogtl.config.load import with_settings
 from analogtl.errors import ExperimentError, RunError
-from analogtl.files import lock_file, read_json, write_json
+from analogtl.files import lock_file, read_json, read_sealed, write_json, write_sealed
 from analogtl.study import index as run_index
+from analogtl.study.clean import removable, remove
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
 from analogtl.study.tables import write_rows
 from analogtl.study.trial import Trial
 
+ROWS = [{"trial": "x", "epoch": 0}]
 HOSTILE = ["../outside", "..", ".", "", "/etc/passwd", "a/b", "a\0b", "x" * 300, "a\nb", "\ud800"]
 
 
@@ -41,6 +44,10 @@ def fill(run: RunDir, behaviour: dict[str, str] | None = None, **sweep: Any) -> 
     return study.trials
 
 
+def state_of(run: RunDir) -> run_index.RunState:
+    return run_index.state_of(run, *run_index.recorded_rows(run))
+
+
 def first(run: RunDir) -> Path:
     return run.trial_path(fake.trials()[0].id)
 
@@ -53,7 +60,7 @@ def test_a_record_comes_last_and_vouches_for_its_tables(run: RunDir) -> None:
     record = run.finished(trial)
     assert record is not None
     assert record.row["error_final"] == 10.0
-    content = read_json(first(run) / "trial.json")
+    content = read_sealed(first(run) / "trial.json")
     assert content["settings"] == json.loads(json.dumps(trial.settings()))
     assert content["usage"]["peak_memory_mb"] > 5
     assert run.finished(fake.trials(seeds=[7])[0]) is None
@@ -66,6 +73,10 @@ def test_a_record_comes_last_and_vouches_for_its_tables(run: RunDir) -> None:
         lambda path: (path / "epochs.csv").write_bytes(b""),
         lambda path: (path / "trial.json").write_bytes((path / "trial.json").read_bytes()[:-20]),
         lambda path: (path / "trial.json").write_text("[]"),
+        lambda path: change_a_digit(path / "trial.json"),
+        lambda path: change_a_digit(path / "epochs.csv"),
+        lambda path: replace_by_a_folder(path / "trial.json"),
+        lambda path: replace_by_a_folder(path / "epochs.csv"),
         lambda path: (path / "trial.json").write_text('{"row": 3}'),
         lambda path: edit(path, trial="another"),
         lambda path: edit(path, files={"../../plan.json": "0"}),
@@ -84,9 +95,19 @@ def test_whatever_is_torn_is_set_aside_and_run_again(run: RunDir, damage: Any) -
     assert len(run.collect()) == 1, "the tables go on without it"
 
 
+def change_a_digit(file: Path) -> None:
+    text = file.read_text()
+    assert "10" in text
+    file.write_text(text.replace("10", "11", 1))
+
+
+def replace_by_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 def edit(path: Path, **changes: Any) -> None:
-    record = read_json(path / "trial.json")
-    (path / "trial.json").write_text(json.dumps({**record, **changes}))
+    write_sealed(path / "trial.json", {**read_sealed(path / "trial.json"), **changes})
 
 
 def test_what_another_process_is_writing_is_left_alone(run: RunDir) -> None:
@@ -180,13 +201,17 @@ def test_hostile_names_in_files_harm_nothing(run: RunDir, tmp_path: Path) -> Non
     (run.path / "plan.json").write_text(json.dumps({"trials": [*HOSTILE[:8], 3, None, {}]}))
     edit(first(run), files={"../../../outside/trial.json": "0"})
     run.collect()
-    run_index.state_of(run)
-    run_index.remove(run_index.removable(run.root, everything=True))
+    state_of(run)
+    remove(removable(run.root, everything=True)[0])
     assert (victim / "trial.json").read_text() == "precious"
 
 
 @pytest.mark.parametrize(
-    "part", ["trials", "trials/{trial}", "trials/{trial}/resume", "damaged", ".locks", "logs"]
+    "part",
+    [
+        *("trials", "trials/{trial}", "trials/{trial}/resume", "damaged", "replaced", ".locks"),
+        *("logs", "pretrain", "../pretrained"),
+    ],
 )
 def test_links_out_of_the_run_are_not_written_through(
     run: RunDir, tmp_path: Path, part: str
@@ -205,7 +230,9 @@ def test_links_out_of_the_run_are_not_written_through(
         lambda: edit(first(run), trial="another"),
         lambda: run.record(trial.id),
         lambda: run.collect(),
-        lambda: run_index.remove(run_index.removable(run.root, everything=True)),
+        lambda: run.note_pretraining("0123456789abcdef"),
+        lambda: fill(run),
+        lambda: remove(removable(run.root, everything=True)[0]),
         lambda: _start_worker(run),
     ):
         try:
@@ -214,6 +241,44 @@ def test_links_out_of_the_run_are_not_written_through(
             continue
     assert sorted(os.listdir(outside)) == before
     assert (outside / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("experiment.resolved.json", "plan.json", "provenance.json"),
+        *("trials.csv", "epochs.csv", "layers.csv"),
+        *("trials/{trial}/trial.json", "trials/{trial}/epochs.csv"),
+    ],
+)
+def test_no_file_is_written_through_a_link(run: RunDir, tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    trial = fake.trials()[0]
+    link = run.path / name.format(trial=trial.id)
+    os.rename(link, victim)
+    link.symlink_to(victim)
+    before = victim.read_bytes()
+    study = Study(with_settings(fake.experiment(), {"finetune.epochs": 99}), run, sweep=True)
+    for act in (
+        study.prepare,
+        lambda: run.write_trial(study.trials[0], {"trial": trial.id, "status": "done"}, ROWS, []),
+        run.collect,
+    ):
+        with contextlib.suppress(RunError):
+            act()
+    assert victim.read_bytes() == before
+
+
+def test_an_earlier_result_that_cannot_be_kept_is_not_thrown_away(
+    run: RunDir, tmp_path: Path
+) -> None:
+    before = (first(run) / "trial.json").read_bytes()
+    (run.path / "replaced").symlink_to(tmp_path)
+    trial = fake.trials()[0]
+    other = Study(with_settings(fake.experiment(), {"finetune.epochs": 99}), run, sweep=True)
+    with pytest.raises(RunError, match="link"):
+        run.write_trial(other.trials[0], {"trial": trial.id, "status": "done"}, [], [])
+    assert (first(run) / "trial.json").read_bytes() == before
 
 
 def _start_worker(run: RunDir) -> None:
@@ -268,10 +333,10 @@ def test_no_code_of_a_run_directory_is_run(run: RunDir, tmp_path: Path) -> None:
         if file.is_file() and file.suffix != ".lock":
             file.write_bytes(bomb)
     (run.path / "plan.json.pkl").write_bytes(bomb)
-    assert [run_index.state_of(one).done for one in run_index.find_runs(run.root)] == [0]
+    assert [state_of(one).done for one in run_index.find_runs(run.root)] == [0]
     with pytest.raises(RunError, match="readable JSON"):
         run_index.diff_runs(run, run)
-    run_index.removable(run.root, everything=True)
+    removable(run.root, everything=True)
     run.collect()
     assert not (tmp_path / "exploded").exists()
 
@@ -287,7 +352,7 @@ def test_states_of_runs(run: RunDir) -> None:
     fake.study(RunDir(run.root, "empty")).prepare()
     (run.root / "not a run").mkdir()
     (run.root / "pretrained" / "x").mkdir(parents=True)
-    states = {state.name: state for state in map(run_index.state_of, run_index.find_runs(run.root))}
+    states = {state.name: state for state in map(state_of, run_index.find_runs(run.root))}
     assert {name: state.state for name, state in states.items()} == {
         "fake": "complete", "some": "failed", "partial": "partial", "empty": "empty",
     }  # fmt: skip
@@ -301,15 +366,15 @@ def test_states_of_runs(run: RunDir) -> None:
 def test_a_trial_is_running_while_a_process_holds_it(run: RunDir) -> None:
     trial = fake.trials()[0]
     write_json(first(run) / "progress.json", {"epoch": 3})
-    assert run_index.state_of(run).running == {}, "left by a process that is gone"
+    assert state_of(run).running == {}, "left by a process that is gone"
     with run.trial_lock(trial.id):
-        state = run_index.state_of(run)
+        state = state_of(run)
     assert state.state == "running"
     assert state.running == {trial.id: {"epoch": 3}}
 
 
 def test_recorded_rows_are_sorted_by_trial(run: RunDir) -> None:
-    rows = run_index.recorded_rows(run)
+    rows, _ = run_index.recorded_rows(run)
     assert [row["trial"] for row in rows] == sorted(t.id for t in fake.trials())
 
 
@@ -336,43 +401,6 @@ def test_a_run_is_found_by_name_and_by_folder(run: RunDir) -> None:
         run_index.open_run("fke", run.root)
 
 
-def test_cleaning_removes_leftovers_and_no_result(run: RunDir) -> None:
-    before = {name: (run.path / name).read_bytes() for name in ("trials.csv", "epochs.csv")}
-    resume = first(run) / "resume"
-    resume.mkdir()
-    (resume / "state.safetensors").write_bytes(b"x" * 5000)
-    half = run.path / ".abc.part"
-    half.write_bytes(b"x" * 100)
-    os.utime(half, (1, 1))
-    (run.path / ".new.part").write_bytes(b"being written")
-    (run.path / "damaged").mkdir()
-    (run.path / "damaged" / "x").write_text("x")
-    unused, used = (run.root / "pretrained" / name for name in ("unused", "used"))
-    for folder in (unused, used):
-        folder.mkdir(parents=True)
-        (folder / "checkpoint.json").write_text("{}")
-    write_json(run.path / "pretrain" / "checkpoint.json", {"key": "used"})
-
-    things = run_index.removable(run.root)
-    assert {thing.path for thing in things} == {resume, half}
-    assert run_index.remove(things) == 5100
-    assert not resume.exists()
-    assert run_index.removable(run.root) == []
-    everything = {thing.path for thing in run_index.removable(run.root, everything=True)}
-    assert everything == {run.path / "damaged", unused}
-    run_index.remove(run_index.removable(run.root, everything=True))
-    assert used.is_dir()
-    assert {name: (run.path / name).read_bytes() for name in before} == before
-    assert all(run.finished(trial) is not None for trial in fake.trials())
-
-
-def test_the_checkpoint_of_a_trial_that_is_not_done_stays(tmp_path: Path) -> None:
-    run = RunDir(tmp_path / "runs", "fake")
-    fill(run, {"wtn=0": "fail"})
-    (first(run) / "resume").mkdir()
-    assert run_index.removable(run.root) == []
-
-
 def test_results_of_other_settings_are_kept(run: RunDir) -> None:
     trial = fake.trials()[0]
     changed = Trial(
@@ -384,5 +412,5 @@ def test_results_of_other_settings_are_kept(run: RunDir) -> None:
     fake.run_trial(changed, run)
     assert run.finished(changed) is not None
     kept = run.path / "replaced" / f"{trial.id}.1"
-    assert read_json(kept / "trial.json")["key"] == trial.key
+    assert read_sealed(kept / "trial.json")["key"] == trial.key
     assert (kept / "epochs.csv").is_file()

@@ -76,7 +76,8 @@ class FakeTrials:
 
     def __call__(self, study: Study, **options: Any) -> Iterator[Update]:
         self.options = options
-        yield from self.updates(study.run, study.trials)
+        with study.at_work(argv=options["argv"]):
+            yield from self.updates(study.run, study.trials)
 
     def updates(self, run: RunDir, trials: Sequence[Trial]) -> Iterator[Update]:
         """What `run_trials` would say of these trials."""

@@ -30,7 +30,7 @@ def _count(what: str) -> None:
 
 
 def _install() -> None:
-    resolve, read = vars(Experiment)["_resolved"].func, run_dir._read_record
+    resolve, read = vars(Experiment)["_resolved"].func, run_dir.read_record
 
     def resolved(self):
         _count("resolved")
@@ -43,7 +43,7 @@ def _install() -> None:
     counted = cached_property(resolved)
     counted.__set_name__(Experiment, "_resolved")
     type.__setattr__(Experiment, "_resolved", counted)
-    run_dir._read_record = read_record
+    run_dir.read_record = read_record
 
 
 _install()

@@ -219,7 +219,7 @@ def _wait_for_work(process: subprocess.Popen[bytes], run: Path) -> float:
 
 def _newest(run: Path) -> float:
     """When a trial last wrote something."""
-    patterns = ("trials/*", "trials/*/resume", "../pretrained/*", "../pretrained/*/resume")
+    patterns = ("trials/*", "trials/*/resume/*", "../pretrained/*", "../pretrained/*/resume")
     newest = 0.0
     for folder in (folder for pattern in patterns for folder in run.glob(pattern)):
         with contextlib.suppress(OSError):
@@ -234,7 +234,7 @@ def _writing(run: Path) -> bool:
         folders[:] = [name for name in folders if name not in ("logs", ".locks")]
         for name in names:
             with contextlib.suppress(OSError):
-                half = name.endswith((".part", ".tmp"))
+                half = name.endswith(".part")
                 if half and os.lstat(os.path.join(place, name)).st_mtime > recent:
                     return True
     return False

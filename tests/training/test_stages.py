@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from analogtl.errors import ExperimentError
-from analogtl.files import read_json, write_json
+from analogtl.files import read_sealed, write_sealed
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
@@ -62,6 +63,61 @@ def test_a_damaged_checkpoint_is_set_aside_and_trained_again(tiny, run_dir):
     assert not again.reused
     assert again.error == first.error
     assert list((run_dir.pretrained / "damaged").iterdir())
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = pytest.mark.parametrize("damage", [emptied, a_folder])
+
+
+@DAMAGES
+def test_every_file_of_a_pretrained_model_is_missed(tiny, run_dir, tmp_path, damage):
+    _, first = result(stages.pretrain(tiny(), run_dir))
+    model = first.path.parent
+    whole = shutil.copytree(model, tmp_path / "whole")
+    for number, file in enumerate(sorted(whole.iterdir()), 1):
+        damage(model / file.name)
+        steps = stages.pretrain(tiny(), run_dir)
+        assert next(steps), "it is trained again"
+        steps.close()
+        assert (run_dir.pretrained / "damaged" / f"{model.name}.{number}").is_dir()
+        shutil.rmtree(model, ignore_errors=True)
+        shutil.copytree(whole, model)
+    assert result(stages.pretrain(tiny(), run_dir))[1].reused
+
+
+@DAMAGES
+def test_every_file_of_a_saved_state_is_missed(tiny, run_dir, tmp_path, damage):
+    trial = trial_of(tiny(finetune={"arms": ["analog-scratch"]}), "analog-scratch")
+    interrupt(trial, run_dir)
+    state = run_dir.state_path(trial)
+    whole = shutil.copytree(state, tmp_path / "whole")
+    for number, file in enumerate(sorted(whole.iterdir()), 1):
+        damage(state / file.name)
+        steps = stages.finetune(trial, run_dir)
+        assert {row["epoch"] for row in next(steps)} == {0}, "it begins anew"
+        steps.close()
+        assert (run_dir.damaged / f"{state.name}.{number}").is_dir()
+        shutil.copytree(whole, state)
+    _, row = result(stages.finetune(trial, run_dir))
+    assert row["resumed"]
+
+
+def test_a_state_of_other_settings_is_left_for_them(tiny, run_dir):
+    trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
+    interrupt(trial, run_dir)
+    other = tiny(finetune={"arms": ["digital-scratch"], "epochs": 1})
+    _, row = result(stages.finetune(trial_of(other, "digital-scratch"), run_dir))
+    assert not row["resumed"]
+    _, row = result(stages.finetune(trial, run_dir))
+    assert row["resumed"]
 
 
 def test_convert_reports_layers_and_both_errors(tiny, run_dir):
@@ -144,7 +200,7 @@ def test_start_weights_of_a_process_that_died_are_not_taken_for_those_of_the_nex
     trial = trial_of(tiny(), "analog-tl")
     result(stages.pretrain(trial.experiment, run_dir))
     interrupt(trial, run_dir)
-    resume = run_dir.trial_path(trial.id) / "resume"
+    resume = run_dir.state_path(trial)
     for file in resume.glob("state*"):  # it died between the two
         file.unlink()
     assert list(resume.glob("start*"))
@@ -230,8 +286,8 @@ def test_data_sets_of_different_sizes_are_refused(tiny, run_dir, tmp_path):
 def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
     trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
     interrupt(trial, run_dir, after=5)
-    state = run_dir.trial_path(trial.id) / "resume" / "state.json"
-    write_json(state, {**read_json(state), "sha256": "0" * 64})
+    state = run_dir.state_path(trial) / "state.json"
+    write_sealed(state, {**read_sealed(state), "sha256": "0" * 64})
     _, row = result(stages.finetune(trial, run_dir))
     assert (row["status"], row["resumed"]) == ("done", False)
 
