@@ -279,3 +279,16 @@ def test_trials_with_and_without_a_second_level_are_two_curves() -> None:
     found = {curve.at: sorted(set(curve.errors)) for curve in
              curves(select_learning_rate(pd.DataFrame(rows)))}  # fmt: skip
     assert found == {"": [20.0, 30.0], "spv=5": [25.0, 35.0]}
+
+
+def test_the_step_down_ends_at_the_first_level_that_is_not_worse() -> None:
+    levels, n_seeds = np.array([0.0, 5, 10, 20, 30]), 5
+    excess = np.array([0.0, 20, 0, 20, 20])  # at 5 a level is worse, and 10 is not
+    noise = np.random.default_rng(0).normal(0, 0.5, (n_seeds, len(levels)))
+    found = critical_point(
+        np.tile(levels, n_seeds), np.repeat(np.arange(n_seeds), len(levels)),
+        (20 + OFFSET[:, None] + excess + noise).ravel(), draws=0,
+    )  # fmt: skip
+    assert [test.p_worse < 0.05 for test in found.levels] == [True, False, True, True]
+    assert [test.shown_worse for test in found.levels] == [False, False, True, True]
+    assert (found.critical, found.first_worse) == (10, 20)
