@@ -347,8 +347,9 @@ def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Series]:
 
 
 def _lowest_share(rows: pd.DataFrame) -> float | None:
-    known = rows["share_on_arrays"].dropna() if "share_on_arrays" in rows else []
-    return float(min(known)) if len(known) else None
+    if "share_on_arrays" not in rows or rows["share_on_arrays"].isna().all():
+        return None
+    return float(rows["share_on_arrays"].min())
 
 
 def _quantities(summary: pd.DataFrame) -> list[str]:
