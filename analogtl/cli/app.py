@@ -148,6 +148,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     completes = bool(os.environ.get(COMPLETE))
     if completes:
         completion.prepare()
+    if not _has_folder():  # libraries that are loaded end the process without a word of ours
+        output.problem("the current folder was removed: change to another one")
+        return 1
     command = typer.main.get_command(app)
     arguments = None if argv is None else [*argv]
     try:
@@ -198,8 +201,6 @@ def _ending(error: Exception) -> tuple[int, list[str]]:
         return error.exit_code, [str(error)]
     if isinstance(error, MemoryError):
         return 1, ["out of memory: take fewer --jobs, a smaller model or a smaller batch"]
-    if isinstance(error, FileNotFoundError) and not _has_folder():
-        return 1, ["the current folder was removed: change to another one"]
     if isinstance(error, OSError) and error.filename is not None:
         return 1, [f"{error.filename}: {error.strerror or error}"]
     text = " ".join(str(error).split())[:300]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output
 from analogtl.study.data import as_data
+from analogtl.vocabulary import Backend
 
 if TYPE_CHECKING:
     from analogtl.config.schema import Experiment
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
     from analogtl.study.study import Study
 
 
-def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) -> None:
-    """What `pretrain` or `convert` would do."""
+def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
+    """What `pretrain` or `convert` would do.
+
+    Raises:
+        ExperimentError: If it would fail at once.
+    """
+    from analogtl.training.preflight import Need, preflight
+
+    notes = preflight([Need(study.experiment, ("pretrain",), convert)], need_data=False)
     found = study.run.find_pretrained(study.pretrain_key)
     run = f"run: {study.experiment.pretrain.epochs} epochs"
     facts = {"pretrain": f"reuse {found}" if found else run}
@@ -26,13 +34,30 @@ def show_stage(study: Study, *, convert: bool = False, as_json: bool = False) ->
     images = study.data(with_trials=False, at_hand=True)
     data = {"data": as_data(images, ["pretrain"])}
     _print(study, _images(images) | facts, facts | data, as_json=as_json)
+    for line in () if as_json else notes:
+        output.warn(line)
 
 
-def show_trials(study: Study, *, jobs: int = 1, as_json: bool = False) -> None:
-    """What `finetune` or `sweep` would do."""
+def show_trials(
+    study: Study,
+    *,
+    jobs: int = 1,
+    as_json: bool = False,
+    backend: str = Backend.LOCAL,
+    **options: Any,
+) -> None:
+    """What `finetune` or `sweep` would do.
+
+    Raises:
+        ExperimentError: If it would fail at once.
+    """
     from analogtl.scheduling.plan import plan, shortages
+    from analogtl.scheduling.sweep import check_backend
+    from analogtl.training.preflight import Need, preflight
 
+    check_backend(backend, jobs, options)
     planned = plan(study)
+    notes = preflight(map(Need.of, planned.left), need_data=False)
     pretrain = f"{planned.pretrain}: {planned.reason}"
     found = study.data(at_hand=True)
     facts = {**_images(found), "pretrain": pretrain, "trials": _counted(study, planned)}
@@ -44,7 +69,8 @@ def show_trials(study: Study, *, jobs: int = 1, as_json: bool = False) -> None:
         "failed": planned.failed,
     }
     _print(study, facts, record, as_json=as_json)
-    for line in () if as_json else (*planned.notes, *shortages(planned.left, study.run, jobs=jobs)):
+    lacking = shortages(planned.left, study.run, jobs=jobs)
+    for line in () if as_json else (*notes, *planned.notes, *lacking):
         output.warn(line)
 
 

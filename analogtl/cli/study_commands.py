@@ -104,11 +104,11 @@ def pretrain(request: Request) -> None:
     if request.dry_run:
         from analogtl.cli.dry_run import show_stage
 
-        show_stage(study, as_json=request.as_json)
+        show_stage(study, convert=False, as_json=request.as_json)
         return
     from analogtl.training import stages
 
-    checkpoint = _stage(request, study, stages.pretrain)
+    checkpoint = _stage(request, study, stages.pretrain, on_arrays=False)
     where = checkpoint.path.parent
     if request.as_json:
         record = {"event": "pretrained", "key": checkpoint.key, "path": str(where)}
@@ -138,7 +138,8 @@ def convert(request: Request) -> None:
     from analogtl.training import stages
 
     seed = study.experiment.sweep.seeds[0]
-    result: ConversionResult = _stage(request, study, partial(stages.convert, seed=seed))
+    stage = partial(stages.convert, seed=seed)
+    result: ConversionResult = _stage(request, study, stage, on_arrays=True)
     if request.as_json:
         for layer in result.layers:
             output.emit({"event": "layer", **layer})
@@ -155,10 +156,13 @@ def convert(request: Request) -> None:
         output.note(f"next: {_typed('finetune')}")
 
 
-def _stage(request: Request, study: Study, stage: Callable[..., Any]) -> Any:
+def _stage(request: Request, study: Study, stage: Callable[..., Any], *, on_arrays: bool) -> Any:
     """Run a stage that begins with the pretraining, and show that; return its result."""
     from analogtl.cli.progress import watch_pretraining
     from analogtl.study.limits import RunLimits
+    from analogtl.training.preflight import Need, preflight
+
+    preflight([Need(study.experiment, ("pretrain",), on_arrays)])
 
     # Only a pretraining has something to save when Ctrl-C comes.
     trained = study.run.find_pretrained(study.pretrain_key) is not None
@@ -348,7 +352,8 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
     if request.dry_run:
         from analogtl.cli.dry_run import show_trials
 
-        show_trials(study, jobs=jobs, as_json=as_json)
+        kept = {name: value for name, value in how.items() if name not in ("jobs", "limits")}
+        show_trials(study, jobs=jobs, as_json=as_json, **kept)
         return
     from analogtl.cli.progress import watch, watcher_of
     from analogtl.scheduling.sweep import run_trials

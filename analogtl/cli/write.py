@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,10 @@ from analogtl.cli import completion, options, output
 from analogtl.cli.options import argument, option
 from analogtl.errors import ExperimentError, counted, did_you_mean, shell_command
 from analogtl.files import write_atomically
-from analogtl.vocabulary import Algorithm, Network
+from analogtl.vocabulary import Algorithm, Backend, Network
+
+if TYPE_CHECKING:
+    from analogtl.study.study import Study
 
 
 def _tasks() -> dict[str, str]:
@@ -123,28 +126,35 @@ def validate(
         ),
     ] = None,
     settings: options.Settings = None,
+    backend: options.WhichBackend = Backend.LOCAL,
+    need_data: Annotated[
+        bool,
+        option("--need-data", None, "A data set that is not on this machine is a problem too."),
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Check experiment files without running anything.
+    """Check experiment files, as far as that goes without training anything.
 
-    Every problem is a line: file, line number, key, what is wrong, what was expected. A file with
-    tasks is checked with each of them. The images are looked at where they are at hand: classes
-    that they lack, and too few for testing, are problems; nothing is downloaded. Exit code 2 if
-    there is any problem.
+    Every problem is a line: file, line number, key, what is wrong, what was expected. Networks are
+    built, the images are counted, and a small array is trained for a step, which takes a few
+    seconds. A file with tasks is checked with each of them. A data set that is not here (a login
+    node may lack it) is a note; nothing is downloaded. Exit code 2 if there is any problem.
     """
-    from analogtl.study.basis import fingerprint_at_hand
+    from analogtl.scheduling.sweep import check_backend
+    from analogtl.study.basis import no_look
     from analogtl.study.study import Study
 
+    check_backend(backend)
     told: set[str] = set()
     for file, task in _with_tasks(files or [completion.DEFAULT_FILE]):
         try:
-            study = Study.open(file, settings or (), task=task, look=fingerprint_at_hand)
+            study = Study.open(file, settings or (), task=task, look=no_look)
             experiment = study.experiment
             swept = bool(experiment.sweep.axes or experiment.sweep.lr)
             study = replace(study, sweep=swept)
             trials = len(study.trials)
-            study.data(at_hand=True)
+            notes = _preflight(study, file, need_data)
         except ExperimentError as error:
             new = [line for line in error.problems if line not in told]  # tasks share most of them
             told.update(new)
@@ -154,12 +164,30 @@ def validate(
                 output.problem(line)
             continue
         if as_json:
-            output.emit({"file": file, "ok": True, "name": experiment.name, "trials": trials})
+            facts = {"name": experiment.name, "trials": trials, "notes": notes}
+            output.emit({"file": file, "ok": True, **facts})
         elif not quiet:
+            for note in notes:
+                output.note(f"{file}: {note}")
             what = f"{counted(trials, 'trial')}{' in its sweep' if swept else ''}"
             output.say(f"{file}: ok: {experiment.name}, {what}")
     if told:
         raise typer.Exit(2)
+
+
+def _preflight(study: Study, file: str, need_data: bool) -> list[str]:
+    """Check what `finetune` and `sweep` would need; return notes.
+
+    Raises:
+        ExperimentError: With all problems, each with the name of the file.
+    """
+    from analogtl.training.preflight import Need, preflight
+
+    trials = [*replace(study, sweep=False).trials, *study.trials]
+    try:
+        return preflight(map(Need.of, trials), need_data=need_data)
+    except ExperimentError as error:
+        raise ExperimentError(f"{file}: {problem}" for problem in error.problems) from None
 
 
 def _with_tasks(files: Sequence[str]) -> Iterator[tuple[str, str | None]]:

@@ -4,7 +4,7 @@
 `analogtl.training.run_trial.run_trial`, in some process that sees the run directory; it resumes it,
 catches its own failure and writes its own record. So the backends differ only in where that process
 is, and the rest is here: which trials are left and in which order, what waits for a pretrained
-model, what is told meanwhile. Nothing here imports torch.
+model, what is told meanwhile. Torch is imported once there is something to run.
 """
 
 from __future__ import annotations
@@ -192,6 +192,10 @@ class _Sweep:
         if any(not (folder / trial.id / "trial.json").is_file() for trial in self._trials):
             pool.warm()  # importing torch takes seconds, which looking through the trials can use
         yield from self._look_through()
+        if self._function == RUN_TRIAL:
+            from analogtl.training.preflight import Need, preflight
+
+            preflight(map(Need.of, self._todo))
         told_waiting = False
         while self._todo or self._running or self._elsewhere:
             over = self._limits.should_stop()

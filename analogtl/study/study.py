@@ -216,8 +216,9 @@ class Study:
             if new_run and not kept:
                 shutil.rmtree(run, ignore_errors=True)
             if new_root and set(names_in(root)) <= {"pretrained"}:
-                with contextlib.suppress(OSError):  # not empty: then it stays
+                with contextlib.suppress(OSError):  # not there
                     if {path.name for path in self.run.pretrained.iterdir()} <= {".locks"}:
                         shutil.rmtree(self.run.pretrained)
+                with contextlib.suppress(OSError):  # not empty: then it stays
                     root.rmdir()
             raise

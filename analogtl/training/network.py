@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar.convert import survey_arrays
-from analogtl.errors import ExperimentError
+from analogtl.errors import ExperimentError, one_line
 from analogtl.models.build import build_model
 from analogtl.tasks.images import Task, batches
 
@@ -24,6 +24,36 @@ def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
         in_channels=task.in_channels,
         kwargs=experiment.model.kwargs,
     )
+
+
+def check_same_images(source: Task, target: Task) -> None:
+    """See that a network that was pretrained on one task can be shown the images of another.
+
+    Raises:
+        ExperimentError: If it cannot.
+    """
+    for what in ("image_size", "in_channels"):
+        if getattr(source, what) != getattr(target, what):
+            raise ExperimentError(
+                f"finetune.dataset: {what} is {getattr(target, what)}, but "
+                f"{getattr(source, what)} in pretrain.dataset; use data sets of one size"
+            )
+
+
+def replace_head(model: nn.Module, experiment: Experiment, task: Task) -> None:
+    """Give a pretrained network a new head, from torch's generator, for the classes of a task.
+
+    Raises:
+        ExperimentError: If the network has no head that can be replaced.
+    """
+    whole: Any = model
+    try:
+        whole.reset_classifier(task.n_classes)
+    except Exception as error:  # timm's models have many ways to fail
+        raise ExperimentError(
+            f"model {experiment.model.architecture}: has no head that can be replaced, as an arm "
+            f"that starts from the pretrained network needs: {one_line(error)}"
+        ) from error
 
 
 def example_images(task: Task) -> Tensor:

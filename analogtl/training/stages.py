@@ -35,8 +35,10 @@ from analogtl.tasks.images import Task, load_task
 from analogtl.training.loop import evaluate
 from analogtl.training.network import (
     check_network,
+    check_same_images,
     example_images,
     fresh_model,
+    replace_head,
     smallest_batch,
 )
 from analogtl.training.programming import WeightProgrammingRun
@@ -353,15 +355,10 @@ def _start_model(
     limits = replace(limits, max_trial_hours=None)
     checkpoint = yield from pretrain(trial.experiment, run, limits)
     source = task_of(trial.experiment, "pretrain", trial.basis.data[1])
-    for what in ("image_size", "in_channels"):
-        if getattr(source, what) != getattr(task, what):
-            raise ExperimentError(
-                f"finetune.dataset: {what} is {getattr(task, what)}, but "
-                f"{getattr(source, what)} in pretrain.dataset; use data sets of one size"
-            )
-    model: Any = _load_pretrained(trial.experiment, checkpoint)
+    check_same_images(source, task)
+    model = _load_pretrained(trial.experiment, checkpoint)
     torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
-    model.reset_classifier(task.n_classes)  # draws a new head
+    replace_head(model, trial.experiment, task)
     return model
 
 

@@ -339,15 +339,21 @@ def test_images_that_are_not_there_are_told_before_any_trial(tiny, run_dir):
     assert kinds == []
 
 
-def test_an_experiment_that_is_wrong_stops_after_two_trials_alike(tiny, run_dir):
+def test_an_experiment_that_turns_out_wrong_stops_after_two_trials_alike(
+    tiny, run_dir, monkeypatch
+):
     from analogtl.scheduling.sweep import run_trials
+    from analogtl.training import preflight
 
-    wrong = {"convert": {"digital_layers": ["nothere"]}, "finetune": {"arms": ["analog-tl"]}}
-    experiment = tiny(**wrong, sweep={"seeds": [0, 1, 2]})
+    experiment = tiny(model={"kwargs": {"depht": 3}}, sweep={"seeds": [0, 1, 2]})
     kinds: list[str] = []
-    with pytest.raises(ExperimentError, match="no layer"):
+    with pytest.raises(ExperimentError, match="depht"):
         kinds.extend(update.kind for update in run_trials(Study(experiment, run_dir)))
-    assert kinds.count("started") == 2
+    assert kinds == []
+    monkeypatch.setattr(preflight, "preflight", lambda _needs: [])
+    with pytest.raises(ExperimentError, match="depht"):
+        kinds.extend(update.kind for update in run_trials(Study(experiment, run_dir)))
+    assert kinds.count("failed") == 1  # the second is told as the error
 
 
 BATCH_NORM = {"architecture": "resnet18", "kwargs": {"channels": [4, 4, 4, 4]}}

@@ -1,0 +1,70 @@
+"""Tasks without images: as many of them and as large as a data set has, all black."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from analogtl.config.class_names import CLASS_NAMES, SUPERCLASSES
+from analogtl.errors import ExperimentError
+from analogtl.tasks.classes import Classes, ClassList, choose_classes
+from analogtl.tasks.counts import ClassCount
+from analogtl.tasks.images import Split, Task
+from analogtl.tasks.sources import FOLDER_IMAGE_SIZE
+from analogtl.vocabulary import Dataset
+
+# Channels, and pixels a side unless [data] image_size says otherwise.
+_SHAPES = {
+    Dataset.DIGITS: (1, 8),
+    Dataset.CIFAR10: (3, 32),
+    Dataset.CIFAR100: (3, 32),
+    Dataset.IMAGE_FOLDER: (3, FOLDER_IMAGE_SIZE),
+}
+_TRAIN, _TEST = 500, 100  # images of a class of CIFAR-100
+
+
+def stand_in(dataset: str, counts: Sequence[ClassCount], image_size: int | None) -> Task:
+    """A task with so many images of each class in each split; they take no memory.
+
+    Args:
+        dataset: Its data set.
+        counts: What is used of each class, after all limits.
+        image_size: Of [data].
+
+    Raises:
+        ExperimentError: If a class is left without images.
+    """
+    empty = [one.name for one in counts if one.train < 1 or one.test < 1]
+    if empty:
+        raise ExperimentError(
+            f"data set {dataset}: {', '.join(empty)}: no training or test images left; lower "
+            "validation_fraction, or raise samples_per_class"
+        )
+    channels, size = _SHAPES[Dataset(dataset)]
+    black = torch.zeros(1, channels, image_size or size, image_size or size, dtype=torch.uint8)
+    splits = []
+    for split in ("train", "validation", "test"):
+        many = torch.tensor([getattr(one, split) for one in counts])
+        labels = torch.arange(len(counts)).repeat_interleave(many)
+        splits.append(Split(black.expand(len(labels), -1, -1, -1), labels))
+    grey = (0.5,) * channels
+    return Task(*splits, tuple(one.name for one in counts), grey, grey)
+
+
+def nominal_counts(dataset: str, classes: Classes) -> tuple[ClassCount, ...]:
+    """What a data set holds according to its name, for a machine that does not have it."""
+    names = CLASS_NAMES.get(dataset)
+    if names is None:  # the user's own: whatever is asked for
+        several = not isinstance(classes, int | str | None)
+        asked = [*classes] if several else range(classes if isinstance(classes, int) else 2)
+        chosen = [str(one) for one in asked]
+    else:
+        groups = {
+            group: tuple(sorted(map(names.index, members.split())))
+            for group, members in SUPERCLASSES.items()
+            if dataset == Dataset.CIFAR100
+        }
+        known = ClassList(names, tuple(range(len(names))), groups)
+        chosen = [names[label] for label in choose_classes(dataset, known, classes)]
+    return tuple(ClassCount(name, _TRAIN, 0, _TEST) for name in chosen)

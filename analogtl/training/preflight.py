@@ -1,0 +1,195 @@
+"""Before anything is trained: find whatever would make a training fail, for all trials at once.
+
+Data sets are taken stock of, networks are built and sent an image of zeros, and a small array is
+trained for one step. What only a training shows, such as a loss that is not finite, is left to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from analogtl.config.schema import Analog, Experiment, Programming, Training, content_key
+from analogtl.crossbar.convert import survey_arrays
+from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
+from analogtl.study.basis import stages_of
+from analogtl.study.data import data_of
+from analogtl.study.trial import Trial
+from analogtl.tasks.images import Task
+from analogtl.tasks.sources import is_absent
+from analogtl.tasks.stand_in import nominal_counts, stand_in
+from analogtl.training.network import (
+    check_same_images,
+    example_images,
+    fresh_model,
+    replace_head,
+    smallest_batch,
+)
+from analogtl.training.programming import WeightProgrammingRun
+
+T = TypeVar("T")
+MAX_LEVELS = 3  # that a problem names
+
+
+@dataclass(frozen=True)
+class Need:
+    """What is about to be done with an experiment."""
+
+    experiment: Experiment
+    stages: tuple[str, ...]  # whose images are seen: "pretrain", "finetune"
+    on_arrays: bool
+    level: str = ""  # of a sweep, in words
+
+    @classmethod
+    def of(cls, trial: Trial) -> Need:
+        """What a trial needs."""
+        level = ", ".join(f"{name} = {value}" for name, value in trial.axes.items())
+        return cls(trial.experiment, stages_of(trial.arm), trial.arm.analog, level)
+
+
+def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
+    """Check everything that can be known before a training.
+
+    Args:
+        needs: What is about to be done.
+        need_data: Whether a data set that is not on this machine is a problem, or a note.
+
+    Returns:
+        What could not be checked, one line each.
+
+    Raises:
+        ExperimentError: With all problems; one that not all levels of a sweep have names some.
+    """
+    checks = _Checks(need_data)
+    levels: dict[str, list[str]] = {}
+    looked: set[tuple[int, tuple[str, ...], bool]] = set()
+    kept = []  # an id is good for as long as its object lives
+    for need in needs:
+        same = (id(need.experiment), need.stages, need.on_arrays)
+        if same in looked:
+            continue
+        looked.add(same)
+        kept.append(need)
+        for problem in checks.problems(need):
+            levels.setdefault(problem, []).append(need.level)
+    if levels:
+        every = {need.level for need in kept if need.on_arrays}
+        raise ExperimentError(_at(problem, where, every) for problem, where in levels.items())
+    return checks.notes
+
+
+def _at(problem: str, levels: list[str], every: set[str]) -> str:
+    """A problem, and the levels at which it is where others are free of it."""
+    named = [level for level in dict.fromkeys(levels) if level]
+    if not named or "" in levels or set(named) >= every:
+        return problem
+    more = len(named) - MAX_LEVELS
+    shown = "; ".join(named[:MAX_LEVELS]) + (f"; and {more} more" if more > 0 else "")
+    return f"{problem} (at {shown})"
+
+
+class _Checks:
+    """Checks what is needed, the same thing once."""
+
+    def __init__(self, need_data: bool) -> None:
+        self.notes: list[str] = []
+        self._need_data = need_data
+        self._known: dict[str, Any] = {}
+
+    def problems(self, need: Need) -> list[str]:
+        """What is wrong, one line each."""
+        experiment, analog = need.experiment, need.experiment.analog
+        found: list[str] = []
+
+        def told(check: Callable[..., T], *arguments: Any, parts: Any) -> T | None:
+            result = self._once(check, arguments, parts)
+            if isinstance(result, ExperimentError):
+                found.extend(result.problems)
+                return None
+            return result
+
+        if need.on_arrays:
+            told(_try_array, analog, parts=analog.resolved())
+        if experiment.is_weight_programming:
+            if need.stages:
+                found.append("kind: weight-programming has no network; `analogtl sweep` runs it")
+            return found
+        whole = experiment.resolved()
+        tasks = {
+            stage: told(self._task, experiment, stage, parts=(whole[stage], whole["data"]))
+            for stage in need.stages
+        }
+        if None not in tasks.values():
+            seen = [whole[name] for name in ("model", "data", "convert", *need.stages)]
+            covered = analog.resolved() if analog.engine == "fast" else None
+            told(_check_network, need, tasks, parts=(seen, need.on_arrays, covered))
+        return found
+
+    def _once(self, check: Callable[..., T], arguments: Any, parts: Any) -> T | ExperimentError:
+        key = content_key(check.__name__, parts)
+        if key not in self._known:
+            try:
+                self._known[key] = check(*arguments)
+            except ExperimentError as error:
+                self._known[key] = error
+        found: T | ExperimentError = self._known[key]
+        return found
+
+    def _task(self, experiment: Experiment, stage: str) -> Task:
+        section: Training = getattr(experiment, stage)
+        if not self._need_data and _is_absent(experiment, section.dataset):
+            line = f"data set {section.dataset}: not on this machine; its images are not checked"
+            self.notes += [] if line in self.notes else [line]
+            counts = nominal_counts(section.dataset, section.classes)
+        else:
+            (found,) = data_of([(experiment, stage)], at_hand=False)
+            counts = found.classes
+        return stand_in(section.dataset, counts, experiment.data.image_size)
+
+
+def _is_absent(experiment: Experiment, dataset: str) -> bool:
+    """Whether a data set, or the folder that is to hold it, is not on this machine."""
+    if experiment.data.root is None:
+        return is_absent(dataset, None)
+    root = Path(experiment.data.root).expanduser()
+    return not os.path.exists(root) or is_absent(dataset, root)
+
+
+def _check_network(need: Need, tasks: dict[str, Task]) -> None:
+    """Build the network as the stages do, and see what they would do with it."""
+    experiment, stages = need.experiment, list(reversed(need.stages))  # pretraining comes first
+    task = tasks[stages[0]]
+    with torch.random.fork_rng():
+        model = fresh_model(experiment, task)
+        for stage in stages:
+            if tasks[stage] is not task:
+                check_same_images(task, tasks[stage])
+                task = tasks[stage]
+                replace_head(model, experiment, task)
+            smallest_batch(model, task, getattr(experiment, stage), stage)
+        if need.on_arrays:
+            survey_arrays(model, experiment.analog, experiment.convert, example_images(task))
+
+
+def _try_array(analog: Analog) -> None:
+    """Train an array of a few cells for a step: aihwkit judges some parameters only there."""
+    # The fast engine runs the same parameters, and would have to be compiled first.
+    stock = analog.model_copy(update={"engine": "aihwkit"})
+    small = Programming(size=3, vectors=2, batch_size=1, epochs=1)
+    try:
+        with torch.random.fork_rng():
+            for _ in WeightProgrammingRun(small, stock, lr=0.01, seed=0).run():
+                pass
+    except RunError:  # that a loss is not finite is for the trials to find out
+        return
+    except AnalogtlError:
+        raise
+    except Exception as error:  # of aihwkit's, which has many
+        reason = re.sub(r"^\w+: (Error in \S+ )?", "", one_line(error))
+        raise ExperimentError(f"analog: aihwkit refuses these settings: {reason}") from error
