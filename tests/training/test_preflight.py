@@ -9,6 +9,7 @@ from fake_cifar import cifar100_files, write_folder
 from PIL import Image
 
 from analogtl.errors import ExperimentError
+from analogtl.study.basis import no_look
 from analogtl.study.data import data_of
 from analogtl.study.trial import trials_of
 from analogtl.tasks.stand_in import stand_in
@@ -21,7 +22,7 @@ DIGITAL = {"finetune": {"arms": ["digital-scratch"]}}
 
 def problems(experiment, *, sweep: bool = False, **more) -> list[str]:
     try:
-        preflight(map(Need.of, trials_of(experiment, sweep=sweep)), **more)
+        preflight(map(Need.of, trials_of(experiment, sweep=sweep, look=no_look)), **more)
     except ExperimentError as error:
         return error.problems
     return []
@@ -104,7 +105,7 @@ def test_data_that_is_not_here_is_a_note_unless_it_is_needed(tiny, tmp_path):
         model={"architecture": "swin_cifar_desk"},
         finetune={"dataset": "cifar100", "classes": "trees", "arms": ["digital-scratch"]},
     )
-    trials = trials_of(experiment, sweep=False)
+    trials = trials_of(experiment, sweep=False, look=no_look)
     (note,) = preflight(map(Need.of, trials), need_data=False)
     assert "cifar100" in note
     with pytest.raises(ExperimentError):
