@@ -14,7 +14,7 @@ import inspect
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -112,7 +112,8 @@ def _pool(
     backend, given = check_backend(name, jobs, options)
     if backend is Backend.LOCAL:
         return LocalPool(run, jobs or 1, function=function, max_trial_hours=limits.max_trial_hours)
-    return POOLS[backend](run, jobs, **given)
+    made: Callable[..., Pool] = POOLS[backend]
+    return made(run, jobs, **given)
 
 
 def check_backend(
