@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -43,22 +43,28 @@ def stand_in(dataset: str, counts: Sequence[ClassCount], image_size: int | None)
         )
     channels, size = _SHAPES[Dataset(dataset)]
     black = torch.zeros(1, channels, image_size or size, image_size or size, dtype=torch.uint8)
-    splits = []
-    for split in ("train", "validation", "test"):
-        many = torch.tensor([getattr(one, split) for one in counts])
-        labels = torch.arange(len(counts)).repeat_interleave(many)
-        splits.append(Split(black.expand(len(labels), -1, -1, -1), labels))
-    grey = (0.5,) * channels
-    return Task(*splits, tuple(one.name for one in counts), grey, grey)
+
+    def split(many: Iterable[int]) -> Split:
+        labels = torch.arange(len(counts)).repeat_interleave(torch.tensor([*many]))
+        return Split(black.expand(len(labels), -1, -1, -1), labels)
+
+    return Task(
+        train=split(one.train for one in counts),
+        validation=split(one.validation for one in counts),
+        test=split(one.test for one in counts),
+        class_names=tuple(one.name for one in counts),
+        mean=(0.5,) * channels,
+        std=(0.5,) * channels,
+    )
 
 
 def nominal_counts(dataset: str, classes: Classes) -> tuple[ClassCount, ...]:
     """What a data set holds according to its name, for a machine that does not have it."""
     names = CLASS_NAMES.get(dataset)
     if names is None:  # the user's own: whatever is asked for
-        several = not isinstance(classes, int | str | None)
-        asked = [*classes] if several else range(classes if isinstance(classes, int) else 2)
-        chosen = [str(one) for one in asked]
+        if classes is None or isinstance(classes, int | str):
+            classes = range(classes if isinstance(classes, int) else 2)
+        chosen = [str(one) for one in classes]
     else:
         groups = {
             group: tuple(sorted(map(names.index, members.split())))
