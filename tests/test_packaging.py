@@ -120,7 +120,7 @@ def test_torch_torchvision_and_aihwkit_are_pinned_in_pairs():
 
 
 def test_all_that_cites_names_one_version_and_one_year():
-    citation = yaml.safe_load((ROOT / ".github/CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     bibtex = (ROOT / "analogtl/report/templates/citations.bib").read_text()
     software = bibtex.partition("@software{analogtl,")[2].partition("\n}")[0]
     years = re.findall(r"\b20\d\d\b", (ROOT / "LICENSE").read_text() + software)
