@@ -58,8 +58,8 @@ def _store(b: Any, vector: Any, pointer: Any, index: Any) -> None:
 
 
 def _fused(b: Any, x: Any, y: Any, z: Any) -> Any:
-    """``x * y + z``, as one instruction where the processor has it."""
-    return b.fadd(b.fmul(x, y, flags=["contract"]), z, flags=["contract"])
+    """``x * y + z``, rounded once: the same number on every processor, whatever it has for it."""
+    return _intrinsic(b, "fma", x, y, z)
 
 
 def _next_position(b: Any, rng: Any) -> tuple[Any, Any]:
