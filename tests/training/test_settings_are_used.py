@@ -83,6 +83,8 @@ def watch(tmp_path, monkeypatch):
 
     stages._cached_task.cache_clear()
     monkeypatch.setattr(stages, "load_task", load)
+    content = SimpleNamespace(fingerprint="0" * 32)
+    monkeypatch.setattr("analogtl.tasks.inventory.take_inventory", lambda *_, **__: content)
     monkeypatch.setattr(network, "build_model", build)
     monkeypatch.setattr(loop, "batches", serve)
     monkeypatch.setattr(F, "cross_entropy", loss)
