@@ -240,7 +240,7 @@ def resolve_data_root(data: Mapping[str, Any], folder: Path) -> None:
     """
     section = data.get("data")
     root = section.get("root") if isinstance(section, dict) else None
-    if isinstance(root, str) and "\0" not in root and not Path(root).expanduser().is_absolute():
+    if isinstance(root, str) and "\0" not in root and not os.path.isabs(os.path.expanduser(root)):
         data["data"]["root"] = str((folder / root).resolve())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def no_look(experiment: Experiment, stage: str) -> str:
 
 def _root(experiment: Experiment) -> Path | None:
     root = experiment.data.root
-    return Path(root).expanduser() if root else None
+    return Path(os.path.expanduser(root)) if root else None
 
 
 def basis_of(experiment: Experiment, *stages: str, look: Look = fingerprint_of) -> Basis:

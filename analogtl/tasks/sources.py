@@ -232,7 +232,7 @@ def _candidates(dataset: str, root: Path | None) -> list[Path]:
 def _shared_folder() -> Path:
     """The folder for the data of all experiments."""
     given = os.environ.get("ANALOGTL_DATA")
-    return Path(given).expanduser() if given else cache_folder()
+    return Path(os.path.expanduser(given)) if given else cache_folder()
 
 
 def _dict_of(pickled: bytes, where: str) -> dict[str, Any]:

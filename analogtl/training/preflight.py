@@ -157,7 +157,7 @@ def _is_absent(experiment: Experiment, dataset: str) -> bool:
     """Whether a data set, or the folder that is to hold it, is not on this machine."""
     if experiment.data.root is None:
         return is_absent(dataset, None)
-    root = Path(experiment.data.root).expanduser()
+    root = Path(os.path.expanduser(experiment.data.root))
     return not os.path.exists(root) or is_absent(dataset, root)
 
 

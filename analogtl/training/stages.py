@@ -415,7 +415,7 @@ def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> 
 def _cached_task(
     settings: tuple[tuple[str, Any], ...], root: str | None, _fingerprint: str
 ) -> Task:
-    return load_task(**dict(settings), root=Path(root).expanduser() if root else None)
+    return load_task(**dict(settings), root=Path(os.path.expanduser(root)) if root else None)
 
 
 def _check_basis(trial: Trial) -> None:

@@ -53,6 +53,8 @@ def folder(tmp_path: Path) -> Path:
         ({"finetune": {"dataset": "image_folder", "classes": 2}}, "[data] root"),
         ({"data": {"root": "/nowhere"}, "finetune": {"dataset": "image_folder", "classes": 2}},
          "/nowhere"),
+        ({"data": {"root": "~nobody_/x"}, "finetune": {"dataset": "image_folder", "classes": 2}},
+         "~nobody_/x"),
         ({"analog": {"compound": {"n_reads_per_transfer": 3}}}, "analog"),
         ({"analog": {"device": {"w_min": 0.5}}}, "w_min"),
         ({"analog": {"engine": "fast", "forward": {"mv_type": "PosNegSeparate"}}}, "engine"),
