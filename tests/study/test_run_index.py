@@ -414,3 +414,15 @@ def test_results_of_other_settings_are_kept(run: RunDir) -> None:
     kept = run.path / "replaced" / f"{trial.id}.1"
     assert read_sealed(kept / "trial.json")["key"] == trial.key
     assert (kept / "epochs.csv").is_file()
+
+
+def test_what_was_done_with_other_settings_does_not_complete_a_run(run: RunDir) -> None:
+    assert state_of(run).state == "complete"
+    changed = with_settings(fake.experiment(), {"finetune.epochs": 99})
+    study = Study(changed, run, sweep=True)
+    study.prepare()
+    state = state_of(run)
+    assert (state.state, state.done, state.planned) == ("partial", 0, 2)
+    assert set(state.missing) == {trial.id for trial in study.trials}
+    fake.run_trial(study.trials[0], run)
+    assert state_of(run).done == 1
