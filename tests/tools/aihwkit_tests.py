@@ -47,8 +47,6 @@ FILES = (
 # What fails on the fast tile alone, and why.
 EXPLAINED = {
     "test_construction_seed": "two tiles of one configuration get devices of their own, on purpose",
-    "test_post_update_step_diffuse": "refused: diffusion",
-    "test_post_update_step_lifetime": "refused: lifetime",
     "test_set_hidden_parameters": "refused: slopes that do not belong to soft bounds",
     "test_set_hidden_update_index": "skips a tile that is not a C++ tile",
 }
