@@ -191,40 +191,23 @@ def apply_group(column, more, group, d_bits, pulses, n, noise, device, curves, r
     """Apply ``n`` pulses to one group of the cells of one column of A; returns ``rng``."""
     base, first = np.uint64(group * 8 * LANES), group * d_bits.shape[1] * d_bits.shape[2]
     place = np.uint64(group * 2 * LANES)
-    if device.response == SOFT_BOUNDS and device.mult_noise:
-        return simd.soft_bounds_multiplicative(
-            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
-            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
-        )  # fmt: skip
-    if device.response == SOFT_BOUNDS:
-        return simd.soft_bounds_additive(
-            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
-            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
-        )  # fmt: skip
-    if device.response == LINEAR and device.mult_noise:
-        return simd.linear_multiplicative(
-            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
-            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
-        )  # fmt: skip
-    if device.response == LINEAR:
-        return simd.linear_additive(
-            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
-            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
-        )  # fmt: skip
-    if device.response == EXP:
-        return simd.exponential(
-            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
-            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
-        )  # fmt: skip
-    if device.response == POW:
-        return simd.power(
-            d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
-            curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
-        )  # fmt: skip
-    return simd.piecewise(
+    given = (
         d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
         curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
     )  # fmt: skip
+    if device.response == SOFT_BOUNDS and device.mult_noise:
+        return simd.soft_bounds_multiplicative(*given)
+    if device.response == SOFT_BOUNDS:
+        return simd.soft_bounds_additive(*given)
+    if device.response == LINEAR and device.mult_noise:
+        return simd.linear_multiplicative(*given)
+    if device.response == LINEAR:
+        return simd.linear_additive(*given)
+    if device.response == EXP:
+        return simd.exponential(*given)
+    if device.response == POW:
+        return simd.power(*given)
+    return simd.piecewise(*given)
 
 
 @compiled
