@@ -7,6 +7,7 @@ not match is compiled anew, which is told once.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -22,11 +23,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
 _LOG = logging.getLogger(__name__)
 _CHECKSUM = hashlib.sha256().digest_size  # bytes
-# numba keeps compiled code until the function's own file changes. The functions here call each
-# other across files, so that the text of all of them is what compiled code depends on.
-_SOURCES = hashlib.sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()
+_PACKAGE, _FOLDER = f"{__package__}.", Path(__file__).parent
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -42,6 +39,40 @@ def compiled(function: Callable[..., Any]) -> Any:
     except (RuntimeError, OSError):  # no folder that can be written
         dispatcher._cache = _NoCache()
     return dispatcher
+
+
+@cache
+def _imported(path: Path) -> tuple[bytes, set[Path]]:
+    """Hash a source file, and find the files of this package that it imports from."""
+    text = path.read_bytes()
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = {
+        _FOLDER / f"{name.removeprefix(_PACKAGE).replace('.', '/')}.py"
+        for name in names
+        if name.startswith(_PACKAGE)
+    }
+    return hashlib.sha256(text).digest(), {file for file in files if file.is_file()}
+
+
+@cache
+def _sources(path: Path) -> str:
+    """Hash the text that the machine code of a file's functions depends on.
+
+    numba keeps compiled code until the function's own file changes. The functions here call each
+    other across files: the text of all that the file imports, directly or not, counts.
+    """
+    found, todo = {}, [path]
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found[file], more = _imported(file)
+            todo += more
+    return hashlib.sha256(b"".join(found[file] for file in sorted(found))).hexdigest()
 
 
 @cache
@@ -101,7 +132,9 @@ class _Cache(FunctionCache):
         super().__init__(function)
         # Under a name of its own: numba's files of the same function have no checksums.
         self._cache_file = _CheckedFiles(
-            self.cache_path, f"checked-{self._impl.filename_base}", _SOURCES
+            self.cache_path,
+            f"checked-{self._impl.filename_base}",
+            _sources(Path(function.__code__.co_filename)),
         )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

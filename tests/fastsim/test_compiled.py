@@ -91,11 +91,38 @@ def test_code_of_another_numba_or_other_sources_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     found_kept()
-    monkeypatch.setattr(keeping, "_SOURCES", "changed")
+    monkeypatch.setattr(keeping, "_sources", lambda path: "changed")
     assert not found_kept()
     monkeypatch.setattr("numba.__version__", "0.0.1")
     assert not found_kept()
     assert not caplog.records
+
+
+def test_only_the_text_that_a_function_can_reach_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_PACKAGE", "engine.")
+    texts = {
+        "kernels": "from engine import other, streams\n",
+        "streams": "from engine.numbers import mix\n",
+        "numbers": "import engine.kernels\n",
+        "other": "",
+        "config": "from engine import kernels\n",
+    }
+
+    def stamps(folder: Path, **changed: str) -> dict[str, str]:
+        folder.mkdir()
+        monkeypatch.setattr(keeping, "_FOLDER", folder)
+        for name, text in (texts | changed).items():
+            (folder / f"{name}.py").write_text(text)
+        return {name: keeping._sources(folder / f"{name}.py") for name in texts}
+
+    before = stamps(tmp_path / "before")
+    numbers, config_ = (
+        stamps(tmp_path / name, **{name: texts[name] + "x = 1\n"}) for name in ("numbers", "config")
+    )
+    assert {n for n in texts if numbers[n] != before[n]} == set(texts) - {"other"}
+    assert {n for n in texts if config_[n] != before[n]} == {"config"}
 
 
 def test_without_any_folder_it_runs_and_tells(
