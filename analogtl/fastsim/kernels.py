@@ -70,13 +70,14 @@ class ColumnPulses(NamedTuple):
 class Reads(NamedTuple):
     """The reads that fall due in a block of vectors, in their order.
 
-    ``slot`` (int64): the first slot after the read. ``scale``: what the read is multiplied by.
+    ``slot`` (int64): the first slot after the read. ``count_lr``: the learning rate that counted
+    the pulses of the last vector before it.
     ``chops`` [sweeps, G * LANES]: the rows' choppers; they may turn after each sweep over the
     columns.
     """
 
     slot: Array
-    scale: Array
+    count_lr: Array
     chops: Array
 
 
@@ -386,6 +387,20 @@ def count_learning_rate(averages, lr, spec):
 
 
 @compiled
+def read_learning_rate(lr, spec):
+    """Compute the learning rate of the reads; 0: nothing is read."""
+    return np.float32(spec.transfer_lr * (lr if spec.scale_transfer_lr else np.float32(1.0)))
+
+
+@compiled
+def transfer_period(transfer_every, units_in_mbatch, n_vectors):
+    """Count the vectors from one read to the next; 0: nothing is read."""
+    if units_in_mbatch:
+        return max(math.ceil(np.float32(transfer_every * np.float32(n_vectors))), 0)
+    return max(math.floor(transfer_every + np.float32(0.5)), 0)
+
+
+@compiled
 def buffer_scale(read_lr, count_lr, spec):
     """Compute what one read is multiplied by before it goes into the buffer."""
     granularity = spec.buffer_granularity
@@ -409,7 +424,7 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
     in_size, out_size = x.shape[1], d.shape[1]
     groups, size = ring.d_bits.shape[0], ring.d_bits.shape[1]
     tau = np.float32(np.float32(one - spec.auto_momentum) / np.float32(x.shape[0]))
-    read_lr = np.float32(spec.transfer_lr * (lr if spec.scale_transfer_lr else one))
+    read_lr = read_learning_rate(lr, spec)
     x_chance = np.empty(in_size, np.float32)
     d_chance, d_sign = np.zeros(groups * LANES, np.float32), np.zeros(groups * LANES, np.float32)
     oldest = counts[SLOT]
@@ -459,7 +474,7 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
             continue
         if read_lr != zero:
             reads.slot[n_reads] = counts[SLOT]
-            reads.scale[n_reads] = buffer_scale(read_lr, count_lr, spec)
+            reads.count_lr[n_reads] = count_lr
             n_reads += 1
             if counts[COLUMN] == in_size - 1:
                 sweep += 1
@@ -475,7 +490,9 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
 
 
 @compiled
-def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, spec, seed, pulses):
+def read_columns(
+    reads, n_reads, first_column, read_lr, cells, ring, choppers, counts, spec, seed, pulses
+):
     """Second half of an update: carry out the reads that `emit_pulses` noted.
 
     The reads go round the columns from ``first_column`` on. Columns do not see one another, so that
@@ -499,7 +516,7 @@ def read_columns(reads, n_reads, first_column, cells, ring, choppers, counts, sp
             total = counts[SWEEPS] + done
             chopped = choppers.in_chop[column] != 0
             n = column_slots(ring, column, reads.slot[f], chopped, pulses)
-            scale = reads.scale[f]
+            scale = buffer_scale(read_lr, reads.count_lr[f], spec)
             if spec.dynamic and spec.correct_accumulation:
                 sample = np.float32(total % period + 1)
                 scale = np.float32(scale / min(sample, np.float32(one / spec.fast.granularity)))
@@ -534,10 +551,7 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
     """Update a tile with the vectors of one call, ``x`` [N, in] and ``d * d_gain`` [N, out]."""
     spec = packed_spec[0]
     n_vectors, in_size = x.shape
-    if spec.units_in_mbatch:
-        every = max(math.ceil(np.float32(spec.transfer_every * np.float32(n_vectors))), 0)
-    else:
-        every = max(math.floor(spec.transfer_every + np.float32(0.5)), 0)
+    every = transfer_period(spec.transfer_every, spec.units_in_mbatch, n_vectors)
     block = min(BLOCK, n_vectors)
     reads = Reads(
         np.empty(block, np.int64),
@@ -561,7 +575,8 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
         )
         if n_reads > 0:
             read_columns(
-                reads, n_reads, first_column, cells, ring, choppers, counts, spec, seed, pulses
-            )
+                reads, n_reads, first_column, read_learning_rate(lr, spec), cells, ring, choppers,
+                counts, spec, seed, pulses,
+            )  # fmt: skip
             counts[SWEEPS] += sweep
             choppers.out_chop[:] = reads.chops[sweep]

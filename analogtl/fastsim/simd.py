@@ -423,11 +423,30 @@ function for each way to answer to a pulse takes what it needs of these.
 """
 
 
-# the numbers that ``read_group`` takes, by their places
+# the numbers that ``read_group`` takes, by their places; ``read_out`` takes those before FACTOR
 (
     READ_INPUT, READ_NOISE, READ_RES, READ_BOUND, READ_SCALE, FACTOR, THRESHOLD, LIMIT, KEEP,
     SUBTRACT, CAP, TAIL, FORGET, WITH_BUFFER, SWITCHED, N_NUMBERS,
 ) = range(16)  # fmt: skip
+
+
+def _clip(b: Any, v: Any, bound: Any) -> Any:
+    """Clip to ``bound`` first, then to ``-bound``."""
+    v = b.select(b.fcmp_ordered("<", v, bound), v, bound)
+    low = b.fsub(_constant(0.0), bound)
+    return b.select(b.fcmp_ordered(">", v, low), v, low)
+
+
+def _is_set(b: Any, number: Any) -> Any:
+    return b.fcmp_ordered(">", number, _constant(0.0))
+
+
+def _read(b: Any, seen: Any, xi: Any, number: Sequence[Any]) -> Any:
+    """Send apparent weights through the converter of a read, with noise ``xi``."""
+    y = _fused(b, number[READ_NOISE], xi, b.fmul(seen, number[READ_INPUT]))
+    steps_of = _intrinsic(b, "rint", b.fdiv(y, number[READ_RES]))
+    y = b.select(_is_set(b, number[READ_RES]), b.fmul(steps_of, number[READ_RES]), y)
+    return b.fmul(_clip(b, y, number[READ_BOUND]), number[READ_SCALE])
 
 
 def _make_read_group(dynamic: bool) -> Any:
@@ -444,37 +463,24 @@ def _make_read_group(dynamic: bool) -> Any:
             )
             base, place, row = args[1], args[3], args[6]
             number = [_splat(b, b.load(b.gep(number_p, [_int(i)])), _VF) for i in range(N_NUMBERS)]
-            rint, trunc = (
-                b.module.declare_intrinsic(f"llvm.{f}.v{WIDTH}f32", (), ir.FunctionType(_VF, [_VF]))
-                for f in ("rint", "trunc")
-            )
-            zero = ir.Constant(_VF, [0.0] * WIDTH)
+            zero = _constant(0.0)
 
             def is_set(i: int) -> Any:
-                return b.fcmp_ordered(">", number[i], zero)
-
-            def clip(v: Any, bound: Any) -> Any:
-                v = b.select(b.fcmp_ordered("<", v, bound), v, bound)
-                low = b.fsub(zero, bound)
-                return b.select(b.fcmp_ordered(">", v, low), v, low)
+                return _is_set(b, number[i])
 
             rng, offset = _next_position(b, args[9])
             any_step = ir.Constant(_I16, 0)
             for q in range(BLOCKS):
                 here = _int(WIDTH * q)
                 seen = _load(b, cell_p, b.add(base, _int(LANES + WIDTH * q)))
-                xi = _load(b, normal_p, b.add(offset, here))
-                y = _fused(b, number[READ_NOISE], xi, b.fmul(seen, number[READ_INPUT]))
-                steps_of = b.call(rint, [b.fdiv(y, number[READ_RES])])
-                y = b.select(is_set(READ_RES), b.fmul(steps_of, number[READ_RES]), y)
-                y = b.fmul(clip(y, number[READ_BOUND]), number[READ_SCALE])
+                y = _read(b, seen, _load(b, normal_p, b.add(offset, here)), number)
                 if dynamic:
                     running = b.add(place, here)
                     before = b.add(place, _int(LANES + WIDTH * q))
                     mean = _load(b, mean_p, running)
                     past = b.select(is_set(SWITCHED), mean, _load(b, mean_p, before))
                     _store(b, past, mean_p, before)
-                    kept = b.fmul(mean, b.fsub(ir.Constant(_VF, [1.0] * WIDTH), number[TAIL]))
+                    kept = b.fmul(mean, b.fsub(_constant(1.0), number[TAIL]))
                     _store(b, _fused(b, y, number[TAIL], kept), mean_p, running)
                     y = b.fsub(y, past)
                 sign = _load(b, chop_p, b.add(row, here))
@@ -482,9 +488,10 @@ def _make_read_group(dynamic: bool) -> Any:
                 in_buffer = b.add(base, _int(2 * LANES + WIDTH * q))
                 h = b.select(is_set(WITH_BUFFER), _load(b, cell_p, in_buffer), zero)
                 h = b.fadd(h, change)
-                n = clip(b.call(trunc, [b.fdiv(h, number[THRESHOLD])]), number[LIMIT])
+                whole = _intrinsic(b, "trunc", b.fdiv(h, number[THRESHOLD]))
+                n = _clip(b, whole, number[LIMIT])
                 less = b.fsub(h, b.fmul(number[SUBTRACT], n))
-                less = b.select(is_set(CAP), clip(less, number[CAP]), less)
+                less = b.select(is_set(CAP), _clip(b, less, number[CAP]), less)
                 after = b.select(is_set(FORGET), b.fmul(h, number[KEEP]), less)
                 hit = b.fcmp_unordered("!=", n, zero)
                 _store(b, b.select(hit, after, h), cell_p, in_buffer)
@@ -506,6 +513,33 @@ read_dynamic = _make_read_group(dynamic=True)
 means (only ``read_dynamic`` uses them); ``chop``, ``steps`` [rows] from ``row`` on: the rows'
 choppers, and where the signed numbers of pulses for C go; ``numbers``: see above.
 """
+
+
+@intrinsic
+def read_out(typing, seen, place, out, row, normals, numbers, rng):
+    """Read one group of cells as they are; returns the new ``rng``.
+
+    ``seen`` (float32) from ``place`` on: apparent weights; ``out`` [rows] from ``row`` on: where
+    the values go; ``numbers``: those of the read, as in ``read_chopped``.
+    """
+    signature = types.uint64(seen, types.uint64, out, types.uint64, normals, numbers, types.uint64)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        seen_p, out_p, normal_p, number_p = (
+            _data(context, b, sig.args[i], args[i]) for i in (0, 2, 4, 5)
+        )
+        number = [_splat(b, b.load(b.gep(number_p, [_int(i)])), _VF) for i in range(FACTOR)]
+        rng, offset = _next_position(b, args[6])
+        for q in range(BLOCKS):
+            here = _int(WIDTH * q)
+            weights, xi = (
+                _load(b, pointer, b.add(at, here))
+                for pointer, at in ((seen_p, args[1]), (normal_p, offset))
+            )
+            _store(b, _read(b, weights, xi, number), out_p, b.add(args[3], here))
+        return rng
+
+    return signature, generate
 
 
 @intrinsic
