@@ -130,7 +130,7 @@ def _check(path: str) -> None:
 class _Cache(FunctionCache):
     """The kept machine code of one function; damaged, it is as if there were none."""
 
-    def __init__(self, function: Callable[..., Any], stamp: str) -> None:
+    def __init__(self, function: Callable[..., Any], stamp: str = "") -> None:
         super().__init__(function)
         # Under a name of its own: numba's files of the same function have no checksums.
         self._cache_file = _CheckedFiles(
