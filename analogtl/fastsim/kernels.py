@@ -139,14 +139,18 @@ def pulse_chances(values, factor, res, sto_round, key, chances):
 
 @compiled
 def draw_columns(chances, values, pulses, signs, bit, key):
-    """Draw one slot's bits of all columns into bit ``bit`` of ``pulses`` and ``signs`` [in]."""
+    """Draw one slot's bits of all columns into bit ``bit`` of ``pulses`` and ``signs`` [in].
+
+    The words are begun anew with bit 0.
+    """
     k1, k2 = streams.key_low(key), streams.key_high(key)
     one, none = np.uint32(1 << bit), np.uint32(0)
+    old = np.uint32(one - np.uint32(1))
     for i in range(values.shape[0]):
         pulse = one if streams.uniform_of(streams.hash32(i, k1, k2)) < chances[i] else none
         negative = one if values[i] < np.float32(0.0) else none
-        pulses[i] = np.uint32(pulses[i] | pulse)
-        signs[i] = np.uint32(signs[i] | negative)
+        pulses[i] = np.uint32(pulses[i] & old | pulse)
+        signs[i] = np.uint32(signs[i] & old | negative)
 
 
 @compiled
@@ -320,9 +324,11 @@ def write_column(cells, more, weight, steps, normals, spec, curves, rng, train):
 @compiled
 def draw_noise(key, device):
     """Draw the normal numbers of one block."""
-    normals = np.empty(simd.POOL_SIZE, np.float32)
+    normals, gains = np.empty(simd.POOL_SIZE, np.float32), np.empty(simd.POOL_SIZE, np.float32)
     streams.fill_normals(normals, key)
-    std = device.dw_min_std
+    std, one = device.dw_min_std, np.float32(1.0)
+    for i in range(simd.POOL_SIZE):
+        gains[i] = one + std * normals[i]
     answers = np.empty(simd.N_ANSWERS, np.float32)
     answers[simd.STD] = std
     answers[simd.A_UP], answers[simd.A_DOWN] = device.A_up, device.A_down
@@ -330,7 +336,7 @@ def draw_noise(key, device):
     answers[simd.A], answers[simd.B] = device.a, device.b
     answers[simd.STD_ADD] = device.dw_min_std_add
     answers[simd.STD_SLOPE] = device.dw_min_std_slope
-    return Noise(normals, np.float32(1.0) + std * normals, answers)
+    return Noise(normals, gains, answers)
 
 
 @compiled
@@ -411,6 +417,16 @@ def buffer_scale(read_lr, count_lr, spec):
 
 
 @compiled
+def oldest_slot(start):
+    """Find the slot that some column has received last of all."""
+    oldest = start[0]
+    for j in range(1, start.shape[0]):
+        if start[j] < oldest:
+            oldest = start[j]
+    return oldest
+
+
+@compiled
 def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed, every, reads):
     """First half of an update: the pulses of vectors ``begin`` to ``end`` go into the ring.
 
@@ -426,10 +442,10 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
     tau = np.float32(np.float32(one - spec.auto_momentum) / np.float32(x.shape[0]))
     read_lr = read_learning_rate(lr, spec)
     x_chance = np.empty(in_size, np.float32)
-    d_chance, d_sign = np.zeros(groups * LANES, np.float32), np.zeros(groups * LANES, np.float32)
-    oldest = counts[SLOT]
-    for j in range(in_size):
-        oldest = min(oldest, ring.start[j])
+    d_chance, d_sign = np.empty(groups * LANES, np.float32), np.empty(groups * LANES, np.float32)
+    for i in range(out_size, groups * LANES):
+        d_chance[i] = d_sign[i] = zero
+    oldest = oldest_slot(ring.start)
     n_reads = sweep = 0
     t = begin
     while t < end:
@@ -458,8 +474,6 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
         for _ in range(bl):
             slot = counts[SLOT] & (size - 1)
             word, bit = slot >> 5, slot & 31
-            if bit == 0:
-                ring.x_bits[word] = np.uint32(0)
             key = stream(seed, streams.X_BITS, counts[SLOT])
             draw_columns(x_chance, x[t], ring.x_bits[word, 0], ring.x_bits[word, 1], bit, key)
             key = stream(seed, streams.D_BITS, counts[SLOT])
@@ -478,7 +492,8 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
             n_reads += 1
             if counts[COLUMN] == in_size - 1:
                 sweep += 1
-                reads.chops[sweep] = reads.chops[sweep - 1]
+                for i in range(reads.chops.shape[1]):
+                    reads.chops[sweep, i] = reads.chops[sweep - 1, i]
                 if spec.out_chop_prob > zero and not spec.dynamic:
                     key = stream(seed, streams.OUT_CHOP, counts[SWEEPS] + sweep)
                     for i in range(out_size):
@@ -505,7 +520,7 @@ def read_columns(
     period = chop_period(spec)
     noise = draw_noise(stream(seed, streams.POOL, counts[POOLS]), spec.fast)
     counts[POOLS] += 1
-    numbers = np.zeros(simd.N_NUMBERS, np.float32)
+    numbers = np.empty(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
     steps = np.empty(cells.weight.shape[1], np.float32)
     train = np.empty(max(spec.transfer_train.desired_bl, math.ceil(spec.step), 1), np.uint8)
@@ -559,16 +574,17 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
         np.empty((block // in_size + 3, choppers.out_chop.shape[0]), np.float32),
     )
     pulses = pulse_space(ring)
-    t = 0
+    t = np.int64(0)  # a plain 0 would be a type of its own, and `emit_pulses` be compiled twice
     while t < n_vectors:
-        if counts[SLOT] - ring.start.min() > 3 * (ring.d_bits.shape[1] // 4):
+        if counts[SLOT] - oldest_slot(ring.start) > 3 * (ring.d_bits.shape[1] // 4):
             flush(
                 cells.fast, cells.fast_more, cells.curves[0], ring, choppers, counts, packed_spec,
                 seed, streams.FLUSH,
             )  # fmt: skip
             counts[POOLS] += 1
         first_column = counts[COLUMN]
-        reads.chops[0] = choppers.out_chop
+        for i in range(choppers.out_chop.shape[0]):
+            reads.chops[0, i] = choppers.out_chop[i]
         end = min(t + BLOCK, n_vectors)
         t, n_reads, sweep = emit_pulses(
             x, d, d_gain, lr, t, end, ring, counts, averages, spec, seed, every, reads
@@ -579,4 +595,5 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
                 counts, spec, seed, pulses,
             )  # fmt: skip
             counts[SWEEPS] += sweep
-            choppers.out_chop[:] = reads.chops[sweep]
+            for i in range(choppers.out_chop.shape[0]):
+                choppers.out_chop[i] = reads.chops[sweep, i]
