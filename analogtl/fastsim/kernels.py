@@ -28,12 +28,9 @@ from analogtl.fastsim.layout import (
     C_UP,
     COLUMN,
     COUNT_LR,
-    EXP,
-    LINEAR,
     M_D,
     M_X,
     POOLS,
-    POW,
     READS,
     SLOT,
     SOFT_BOUNDS,
@@ -200,19 +197,7 @@ def apply_group(column, more, group, d_bits, pulses, n, noise, device, curves, r
         d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
         curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
     )  # fmt: skip
-    if device.response == SOFT_BOUNDS and device.mult_noise:
-        return simd.soft_bounds_multiplicative(*given)
-    if device.response == SOFT_BOUNDS:
-        return simd.soft_bounds_additive(*given)
-    if device.response == LINEAR and device.mult_noise:
-        return simd.linear_multiplicative(*given)
-    if device.response == LINEAR:
-        return simd.linear_additive(*given)
-    if device.response == EXP:
-        return simd.exponential(*given)
-    if device.response == POW:
-        return simd.power(*given)
-    return simd.piecewise(*given)
+    return simd.apply_pulses(device, given)
 
 
 @compiled

@@ -6,6 +6,7 @@ unless said otherwise.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
@@ -170,10 +171,42 @@ def _record(kind: type) -> np.dtype[Any]:
 _SPEC = _record(Spec)
 
 
+def response_name(device: Device) -> str:
+    """Name the way of a device's cells to answer to pulses, as `simd.apply_pulses` knows it."""
+    name = ("soft_bounds", "linear", "exponential", "power", "piecewise")[device.response]
+    if device.response > LINEAR:
+        return name
+    return f"{name}_{'multiplicative' if device.mult_noise else 'additive'}"
+
+
+@cache
+def _spec_with(response: str) -> np.dtype[Any]:
+    """Give A's device in the record of a `Spec` another field of this name, for its ``response``.
+
+    So the way to answer to pulses is part of the record's type, and only one is compiled.
+    """
+
+    def changed(record: np.dtype[Any], name: str, kind: np.dtype[Any], offset: int) -> Any:
+        fields = dict(record.fields or {}) | {name: (kind, offset)}
+        return np.dtype(
+            {
+                "names": list(fields),
+                "formats": [field[0] for field in fields.values()],
+                "offsets": [field[1] for field in fields.values()],
+                "itemsize": record.itemsize,
+            },
+            align=True,
+        )
+
+    device, offset = (_SPEC.fields or {})["fast"][:2]
+    place = (device.fields or {})["response"]
+    return changed(_SPEC, "fast", changed(device, response, place[0], place[1]), offset)
+
+
 def packed(spec: Spec) -> Array:
     """Pack the numbers for the kernels, as an array [1] of one record.
 
     numba takes an array in 0.1 us, and a named tuple of so many numbers in 3 us, a sixth of the
     update of a small tile.
     """
-    return np.array([spec], _SPEC)
+    return np.array([spec], _SPEC).view(_spec_with(response_name(spec.fast)))

@@ -16,6 +16,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 WIDTH = 16
@@ -400,13 +401,15 @@ def _make_apply_pulses(kind: type[_Block], multiplicative: bool = True) -> Any:
     return apply_pulses
 
 
-soft_bounds_additive = _make_apply_pulses(_SoftBounds, multiplicative=False)
-soft_bounds_multiplicative = _make_apply_pulses(_SoftBounds)
-linear_additive = _make_apply_pulses(_Linear, multiplicative=False)
-linear_multiplicative = _make_apply_pulses(_Linear)
-exponential = _make_apply_pulses(_Exp)
-power = _make_apply_pulses(_Pow)
-piecewise = _make_apply_pulses(_Piecewise)
+_RESPONSES = {
+    "soft_bounds_additive": _make_apply_pulses(_SoftBounds, multiplicative=False),
+    "soft_bounds_multiplicative": _make_apply_pulses(_SoftBounds),
+    "linear_additive": _make_apply_pulses(_Linear, multiplicative=False),
+    "linear_multiplicative": _make_apply_pulses(_Linear),
+    "exponential": _make_apply_pulses(_Exp),
+    "power": _make_apply_pulses(_Pow),
+    "piecewise": _make_apply_pulses(_Piecewise),
+}
 """Apply a list of slots to one group of one column of A; returns the new state of ``rng``.
 
 ``bits`` [groups, slots, 2 * BLOCKS] (uint16): pulse bits and sign bits of the rows; ``first``: the
@@ -421,6 +424,27 @@ them that begins at random.
 [2, ``nodes``]: the value at the first node, and what each further one adds to the slope. One
 function for each way to answer to a pulse takes what it needs of these.
 """
+
+
+@intrinsic
+def apply_pulses(typing, device, given):
+    """Apply a list of slots as the cells of ``device`` answer to pulses, which its type says.
+
+    ``given``: the arguments, as a tuple.
+    """
+    [response] = [make for name, make in _RESPONSES.items() if name in device.fields]
+    of_response, generate_it = response._defn(typing, *given)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        values = [
+            context.cast(b, value, is_, wanted)
+            for value, is_, wanted in zip(
+                cgutils.unpack_tuple(b, args[1]), given, of_response.args, strict=True
+            )
+        ]
+        return generate_it(context, b, of_response, values)
+
+    return of_response.return_type(device, given), generate
 
 
 # the numbers that ``read_group`` takes, by their places; ``read_out`` takes those before FACTOR
