@@ -26,10 +26,8 @@ _CHECKSUM = hashlib.sha256().digest_size  # bytes
 _PACKAGE, _FOLDER = f"{__package__}.", Path(__file__).parent
 
 
-def compiled(function: Callable[..., Any], stamp: str = "") -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile ``function`` at its first call and keep the machine code for later processes.
-
-    ``stamp`` tells apart functions of the same text whose globals differ.
 
     The code is kept in ``NUMBA_CACHE_DIR``, beside the source or, where that cannot be written to,
     in the user's cache folder; where there is no such folder either, every process compiles for
@@ -37,7 +35,7 @@ def compiled(function: Callable[..., Any], stamp: str = "") -> Any:
     """
     dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
     try:
-        dispatcher._cache = _Cache(function, stamp)
+        dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # no folder that can be written
         dispatcher._cache = _NoCache()
     return dispatcher
@@ -130,12 +128,12 @@ def _check(path: str) -> None:
 class _Cache(FunctionCache):
     """The kept machine code of one function; damaged, it is as if there were none."""
 
-    def __init__(self, function: Callable[..., Any], stamp: str = "") -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         # Under a name of its own: numba's files of the same function have no checksums.
         self._cache_file = _CheckedFiles(
             self.cache_path,
-            f"checked-{stamp}{self._impl.filename_base}",
+            f"checked-{self._impl.filename_base}",
             _sources(Path(function.__code__.co_filename)),
         )
 

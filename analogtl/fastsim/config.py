@@ -38,6 +38,8 @@ from analogtl.fastsim import devices, layout
 from analogtl.fastsim import periphery as fast_io
 from analogtl.fastsim.devices import Draw
 from analogtl.fastsim.layout import Device, Read, Spec, Train
+from analogtl.fastsim.rules.compound import RuleCompound
+from analogtl.fastsim.rules.contract import load_rule
 
 _NOISE_MANAGEMENT = {
     NoiseManagementType.NONE: fast_io.NONE,
@@ -115,7 +117,12 @@ def fast_rpu_config(rpu_config: Any, *, seed: int) -> FastRPUConfig:
         raise UnsupportedConfig(reason)
     own = {f.name for f in fields(UnitCellRPUConfig)} - {"tile_class"}
     values = {f.name: getattr(rpu_config, f.name) for f in fields(rpu_config) if f.name in own}
-    return FastRPUConfig(**deepcopy(values), seed=int(seed))
+    made = FastRPUConfig(**deepcopy(values), seed=int(seed))
+    if isinstance(made.device, RuleCompound):
+        from analogtl.fastsim.rules.tile import RuleTile
+
+        made.tile_class = RuleTile
+    return made
 
 
 def unsupported_reason(rpu_config: Any) -> str | None:
@@ -127,14 +134,14 @@ def unsupported_reason(rpu_config: Any) -> str | None:
         ChoppedTransferCompound,
         DynamicTransferCompound,
         BufferedTransferCompound,
+        RuleCompound,
     ):
         return f"{type(compound).__name__}"
     if rpu_config.runtime.data_type is not RPUDataType.FLOAT:
         return f"data_type {rpu_config.runtime.data_type.value}"
     return (
         _compound_reason(compound)
-        or _device_reason(compound.unit_cell_devices[0])
-        or _device_reason(compound.unit_cell_devices[1])
+        or next(filter(None, map(_device_reason, compound.unit_cell_devices)), None)
         or _update_reason(rpu_config.update, "update")
         or _update_reason(compound.transfer_update, "transfer_update")
         or _io_reason(rpu_config.forward, "forward")
@@ -144,7 +151,11 @@ def unsupported_reason(rpu_config: Any) -> str | None:
 
 
 def _compound_reason(c: Any) -> str | None:
-    if len(c.unit_cell_devices) != 2:
+    if isinstance(c, RuleCompound):
+        wanted = len(load_rule(c.rule).array_names(c.values))
+        if len(c.unit_cell_devices) != wanted:
+            return f"{len(c.unit_cell_devices)} unit_cell_devices; this rule has {wanted} arrays"
+    elif len(c.unit_cell_devices) != 2:
         return f"{len(c.unit_cell_devices)} unit_cell_devices, only two"
     if c.gamma != 0.0 or (len(c.gamma_vec) and list(c.gamma_vec) != [0.0, 1.0]):
         return "gamma other than 0"
@@ -331,13 +342,13 @@ def _device(device: Any, dw_min: float, granularity: np.float32) -> Device:
 
 
 def curves_of(compound_devices: Sequence[Any]) -> layout.Array:
-    """Collect the steps along the range of both devices, ``[2, 2, nodes]``.
+    """Collect the steps along the range of the first two devices, ``[2, 2, nodes]``.
 
     The value at the first node, and what each further one adds to the slope.
     """
     both = [
         (getattr(d, "piecewise_up", [1.0]), getattr(d, "piecewise_down", [1.0]))
-        for d in compound_devices
+        for d in compound_devices[:2]
     ]
     curves = np.zeros((2, 2, max(len(up) for up, _ in both)), np.float32)
     for n, directions in enumerate(both):
@@ -379,7 +390,7 @@ def _buffer(c: Any, in_size: int, fast: np.float32, slow: np.float32) -> tuple[n
 def spec_of(rpu_config: Any, in_size: int, dw_min: tuple[float, float]) -> Spec:
     """Collect the update's numbers for a tile of ``in_size`` columns with these ``dw_min``."""
     c, up = rpu_config.device, rpu_config.update
-    a, s = (plain_device(device) for device in c.unit_cell_devices)
+    a, s = (plain_device(device) for device in c.unit_cell_devices[:2])
     chopped, dynamic = (
         isinstance(c, kind) for kind in (ChoppedTransferCompound, DynamicTransferCompound)
     )

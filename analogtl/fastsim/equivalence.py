@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from aihwkit.simulator.configs.configs import UnitCellRPUConfig
 from aihwkit.simulator.tiles.analog import AnalogTile
 from numpy.typing import NDArray
 from scipy import stats
@@ -77,6 +78,11 @@ def check(
         rows += compare_updates(CASES[name], name=name, repetitions=repetitions, seed=seed)
     if products:
         rows += compare_products(repetitions=repetitions, seed=seed)
+    return judged(rows)
+
+
+def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Judge all rows together: ``passed``."""
     for row in rows:
         row["passed"] = bool(row["p_value"] * len(rows) >= FALSE_ALARM)
     return rows
@@ -89,6 +95,7 @@ def compare_updates(
     repetitions: int = REPETITIONS,
     seed: int = 0,
     alter: Callable[[FastTile], None] | None = None,
+    fast: UnitCellRPUConfig | None = None,
 ) -> list[dict[str, Any]]:
     """Compare A, H and C after the batches of one case; rows as in ``check``, not yet judged.
 
@@ -98,21 +105,28 @@ def compare_updates(
         repetitions: Runs on each engine.
         seed: Seed of the fast engine's runs.
         alter: Makes the fast tile wrong, to see whether the comparison notices.
+        fast: Configuration of the fast tile, where it is another than the case's: a rule's.
     """
     config = case.make()
-    batches, weights = _inputs(case)
+    batches, weights = inputs(case)
+    names = AnalogTile(OUT, IN, config).tile.get_hidden_parameter_names()
     stock_tiles = (AnalogTile(OUT, IN, config) for _ in range(repetitions))
     stock = _run(stock_tiles, batches, weights, case)
-    tile = FastTile(OUT, IN, fast_rpu_config(config, seed=seed))
-    fast = _run(_seeded(tile, repetitions, seed, alter), batches, weights, case)
-    names = tile.tile.get_hidden_parameter_names()
+    made = fast_rpu_config(fast or config, seed=seed)
+    tile = made.tile_class(OUT, IN, made)
+    ours = _run(_seeded(tile, repetitions, seed, alter), batches, weights, case)
+    own = tile.tile.get_hidden_parameter_names()
     return [
-        {"case": name, "about": case.about, "quantity": _QUANTITIES[parameter]}
+        {"case": name, "about": case.about, "quantity": quantity}
         | compare_samples(
-            stock[:, i].reshape(repetitions, -1), fast[:, i].reshape(repetitions, -1), seed=seed
+            stock[:, names.index(parameter)].reshape(repetitions, -1),
+            ours[:, own.index(parameter if parameter in own else quantity)].reshape(
+                repetitions, -1
+            ),
+            seed=seed,
         )
-        for i, parameter in enumerate(names)
-        if parameter in _QUANTITIES
+        for parameter, quantity in _QUANTITIES.items()
+        if parameter in names and {parameter, quantity} & set(own)  # a rule has names of its own
     ]
 
 
@@ -205,7 +219,7 @@ def _normal_tail(value: float, null: Array) -> float:
     return float(2 * stats.norm.sf(abs(value) / null.std(ddof=1)))
 
 
-def _inputs(case: Case) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+def inputs(case: Case) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Draw batches of inputs and gradients, some vectors zero, and the weights at the start."""
     generator = torch.Generator().manual_seed(1)
     batches = []

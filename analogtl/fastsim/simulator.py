@@ -44,7 +44,7 @@ _SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned n
 Array = k.Array
 
 
-def _clipped(values: Array, low: Array, high: Array) -> Array:
+def clipped(values: Array, low: Array, high: Array) -> Array:
     """Clip to the maximum first, then to the minimum, which may be above it."""
     return np.maximum(np.minimum(values, high), low)
 
@@ -323,7 +323,7 @@ class FastSimulatorTile(SimulatorTile):
         self._flush()
         target = weight.detach().to(torch.float32).T.contiguous().numpy()
         fast, slow = self.cells.fast, self.cells.slow
-        programmed = _clipped(target, self.get(slow, k.C_MIN), self.get(slow, k.C_MAX))
+        programmed = clipped(target, self.get(slow, k.C_MIN), self.get(slow, k.C_MAX))
         self.put(slow, k.C_PERSISTENT, programmed)
         self.cells.weight[:, : self.d_size] = programmed
         if self.spec.slow.write_noise > 0.0 and self.devices[1].apply_write_noise_on_set:
@@ -357,7 +357,7 @@ class FastSimulatorTile(SimulatorTile):
         count = self.x_size if num_columns < 0 else num_columns
         columns = (start_column_idx + np.arange(min(count, self.x_size))) % self.x_size
         target = self.reset_bias()[0] + self.devices[0].reset_std * self._normals()
-        target = _clipped(target, self.get(fast, k.W_MIN), self.get(fast, k.W_MAX))
+        target = clipped(target, self.get(fast, k.W_MIN), self.get(fast, k.W_MAX))
         rng = np.random.default_rng([int(self.seed), int(self.counts[k.PRODUCTS])])
         chosen = np.zeros((self.x_size, self.d_size), bool)
         chosen[columns] = rng.random((len(columns), self.d_size)) < reset_prob
@@ -394,7 +394,7 @@ class FastSimulatorTile(SimulatorTile):
             if n == 0
             else (self.cells.slow, k.C_PERSISTENT, k.C_MAX, k.C_MIN)
         )
-        self.put(cells, place, _clipped(weights, self.get(cells, bottom), self.get(cells, top)))
+        self.put(cells, place, clipped(weights, self.get(cells, bottom), self.get(cells, top)))
         self._renew_write_noise(n)
 
     def drift_weights(self, delta_t: float = 1.0) -> None:
