@@ -17,6 +17,7 @@ from analogtl.fastsim.config import (
     unsupported_reason,
 )
 from analogtl.fastsim.simulator import STATE_FORMAT
+from analogtl.fastsim.threads import use_threads
 from analogtl.fastsim.tile import FastTile
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "UnsupportedConfig",
     "fast_rpu_config",
     "unsupported_reason",
+    "use_threads",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analogtl.fastsim import threads
 from analogtl.fastsim.compiled import compiled
 from analogtl.fastsim.kernels import abs_max
 from analogtl.fastsim.streams import BACKWARD, FORWARD, fill_normals, mix64, stream
@@ -187,7 +188,7 @@ def analog_product(
             rows.numpy(), np.float32(gain_in), io, factor, scale, inputs.numpy(), seed, purpose,
             counter,
         )  # fmt: skip
-        torch.mm(inputs, matrix, out=out)
+        threads.multiply(inputs, matrix, out)
         top = finish(
             out.numpy(), np.float32(gain_out), io, factor, scale, silent, passed, seed, purpose,
             counter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,14 +10,39 @@ from aihwkit.exceptions import TileError
 from aihwkit.simulator.tiles.analog import AnalogTile
 from torch import Tensor
 
+from analogtl.fastsim import threads
 from analogtl.fastsim.config import FastRPUConfig
 from analogtl.fastsim.simulator import FastSimulatorTile
+from analogtl.fastsim.threads import Task
 
 
 class FastTile(AnalogTile):
     """An analog tile on the fast engine; made through ``fast_rpu_config``."""
 
     supports_indexed = False
+    _pending: Task | None = None  # an update that another thread may be at
+
+    @property
+    def tile(self) -> FastSimulatorTile:
+        """The tile's simulator, once its last update is done."""
+        self.finish_update()
+        simulator: FastSimulatorTile = self.__dict__["tile"]
+        return simulator
+
+    @tile.setter
+    def tile(self, simulator: FastSimulatorTile) -> None:
+        self.__dict__["tile"] = simulator
+
+    def finish_update(self) -> None:
+        """See that the last update is done; what it raised in another thread is raised here."""
+        if (pending := self._pending) is not None:
+            self._pending = None
+            pending.finish()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.finish_update()
+        state: dict[str, Any] = super().__getstate__()
+        return state
 
     def _create_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
@@ -69,7 +95,11 @@ class FastTile(AnalogTile):
         return out.reshape(*d_input.shape[:-1], self.in_size)
 
     def update(self, x_input: Tensor, d_input: Tensor) -> None:
-        """Update the arrays with ``[..., in]`` inputs and ``[..., out]`` gradients."""
+        """Update the arrays with ``[..., in]`` inputs and ``[..., out]`` gradients.
+
+        With several threads, at the latest when the tile is next used: the tensors are not to be
+        changed until then (`AnalogSGD` hands over copies).
+        """
         scale = self._one_scale()
         if scale is None:
             super().update(x_input, d_input)
@@ -77,9 +107,11 @@ class FastTile(AnalogTile):
         tile = self.tile
         x = tile.rows_of(x_input, tile.x_size, False, self.analog_bias)
         d = tile.rows_of(d_input, tile.d_size, False, False)
-        tile.update_rows(
-            x, d, scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0
-        )
+        divisor = scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0
+        if threads.several():
+            self._pending = Task(partial(tile.update_rows, x, d, divisor))
+        else:
+            tile.update_rows(x, d, divisor)
 
     def cuda(self, device: Any = None) -> FastTile:
         """Refuse: the fast engine runs on the CPU.
