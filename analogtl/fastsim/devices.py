@@ -9,22 +9,36 @@ and it takes no second tile in memory.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analogtl.fastsim.compiled import compiled
 
 MODULUS = 2147483647
+_MULTIPLIER, _MULTIPLIER_2 = 16807, 16807**2  # of one step, and of two
 _INVERSE = np.float32(2.0**-31)
+
+
+@compiled
+def _reduced(product):
+    """Compute ``product`` modulo ``MODULUS``, 2^31 - 1, for a product of two numbers below it."""
+    folded = (product & MODULUS) + (product >> 31)
+    return folded - MODULUS if folded >= MODULUS else folded
+
+
+@compiled
+def _uniform(state):
+    """Make a uniform float32 in [0, 1) from the engine's state."""
+    return min(np.float32(state - 1) * _INVERSE, np.float32(1.0 - 2.0**-24))
 
 
 @compiled
 def _canonical(state):
     """Draw a uniform float32 in [0, 1) and the engine's next state."""
-    state = (state * 16807) % MODULUS
-    u = np.float32(state - 1) * _INVERSE
-    return min(u, np.float32(1.0 - 2.0**-24)), state
+    state = _reduced(state * _MULTIPLIER)
+    return _uniform(state), state
 
 
 @compiled
@@ -38,10 +52,11 @@ def _gauss(state, saved, has_saved):
     y = np.float32(0.0)
     r2 = np.float32(0.0)
     while r2 > one or r2 == np.float32(0.0):
-        u, state = _canonical(state)
+        # Both numbers from the same state: neither waits for the other.
+        u, _ = _canonical(state)
         x = np.float32(two * u - one)
-        u, state = _canonical(state)
-        y = np.float32(two * u - one)
+        state = _reduced(state * _MULTIPLIER_2)
+        y = np.float32(two * _uniform(state) - one)
         r2 = np.float32(np.float32(x * x) + np.float32(y * y))
     factor = np.float32(math.sqrt(np.float32(np.float32(-2.0) * np.float32(math.log(r2)) / r2)))
     return np.float32(y * factor), state, np.float32(x * factor), True
@@ -102,12 +117,23 @@ PLAIN, SLOPES, GAMMAS, GAMMAS_AND_REFERENCE, SOFT_REFERENCE = range(5)
 ) = range(11)  # fmt: skip
 
 
-@compiled
-def draw_device(cells, p, out, state, saved, has_saved):
+def draw_device(
+    cells: NDArray[Any], p: Draw, out: int, state: int, saved: np.float32, has_saved: bool
+) -> tuple[int, np.float32, bool]:
     """Draw one device's cells: ``cells`` [in, fields, O], of which this fills ``out`` rows.
 
-    ``p``: a ``Draw``. Returns the generator's state, from which the compound's next device goes on.
+    Returns the generator's state, from which the compound's next device goes on.
     """
+    after: tuple[int, np.float32, bool] = _draw_all(cells, p, out, state, saved, has_saved)
+    if p.kind == PLAIN:
+        return after
+    draw = {SLOPES: _draw_slopes, SOFT_REFERENCE: _draw_soft_references}.get(p.kind, _draw_gammas)
+    return draw(cells, p, out, *after)
+
+
+@compiled
+def _draw_all(cells, p, out, state, saved, has_saved):
+    """Draw what the cells of every device class have: bounds, steps, decay and diffusion."""
     zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
     in_size = cells.shape[0]
     up_bias = min(p.up_down, zero)
@@ -165,103 +191,105 @@ def draw_device(cells, p, out, state, saved, has_saved):
                 g, state, saved, has_saved = _gauss(state, saved, has_saved)
                 life = np.float32(p.lifetime * np.float32(one + np.float32(p.lifetime_dtod * g)))
                 cells[j, DECAY, i] = np.float32(one - one / life) if life > one else zero
-    if p.kind == PLAIN:
-        return state, saved, has_saved
-    for i in range(out):
-        for j in range(in_size):
-            cell = cells[j, :, i]
-            if p.kind == SLOPES:
-                state, saved, has_saved = _draw_slopes(cell, p, state, saved, has_saved)
-            elif p.kind == SOFT_REFERENCE:
-                state, saved, has_saved = _draw_soft_reference(cell, p, state, saved, has_saved)
-            else:
-                state, saved, has_saved = _draw_gammas(cell, p, state, saved, has_saved)
     return state, saved, has_saved
 
 
 @compiled
-def _draw_slopes(cell, p, state, saved, has_saved):
-    """Draw how fast the steps of one cell shrink towards the bounds."""
+def _draw_slopes(cells, p, out, state, saved, has_saved):
+    """Draw how fast the steps of the cells shrink towards the bounds."""
     zero = np.float32(0.0)
-    g, state, saved, has_saved = _gauss(state, saved, has_saved)
-    up = np.float32(p.gamma_up + np.float32(p.gamma_up_dtod * g))
-    g, state, saved, has_saved = _gauss(state, saved, has_saved)
-    down = np.float32(p.gamma_down + np.float32(p.gamma_down_dtod * g))
-    if not p.allow_increasing:
-        up, down = abs(up), abs(down)
-    top = p.w_max if p.mean_bound_reference else cell[TOP]
-    bottom = p.w_min if p.mean_bound_reference else cell[BOTTOM]
-    at_up = np.float32(bottom - p.reverse_offset) if p.reverse_up else top
-    at_down = np.float32(top + p.reverse_offset) if p.reverse_down else bottom
-    cell[MORE_UP] = np.float32(np.float32(-up * cell[UP]) / at_up) if at_up != zero else zero
-    cell[MORE_DOWN] = (
-        np.float32(np.float32(-down * cell[DOWN]) / at_down) if at_down != zero else zero
-    )
+    for i in range(out):
+        for j in range(cells.shape[0]):
+            cell = cells[j, :, i]
+            g, state, saved, has_saved = _gauss(state, saved, has_saved)
+            up = np.float32(p.gamma_up + np.float32(p.gamma_up_dtod * g))
+            g, state, saved, has_saved = _gauss(state, saved, has_saved)
+            down = np.float32(p.gamma_down + np.float32(p.gamma_down_dtod * g))
+            if not p.allow_increasing:
+                up, down = abs(up), abs(down)
+            top = p.w_max if p.mean_bound_reference else cell[TOP]
+            bottom = p.w_min if p.mean_bound_reference else cell[BOTTOM]
+            at_up = np.float32(bottom - p.reverse_offset) if p.reverse_up else top
+            at_down = np.float32(top + p.reverse_offset) if p.reverse_down else bottom
+            cell[MORE_UP] = (
+                np.float32(np.float32(-up * cell[UP]) / at_up) if at_up != zero else zero
+            )
+            cell[MORE_DOWN] = (
+                np.float32(np.float32(-down * cell[DOWN]) / at_down) if at_down != zero else zero
+            )
     return state, saved, has_saved
 
 
 @compiled
-def _draw_soft_reference(cell, p, state, saved, has_saved):
-    """Draw one cell's reference, and the spread of the slopes, which moves the bounds."""
+def _draw_soft_references(cells, p, out, state, saved, has_saved):
+    """Draw the cells' reference, and the spread of the slopes, which moves the bounds."""
     zero, one = np.float32(0.0), np.float32(1.0)
-    top, bottom, up, down = cell[TOP], cell[BOTTOM], cell[UP], cell[DOWN]
-    regular = top > zero and bottom < zero
-    if regular:
-        g, state, saved, has_saved = _gauss(state, saved, has_saved)
-        slope_down = np.float32(
-            np.float32(-down / bottom) * abs(np.float32(one + np.float32(p.slope_down_dtod * g)))
-        )
-        g, state, saved, has_saved = _gauss(state, saved, has_saved)
-        slope_up = np.float32(
-            np.float32(up / top) * abs(np.float32(one + np.float32(p.slope_up_dtod * g)))
-        )
-        top = np.float32(up / slope_up)
-        bottom = np.float32(-down / slope_down)
-        cell[TOP] = top
-        cell[BOTTOM] = bottom
-    g, state, saved, has_saved = _gauss(state, saved, has_saved)
-    ref = np.float32(p.reference_mean + np.float32(p.reference_std * g))
-    if p.subtract_symmetry_point and top > zero and bottom < zero:
-        point = np.float32(
-            np.float32(up - down) / np.float32(np.float32(up / top) - np.float32(down / bottom))
-        )
-        ref = np.float32(ref + point)
-        cell[RESET_BIAS] = np.float32(cell[RESET_BIAS] + point)
-    cell[REFERENCE] = ref
+    for i in range(out):
+        for j in range(cells.shape[0]):
+            cell = cells[j, :, i]
+            top, bottom, up, down = cell[TOP], cell[BOTTOM], cell[UP], cell[DOWN]
+            regular = top > zero and bottom < zero
+            if regular:
+                g, state, saved, has_saved = _gauss(state, saved, has_saved)
+                slope_down = np.float32(
+                    np.float32(-down / bottom)
+                    * abs(np.float32(one + np.float32(p.slope_down_dtod * g)))
+                )
+                g, state, saved, has_saved = _gauss(state, saved, has_saved)
+                slope_up = np.float32(
+                    np.float32(up / top) * abs(np.float32(one + np.float32(p.slope_up_dtod * g)))
+                )
+                top = np.float32(up / slope_up)
+                bottom = np.float32(-down / slope_down)
+                cell[TOP] = top
+                cell[BOTTOM] = bottom
+            g, state, saved, has_saved = _gauss(state, saved, has_saved)
+            ref = np.float32(p.reference_mean + np.float32(p.reference_std * g))
+            if p.subtract_symmetry_point and top > zero and bottom < zero:
+                point = np.float32(
+                    np.float32(up - down)
+                    / np.float32(np.float32(up / top) - np.float32(down / bottom))
+                )
+                ref = np.float32(ref + point)
+                cell[RESET_BIAS] = np.float32(cell[RESET_BIAS] + point)
+            cell[REFERENCE] = ref
     return state, saved, has_saved
 
 
 @compiled
-def _draw_gammas(cell, p, state, saved, has_saved):
-    """Draw one cell's exponents, and its reference if the class has one."""
+def _draw_gammas(cells, p, out, state, saved, has_saved):
+    """Draw the cells' exponents, and their references if the class has them."""
     zero, one = np.float32(0.0), np.float32(1.0)
-    up_bias = min(p.pow_up_down, zero)
-    down_bias = -p.pow_up_down if p.pow_up_down > zero else zero
-    g, state, saved, has_saved = _gauss(state, saved, has_saved)
-    gain = np.float32(one + np.float32(p.pow_gamma_dtod * g))
-    g, state, saved, has_saved = _gauss(state, saved, has_saved)
-    r = np.float32(p.pow_up_down_dtod * g)
-    gamma_up = np.float32(np.float32(np.float32(up_bias + gain) + r) * p.pow_gamma)
-    gamma_down = np.float32(np.float32(np.float32(down_bias + gain) - r) * p.pow_gamma)
-    if p.enforce_consistency:
-        gamma_up, gamma_down = abs(gamma_up), abs(gamma_down)
-    cell[MORE_UP], cell[MORE_DOWN] = gamma_up, gamma_down
-    if p.kind == GAMMAS:
-        return state, saved, has_saved
-    g, state, saved, has_saved = _gauss(state, saved, has_saved)
-    cell[REFERENCE] = np.float32(p.reference_mean + np.float32(p.reference_std * g))
-    top, bottom, up, down = cell[TOP], cell[BOTTOM], cell[UP], cell[DOWN]
-    if p.subtract_symmetry_point and top > zero and bottom < zero:
-        width = np.float32(top - bottom)
-        steps = p.n_estimation_steps
-        if steps <= 0:
-            per_range = np.float32(width / min(abs(down), abs(up)))
-            steps = int(min(np.rint(np.float32(np.float32(10.0) * per_range)), 10000))
-        point = zero
-        for _ in range(steps):
-            rise = up * np.float32(np.float32((top - point) / width) ** gamma_up)
-            fall = down * np.float32(np.float32((point - bottom) / width) ** gamma_down)
-            point = np.float32(point + np.float32(rise - fall))
-        cell[REFERENCE] = np.float32(cell[REFERENCE] + point)
-        cell[RESET_BIAS] = np.float32(cell[RESET_BIAS] + point)
+    for i in range(out):
+        for j in range(cells.shape[0]):
+            cell = cells[j, :, i]
+            up_bias = min(p.pow_up_down, zero)
+            down_bias = -p.pow_up_down if p.pow_up_down > zero else zero
+            g, state, saved, has_saved = _gauss(state, saved, has_saved)
+            gain = np.float32(one + np.float32(p.pow_gamma_dtod * g))
+            g, state, saved, has_saved = _gauss(state, saved, has_saved)
+            r = np.float32(p.pow_up_down_dtod * g)
+            gamma_up = np.float32(np.float32(np.float32(up_bias + gain) + r) * p.pow_gamma)
+            gamma_down = np.float32(np.float32(np.float32(down_bias + gain) - r) * p.pow_gamma)
+            if p.enforce_consistency:
+                gamma_up, gamma_down = abs(gamma_up), abs(gamma_down)
+            cell[MORE_UP], cell[MORE_DOWN] = gamma_up, gamma_down
+            if p.kind == GAMMAS:
+                continue
+            g, state, saved, has_saved = _gauss(state, saved, has_saved)
+            cell[REFERENCE] = np.float32(p.reference_mean + np.float32(p.reference_std * g))
+            top, bottom, up, down = cell[TOP], cell[BOTTOM], cell[UP], cell[DOWN]
+            if p.subtract_symmetry_point and top > zero and bottom < zero:
+                width = np.float32(top - bottom)
+                steps = p.n_estimation_steps
+                if steps <= 0:
+                    per_range = np.float32(width / min(abs(down), abs(up)))
+                    steps = int(min(np.rint(np.float32(np.float32(10.0) * per_range)), 10000))
+                point = zero
+                for _ in range(steps):
+                    rise = up * np.float32(np.float32((top - point) / width) ** gamma_up)
+                    fall = down * np.float32(np.float32((point - bottom) / width) ** gamma_down)
+                    point = np.float32(point + np.float32(rise - fall))
+                cell[REFERENCE] = np.float32(cell[REFERENCE] + point)
+                cell[RESET_BIAS] = np.float32(cell[RESET_BIAS] + point)
     return state, saved, has_saved

@@ -198,9 +198,9 @@ def _spec_with(response: str) -> np.dtype[Any]:
             align=True,
         )
 
-    device, offset = (_SPEC.fields or {})["fast"][:2]
-    place = (device.fields or {})["response"]
-    return changed(_SPEC, "fast", changed(device, response, place[0], place[1]), offset)
+    fields: Any = _SPEC.fields
+    device, offset = fields["fast"][:2]
+    return changed(_SPEC, "fast", changed(device, response, *device.fields["response"][:2]), offset)
 
 
 def packed(spec: Spec) -> Array:
