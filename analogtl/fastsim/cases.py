@@ -11,6 +11,7 @@ from aihwkit.simulator.configs.compounds import (
     BufferedTransferCompound,
     ChoppedTransferCompound,
     DynamicTransferCompound,
+    TransferCompound,
 )
 from aihwkit.simulator.configs.configs import UnitCellRPUConfig
 from aihwkit.simulator.configs.devices import (
@@ -84,7 +85,7 @@ def compound_config(
         **settings: Parameters of the compound.
     """
     values: dict[str, Any] = {"transfer_every": 1.0, "fast_lr": 0.1, "transfer_lr": 10.0}
-    if compound is not BufferedTransferCompound:
+    if compound not in (TransferCompound, BufferedTransferCompound):
         values |= {"in_chop_prob": 0.1, "auto_scale": True, "units_in_mbatch": False}
     values |= {"transfer_forward": PresetIOParameters()} | settings
     return UnitCellRPUConfig(

@@ -1,11 +1,11 @@
 """The update of a tile: pulse trains, deferred pulses on A, reads, pulses on C.
 
-The fast array A is hidden (gamma 0): a column of A matters only at the moment it is read. So the
-pulses of an update are not applied at once but kept in a ring (`PulseRing`), and applied to a
-column, in their order, when the column is read. That is the same stochastic process as pulse by
-pulse, with one column at a time in one piece of memory. An update has two halves that take turns:
-`emit_pulses` puts the pulses of a block of vectors into the ring and notes which reads fall due;
-`read_columns` carries the reads out.
+Where the fast array A is hidden (gamma 0), a column of it matters only at the moment it is read. So
+the pulses of an update are not applied at once but kept in a ring (`PulseRing`), and applied to a
+column, in their order, when the column is read, or at the latest before a product sees it
+(`flush`). That is the same stochastic process as pulse by pulse, with one column at a time in one
+piece of memory. An update has two halves that take turns: `emit_pulses` puts the pulses of a block
+of vectors into the ring and notes which reads fall due; `read_columns` carries the reads out.
 
 `analogtl.fastsim.layout` describes the arrays and numbers.
 """
@@ -246,63 +246,71 @@ def read_numbers(spec, numbers):
     numbers[simd.CAP] = np.float32(limit * spec.buffer_cap)
     numbers[simd.TAIL] = min(np.float32(spec.tail_weightening / np.float32(chop_period(spec))), one)
     numbers[simd.FORGET] = one if spec.forget_buffer else zero
-    numbers[simd.WITH_BUFFER] = zero if spec.no_buffer else one
+    numbers[simd.WITH_BUFFER] = zero if spec.no_buffer or spec.direct else one
+    numbers[simd.DIRECT] = one if spec.direct else zero
 
 
 @compiled
-def write_column(cells, more, weight, steps, normals, spec, curves, rng, train):
-    """Send pulses onto one column of C; ``steps`` [rows]: each row's signed number of them."""
+def write_column(cells, more, weight, steps, lr, normals, spec, curves, rng, train):
+    """Send pulses onto one column of C, at learning rate ``lr``, up where ``steps`` [rows] are."""
     zero, one = np.float32(0.0), np.float32(1.0)
     most = zero
     for row in range(steps.shape[0]):
         most = max(most, abs(steps[row]))
     device = spec.slow
-    lr = np.float32(spec.step * device.granularity)
     bl, a, b = pulse_train(lr, one, most, spec.transfer_train)
     for k in range(bl):
         rng = mix64(rng)
         train[k] = 1 if uniform(rng) < b else 0
     for row in range(steps.shape[0]):
-        n = steps[row]
-        if n == zero:
+        if steps[row] != zero:
+            rng = write_cell(
+                cells, more, weight, row, steps[row] > zero, abs(steps[row]) * a, train, bl,
+                normals, device, curves, rng,
+            )  # fmt: skip
+    return rng
+
+
+@compiled
+def write_cell(cells, more, weight, row, up, p, train, bl, normals, device, curves, rng):
+    """Send pulses onto one cell of a column of C: each of ``train`` with probability ``p``."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    c = cells[row // LANES * 6 * LANES + row % LANES :]
+    top, bottom = c[C_MAX * LANES], c[C_MIN * LANES]
+    step_up, step_down = c[C_UP * LANES], c[C_DOWN * LANES]
+    if device.response == SOFT_BOUNDS:
+        more_up = -step_up / top if top > zero else zero
+        more_down = -step_down / bottom if bottom < zero else zero
+    else:
+        first = row // LANES * 2 * LANES + row % LANES
+        more_up, more_down = more[first], more[first + LANES]
+        if not responses.can_move(bottom, top, device):
+            return rng
+    reference = c[C_REFERENCE * LANES]
+    w = c[C_PERSISTENT * LANES] + reference
+    moved = False
+    for k in range(bl):
+        if train[k] == 0:
             continue
-        c = cells[row // LANES * 6 * LANES + row % LANES :]
-        p = abs(n) * a
-        top, bottom = c[C_MAX * LANES], c[C_MIN * LANES]
-        up, down = c[C_UP * LANES], c[C_DOWN * LANES]
-        if device.response == SOFT_BOUNDS:
-            more_up = -up / top if top > zero else zero
-            more_down = -down / bottom if bottom < zero else zero
-        else:
-            first = row // LANES * 2 * LANES + row % LANES
-            more_up, more_down = more[first], more[first + LANES]
-            if not responses.can_move(bottom, top, device):
-                continue
-        reference = c[C_REFERENCE * LANES]
-        w = c[C_PERSISTENT * LANES] + reference
-        moved = False
-        for k in range(bl):
-            if train[k] == 0:
-                continue
-            if p < one:
-                rng = mix64(rng)
-                if uniform(rng) >= p:
-                    continue
+        if p < one:
             rng = mix64(rng)
-            xi = normals[np.int64(rng >> _SHIFT)] * device.dw_min_std
-            change, relative_to = responses.change_of(
-                w, n > zero, bottom, top, up, down, more_up, more_down, device, curves
-            )
-            w += change + xi * relative_to
-            w = min(max(w, bottom), top)
-            moved = True
-        if moved:
-            w -= reference
-            c[C_PERSISTENT * LANES] = w
-            if device.write_noise > zero:
-                rng = mix64(rng)
-                w += device.write_noise * normals[np.int64(rng >> _SHIFT)]
-            weight[row] = w
+            if uniform(rng) >= p:
+                continue
+        rng = mix64(rng)
+        xi = normals[np.int64(rng >> _SHIFT)] * device.dw_min_std
+        change, relative_to = responses.change_of(
+            w, up, bottom, top, step_up, step_down, more_up, more_down, device, curves
+        )
+        w += change + xi * relative_to
+        w = min(max(w, bottom), top)
+        moved = True
+    if moved:
+        w -= reference
+        c[C_PERSISTENT * LANES] = w
+        if device.write_noise > zero:
+            rng = mix64(rng)
+            w += device.write_noise * normals[np.int64(rng >> _SHIFT)]
+        weight[row] = w
     return rng
 
 
@@ -455,7 +463,7 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
             pulse_chances(d[t], a, spec.res, spec.sto_round, key, d_chance)
             turn = reads.chops[sweep]
             for i in range(out_size):
-                d_sign[i] = d[t, i] * turn[i]
+                d_sign[i] = d[t, i] * turn[i] if count_lr >= zero else -d[t, i] * turn[i]
         for _ in range(bl):
             slot = counts[SLOT] & (size - 1)
             word, bit = slot >> 5, slot & 31
@@ -471,21 +479,22 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
         counts[UPDATES] += 1
         if every == 0 or counts[UPDATES] % every != 0:
             continue
-        if read_lr != zero:
-            reads.slot[n_reads] = counts[SLOT]
-            reads.count_lr[n_reads] = count_lr
-            n_reads += 1
-            if counts[COLUMN] == in_size - 1:
-                sweep += 1
-                for i in range(reads.chops.shape[1]):
-                    reads.chops[sweep, i] = reads.chops[sweep - 1, i]
-                if spec.out_chop_prob > zero and not spec.dynamic:
-                    key = stream(seed, streams.OUT_CHOP, counts[SWEEPS] + sweep)
-                    for i in range(out_size):
-                        key = mix64(key)
-                        if uniform(key) < spec.out_chop_prob:
-                            reads.chops[sweep, i] = -reads.chops[sweep, i]
-        counts[COLUMN] = (counts[COLUMN] + 1) % in_size
+        for _ in range(spec.n_reads_per_transfer):
+            if read_lr != zero:
+                reads.slot[n_reads] = counts[SLOT]
+                reads.count_lr[n_reads] = count_lr
+                n_reads += 1
+                if counts[COLUMN] == in_size - 1:
+                    sweep += 1
+                    for i in range(reads.chops.shape[1]):
+                        reads.chops[sweep, i] = reads.chops[sweep - 1, i]
+                    if spec.out_chop_prob > zero and not spec.dynamic:
+                        key = stream(seed, streams.OUT_CHOP, counts[SWEEPS] + sweep)
+                        for i in range(out_size):
+                            key = mix64(key)
+                            if uniform(key) < spec.out_chop_prob:
+                                reads.chops[sweep, i] = -reads.chops[sweep, i]
+            counts[COLUMN] = (counts[COLUMN] + 1) % in_size
     return t, n_reads, sweep
 
 
@@ -508,7 +517,11 @@ def read_columns(
     numbers = np.empty(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
     steps = np.empty(cells.weight.shape[1], np.float32)
-    train = np.empty(max(spec.transfer_train.desired_bl, math.ceil(spec.step), 1), np.uint8)
+    write_lr = np.float32(spec.step * spec.slow.granularity)
+    if spec.direct:
+        write_lr = abs(read_lr)
+    longest = math.ceil(np.float32(write_lr / spec.slow.granularity))
+    train = np.empty(max(spec.transfer_train.desired_bl, longest, 1), np.uint8)
     for e in range(min(n_reads, in_size)):
         column = (first_column + e) % in_size
         for f in range(e, n_reads, in_size):
@@ -520,6 +533,8 @@ def read_columns(
             if spec.dynamic and spec.correct_accumulation:
                 sample = np.float32(total % period + 1)
                 scale = np.float32(scale / min(sample, np.float32(one / spec.fast.granularity)))
+            if spec.direct:
+                scale = one if read_lr > zero else -one
             numbers[simd.FACTOR] = -scale if chopped else scale
             numbers[simd.SWITCHED] = one if choppers.switched[column] != 0 else zero
             came, rng = read_column(
@@ -531,7 +546,8 @@ def read_columns(
             if came and (not spec.dynamic or total > period):
                 write_column(
                     cells.slow[column], cells.slow_more[column % cells.slow_more.shape[0]],
-                    cells.weight[column], steps, noise.normals, spec, cells.curves[1], rng, train,
+                    cells.weight[column], steps, write_lr, noise.normals, spec, cells.curves[1],
+                    rng, train,
                 )  # fmt: skip
             ring.start[column] = reads.slot[f]
             turn_now = total % period + 1 == period and (
@@ -548,20 +564,25 @@ def read_columns(
 
 @compiled
 def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spec, seed):
-    """Update a tile with the vectors of one call, ``x`` [N, in] and ``d * d_gain`` [N, out]."""
+    """Update a tile with the vectors of one call, ``x`` [N, in] and ``d * d_gain`` [N, out].
+
+    Returns whether that is done; otherwise a vector asks for more pulses than the ring holds.
+    """
     spec = packed_spec[0]
     n_vectors, in_size = x.shape
     every = transfer_period(spec.transfer_every, spec.units_in_mbatch, n_vectors)
-    block = min(BLOCK, n_vectors)
+    most = min(BLOCK, n_vectors) * max(spec.n_reads_per_transfer, 1)
     reads = Reads(
-        np.empty(block, np.int64),
-        np.empty(block, np.float32),
-        np.empty((block // in_size + 3, choppers.out_chop.shape[0]), np.float32),
+        np.empty(most, np.int64),
+        np.empty(most, np.float32),
+        np.empty((most // in_size + 3, choppers.out_chop.shape[0]), np.float32),
     )
     pulses = pulse_space(ring)
     t = np.int64(0)  # a plain 0 would be a type of its own, and `emit_pulses` be compiled twice
+    full = 3 * (ring.d_bits.shape[1] // 4)
+    allowed = full
     while t < n_vectors:
-        if counts[SLOT] - oldest_slot(ring.start) > 3 * (ring.d_bits.shape[1] // 4):
+        if counts[SLOT] - oldest_slot(ring.start) > allowed:
             flush(
                 cells.fast, cells.fast_more, cells.curves[0], ring, choppers, counts, packed_spec,
                 seed, streams.FLUSH,
@@ -570,7 +591,7 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
         first_column = counts[COLUMN]
         for i in range(choppers.out_chop.shape[0]):
             reads.chops[0, i] = choppers.out_chop[i]
-        end = min(t + BLOCK, n_vectors)
+        before, end = t, min(t + BLOCK, n_vectors)
         t, n_reads, sweep = emit_pulses(
             x, d, d_gain, lr, t, end, ring, counts, averages, spec, seed, every, reads
         )
@@ -582,3 +603,10 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
             counts[SWEEPS] += sweep
             for i in range(choppers.out_chop.shape[0]):
                 choppers.out_chop[i] = reads.chops[sweep, i]
+        if t > before:
+            allowed = full
+        elif allowed > 0:  # once more, with an empty ring
+            allowed = 0
+        else:
+            return False
+    return True

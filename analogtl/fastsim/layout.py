@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+A, C = range(2)  # the arrays of a tile
+
 # fields of ``fast`` and of ``slow``, in multiples of LANES
 PERSISTENT, APPARENT, BUFFER, REFERENCE, W_MAX, W_MIN, STEP_UP, STEP_DOWN = range(8)
 C_PERSISTENT, C_REFERENCE, C_MAX, C_MIN, C_UP, C_DOWN = range(6)
+REFERENCES = REFERENCE, C_REFERENCE  # of A and C; bounds and steps follow
 # how a device's cells answer to pulses: see `responses.py`
 SOFT_BOUNDS, LINEAR, EXP, POW, PIECEWISE = range(5)
 # fields of ``counts`` [10] (int64)
@@ -139,6 +142,7 @@ class Spec(NamedTuple):
     units_in_mbatch: bool
     transfer_lr: np.float32
     scale_transfer_lr: bool
+    n_reads_per_transfer: int
     read: Read
     buffer_granularity: np.float32
     threshold: np.float32
@@ -150,6 +154,7 @@ class Spec(NamedTuple):
     in_chop_random: bool
     out_chop_prob: np.float32
     # pulses onto C
+    direct: bool  # as many as what was read asks for, without a buffer
     step: np.float32
     transfer_train: Train
     slow: Device

@@ -450,8 +450,8 @@ def apply_pulses(typing, device, given):
 # the numbers that ``read_group`` takes, by their places; ``read_out`` takes those before FACTOR
 (
     READ_INPUT, READ_NOISE, READ_RES, READ_BOUND, READ_SCALE, FACTOR, THRESHOLD, LIMIT, KEEP,
-    SUBTRACT, CAP, TAIL, FORGET, WITH_BUFFER, SWITCHED, N_NUMBERS,
-) = range(16)  # fmt: skip
+    SUBTRACT, CAP, TAIL, FORGET, WITH_BUFFER, SWITCHED, DIRECT, N_NUMBERS,
+) = range(17)  # fmt: skip
 
 
 def _clip(b: Any, v: Any, bound: Any) -> Any:
@@ -514,6 +514,7 @@ def _make_read_group(dynamic: bool) -> Any:
                 h = b.fadd(h, change)
                 whole = _intrinsic(b, "trunc", b.fdiv(h, number[THRESHOLD]))
                 n = _clip(b, whole, number[LIMIT])
+                n = b.select(is_set(DIRECT), h, n)
                 less = b.fsub(h, b.fmul(number[SUBTRACT], n))
                 less = b.select(is_set(CAP), _clip(b, less, number[CAP]), less)
                 after = b.select(is_set(FORGET), b.fmul(h, number[KEEP]), less)
@@ -532,6 +533,8 @@ def _make_read_group(dynamic: bool) -> Any:
 read_chopped = _make_read_group(dynamic=False)
 read_dynamic = _make_read_group(dynamic=True)
 """Read one group of one column of A into its buffer H; returns (any step, the new ``rng``).
+
+With ``DIRECT`` there is no buffer: what was read goes into ``steps`` as it is.
 
 ``cells`` from ``base`` on as in ``apply_pulses``; ``means`` from ``place`` on: running and past
 means (only ``read_dynamic`` uses them); ``chop``, ``steps`` [rows] from ``row`` on: the rows'

@@ -11,9 +11,19 @@ from aihwkit.simulator.tiles.analog import AnalogTile
 from torch import Tensor
 
 from analogtl.fastsim import threads
+from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.config import FastRPUConfig
+from analogtl.fastsim.layout import A
+from analogtl.fastsim.mixed import MixedPrecisionTile
+from analogtl.fastsim.pulsed import PulsedTile
 from analogtl.fastsim.simulator import FastSimulatorTile
+from analogtl.fastsim.spec import devices_of
 from analogtl.fastsim.threads import Task
+
+
+def _simulator_class(rpu_config: FastRPUConfig) -> type[ArraysTile]:
+    """Find the class of the tiles that run a configuration's algorithm."""
+    return MixedPrecisionTile if A not in devices_of(rpu_config.device) else PulsedTile
 
 
 class FastTile(AnalogTile):
@@ -47,12 +57,13 @@ class FastTile(AnalogTile):
     def _create_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
-        return FastSimulatorTile(x_size, d_size, rpu_config, rpu_config.tile_count.next())
+        kind = _simulator_class(rpu_config)
+        return kind(x_size, d_size, rpu_config, rpu_config.tile_count.next())
 
     def _recreate_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
-        return FastSimulatorTile(x_size, d_size, rpu_config, draw=False)
+        return _simulator_class(rpu_config)(x_size, d_size, rpu_config, draw=False)
 
     def _one_scale(self) -> float | None:
         """Find the tile's one digital output scale; ``None`` if there is more to its periphery."""

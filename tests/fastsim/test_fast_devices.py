@@ -24,7 +24,7 @@ from aihwkit.simulator.tiles.analog import AnalogTile
 
 from analogtl.fastsim import FastTile, fast_rpu_config
 from analogtl.fastsim.cases import compound_config
-from analogtl.fastsim.config import granularity_of
+from analogtl.fastsim.spec import granularity_of
 
 DRAWN = (
     *("max_bound", "min_bound", "dwmin_up", "dwmin_down", "reset_bias"),

@@ -107,10 +107,10 @@ def test_every_update_moves_its_counters_on():
 def test_looking_at_pulses_that_are_due_takes_the_noise_that_they_will_have():
     fast = tile(transfer_every=1000)  # nothing is read: all pulses stay in the ring
     updated(fast)
-    first, again = (fast.tile.current_fast() for _ in range(2))
+    first, again = (fast.tile.current(k.A) for _ in range(2))
     assert np.array_equal(first, again)
     pools = int(fast.tile.counts[k.POOLS])
-    fast.tile._flush()
+    fast.tile.settle()
     assert np.array_equal(first, fast.tile.cells.fast)
     assert int(fast.tile.counts[k.POOLS]) == pools + 1
 

@@ -70,13 +70,15 @@ def numbers(analog: Analog) -> Any:
     tile = FastTile(5, 4, fast_rpu_config(config, seed=1))
     hidden = {name: value.numpy().tobytes() for name, value in tile.get_hidden_parameters().items()}
     inner = tile.tile
-    on_set = [getattr(device, "apply_write_noise_on_set", None) for device in inner.devices]
+    on_set = [
+        getattr(device, "apply_write_noise_on_set", None) for device in inner.devices.values()
+    ]
     return (
         inner.spec,
         inner.forward_io,
         inner.backward_io,
         hidden,
-        inner.reset_bias().tolist(),
+        [bias.tolist() for bias in inner.reset_bias().values()],
         inner.cells.curves.tolist(),
         on_set,
     )
@@ -156,8 +158,8 @@ ALONE: list[tuple[str, Any]] = [
     ("device.transfer_update.sto_round", True),
     ("device.transfer_update.res", 0.01),
     ("device.transfer_forward.inp_noise", 0.01),
-    ("device.gamma", 0.01),
-    ("device.gamma_vec", [0.0, 0.5]),
+    ("device.gamma_vec", [1.0, 0.0]),
+    ("device.n_reads_per_transfer", 2),
     ("device.transfer_every_vec", [1.0, 1.0]),
     ("device.transfer_lr_vec", [1.0, 1.0]),
     ("device.transfer_every", -0.01),
@@ -175,7 +177,8 @@ ALLOWED: list[tuple[str, Any]] = [
     ("update.desired_bl", 1000),
     ("device.transfer_update.desired_bl", 1),
     ("device.transfer_every", 0.0),
-    ("device.gamma_vec", [0.0, 1.0]),
+    ("device.gamma", 0.01),
+    ("device.gamma_vec", [0.0, 0.5]),
     ("backward.bm_test_negative_bound", False),
     ("device.unit_cell_devices.0.lifetime", 0.01),
     ("device.unit_cell_devices.1.diffusion", 0.01),

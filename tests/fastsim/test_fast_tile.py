@@ -12,6 +12,7 @@ from aihwkit.simulator.configs import (
     UnitCellRPUConfig,
 )
 from aihwkit.simulator.configs.compounds import TransferCompound, VectorUnitCell
+from aihwkit.simulator.configs.devices import IdealDevice
 from aihwkit.simulator.parameters.enums import (
     BoundManagementType,
     NoiseManagementType,
@@ -305,7 +306,7 @@ def changed(**values):
 
 
 REFUSED = {
-    "gamma": changed(device__gamma=0.1),
+    "gamma_vec": changed(device__gamma_vec=[1.0, 0.0]),
     "transfer_columns": changed(device__transfer_columns=False),
     "n_reads_per_transfer": changed(device__n_reads_per_transfer=2),
     "random_selection": changed(device__random_selection=True),
@@ -328,9 +329,9 @@ REFUSED = {
     "rounding of forward": changed(forward__out_sto_round=True),
     "transfer_forward.inp_noise": changed(
         device__transfer_forward=IOParameters(inp_noise=0.1)),
-    "TransferCompound": UnitCellRPUConfig(device=TransferCompound(
-        unit_cell_devices=[ReRamArrayHfO2PresetDevice(), ReRamArrayHfO2PresetDevice()])),
-    "SingleRPUConfig": SingleRPUConfig(device=ReRamArrayHfO2PresetDevice()),
+    "3 unit_cell_devices": UnitCellRPUConfig(device=TransferCompound(
+        unit_cell_devices=[ReRamArrayHfO2PresetDevice() for _ in range(3)])),
+    "IdealDevice": SingleRPUConfig(device=IdealDevice()),
     "FloatingPointRPUConfig": FloatingPointRPUConfig(),
     "InferenceRPUConfig": InferenceRPUConfig(),
 }  # fmt: skip

@@ -92,13 +92,13 @@ from aihwkit.simulator.parameters import IOParameters
 from aihwkit.simulator.rpu_base import tiles
 from aihwkit.simulator.tiles.analog import AnalogTile
 from analogtl.fastsim import FastTile, fast_rpu_config
-from analogtl.fastsim.tile import FastSimulatorTile
+from analogtl.fastsim.pulsed import PulsedTile
 
 FAST = os.environ["ENGINE"] == "fast"
 
 
 class CTTv2:
-    simulator_tile_class = FastSimulatorTile if FAST else tiles.AnalogTile
+    simulator_tile_class = PulsedTile if FAST else tiles.AnalogTile
     first_hidden_field = "max_bound_0"
     use_cuda = False
 

@@ -146,6 +146,7 @@ def read_events(events, reads, state, ring, counts, count_lr, spec, p_numbers, s
     numbers = np.zeros(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
     steps, y = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    write_lr = np.float32(spec.step * spec.slow.granularity)
     train = np.empty(max(spec.transfer_train.desired_bl, int(np.ceil(spec.step)), 1), np.uint8)
     cell, column_numbers = state.cell.reshape(-1), state.column.reshape(-1)
     wrong = np.int32(0)
@@ -189,7 +190,7 @@ def read_events(events, reads, state, ring, counts, count_lr, spec, p_numbers, s
                     write_column(
                         state.slow[to - 1, column],
                         state.slow_more[to - 1, column % state.slow_more.shape[1]],
-                        state.weights[to - 1, column], steps, noise.normals, spec,
+                        state.weights[to - 1, column], steps, write_lr, noise.normals, spec,
                         state.curves[1], rng, train,
                     )  # fmt: skip
             u = np.float32(uniform(stream(seed, streams.IN_CHOP, name)))

@@ -9,22 +9,22 @@ import torch
 from aihwkit.exceptions import TileError
 from torch import Tensor
 
-from analogtl.fastsim import devices as drawn
-from analogtl.fastsim import hidden
 from analogtl.fastsim import layout as k
 from analogtl.fastsim.config import FastRPUConfig
 from analogtl.fastsim.kernels import transfer_period
+from analogtl.fastsim.layout import Array
+from analogtl.fastsim.pulsed import PulsedTile
 from analogtl.fastsim.rules.contract import load_rule
 from analogtl.fastsim.rules.driver import NO_SUCH_ARRAY, State, driver_of
-from analogtl.fastsim.simulator import Array, FastSimulatorTile, clipped
+from analogtl.fastsim.simulator import FastSimulatorTile
 from analogtl.fastsim.streams import FLUSH
 from analogtl.fastsim.tile import FastTile
 
 
-class RuleSimulatorTile(FastSimulatorTile):
+class RuleSimulatorTile(PulsedTile):
     """State and operations of a tile of two or more arrays.
 
-    As `FastSimulatorTile`, whose A is the first array and whose C the last; the arguments are its.
+    As `PulsedTile`, whose A is the first array and whose C the last; the arguments are its.
     """
 
     def __init__(
@@ -39,7 +39,12 @@ class RuleSimulatorTile(FastSimulatorTile):
         self.rule = load_rule(compound.rule)
         self.array_names = self.rule.array_names(compound.values)
         self._values = {**self.rule.parameters, **compound.values}
-        super().__init__(x_size, d_size, rpu_config, number, draw=False)
+        self._seen_is_old = True
+        super().__init__(x_size, d_size, rpu_config, number, draw)
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        x_size = self.x_size
         others, rows = len(self.array_names) - 1, self.cells.weight.shape[1]
         self.arrays = State(
             fast=self.cells.fast,
@@ -58,16 +63,8 @@ class RuleSimulatorTile(FastSimulatorTile):
             weight=self.arrays.weights[-1],
             slow_more=self.arrays.slow_more[-1],
         )
+        self.visible = self.cells.weight
         self._driver = driver_of(self.rule, others + 1)
-        self._seen_is_old = True
-        self._every: dict[int, Array] = {}
-        if draw:
-            every = self._drawn()
-            for n, cells in enumerate(every):
-                self._take(n, cells)
-            if any(decay is not None for decay in self.decay):
-                self.kept_reset_bias = np.stack([cells[:, drawn.RESET_BIAS] for cells in every])
-            self.set_weights(torch.zeros(d_size, x_size))
 
     # -- the arrays -------------------------------------------------------------------------------
 
@@ -80,7 +77,7 @@ class RuleSimulatorTile(FastSimulatorTile):
             fast_granularity=float(self.spec.fast.granularity),
             slow_granularity=float(self.spec.slow.granularity),
         )
-        self._every = {}
+        self._every: dict[int, Array] = {}
 
     def more(self, n: int) -> Array:
         """The array of the slopes or exponents of device ``n``."""
@@ -90,21 +87,23 @@ class RuleSimulatorTile(FastSimulatorTile):
         """Whether the cells of device ``n`` have slopes or exponents beside bounds and steps."""
         return super().has_more(min(n, 1))
 
-    def _cells_of(self, n: int) -> Array:
+    def cells_of(self, n: int) -> Array:
+        """The cells of device ``n``."""
         return self.cells.fast if n == 0 else self.arrays.slow[n - 1]
 
-    def _take(self, n: int, cells: Array) -> None:
-        """Take the drawn cells of device ``n``."""
-        first = k.REFERENCE if n == 0 else k.C_REFERENCE
-        for i in range(5):
-            self.put(self._cells_of(n), first + i, cells[:, i])
-        if self.has_more(n):
-            self.put(self.more(n), 0, cells[:, drawn.MORE_UP])
-            self.put(self.more(n), 1, cells[:, drawn.MORE_DOWN])
-        if self.devices[n].lifetime > 0.0:
-            self.decay[n] = np.ascontiguousarray(cells[:, drawn.DECAY])
-        if self.devices[n].diffusion > 0.0:
-            self.diffusion[n] = np.ascontiguousarray(cells[:, drawn.DIFFUSION])
+    def apparent(self, n: int, cells: Array) -> Array:
+        """Copy the apparent weights of device ``n`` with these cells, ``[in, out]``."""
+        if n == 0:
+            return super().apparent(0, cells)
+        return self.arrays.weights[n - 1][:, : self.d_size].copy()
+
+    def put_apparent(self, n: int, weights: Array | float) -> None:
+        """Set the apparent weights of device ``n`` ``[in, out]``."""
+        if n == 0:
+            super().put_apparent(0, weights)
+        else:
+            self.arrays.weights[n - 1][:, : self.d_size] = weights
+            self._seen_is_old = True
 
     def put(self, cells: Array, field: int, values: Array | float) -> None:
         """Set one field of the cells from ``[x_size, d_size]`` or one number."""
@@ -113,9 +112,7 @@ class RuleSimulatorTile(FastSimulatorTile):
 
     def weights(self, n: int) -> Array:
         """Copy the apparent weights of array ``n``, ``[out, in]``, as they are now."""
-        if n == 0:
-            return self.get(self.current_fast(), k.APPARENT).T.copy()
-        return self.arrays.weights[n - 1][:, : self.d_size].T.copy()
+        return self.apparent(n, self.current(n)).T.copy()
 
     def own(self, name: str) -> Array:
         """Copy one of the rule's numbers by its name: per cell ``[out, in]``, or per column."""
@@ -131,7 +128,7 @@ class RuleSimulatorTile(FastSimulatorTile):
         if not self.rule.shows_first:
             return super().matrix()
         if self._seen_is_old:
-            self._flush()
+            self.settle()
             if self._driver.see(self.arrays, self._p):
                 raise TileError(f"{self.rule.text.file}: sees returns NaN")
             self._seen_is_old = False
@@ -168,31 +165,16 @@ class RuleSimulatorTile(FastSimulatorTile):
 
     # -- weights and hidden parameters ------------------------------------------------------------
 
-    def set_weights(self, weight: Tensor) -> None:
+    def _program(self, target: Array) -> None:
         """Program the last array; the others' apparent weights become 0, as in aihwkit."""
-        super().set_weights(weight)
-        for n in range(1, len(self.array_names) - 1):
+        last = len(self.array_names) - 1
+        self.program_device(last, target)
+        self.put_apparent(0, 0.0)
+        if self.spec.fast.write_noise <= 0.0:
+            self.put(self.cells.fast, k.PERSISTENT, 0.0)
+        for n in range(1, last):
             self._set_persistent(n, np.zeros((self.x_size, self.d_size), np.float32))
         self.arrays.turns[:, 0] = 0
-
-    def _persistent(self, n: int) -> Array:
-        return self.get(self._cells_of(n), k.PERSISTENT)
-
-    def _set_persistent(self, n: int, weights: Array) -> None:
-        place = (k.W_MIN, k.W_MAX) if n == 0 else (k.C_MIN, k.C_MAX)
-        bottom, top = (self.get(self._cells_of(n), one) for one in place)
-        self.put(self._cells_of(n), k.PERSISTENT, clipped(weights, bottom, top))
-        self._renew_write_noise(n)
-
-    def _renew_write_noise(self, n: int) -> None:
-        if n == 0:
-            super()._renew_write_noise(0)
-            return
-        weights, noise = self._persistent(n), self.spec.slow.write_noise
-        if noise > 0.0:
-            weights = weights + noise * self._normals()
-        self.arrays.weights[n - 1][:, : self.d_size] = weights
-        self._seen_is_old = True
 
     def _flush_into(self, fast: Array, ring: k.PulseRing) -> bool:
         """Apply the pulses that are still in the ring, if there are any; whether there were."""
@@ -204,36 +186,15 @@ class RuleSimulatorTile(FastSimulatorTile):
         )
         return True
 
-    def get_hidden_parameter_names(self) -> list[str]:
-        """Name the slices of ``get_hidden_parameters``: devices as in aihwkit, then the rule's."""
-        devices = [hidden.device_names(self, n) for n in range(len(self.array_names))]
-        return [*(name for names in devices for name in names), *self.rule.cell]
+    def hidden_arrays(self) -> dict[str, Array]:
+        """Name the rule's numbers of each cell, ``[in, out]``."""
+        return {name: self.own(name).T for name in self.rule.cell}
 
-    def get_hidden_parameters(self) -> Tensor:
-        """Devices, weights and the rule's numbers of each cell ``[names, out, in]``, as now."""
-        fast, bias = self.current_fast(), self.reset_bias()
-        found = hidden.device_values(self, 0, fast, self.get(fast, k.APPARENT), bias[0])
-        for n, weights in enumerate(self.arrays.weights, 1):
-            found |= hidden.device_values(
-                self, n, self._cells_of(n), weights[:, : self.d_size], bias[n]
-            )
-        found |= {name: self.own(name).T for name in self.rule.cell}
-        return hidden.stacked(self.get_hidden_parameter_names(), found)
-
-    def set_hidden_parameters(self, params: Tensor) -> None:
-        """Set devices, weights and the rule's numbers of each cell, exactly as given."""
-        p = hidden.unstacked(self, self.get_hidden_parameter_names(), params)
-        names = range(len(self.array_names))
-        self.kept_reset_bias = np.stack([p[f"reset_bias_{n}"] for n in names])
-        for n in names:
-            hidden.set_device_values(self, n, self._cells_of(n), p)
-            if n == 0:
-                self.put(self.cells.fast, k.APPARENT, p["hidden_weights_0"])
-            else:
-                self.arrays.weights[n - 1][:, : self.d_size] = p[f"hidden_weights_{n}"]
+    def set_hidden_arrays(self, given: dict[str, Array]) -> None:
+        """Set what `hidden_arrays` names; the ring's pulses are gone."""
         rows = self.cells.weight.shape[1]
         for i, name in enumerate(self.rule.cell):
-            self.arrays.cell[:, i * rows : i * rows + self.d_size] = p[name]
+            self.arrays.cell[:, i * rows : i * rows + self.d_size] = given[name]
         self.ring.start[:] = self.counts[k.SLOT]
 
     def guard(self, width: int, sentinel: float) -> dict[str, Array]:

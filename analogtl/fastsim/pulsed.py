@@ -1,0 +1,148 @@
+"""Tiles whose array A gets the gradient's pulses: SGD on A itself, or transfers from A to C."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from aihwkit.exceptions import TileError
+from torch import Tensor
+
+from analogtl.fastsim import kernels
+from analogtl.fastsim import layout as k
+from analogtl.fastsim.arrays import ArraysTile
+from analogtl.fastsim.layout import A, Array, C
+from analogtl.fastsim.simd import BLOCKS, LANES
+from analogtl.fastsim.spec import gammas_of
+from analogtl.fastsim.streams import FLUSH
+
+
+class PulsedTile(ArraysTile):
+    """A tile whose update sends pulses to A, by way of a ring that defers them.
+
+    Where the products see A (``gammas``), A is brought to now at the end of each update.
+    """
+
+    def _prepare(self) -> None:
+        slots = 1024
+        while slots < 2 * max(self.x_size, 2 * self.spec.train.desired_bl) + 512:
+            slots *= 2
+        self.ring = k.PulseRing(
+            x_bits=np.zeros((slots // 32, 2, self.x_size), np.uint32),
+            d_bits=np.zeros((self.groups, slots, 2 * BLOCKS), np.uint16),
+            start=np.zeros(self.x_size, np.int64),
+        )
+        self.choppers = k.Choppers(
+            in_chop=np.zeros(self.x_size, np.uint8),
+            switched=np.zeros(self.x_size, np.uint8),
+            out_chop=np.ones(self.groups * LANES, np.float32),
+        )
+        self.averages = np.zeros(3, np.float32)
+        self.averages[k.COUNT_LR] = 1.0
+        # What the products see of A and of C; None: C alone, as it is.
+        self.gammas = gammas_of(self.compound)
+        # Without C, its place has what the products see.
+        visible = C in self.devices and self.gammas is not None
+        self.visible = np.zeros_like(self.cells.weight) if visible else self.cells.weight
+
+    def matrix(self) -> Tensor:
+        """The weights that the products see, ``[x_size, d_size]``, in place."""
+        return torch.from_numpy(self.visible)[:, : self.d_size]
+
+    def update_rows(self, x: Tensor, d: Tensor, divisor: float = 1.0) -> None:
+        """Update with vectors ``x`` [N, in] and ``d / divisor`` [N, out]."""
+        if x.shape[0] != d.shape[0]:
+            raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
+        if x.shape[0] == 0 or self.learning_rate == 0.0:
+            return
+        done = kernels.update(
+            x.numpy(), d.numpy(), np.float32(1.0 / divisor), np.float32(self.learning_rate),
+            self.cells, self.ring, self.choppers, self.counts, self.averages, self._packed_spec,
+            self.seed,
+        )  # fmt: skip
+        if not done:
+            raise TileError(
+                f"the learning rate {self.learning_rate} asks for longer pulse trains than the "
+                f"{self.ring.d_bits.shape[1]} pulses that are kept; expected fixed_bl = true"
+            )
+        if self.gammas is not None:
+            self.settle()
+            self.show()
+
+    def show(self) -> None:
+        """Let the products see the arrays as they are: the weighted sum of A and C."""
+        if self.gammas is None:
+            return
+        apparent = self.field(self.cells.fast, k.APPARENT)
+        visible = self.visible.reshape(apparent.shape)
+        if C not in self.devices:
+            visible[...] = apparent
+            return
+        of_a, of_c = self.gammas
+        np.multiply(apparent, of_a, out=visible)
+        self.visible += of_c * self.cells.weight
+
+    # -- weights and hidden parameters ------------------------------------------------------------
+
+    def _program(self, target: Array) -> None:
+        """Program C, or A where there is no C; A's apparent weights become 0 beside C."""
+        if C not in self.devices:
+            self.program_device(A, target)
+        elif self.gammas is None:
+            self.program_device(C, target)
+            self.put(self.cells.fast, k.APPARENT, 0.0)
+            if self.spec.fast.write_noise <= 0.0:
+                self.put(self.cells.fast, k.PERSISTENT, 0.0)
+        else:
+            self.program_device(A, 0.0)
+            self.program_device(C, target / self.gammas[C])
+
+    def settle(self) -> None:
+        """Bring all of A to now, in place."""
+        if self._flush_into(self.cells.fast, self.ring):
+            self.counts[k.POOLS] += 1
+
+    def current(self, n: int) -> Array:
+        """The cells of device ``n``, A's copied and brought to now: looking disturbs nothing."""
+        if n != A:
+            return self.cells_of(n)
+        fast, ring = self.cells.fast.copy(), self.ring._replace(start=self.ring.start.copy())
+        self._flush_into(fast, ring)
+        return fast
+
+    def _flush_into(self, fast: Array, ring: k.PulseRing) -> bool:
+        """Apply the pulses that are still in the ring, if there are any; whether there were."""
+        if int(self.counts[k.SLOT]) <= int(ring.start.min()):
+            return False
+        kernels.flush(
+            fast, self.cells.fast_more, self.cells.curves[0], ring, self.choppers, self.counts,
+            self._packed_spec, self.seed, FLUSH,
+        )  # fmt: skip
+        return True
+
+    def hidden_arrays(self) -> dict[str, Array]:
+        """Name the buffer and, of AGAD, the means, ``[in, out]``."""
+        if C not in self.devices or self.spec.direct:
+            return {}
+        buffer = self.get(self.cells.fast, k.BUFFER)
+        if not self.spec.dynamic:
+            return {"buffered_FP_weight_0": buffer}
+        means = (self.get(self.cells.means, i) for i in range(2))
+        names = ("buffered_FP_weight", "running_mean_weight", "past_mean_weight")
+        return dict(zip(names, (buffer, *means), strict=True))
+
+    def set_hidden_arrays(self, given: dict[str, Array]) -> None:
+        """Set what `hidden_arrays` names; the ring's pulses are gone."""
+        for name, value in given.items():
+            if name.startswith("buffered"):
+                self.put(self.cells.fast, k.BUFFER, value)
+            else:
+                self.put(self.cells.means, int(name.startswith("past")), value)
+        self.ring.start[:] = self.counts[k.SLOT]
+
+    def _arrays(self) -> dict[str, Array]:
+        return {
+            **super()._arrays(),
+            **self.ring._asdict(),
+            **self.choppers._asdict(),
+            "averages": self.averages,
+        }
