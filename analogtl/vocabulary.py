@@ -153,43 +153,37 @@ class Algorithm(_Noun):
     meaning: str  # in words, with its source
     # The device class of aihwkit that runs it; None where the weights' own device does.
     compound: str | None
-    fast: bool  # whether the fast engine runs it
 
     C_TTV2 = (
         "c-ttv2",
         "c-TTv2",
         "chopped Tiki-Taka v2 (Rasch et al. 2024), the paper's",
         "ChoppedTransferCompound",
-        True,
     )
     AGAD = (
         "agad",
         "AGAD",
         "analog gradient accumulation with dynamic reference",
         "DynamicTransferCompound",
-        True,
     )
     TTV2 = (
         "ttv2",
         "TTv2",
         "Tiki-Taka v2 (Gokmen 2021): c-TTv2 without the chopper",
         "ChoppedTransferCompound",
-        True,
     )
-    TT = ("tt", "Tiki-Taka", "Tiki-Taka (Gokmen & Haensch 2020)", "TransferCompound", False)
+    TT = ("tt", "Tiki-Taka", "Tiki-Taka (Gokmen & Haensch 2020)", "TransferCompound")
     SGD = (
         "sgd",
         "pulsed SGD",
         "stochastic pulsed SGD straight on the device (Gokmen & Vlasov 2016)",
         None,
-        False,
     )
     MP = (
         "mp",
         "mixed precision",
         "mixed precision: digital gradient, analog weights",
         "MixedPrecisionCompound",
-        False,
     )
 
     @property

@@ -255,8 +255,8 @@ class Analog(Section):
     algorithm: Algorithm = Algorithm.C_TTV2
     """`c-ttv2`, `agad`, `ttv2`, `tt`, `sgd` or `mp` (`analogtl list algorithms`)."""
     engine: Literal["auto", "aihwkit", "fast"] = "auto"
-    """`aihwkit` (stock), `fast` (the same process, about ten times faster; c-ttv2, ttv2 and agad
-    only), or `auto`: fast where it is exact."""
+    """`aihwkit` (stock), `fast` (the same process, about ten times faster), or `auto`: fast where
+    it is exact."""
     granularity_per_token: NonNegative = 10.0
     """auto_granularity of each layer = this x the vectors that the layer sees per image, for the
     algorithms that have one. 0: off, [analog.compound] auto_granularity is what counts."""
@@ -310,8 +310,6 @@ class Analog(Section):
             if preset in known or not kind.endswith("device"):
                 for key, problem in table_problems(kind, values, algorithm, preset):
                     yield f"{name}.{key}", problem
-        if self.engine == "fast" and not self.algorithm.fast:
-            yield "engine", f"fast does not run {self.algorithm}; expected 'auto' or 'aihwkit'"
         wanted = "granularity_per_token" in self.model_fields_set and self.granularity_per_token
         if wanted and "auto_granularity" in self.values("compound"):
             reason = "takes the place of compound.auto_granularity: give one of the two"

@@ -219,9 +219,7 @@ def _seeded_array(config: RPUConfig, seed: int, name: str, *, fast: bool) -> typ
             def tile(out: int, inp: int, _config: Any, **kwargs: Any) -> SimulatorTileWrapper:
                 number = str(next(numbers))
                 own = copy.deepcopy(config)
-                device = own.device
-                target = device.device if hasattr(device, "device") else device
-                target.construction_seed = derived_seed(seed, "devices", name, number)
+                own.device.construction_seed = derived_seed(seed, "devices", name, number)
                 if fast:
                     own = fast_rpu_config(own, seed=derived_seed(seed, "streams", name, number))
                 return real(out, inp, own, **kwargs)

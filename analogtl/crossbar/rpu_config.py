@@ -54,11 +54,13 @@ def build_rpu_config(
         "mapping": _filled(MappingParameter(), analog, "mapping"),
     }
     algorithm = Algorithm(analog.algorithm)
-    if algorithm in (Algorithm.SGD, Algorithm.MP):
+    if algorithm is Algorithm.SGD:
         device.construction_seed = construction_seed
-        if algorithm is Algorithm.SGD:
-            return SingleRPUConfig(device=device, **common)
-        compound = compounds.MixedPrecisionCompound(device=device)
+        return SingleRPUConfig(device=device, **common)
+    if algorithm is Algorithm.MP:
+        compound = compounds.MixedPrecisionCompound(
+            device=device, construction_seed=construction_seed
+        )
         return DigitalRankUpdateRPUConfig(device=_filled(compound, analog, "compound"), **common)
     compound = getattr(compounds, algorithm.compound or "")(
         unit_cell_devices=[device, _filled(deepcopy(device), analog, "slow_device")],
