@@ -165,15 +165,16 @@ class Spec(NamedTuple):
     correct_accumulation: bool
 
 
-def _record(kind: type) -> np.dtype[Any]:
+def record_of(kind: type) -> np.dtype[Any]:
+    """Make the type of records with the fields of a named tuple."""
     numbers = {bool: np.bool_, int: np.int64, np.float32: np.float32}
     hints = get_type_hints(kind).items()
     return np.dtype(
-        [(name, numbers.get(part) or _record(part)) for name, part in hints], align=True
+        [(name, numbers.get(part) or record_of(part)) for name, part in hints], align=True
     )
 
 
-_SPEC = _record(Spec)
+_SPEC = record_of(Spec)
 
 
 def response_name(device: Device) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from analogtl.fastsim import threads
 from analogtl.fastsim.compiled import compiled
 from analogtl.fastsim.kernels import abs_max
+from analogtl.fastsim.layout import Array, record_of
 from analogtl.fastsim.streams import BACKWARD, FORWARD, fill_normals, mix64, stream
 
 NONE, ABS_MAX, MAX, CONSTANT = range(4)  # noise management
@@ -23,7 +24,7 @@ POOL_BITS = 14
 _SHIFT = np.uint64(64 - POOL_BITS)
 
 
-class IO(NamedTuple):
+class _Numbers(NamedTuple):
     """One direction's periphery; resolutions are absolute steps (0: none), numbers float32."""
 
     is_perfect: bool
@@ -39,6 +40,18 @@ class IO(NamedTuple):
     out_scale: np.float32
     max_bm_factor: int
     max_bm_res: np.float32
+
+
+_RECORD = record_of(_Numbers)
+
+
+class IO(_Numbers):
+    """One direction's periphery, also for the kernels."""
+
+    @cached_property
+    def packed(self) -> Array:
+        """The numbers as an array [1] of one record: see `layout.packed`."""
+        return np.array([self], _RECORD)
 
 
 @compiled
@@ -59,12 +72,13 @@ def management_scale(row, gain, io):
 
 
 @compiled
-def prepare(x, gain, io, reduction, scale, inputs, seed, purpose, counter):
+def prepare(x, gain, packed_io, reduction, scale, inputs, seed, purpose, counter):
     """Scale, discretise and bound the inputs.
 
     ``inputs`` [N, in] receives ``x * gain`` after the converter and ``scale`` [N] each vector's
     noise-management scale; ``reduction`` is the bound management's factor.
     """
+    io, gain, reduction = packed_io[0], np.float32(gain), np.float32(reduction)
     zero, one = np.float32(0.0), np.float32(1.0)
     res, bound = io.inp_res, io.inp_bound
     size = x.shape[1]
@@ -86,16 +100,17 @@ def prepare(x, gain, io, reduction, scale, inputs, seed, purpose, counter):
 
 
 @compiled
-def finish(y, gain, io, reduction, scale, silent, passed, seed, purpose, counter):
+def finish(y, gain, packed_io, reduction, scale, silent, passed, seed, purpose, counter):
     """Add the output noise, discretise, bound and scale back ``y`` [N, out], in place.
 
     ``passed`` [N] (uint8) tells which vectors kept within the output bound. A zero vector gives
     zeros without noise if ``silent``. The result is multiplied by ``gain``; returned is the largest
-    absolute output without it.
+    absolute output without it, and whether all vectors kept within the bound.
 
     The noise is taken from normal numbers drawn anew at every call: each its own number where
     there are few, else runs of them that begin at random places.
     """
+    io, gain, reduction = packed_io[0], np.float32(gain), np.float32(reduction)
     zero, one = np.float32(0.0), np.float32(1.0)
     res, bound = io.out_res, io.out_bound
     n, size = y.shape
@@ -105,7 +120,7 @@ def finish(y, gain, io, reduction, scale, silent, passed, seed, purpose, counter
     key = stream(seed, purpose, counter)
     if noisy:
         fill_normals(pool, key)
-    top = zero
+    top, all_passed = zero, True
     for t in range(n):
         row = y[t]
         passed[t] = 1
@@ -131,23 +146,40 @@ def finish(y, gain, io, reduction, scale, silent, passed, seed, purpose, counter
                 row[begin + u] = min(max(v, -bound), bound) * factor
         if io.bound_management and beyond != 0:
             passed[t] = 0
+            all_passed = False
         top = max(top, abs_max(row))
         if gain != one:
             for i in range(size):
                 row[i] *= gain
-    return top
+    return top, all_passed
 
 
-_buffers = threading.local()
+class _Buffers(threading.local):
+    """What a thread lends to its products: room, and views of it by shape."""
+
+    def __init__(self) -> None:
+        self.room = torch.empty(1 << 16)
+        self.views: dict[tuple[int, int], tuple[Tensor, Array, Array, Array]] = {}
+
+    def lend(self, n: int, size: int) -> tuple[Tensor, Array, Array, Array]:
+        """Lend inputs [n, size], as a tensor and as an array, scales [n] and marks [n] (uint8).
+
+        They are not initialised, and live until the thread asks again.
+        """
+        lent = self.views.get((n, size))
+        if lent is None:
+            if self.room.numel() < n * size:
+                self.room = torch.empty(n * size)
+                self.views.clear()
+            elif len(self.views) > 1000:
+                self.views.clear()
+            inputs = self.room[: n * size].view(n, size)
+            lent = inputs, inputs.numpy(), np.empty(n, np.float32), np.empty(n, np.uint8)
+            self.views[n, size] = lent
+        return lent
 
 
-def _scratch(shape: Sequence[int]) -> Tensor:
-    """Lend an uninitialised float32 tensor that lives until the thread asks again."""
-    size = math.prod(shape)
-    buffer = getattr(_buffers, "buffer", None)
-    if buffer is None or buffer.numel() < size:
-        buffer = _buffers.buffer = torch.empty(max(size, 1 << 16))
-    return buffer[:size].view(*shape)
+_buffers = _Buffers()
 
 
 def analog_product(
@@ -180,31 +212,30 @@ def analog_product(
     silent = managed and (backward or io.inp_noise <= 0.0)
     purpose = BACKWARD if backward else FORWARD
 
-    def send(rows: Tensor, reduction: float) -> tuple[Tensor, np.ndarray, float]:
-        counter, factor = next_counter(), np.float32(reduction)
-        inputs, scale = _scratch(rows.shape), np.empty(len(rows), np.float32)
-        out, passed = torch.empty(len(rows), matrix.shape[1]), np.empty(len(rows), np.uint8)
-        prepare(
-            rows.numpy(), np.float32(gain_in), io, factor, scale, inputs.numpy(), seed, purpose,
-            counter,
-        )  # fmt: skip
+    def send(rows: Tensor, reduction: float) -> tuple[Tensor, Array, float, bool]:
+        n, size = rows.shape
+        inputs, input_rows, scale, passed = _buffers.lend(n, size)
+        out, counter, given = torch.empty(n, matrix.shape[1]), next_counter(), rows.numpy()
+        prepare(given, gain_in, io.packed, reduction, scale, input_rows, seed, purpose, counter)
         threads.multiply(inputs, matrix, out)
-        top = finish(
-            out.numpy(), np.float32(gain_out), io, factor, scale, silent, passed, seed, purpose,
+        top, all_passed = finish(
+            out.numpy(), gain_out, io.packed, reduction, scale, silent, passed, seed, purpose,
             counter,
         )  # fmt: skip
-        return out, passed, float(top)
+        return out, passed, top, all_passed
 
+    out, passed, top, all_passed = send(rows, 1.0)
+    if all_passed:
+        return out, top
     reduction, todo = 1.0, np.arange(len(rows))
-    out, passed, top = send(rows, reduction)
-    while io.bound_management and not passed.all():
+    while not all_passed:
         if int(reduction) > io.max_bm_factor or (
             io.inp_res > 0.0 and reduction > io.max_bm_res / io.inp_res
         ):
             break
         todo, reduction = todo[passed == 0], reduction * 2.0
         index = torch.from_numpy(todo)
-        again, passed, more = send(rows[index], reduction)
+        again, passed, more, all_passed = send(rows[index], reduction)
         out[index] = again
         top = max(top, more)
     return out, top
