@@ -7,6 +7,7 @@ is imported: experiment files are checked, and names completed, without torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -190,6 +191,51 @@ class Algorithm(_Noun):
     def granular(self) -> bool:
         """Whether it has an auto_granularity, which sets the transfers from its hidden matrix."""
         return self in (Algorithm.C_TTV2, Algorithm.AGAD, Algorithm.TTV2)
+
+
+class FileAlgorithm(str):
+    """A training algorithm in a Python file: ``my_rule.py:Rule``, the file and the class in it.
+
+    It knows of itself what an `Algorithm` knows.
+    """
+
+    compound = None
+    fast = True
+    meaning = "a rule in a Python file"
+
+    def __new__(cls, name: str) -> Self:
+        return super().__new__(cls, f"{name}:Rule" if name.endswith(".py") else name)
+
+    @property
+    def value(self) -> str:
+        return str(self)
+
+    @property
+    def file(self) -> str:
+        """The file, as the experiment names it."""
+        return self.rpartition(":")[0]
+
+    @property
+    def class_name(self) -> str:
+        return self.rpartition(":")[2]
+
+    @property
+    def label(self) -> str:
+        """As tables and figures call it: without folder and ending, and without the usual class."""
+        name = self.file.rpartition("/")[2].removesuffix(".py")
+        return name if self.class_name == "Rule" else f"{name}:{self.class_name}"
+
+
+def file_algorithm(name: Any) -> FileAlgorithm | None:
+    """The algorithm in a file that text names; None if it names none."""
+    is_one = isinstance(name, str) and re.fullmatch(r"[^:]+\.py(:[^\W\d]\w*)?", name)
+    return FileAlgorithm(name) if is_one else None
+
+
+def algorithm_label(name: str) -> str:
+    """What tables and figures call an algorithm; what is none, as it is."""
+    algorithm = Algorithm.named(name) or file_algorithm(name)
+    return algorithm.label if algorithm else name
 
 
 class TrialStatus(_Noun):

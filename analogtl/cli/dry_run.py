@@ -133,4 +133,6 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
         data["analog"] = experiment.as_written().get("analog", {})
     elif experiment.analog.granularity is None:
         data["analog"].pop("granularity_per_token", None)  # another setting is in force
+    for text in ("rule", "rules"):  # that of the file, which is read again
+        data["analog"].pop(text, None)
     return data

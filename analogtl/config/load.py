@@ -18,6 +18,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from analogtl.config.rule_file import embed_rules
 from analogtl.config.schema import Experiment, flatten
 from analogtl.config.source import Source, read_files, resolve_data_root
 from analogtl.errors import ExperimentError, counted, did_you_mean
@@ -63,6 +64,8 @@ def validate(source: Source) -> Experiment:
     """Turn a merged source into an experiment; raise every problem at once."""
     if problems := [f"{source.place(key)}: {key}: not UTF-8 text" for key in _not_text(source)]:
         raise _told(source, problems)
+    # What the command line names is looked for where it was typed, too.
+    embed_rules(source.data, (*source.folders, Path.cwd()))
     try:
         experiment = Experiment.model_validate(source.data)
     except ValidationError as error:

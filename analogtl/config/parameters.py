@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from analogtl.config import catalog
+from analogtl.config.rule_file import RuleFacts
 from analogtl.errors import did_you_mean
 from analogtl.vocabulary import Algorithm
 
@@ -99,8 +100,25 @@ DEFAULTS: dict[Algorithm, _Tables] = {
 }
 
 
+def defaults_of(algorithm: Algorithm, rule: RuleFacts | None) -> _Tables:
+    """The defaults of an algorithm's tables; those of a rule are c-ttv2's, its parameters its own.
+
+    Args:
+        algorithm: The algorithm.
+        rule: What it says of itself, if it is in a file.
+    """
+    if rule is None:
+        return DEFAULTS[algorithm]
+    own = {name: value for name, value in rule.parameters.items() if name != "auto_granularity"}
+    return {**_TTV2, "compound": own}
+
+
 def table_problems(
-    table: str, values: Mapping[str, Any], algorithm: Algorithm, preset: str
+    table: str,
+    values: Mapping[str, Any],
+    algorithm: Algorithm,
+    preset: str,
+    rule: RuleFacts | None = None,
 ) -> Iterator[Problem]:
     """Check one table of [analog] against the aihwkit class that it sets parameters of.
 
@@ -109,8 +127,12 @@ def table_problems(
         values: Parameter -> value, as in the file.
         algorithm: The algorithm whose compound it is; for "compound".
         preset: The device preset; for "device" and "slow_device".
+        rule: What the algorithm says of itself, if it is in a file.
     """
-    if table == "compound":
+    known: Mapping[str, Any]
+    if table == "compound" and rule is not None:
+        known, owner = rule.parameters, str(algorithm)
+    elif table == "compound":
         known = catalog.compound_parameters(algorithm)
         owner = algorithm.compound or f"algorithm {algorithm.value!r} (it has no compound)"
     elif table in PARAMETERS_OF:

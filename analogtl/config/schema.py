@@ -16,6 +16,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -23,14 +25,24 @@ from pydantic_core import PydanticCustomError
 
 from analogtl.config import catalog
 from analogtl.config.class_names import class_problems
-from analogtl.config.parameters import DEFAULTS, SECTIONS, Problem, Table, is_number, table_problems
-from analogtl.errors import did_you_mean
+from analogtl.config.parameters import (
+    SECTIONS,
+    Problem,
+    Table,
+    defaults_of,
+    is_number,
+    table_problems,
+)
+from analogtl.config.rule_file import RuleFacts, rule_facts
+from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.vocabulary import (
     AXES,
     RUN_FOLDERS,
     Algorithm,
     Arm,
     Dataset,
+    FileAlgorithm,
+    file_algorithm,
     key_of,
 )
 
@@ -55,6 +67,12 @@ Classes = (
 Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
 Level = Bool | Int | Number | Text
+# One of the built-in algorithms, or a `FileAlgorithm`, which can all that they can.
+AnyAlgorithm = Annotated[
+    Algorithm,
+    WrapValidator(lambda name, built_in: file_algorithm(name) or built_in(name)),
+    PlainSerializer(str, return_type=str),
+]
 TransferArm = Literal[
     Arm.DIGITAL_TL, Arm.ANALOG_TL, Arm.DIGITAL_SCRATCH, Arm.ANALOG_SCRATCH, Arm.FROZEN_ARRAY
 ]
@@ -252,8 +270,10 @@ class Nonidealities(Section):
 class Analog(Section):
     """The arrays and the algorithm that trains them."""
 
-    algorithm: Algorithm = Algorithm.C_TTV2
-    """`c-ttv2`, `agad`, `ttv2`, `tt`, `sgd` or `mp` (`analogtl list algorithms`)."""
+    algorithm: AnyAlgorithm = Algorithm.C_TTV2
+    """`c-ttv2`, `agad`, `ttv2`, `tt`, `sgd`, `mp` (`analogtl list algorithms`), or a rule in a
+    Python file beside the experiment file: `my_rule.py:Rule`, the file and the class in it. The
+    file is run as it is (`analogtl explain rules`)."""
     engine: Literal["auto", "aihwkit", "fast"] = "auto"
     """`aihwkit` (stock), `fast` (the same process, about ten times faster), or `auto`: fast where
     it is exact."""
@@ -285,15 +305,28 @@ class Analog(Section):
     """How weights map to arrays: parameters of aihwkit's MappingParameter (weight_scaling_omega
     0.6 unless set)."""
     nonidealities: Nonidealities = Nonidealities()
-    algorithms: dict[Algorithm, dict[Table, dict[Text, Any]]] = {}
+    algorithms: dict[AnyAlgorithm, dict[Table, dict[Text, Any]]] = {}
     """What differs for one algorithm, e.g. `[analog.algorithms.agad.compound]`: it takes the place
     of the same key of [analog] where that algorithm runs, so that one file can compare several."""
+    rules: dict[Text, Text] = {}
+    """The text of each rule file that is named, by its name: filled in when the experiment is read,
+    so that what was planned is what runs."""
 
     @model_validator(mode="after")
     def _tables_fit(self) -> Self:
         return _raise(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
+        unread = False
+        for algorithm in (self.algorithm, *self.algorithms):
+            try:
+                self.rule_of(algorithm)
+            except ExperimentError as error:
+                unread = True
+                for line in error.problems:
+                    yield "algorithm", line
+        if unread:
+            return
         preset, known = self.device.preset, catalog.presets() + catalog.devices()
         if preset not in known:
             hint = did_you_mean(preset, known) or "see `analogtl list presets`"
@@ -308,12 +341,28 @@ class Analog(Section):
         for (name, algorithm), values in tables.items():
             kind = name.rpartition(".")[2]
             if preset in known or not kind.endswith("device"):
-                for key, problem in table_problems(kind, values, algorithm, preset):
+                rule = self.rule_of(algorithm)
+                for key, problem in table_problems(kind, values, algorithm, preset, rule):
                     yield f"{name}.{key}", problem
+        if self.engine == "aihwkit" and self.rule_of(self.algorithm):
+            yield "engine", f"aihwkit does not run {self.algorithm}; expected 'auto' or 'fast'"
         wanted = "granularity_per_token" in self.model_fields_set and self.granularity_per_token
         if wanted and "auto_granularity" in self.values("compound"):
             reason = "takes the place of compound.auto_granularity: give one of the two"
             yield "granularity_per_token", reason
+
+    def rule_of(self, algorithm: Algorithm | FileAlgorithm) -> RuleFacts | None:
+        """What a rule file says of an algorithm; None for a built-in one.
+
+        Raises:
+            ExperimentError: If there is no such file, or it is no rule.
+        """
+        if not isinstance(algorithm, FileAlgorithm):
+            return None
+        if algorithm.file not in self.rules:
+            what = "no such file beside the experiment, and no shipped rule of that name"
+            raise ExperimentError(f"{algorithm.file}: {what}")
+        return rule_facts(algorithm, self.rules[algorithm.file])
 
     @property
     def array_device(self) -> Device:
@@ -327,20 +376,24 @@ class Analog(Section):
         Args:
             table: One of SECTIONS, or "slow_device".
         """
-        defaults = DEFAULTS[self.algorithm].get(table, {})
+        defaults = defaults_of(self.algorithm, self.rule_of(self.algorithm)).get(table, {})
         own: Mapping[Any, dict[str, Any]] = self.algorithms.get(self.algorithm, {})
         return {**defaults, **getattr(self, table), **own.get(table, {})}
 
     @property
     def granularity(self) -> float | None:
         """granularity_per_token where it is in force, else None."""
-        in_force = self.algorithm.granular and "auto_granularity" not in self.values("compound")
+        rule = self.rule_of(self.algorithm)
+        granular = "auto_granularity" in rule.parameters if rule else self.algorithm.granular
+        in_force = granular and "auto_granularity" not in self.values("compound")
         return (self.granularity_per_token or None) if in_force else None
 
     def resolved(self) -> dict[str, Any]:
         """Everything that counts for the algorithm, defaults filled in, as JSON-able values."""
         data: dict[str, Any] = self.model_dump(mode="json")
-        del data["algorithms"]
+        del data["algorithms"], data["rules"]
+        if isinstance(self.algorithm, FileAlgorithm):
+            data["rule"] = content_key(self.rules[self.algorithm.file])
         for section in (*SECTIONS, "slow_device"):
             data[section] = self.values(section)
         data["device"] = self.array_device.model_dump(mode="json")

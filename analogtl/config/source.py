@@ -29,6 +29,7 @@ class Source:
         self.data: dict[str, Any] = {}
         self.origin: dict[str, str] = {}  # dotted key -> "file:line" or "--set a.b"
         self.file = ""
+        self.folders: tuple[Path, ...] = ()  # of the files, where rules stand beside them
 
     def place(self, key: str) -> str:
         """Where a key, or the nearest table above it, was written."""
@@ -88,6 +89,7 @@ def read_files(path: str | Path, task: str | None = None) -> Source:
         if task in layer.data.get("tasks", ()):
             _merge(source.data, layer.data["tasks"][task])
             source.origin |= layer.origin(f"tasks.{task}.")
+    source.folders = tuple(layer.file.parent for layer in reversed(layers))
     if task is not None and isinstance(source.data.get("name"), str):
         source.data["name"] += f"_{task}"
     return source

@@ -25,6 +25,7 @@ from analogtl.crossbar.rpu_config import RPUConfig, build_rpu_config
 from analogtl.crossbar.survey import Survey, candidates, survey
 from analogtl.errors import ExperimentError, counted
 from analogtl.fastsim import fast_rpu_config, unsupported_reason
+from analogtl.vocabulary import FileAlgorithm
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,14 @@ def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: T
         why = "; ".join(f"{counted(n, 'part')}: {reason}" for reason, n in reasons.most_common(3))
         key = "convert.digital_layers" if convert.digital_layers else "model.architecture"
         raise ExperimentError(f"{key}: nothing of the network can go onto arrays: {why}")
-    if analog.engine == "fast" and (reason := unsupported_reason(build_rpu_config(analog))):
+    is_rule = isinstance(analog.algorithm, FileAlgorithm)
+    must = is_rule or analog.engine == "fast"
+    if must and (reason := unsupported_reason(build_rpu_config(analog))):
+        if is_rule:
+            raise ExperimentError(
+                f"analog.algorithm = {str(analog.algorithm)!r}: only the fast engine runs rules, "
+                f"and it does not cover {reason}"
+            )
         raise ExperimentError(f"analog.engine = 'fast': {_not_covered(reason)}")
     return surveyed
 
@@ -291,8 +299,9 @@ def _program(
 def _resolved(config: RPUConfig) -> dict[str, Any]:
     """Read the learning rates and the granularity that a layer ended up with."""
     device = config.device
+    values = getattr(device, "values", {})  # a rule's
     return {
         "fast_lr": getattr(device, "fast_lr", None),
-        "transfer_lr": getattr(device, "transfer_lr", None),
-        "granularity": getattr(device, "auto_granularity", None),
+        "transfer_lr": values.get("transfer_lr", getattr(device, "transfer_lr", None)),
+        "granularity": values.get("auto_granularity", getattr(device, "auto_granularity", None)),
     }

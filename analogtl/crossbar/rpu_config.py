@@ -27,7 +27,8 @@ from aihwkit.simulator.presets import devices as preset_classes
 
 from analogtl.config.schema import Analog, Device, Nonidealities
 from analogtl.errors import ExperimentError
-from analogtl.vocabulary import Algorithm
+from analogtl.fastsim.rules import RuleCompound, RuleError, RuleText, load_rule
+from analogtl.vocabulary import Algorithm, FileAlgorithm
 
 RPUConfig: TypeAlias = UnitCellRPUConfig | SingleRPUConfig | DigitalRankUpdateRPUConfig
 
@@ -53,7 +54,11 @@ def build_rpu_config(
         "update": _filled(UpdateParameters(), analog, "update"),
         "mapping": _filled(MappingParameter(), analog, "mapping"),
     }
-    algorithm = Algorithm(analog.algorithm)
+    algorithm = analog.algorithm
+    if isinstance(algorithm, FileAlgorithm):
+        return UnitCellRPUConfig(
+            device=_driven(analog, algorithm, device, tokens_per_image, construction_seed), **common
+        )
     if algorithm is Algorithm.SGD:
         device.construction_seed = construction_seed
         return SingleRPUConfig(device=device, **common)
@@ -72,6 +77,29 @@ def build_rpu_config(
     if analog.granularity is not None:
         compound.auto_granularity = analog.granularity * tokens_per_image
     return UnitCellRPUConfig(device=compound, **common)
+
+
+def _driven(
+    analog: Analog, algorithm: FileAlgorithm, device: PulsedDevice, tokens: int, seed: int
+) -> RuleCompound:
+    """Make the arrays that a rule drives."""
+    text = RuleText(algorithm.file, algorithm.class_name, analog.rules[algorithm.file])
+    values = analog.values("compound")
+    if analog.granularity is not None:
+        values["auto_granularity"] = analog.granularity * tokens
+    try:
+        others = len(load_rule(text).array_names(values)) - 1
+        slow = [_filled(deepcopy(device), analog, "slow_device") for _ in range(others)]
+        return RuleCompound(
+            rule=text,
+            values=values,
+            unit_cell_devices=[device, *slow],
+            transfer_forward=_filled(IOParameters(), analog, "transfer_forward"),
+            transfer_update=_filled(UpdateParameters(), analog, "transfer_update"),
+            construction_seed=seed,
+        )
+    except RuleError as error:
+        raise ExperimentError(str(error)) from None
 
 
 def build_device(device: Device, nonidealities: Nonidealities) -> PulsedDevice:

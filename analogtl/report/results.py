@@ -55,7 +55,7 @@ from analogtl.files import write_atomically
 from analogtl.report import words
 from analogtl.report.run_tables import COLUMNS
 from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
-from analogtl.vocabulary import Algorithm, CriticalPointVerdict, arm_label, label_of
+from analogtl.vocabulary import CriticalPointVerdict, algorithm_label, arm_label, label_of
 
 BLOCK: Final = re.compile(
     r"^<!-- (table|findings|critical-levels|critical) (.*?) -->\n.*?^<!-- end -->$",
@@ -248,8 +248,8 @@ def _text(key: str, level: Any) -> str:
         return arm_label(str(level))
     if key == "n_classes":
         return f"{level} classes"
-    if algorithm := Algorithm.named(str(level)):
-        return algorithm.label
+    if (label := algorithm_label(str(level))) != str(level):
+        return label
     return summaries.with_unit(key, level)
 
 

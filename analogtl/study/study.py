@@ -157,6 +157,7 @@ class Study:
         with contextlib.ExitStack() as stack:
             with run.lock("plan"):  # two of them may start at the same moment
                 planned, models = run.planned(), run.planned_models()
+                rules = self._rules()
                 others = run.others_at_work()
                 self._check_sameness(planned, others)
                 if with_trials:
@@ -175,8 +176,27 @@ class Study:
                 stages = ("pretrain", "finetune") if with_trials else ("pretrain",)
                 known = {**run.read("data.json"), **as_data(data, stages)}
                 write_json(run.path / "data.json", known)
-                write_json(run.path / "plan.json", {"trials": planned, "pretrained": models})
+                write_json(
+                    run.path / "plan.json", {"trials": planned, "pretrained": models} | rules
+                )
             yield data
+
+    def _rules(self) -> dict[str, dict[str, str]]:
+        """The text of the rule files, for the plan; {} where there is none.
+
+        Raises:
+            ExperimentError: If one has changed since this run began.
+        """
+        now = self.experiment.analog.rules
+        before = self.run.read("plan.json").get("rules")
+        before = before if isinstance(before, dict) else {}
+        if changed := [file for file in now if before.get(file, now[file]) != now[file]]:
+            raise ExperimentError(
+                f"{file}: has changed since the run in {self.run.path} began: put it back, or run "
+                "the changed rule with --set name=ANOTHER"
+                for file in changed
+            )
+        return {"rules": {**before, **now}} if now else {}
 
     def _check_sameness(self, planned: Mapping[str, str], others: bool) -> None:
         """See that nobody is at work on a trial of ours with another key.

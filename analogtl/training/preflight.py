@@ -32,6 +32,7 @@ from analogtl.training.network import (
     smallest_batch,
 )
 from analogtl.training.programming import WeightProgrammingRun
+from analogtl.vocabulary import FileAlgorithm
 
 T = TypeVar("T")
 MAX_LEVELS = 3  # that a problem names
@@ -179,12 +180,14 @@ def _check_network(need: Need, tasks: dict[str, Task]) -> None:
 
 def _try_array(analog: Analog) -> None:
     """Train an array of a few cells for a step: aihwkit judges some parameters only there."""
-    # The fast engine runs the same parameters, and would have to be compiled first.
-    stock = analog.model_copy(update={"engine": "aihwkit"})
+    # The fast engine runs the same parameters, and would have to be compiled first; but only there
+    # is a rule run.
+    if not isinstance(analog.algorithm, FileAlgorithm):
+        analog = analog.model_copy(update={"engine": "aihwkit"})
     small = Programming(size=3, vectors=2, batch_size=1, epochs=1)
     try:
         with torch.random.fork_rng():
-            for _ in WeightProgrammingRun(small, stock, lr=0.01, seed=0).run():
+            for _ in WeightProgrammingRun(small, analog, lr=0.01, seed=0).run():
                 pass
     except RunError:  # that a loss is not finite is for the trials to find out
         return
@@ -192,4 +195,6 @@ def _try_array(analog: Analog) -> None:
         raise
     except Exception as error:  # of aihwkit's, which has many
         reason = re.sub(r"^\w+: (Error in \S+ )?", "", one_line(error))
+        if isinstance(analog.algorithm, FileAlgorithm):
+            raise ExperimentError(f"analog.algorithm: {reason}") from error
         raise ExperimentError(f"analog: aihwkit refuses these settings: {reason}") from error

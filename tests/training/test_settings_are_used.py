@@ -459,7 +459,7 @@ def settings_of(section: type[BaseModel], prefix: str) -> set[str]:
 def test_every_setting_has_a_row():
     elsewhere = {
         "finetune.arms", "convert.weight_transfer_noise", "convert.relative_to", "analog.engine",
-        "analog.nonidealities.symmetry_point_skew_bound", "programming.seed",
+        "analog.nonidealities.symmetry_point_skew_bound", "programming.seed", "analog.rules",
     }  # fmt: skip
     rows = {*TRAINING, *SHARED, *ARRAYS, *(f"programming.{key}" for key in PROGRAMMING)}
     fields = Experiment.model_fields

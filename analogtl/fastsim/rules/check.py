@@ -42,8 +42,6 @@ def as_rule(
     compound: Any = config.device
     rule = load_rule(text)
     own = {name: getattr(compound, name) for name in rule.parameters if hasattr(compound, name)}
-    if "pulses" in rule.parameters:
-        own["pulses"] = compound.transfer_update.desired_bl
     own |= values or {}
     first, slow = compound.unit_cell_devices
     others = len(rule.array_names(own)) - 1

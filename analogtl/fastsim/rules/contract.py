@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import json
 import linecache
 import math
 import re
@@ -33,18 +34,13 @@ FACTS: dict[str, str] = {
     "in_size": "the number of columns of the tile",
     "fast_granularity": "the mean step of the first array's device at a weight of 0",
     "slow_granularity": "that of the others",
+    "desired_bl": "the most pulses of a transfer: transfer_update.desired_bl",
 }
 LR, COUNT_LR = 0, 1  # places of those that change from read to read
 # Parameters that the driver obeys, whether the rule has them or not, with aihwkit's meanings.
-DRIVEN: dict[str, float | bool] = {
-    "fast_lr": 0.1,
-    "scale_fast_lr": False,
-    "auto_scale": False,
-    "auto_momentum": 0.99,
-    "transfer_every": 1.0,
-    "units_in_mbatch": False,
-    "step": 1.0,
-}
+DRIVEN: dict[str, float | bool] = json.loads(
+    Path(__file__).with_name("driven.json").read_text(encoding="utf-8")
+)
 # The functions of a rule, and their arguments; all but the first may be left out.
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     "read": ("array", "y", "cell", "column", "p"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from aihwkit.exceptions import TileError
+from numba.core.errors import NumbaError
 from torch import Tensor
 
 from analogtl.fastsim import layout as k
@@ -76,6 +78,7 @@ class RuleSimulatorTile(PulsedTile):
             in_size=float(self.x_size),
             fast_granularity=float(self.spec.fast.granularity),
             slow_granularity=float(self.spec.slow.granularity),
+            desired_bl=float(self.spec.transfer_train.desired_bl),
         )
         self._every: dict[int, Array] = {}
 
@@ -129,7 +132,7 @@ class RuleSimulatorTile(PulsedTile):
             return super().matrix()
         if self._seen_is_old:
             self.settle()
-            if self._driver.see(self.arrays, self._p):
+            if self._compiled(self._driver.see, self.arrays, self._p):
                 raise TileError(f"{self.rule.text.file}: sees returns NaN")
             self._seen_is_old = False
         return torch.from_numpy(self.arrays.seen)[:, : self.d_size]
@@ -141,14 +144,26 @@ class RuleSimulatorTile(PulsedTile):
         if x.shape[0] == 0 or self.learning_rate == 0.0:
             return
         self._seen_is_old = True
-        wrong = self._driver.update(
-            x.numpy(), d.numpy(), np.float32(1.0 / divisor), np.float32(self.learning_rate),
-            self.arrays, self.ring, self.counts, self.averages, self._packed_spec, self._p,
-            self._periods(x.shape[0]), self.seed,
+        rates = np.float32(1.0 / divisor), np.float32(self.learning_rate)
+        wrong = self._compiled(
+            self._driver.update, x.numpy(), d.numpy(), *rates, self.arrays, self.ring, self.counts,
+            self.averages, self._packed_spec, self._p, self._periods(x.shape[0]), self.seed,
         )  # fmt: skip
         if wrong:
             what = "onto names no later array" if wrong & NO_SUCH_ARRAY else "it returns NaN"
             raise TileError(f"{self.rule.text.file}: {self.rule.text.name}: {what}")
+
+    def _compiled(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call compiled code; where the rule does not compile, say which line does not.
+
+        Raises:
+            RuleError: If the rule does not compile.
+        """
+        try:
+            return function(*arguments)
+        except NumbaError:
+            self.rule.compile_each(len(self.array_names))
+            raise
 
     def _periods(self, n_vectors: int) -> Array:
         """Count the vectors between two reads of each array but the last."""

@@ -31,7 +31,6 @@ class Rule:
         "buffer_cap": 0.0,
         "forget_buffer": True,
         "momentum": 0.0,
-        "pulses": 1.0,  # at most onto C after a read: [analog.transfer_update] desired_bl
         "tail_weightening": 5.0,
         "in_chop_prob": 0.1,
         "in_chop_random": False,
@@ -56,9 +55,9 @@ class Rule:
         running = fused(y, tail, cell.running * (ONE - tail))
         change = (y - past) * (-scale if column.chopped > ZERO else scale)
         h = cell.H + change
-        n = min(max(np.trunc(h), -p.pulses), p.pulses)
+        n = min(max(np.trunc(h), -p.desired_bl), p.desired_bl)
         less = h - (ONE - p.momentum) * n
-        cap = p.pulses * p.buffer_cap
+        cap = p.desired_bl * p.buffer_cap
         less = min(max(less, -cap), cap) if cap > ZERO else less
         after = h * p.momentum if p.forget_buffer > ZERO else less
         # Before the first turn there is no reference yet.

@@ -30,7 +30,6 @@ class Rule:
         "forget_buffer": True,
         "no_buffer": False,
         "momentum": 0.0,
-        "pulses": 1.0,  # at most onto C after a read: [analog.transfer_update] desired_bl
         "in_chop_prob": 0.1,
         "in_chop_random": True,
     }
@@ -50,7 +49,7 @@ class Rule:
             scale = (lr / p.count_lr) / (granularity * ratio)
         change = y * (-scale if column.chopped > ZERO else scale)
         h = (ZERO if p.no_buffer > ZERO else cell.H) + change
-        n = min(max(np.trunc(h), -p.pulses), p.pulses)
+        n = min(max(np.trunc(h), -p.desired_bl), p.desired_bl)
         keep = min(max(p.momentum, ZERO), ONE)
         after = h * p.momentum if p.forget_buffer > ZERO else h - (ONE - keep) * n
         return (after if n != ZERO else h,), n
