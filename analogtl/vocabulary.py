@@ -200,7 +200,6 @@ class FileAlgorithm(str):
     """
 
     compound = None
-    fast = True
     meaning = "a rule in a Python file"
 
     def __new__(cls, name: str) -> Self:
