@@ -30,6 +30,7 @@ from analogtl.fastsim.layout import (
     COUNT_LR,
     M_D,
     M_X,
+    POOL_READS,
     POOLS,
     READS,
     SLOT,
@@ -42,6 +43,7 @@ from analogtl.fastsim.simd import BLOCKS, LANES
 from analogtl.fastsim.streams import mix64, stream, uniform
 
 BLOCK = 1024  # vectors whose bits are made before their columns are read
+READS_OF_POOL = 8  # that may share normal numbers though they are of several calls
 
 _SHIFT = np.uint64(64 - simd.POOL_BITS)
 
@@ -55,6 +57,14 @@ class Noise(NamedTuple):
     normals: Array
     gains: Array
     answers: Array
+
+
+class Pool(NamedTuple):
+    """Normal numbers, their gains, and [1] (uint64) what they were drawn for: never 0."""
+
+    stamp: Array
+    normals: Array
+    gains: Array
 
 
 class ColumnPulses(NamedTuple):
@@ -317,11 +327,31 @@ def write_cell(cells, more, weight, row, up, p, train, bl, normals, device, curv
 @compiled
 def draw_noise(key, device):
     """Draw the normal numbers of one block."""
-    normals, gains = np.empty(simd.POOL_SIZE, np.float32), np.empty(simd.POOL_SIZE, np.float32)
-    streams.fill_normals(normals, key)
+    return noise_of(new_pool(), key, device)
+
+
+@compiled
+def new_pool():
+    """Room for the numbers of one block."""
+    pool = Pool(
+        np.empty(1, np.uint64),
+        np.empty(simd.POOL_SIZE, np.float32),
+        np.empty(simd.POOL_SIZE, np.float32),
+    )
+    pool.stamp[0] = 0
+    return pool
+
+
+@compiled
+def noise_of(pool, key, device):
+    """Draw the normal numbers of one block into ``pool``, unless they are there already."""
     std, one = device.dw_min_std, np.float32(1.0)
-    for i in range(simd.POOL_SIZE):
-        gains[i] = one + std * normals[i]
+    stamp = np.uint64(mix64(key) + np.uint64(np.float32(std).view(np.int32)) | np.uint64(1))
+    if pool.stamp[0] != stamp:
+        streams.fill_normals(pool.normals, key)
+        for i in range(simd.POOL_SIZE):
+            pool.gains[i] = one + std * pool.normals[i]
+        pool.stamp[0] = stamp
     answers = np.empty(simd.N_ANSWERS, np.float32)
     answers[simd.STD] = std
     answers[simd.A_UP], answers[simd.A_DOWN] = device.A_up, device.A_down
@@ -329,7 +359,17 @@ def draw_noise(key, device):
     answers[simd.A], answers[simd.B] = device.a, device.b
     answers[simd.STD_ADD] = device.dw_min_std_add
     answers[simd.STD_SLOPE] = device.dw_min_std_slope
-    return Noise(normals, gains, answers)
+    return Noise(pool.normals, pool.gains, answers)
+
+
+@compiled
+def next_noise(pool, n_reads, counts, device, seed):
+    """Draw the normal numbers of the next reads: anew, or for few reads those of the last few."""
+    if counts[POOLS] == 0 or counts[POOL_READS] + n_reads > READS_OF_POOL:
+        counts[POOLS] += 1
+        counts[POOL_READS] = 0
+    counts[POOL_READS] += n_reads
+    return noise_of(pool, stream(seed, streams.POOL, counts[POOLS] - 1), device)
 
 
 @compiled
@@ -500,7 +540,7 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
 
 @compiled
 def read_columns(
-    reads, n_reads, first_column, read_lr, cells, ring, choppers, counts, spec, seed, pulses
+    reads, n_reads, first_column, read_lr, cells, ring, choppers, counts, spec, seed, pulses, pool
 ):
     """Second half of an update: carry out the reads that `emit_pulses` noted.
 
@@ -512,8 +552,7 @@ def read_columns(
     zero, one = np.float32(0.0), np.float32(1.0)
     in_size = ring.start.shape[0]
     period = chop_period(spec)
-    noise = draw_noise(stream(seed, streams.POOL, counts[POOLS]), spec.fast)
-    counts[POOLS] += 1
+    noise = next_noise(pool, n_reads, counts, spec.fast, seed)
     numbers = np.empty(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
     steps = np.empty(cells.weight.shape[1], np.float32)
@@ -563,9 +602,10 @@ def read_columns(
 
 
 @compiled
-def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spec, seed):
+def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spec, seed, pool):
     """Update a tile with the vectors of one call, ``x`` [N, in] and ``d * d_gain`` [N, out].
 
+    ``pool``: room for noise, with whatever is left in it of an earlier call.
     Returns whether that is done; otherwise a vector asks for more pulses than the ring holds.
     """
     spec = packed_spec[0]
@@ -598,7 +638,7 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
         if n_reads > 0:
             read_columns(
                 reads, n_reads, first_column, read_learning_rate(lr, spec), cells, ring, choppers,
-                counts, spec, seed, pulses,
+                counts, spec, seed, pulses, pool,
             )  # fmt: skip
             counts[SWEEPS] += sweep
             for i in range(choppers.out_chop.shape[0]):

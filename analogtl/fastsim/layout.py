@@ -24,6 +24,7 @@ REFERENCES = REFERENCE, C_REFERENCE  # of A and C; bounds and steps follow
 SOFT_BOUNDS, LINEAR, EXP, POW, PIECEWISE = range(5)
 # fields of ``counts`` [10] (int64)
 UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
+POOL_READS = 8
 # fields of ``averages`` [3]
 M_X, M_D, COUNT_LR = range(3)
 

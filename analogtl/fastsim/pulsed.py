@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import torch
 from aihwkit.exceptions import TileError
@@ -16,11 +18,23 @@ from analogtl.fastsim.spec import gammas_of
 from analogtl.fastsim.streams import FLUSH
 
 
+class _Lent(threading.local):
+    """What a thread lends to updates."""
+
+    def __init__(self) -> None:
+        self.pool: kernels.Pool = kernels.new_pool()
+
+
+_lent = _Lent()
+
+
 class PulsedTile(ArraysTile):
     """A tile whose update sends pulses to A, by way of a ring that defers them.
 
     Where the products see A (``gammas``), A is brought to now at the end of each update.
     """
+
+    _own_pool: kernels.Pool | None = None
 
     def _prepare(self) -> None:
         slots = 1024
@@ -57,7 +71,7 @@ class PulsedTile(ArraysTile):
         done = kernels.update(
             x.numpy(), d.numpy(), np.float32(1.0 / divisor), np.float32(self.learning_rate),
             self.cells, self.ring, self.choppers, self.counts, self.averages, self._packed_spec,
-            self.seed,
+            self.seed, self._pool(x.shape[0]),
         )  # fmt: skip
         if not done:
             raise TileError(
@@ -67,6 +81,14 @@ class PulsedTile(ArraysTile):
         if self.gammas is not None:
             self.settle()
             self.show()
+
+    def _pool(self, n_vectors: int) -> kernels.Pool:
+        """Room for noise: the tile's own where it is used more than once, else the thread's."""
+        if 2 * n_vectors > kernels.READS_OF_POOL:
+            return _lent.pool
+        if self._own_pool is None:
+            self._own_pool = kernels.new_pool()
+        return self._own_pool
 
     def show(self) -> None:
         """Let the products see the arrays as they are: the weighted sum of A and C."""
