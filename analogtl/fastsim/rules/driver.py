@@ -26,6 +26,8 @@ from analogtl.fastsim.kernels import (
     column_slots,
     draw_noise,
     emit_pulses,
+    new_pool,
+    next_noise,
     pulse_space,
     read_numbers,
     write_column,
@@ -138,11 +140,12 @@ def read_cells(array, y, state, place, own, p, steps):
     return any_step, wrong
 
 
-def read_events(events, reads, state, ring, counts, count_lr, spec, p_numbers, seed, pulses):
+def read_events(
+    events, reads, n_reads, state, ring, counts, count_lr, spec, p_numbers, seed, pulses
+):
     """Carry out the reads of a block; returns what is wrong, in bits."""
     in_size, rows, arrays = ring.start.shape[0], state.weights.shape[2], state.weights.shape[0] + 1
-    noise = draw_noise(stream(seed, streams.POOL, counts[POOLS]), spec.fast)
-    counts[POOLS] += 1
+    noise = next_noise(new_pool(), n_reads, counts, spec.fast, seed)
     numbers = np.zeros(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
     steps, y = np.empty(rows, np.float32), np.empty(rows, np.float32)
@@ -263,8 +266,8 @@ def update(
         list_events(events, before, counts[UPDATES], first_column, every, state.turns)
         if events.head.max() >= 0:
             wrong |= read_events_(
-                events, reads, state, ring, counts, averages[layout.COUNT_LR], spec, p_numbers,
-                seed, pulses,
+                events, reads, n_reads, state, ring, counts, averages[layout.COUNT_LR], spec,
+                p_numbers, seed, pulses,
             )  # fmt: skip
             counts[READS] += n_reads
             counts[SWEEPS] += sweep
