@@ -76,14 +76,17 @@ class FastSimulatorTile(SimulatorTile):
 
     def rows_of(self, values: Tensor, size: int, trans: bool, bias: bool) -> Tensor:
         """``values`` as ``[N, size]`` float32 rows without gradient."""
-        values = values.detach()
+        if values.requires_grad:
+            values = values.detach()
         if values.dtype != torch.float32:
             raise TileError("the fast engine computes in float32")
         if values.dim() < 1 or values.shape[0 if trans else -1] != size - int(bias):
             raise TileError(f"Invalid dimensions: expected {size - int(bias)} values per vector.")
-        flat = (
-            values.reshape(values.shape[0], -1).T if trans else values.reshape(-1, size - int(bias))
-        )
+        flat = values
+        if trans:
+            flat = values.reshape(values.shape[0], -1).T
+        elif values.dim() != 2:
+            flat = values.reshape(-1, size - int(bias))
         if bias:
             flat = torch.cat([flat, torch.ones(flat.shape[0], 1)], dim=1)
         return flat.contiguous()
@@ -110,6 +113,14 @@ class FastSimulatorTile(SimulatorTile):
         return analog_product(
             rows, matrix, io, gain_in, gain_out, self.seed, self._next_product, transposed
         )
+
+    def skip_backward(self) -> bool:
+        """Count a backward pass without carrying it out; not where it may be several passes."""
+        if self.backward_io.bound_management and not self.backward_io.is_perfect:
+            return False
+        if not self.backward_io.is_perfect:
+            self._next_product()
+        return True
 
     def _next_product(self) -> int:
         """Count a pass through the periphery, or of another draw of noise: its stream."""

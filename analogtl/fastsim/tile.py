@@ -7,8 +7,11 @@ from typing import Any
 
 import torch
 from aihwkit.exceptions import TileError
+from aihwkit.optim.context import AnalogContext
 from aihwkit.simulator.tiles.analog import AnalogTile
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from analogtl.fastsim import threads
 from analogtl.fastsim.arrays import ArraysTile
@@ -26,11 +29,42 @@ def _simulator_class(rpu_config: FastRPUConfig) -> type[ArraysTile]:
     return MixedPrecisionTile if A not in devices_of(rpu_config.device) else PulsedTile
 
 
+class _Product(Function):
+    """A tile's products with the digital bias, as one node of autograd.
+
+    It does what aihwkit's ``AnalogFunction`` and what is added to it do, in less time: vectors that
+    need no gradient are not sent back (though counted, as each pass has a stream of noise).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, context: AnalogContext, tile: FastTile, x: Tensor, bias: Tensor | None, test: bool
+    ) -> Tensor:
+        ctx.context, ctx.tile, ctx.saved_analog_tensors = context, tile, [x]
+        context.use_torch_update = False
+        out = tile.joint_forward(x, test, ctx)
+        ctx.save_for_backward(*ctx.saved_analog_tensors)
+        return out if bias is None else out.add_(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.saved_analog_tensors = ctx.saved_tensors
+        needs_x, needs_bias = ctx.needs_input_grad[2:4]
+        d_x = ctx.tile.backward(d, ctx) if needs_x or not ctx.tile.skip_backward() else None
+        ctx.context.analog_input.append(ctx.saved_tensors[0])
+        ctx.context.analog_grad_output.append(d)
+        d_bias = d.reshape(-1, d.shape[-1]).sum(0) if needs_bias else None
+        return None, None, d_x, d_bias, None
+
+
 class FastTile(AnalogTile):
     """An analog tile on the fast engine; made through ``fast_rpu_config``."""
 
     supports_indexed = False
     _pending: Task | None = None  # an update that another thread may be at
+    # the mapping's scales, their version, and the one scale if they are one
+    _scale: tuple[Any, int | None, float | None] = (torch.empty(0), None, None)
 
     @property
     def tile(self) -> FastSimulatorTile:
@@ -67,13 +101,33 @@ class FastTile(AnalogTile):
 
     def _one_scale(self) -> float | None:
         """Find the tile's one digital output scale; ``None`` if there is more to its periphery."""
-        scales = self.mapping_scales
+        scales = self._buffers["mapping_scales"]
+        version = None if scales is None else scales._version
+        if self._scale[0] is not scales or self._scale[1] != version:
+            self._scale = (scales, version, self._find_scale(scales))
+        return self._scale[2]
+
+    def _find_scale(self, scales: Tensor | None) -> float | None:
         plain = self.input_range is None and not (self.in_trans or self.out_trans)
         if not plain or hasattr(self.rpu_config.pre_post, "periph_quant"):
             return None
         if scales is None:
             return 1.0
         return float(scales) if scales.numel() == 1 else None
+
+    def forward(self, x_input: Tensor, tensor_view: tuple[int, ...] | None = None) -> Tensor:
+        """Multiply, with the digital scales and bias: ``[..., in]`` to ``[..., out]``."""
+        plain = tensor_view is None and self.out_scaling_alpha is None
+        if not plain or self._one_scale() is None:
+            return super().forward(x_input, tensor_view)
+        bias = self.bias if self.digital_bias else None
+        apply: Any = _Product.apply
+        out: Tensor = apply(self.analog_ctx, self, x_input, bias, not self.training)
+        return out
+
+    def skip_backward(self) -> bool:
+        """Count a backward pass without carrying it out, where its number of passes is known."""
+        return self.tile.skip_backward()
 
     # The next three do what TileWithPeriphery does, with the digital scale inside the kernels.
 
@@ -89,7 +143,7 @@ class FastTile(AnalogTile):
         bound = self.get_forward_out_bound()
         if ctx is not None and bound is not None and top >= bound:
             ctx.saved_analog_tensors.append((out.abs() >= bound * abs(scale)).view(shape))
-        return out.view(shape)
+        return out if len(shape) == 2 else out.view(shape)
 
     def backward(self, d_input: Tensor, ctx: Any = None) -> Tensor:
         """Run the backward pass: ``[..., out]`` to ``[..., in]``."""
@@ -103,7 +157,7 @@ class FastTile(AnalogTile):
         out, _ = tile.product(rows, transposed=True, gain_in=scale)
         if self.analog_bias:
             out = out[:, :-1]
-        return out.reshape(*d_input.shape[:-1], self.in_size)
+        return out if d_input.dim() == 2 else out.reshape(*d_input.shape[:-1], self.in_size)
 
     def update(self, x_input: Tensor, d_input: Tensor) -> None:
         """Update the arrays with ``[..., in]`` inputs and ``[..., out]`` gradients.
@@ -118,7 +172,7 @@ class FastTile(AnalogTile):
         tile = self.tile
         x = tile.rows_of(x_input, tile.x_size, False, self.analog_bias)
         d = tile.rows_of(d_input, tile.d_size, False, False)
-        divisor = scale * self.mapping_lr_scale if self.mapping_scales is not None else 1.0
+        divisor = 1.0 if self._scale[0] is None else scale * self.mapping_lr_scale
         if threads.several():
             self._pending = Task(partial(tile.update_rows, x, d, divisor))
         else:
