@@ -291,6 +291,16 @@ class Backend(_Noun):
     SLURM = "slurm", "an array job of Slurm, through submitit; needs analogtl[slurm]"
 
 
+class Device(_Noun):
+    """What a trial computes on."""
+
+    meaning: str
+
+    AUTO = "auto", "CUDA where torch has it, else the CPU"
+    CPU = "cpu", "the CPU"
+    CUDA = "cuda", "a GPU, by CUDA; the fast engine's arrays stay on the CPU"
+
+
 class CriticalPointVerdict(_Noun):
     """What a sweep of one axis says about its critical point."""
 

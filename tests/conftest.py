@@ -4,6 +4,8 @@ import os
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+# On the CPU, whatever the machine has.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Figures without a display, wherever a library decides.
 os.environ.setdefault("MPLBACKEND", "Agg")
 

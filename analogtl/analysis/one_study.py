@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 
 from analogtl.errors import counted
-from analogtl.study.basis import BASIS_COLUMNS, differences
+from analogtl.study.basis import BASIS_COLUMNS, CPU, differences
 from analogtl.study.checked import Problems
 from analogtl.study.columns import axis_columns
 from analogtl.study.trial import common_key
@@ -40,7 +40,8 @@ _OUTDATED: Final = "outdated"  # whether the plan has the trial with another key
 _OTHER_KEY, _OTHER_SETTINGS, _UNTOLD, _ITS_SETTINGS, _ITS_KEY = range(-2, 3)
 # Columns in which two rows of the same result may differ.
 _NO_RESULT: Final = ["trial", "key", "wall_s", "resumed", "cpu", "analogtl", "message"]
-_MAY_DIFFER: Final = ("numerics", "aihwkit", "torch", "engine", "cpu")  # across arms and levels
+# Columns that may differ across arms and levels, which is told.
+_MAY_DIFFER: Final = ("numerics", "aihwkit", "torch", "engine", "device", "cpu")
 
 
 class _Row(NamedTuple):
@@ -108,6 +109,7 @@ def _rows(
         elif settings and known[along]:
             standing = _ITS_SETTINGS if settings == known[along] else _OTHER_SETTINGS
         values = {column: cells[column] for column in (*COMPARED, "cpu")}
+        values["device"] = values["device"] or CPU  # earlier tables have no such column
         values["numerics"] = values["numerics"].removesuffix(".0")  # a float beside empty cells
         values[_OUTDATED] = "yes" if standing == _OTHER_KEY else ""
         rows.append(_Row(index, arm, levels, values, standing, cells["status"] == "done"))

@@ -23,8 +23,10 @@ def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
     Raises:
         ExperimentError: If it would fail at once.
     """
+    from analogtl.study.device import check_device, device_of
     from analogtl.training.preflight import Need, preflight
 
+    check_device(device_of(study.experiment, "pretrain"))
     notes = preflight([Need(study.experiment, ("pretrain",), convert)], need_data=False)
     found = study.run.find_pretrained(study.pretrain_key)
     run = f"run: {study.experiment.pretrain.epochs} epochs"

@@ -10,7 +10,7 @@ import typer
 
 from analogtl.cli import completion
 from analogtl.errors import ExperimentError, did_you_mean
-from analogtl.vocabulary import Backend
+from analogtl.vocabulary import Backend, Device
 
 Complete = Callable[..., completion.Offers] | None
 EVERYWHERE, LIMITS, WHERE = "Everywhere", "Limits", "Where"  # panels of the help
@@ -120,10 +120,32 @@ Jobs = Annotated[
     option(
         "--jobs -j",
         "N",
-        "Trials at the same time, one core each. Default: 1 on this machine; all that fit on a "
-        "cluster.",
+        "Trials at the same time, one core each (or --threads). Default: 1 on this machine, or one "
+        "on each GPU; all that fit on a cluster.",
         panel=WHERE,
         min=1,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    option(
+        "--threads",
+        "N",
+        "Threads of one trial with arrays on the fast engine (key: run.threads); the results are "
+        "the same. Default: 1.",
+        panel=WHERE,
+        min=1,
+    ),
+]
+WhichDevice = Annotated[
+    Device | None,
+    option(
+        "--device",
+        "DEVICE",
+        "auto (CUDA where torch has it), cpu or cuda (key: run.device). The fast engine's arrays "
+        "are always on the CPU.",
+        completion.choices(lambda: completion.meanings(Device)),
+        panel=WHERE,
     ),
 ]
 WhichBackend = Annotated[

@@ -42,14 +42,19 @@ class Request:
     dry_run: options.DryRun = False
     quiet: options.Quiet = False
     as_json: options.Json = False
+    device: options.WhichDevice = None
 
     @property
     def tells(self) -> bool:
         """Whether to print hints beside the results."""
         return not (self.quiet or self.as_json)
 
-    def open(self, **more: Any) -> Study:
+    def open(self, *, threads: int | None = None, **more: Any) -> Study:
         """Read the experiment: EXP, else exp.toml here, else the bundled quickstart.
+
+        Args:
+            threads: In place of the experiment's.
+            more: Arguments of `Study.open`.
 
         Raises:
             ExperimentError: With one line per problem.
@@ -66,7 +71,10 @@ class Request:
                 name = said = completion.DEFAULT_FILE
             if self.tells:
                 output.note(f"using {said}")
-        study = Study.open(name, self.settings or (), self.runs, task=self.task, **more)
+        settings = [*(self.settings or ())]
+        settings += [f"run.device={self.device}"] if self.device else []
+        settings += [f"run.threads={threads}"] if threads else []
+        study = Study.open(name, settings, self.runs, task=self.task, **more)
         for note in study.notes if self.tells else ():
             output.note(note)
         return study
@@ -97,8 +105,8 @@ def pretrain(request: Request) -> None:
 
     The checkpoint goes to runs/pretrained and is reused by every experiment with the same model,
     data and [pretrain] section: the same network never trains twice. finetune and sweep pretrain by
-    themselves where they need to. It computes with one thread, as everything that makes a result:
-    OMP_NUM_THREADS changes nothing.
+    themselves where they need to. On the CPU it computes with one thread: OMP_NUM_THREADS
+    changes nothing.
     """
     study = request.open()
     if request.dry_run:
@@ -159,9 +167,11 @@ def convert(request: Request) -> None:
 def _stage(request: Request, study: Study, stage: Callable[..., Any], *, on_arrays: bool) -> Any:
     """Run a stage that begins with the pretraining, and show that; return its result."""
     from analogtl.cli.progress import watch_pretraining
+    from analogtl.study.device import check_device, device_of
     from analogtl.study.limits import RunLimits
     from analogtl.training.preflight import Need, preflight
 
+    check_device(device_of(study.experiment, "pretrain"))
     preflight([Need(study.experiment, ("pretrain",), on_arrays)])
 
     # Only a pretraining has something to save when Ctrl-C comes.
@@ -222,6 +232,7 @@ def _show_layers(result: ConversionResult) -> None:
 def finetune(
     request: Request,
     jobs: options.Jobs = None,
+    threads: options.Threads = None,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
     max_hours: options.MaxHours = None,
     skip_failed: options.SkipFailed = False,
@@ -233,7 +244,7 @@ def finetune(
     What is finished is never run again; what was interrupted goes on.
     """
     limits = _limits(checkpoint_minutes, max_hours)
-    _run(request, request.open(), skip_failed, jobs=jobs, limits=limits)
+    _run(request, request.open(threads=threads), skip_failed, jobs=jobs, limits=limits)
 
 
 @requested
@@ -259,6 +270,7 @@ def sweep(
         ),
     ] = None,
     jobs: options.Jobs = None,
+    threads: options.Threads = None,
     backend: options.WhichBackend = Backend.LOCAL,
     backend_options: options.BackendOptions = None,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
@@ -276,7 +288,7 @@ def sweep(
     if more and backend == Backend.LOCAL:
         name = next(iter(more))
         raise ExperimentError(f"--backend-option {name}: local has no options; give --backend too")
-    study = request.open(sweep=True, axes=_axes(param or [], values or []) or None)
+    study = request.open(threads=threads, sweep=True, axes=_axes(param or [], values or []) or None)
     if request.tells and not (study.experiment.sweep.axes or study.experiment.sweep.lr):
         output.note("no axis to sweep: give --param, or [sweep.axes] in the file")
     more |= {"jobs": jobs, "backend": backend, "limits": _limits(checkpoint_minutes, max_hours)}
@@ -348,7 +360,13 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
     Raises:
         typer.Exit: With code 1 if a trial failed.
     """
+    from analogtl.scheduling.sweep import needs_of, run_trials
+    from analogtl.study.device import arrays_stay
+
     jobs, quiet, as_json = how["jobs"] or 1, request.quiet, request.as_json
+    needs_of(study, how.get("backend", Backend.LOCAL), jobs)  # before anything is written
+    if request.tells and (line := arrays_stay(study.experiment, study.experiment.arms)):
+        output.note(line)
     if request.dry_run:
         from analogtl.cli.dry_run import show_trials
 
@@ -356,7 +374,6 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
         show_trials(study, jobs=jobs, as_json=as_json, **kept)
         return
     from analogtl.cli.progress import watch, watcher_of
-    from analogtl.scheduling.sweep import run_trials
 
     command = shell_command(["analogtl", *sys.argv[1:]])
     with study.nothing_left_if_wrong():

@@ -45,6 +45,7 @@ from analogtl.vocabulary import (
     file_algorithm,
     key_of,
 )
+from analogtl.vocabulary import Device as ComputeDevice
 
 T = TypeVar("T")
 
@@ -465,6 +466,18 @@ class Sweep(Section):
                 yield key, f"expected each value once; got {list(values)}"
 
 
+class Run(Section):
+    """Where and how trials compute; of this, only the device changes results."""
+
+    device: ComputeDevice = ComputeDevice.AUTO
+    """`auto` (CUDA where torch has it, else the CPU), `cpu` or `cuda`. Pretraining and digital arms
+    follow it; arrays too with engine = "aihwkit", where aihwkit is compiled for CUDA. The fast
+    engine is one for the CPU: with it, analog arms compute there."""
+    threads: Annotated[Int, Field(ge=1, le=1024)] = 1
+    """Threads of one trial, for arrays on the fast engine: tiles are updated beside the next
+    pass, and products divided. Every number gives the same results, bit for bit."""
+
+
 class Report(Section):
     """How the results are judged."""
 
@@ -496,6 +509,7 @@ class Experiment(Section):
     analog: Analog = Analog()
     programming: Programming = Programming()
     sweep: Sweep = Sweep()
+    run: Run = Run()
     report: Report = Report()
 
     @model_validator(mode="after")

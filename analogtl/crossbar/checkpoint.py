@@ -35,7 +35,7 @@ def capture(model: nn.Module) -> tuple[Tensors, Meta]:
     tensors: Tensors = {}
     meta: Meta = {}
     for name, tensor in _digital(model).items():
-        tensors[f"digital/{name}"] = tensor.detach().clone()
+        tensors[f"digital/{name}"] = tensor.detach().cpu().clone()
     for name, tile in _tiles(model).items():
         state = tile.tile.state() if isinstance(tile, FastTile) else _stock_state(tile)
         pack(state, f"tile/{name}", tensors, meta)

@@ -61,6 +61,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What one trial needs of the place where it runs."""
+
+    threads: int = 1
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a job ended."""
 

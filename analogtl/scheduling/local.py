@@ -1,4 +1,4 @@
-"""Trials in processes on this machine: one thread each, reused from trial to trial.
+"""Trials in processes on this machine, reused from trial to trial.
 
 A worker imports torch once (seconds). If it dies, from lack of memory or a crash in compiled code,
 that is the end of its trial only, and another takes its place.
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from analogtl.errors import RunError
-from analogtl.scheduling.jobs import RUN_TRIAL, Job, Outcome, Pool
+from analogtl.scheduling.jobs import RUN_TRIAL, Job, Needs, Outcome, Pool
+from analogtl.study.device import VISIBLE, visible_gpus
 from analogtl.study.run_dir import RunDir
 from analogtl.study.threads import THREADS
 
@@ -45,7 +46,7 @@ class LocalPool(Pool):
     """Worker processes on this machine, `jobs` of them; their logs go into the run directory.
 
     They run trials by the function ``module:name``. One that needs much longer for a trial than
-    `max_trial_hours` is killed.
+    `max_trial_hours` is killed. Where trials need a GPU, each worker sees one, in turns.
     """
 
     starts_at_once = True
@@ -53,12 +54,15 @@ class LocalPool(Pool):
     def __init__(
         self,
         run: RunDir,
-        jobs: int = 1,
+        jobs: int | None = None,
+        needs: Needs = Needs(),
         *,
         function: str = RUN_TRIAL,
         max_trial_hours: float | None = None,
     ) -> None:
-        self._run, self._jobs, self._function = run, jobs, function
+        self._gpus = visible_gpus() if needs.gpus else []
+        self._run, self._function = run, function
+        self._jobs = jobs or len(self._gpus) or 1
         # The trial ends itself at its limit, between two steps; this is for one that hangs.
         self._limit = None if max_trial_hours is None else 3600 * max_trial_hours * 1.1 + 60
         self.notes: list[str] = []
@@ -120,6 +124,9 @@ class LocalPool(Pool):
         taken = {worker.number for worker in self._workers}
         number = next(n for n in range(1, self._jobs + 1) if n not in taken)
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+        environment = {**os.environ, **THREADS, "PYTHONPATH": path}
+        if self._gpus:
+            environment[VISIBLE] = self._gpus[(number - 1) % len(self._gpus)]
         # -P: what lies in the current folder is not to be imported unless we import it, too.
         with self._log(number) as log:
             process = subprocess.Popen(
@@ -127,7 +134,7 @@ class LocalPool(Pool):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **THREADS, "PYTHONPATH": path},
+                env=environment,
             )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -6,7 +6,6 @@ Plain functions and data; the command line shows them. Nothing here imports torc
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
@@ -111,7 +110,7 @@ def _why_again(trial: Trial, run: RunDir) -> str:
         if before.get(key) != now.get(key)
     ]
     with contextlib.suppress(KeyError, TypeError):
-        mine = dataclasses.replace(trial.basis, data=trial.basis.data[1:])
+        mine = trial.basis.of_pretraining()
         changes += differences(Basis.from_data(basis).columns(), mine.columns())
     if not changes:
         return "the checkpoint is gone"
@@ -137,3 +136,17 @@ def shortages(left: Sequence[Trial], run: RunDir, *, jobs: int) -> list[str]:
     if jobs > (os.cpu_count() or 1):
         lines.append(f"cores: {jobs} jobs on {os.cpu_count()} cores; each trial needs one")
     return lines
+
+
+def threads_that_fit(wanted: int, *, jobs: int) -> tuple[int, str]:
+    """Give each of several trials no more threads than this machine has cores for them.
+
+    Returns:
+        The threads of a trial, and a line if they are fewer than wanted; results are the same.
+    """
+    cores = os.cpu_count() or 1
+    fit = max(1, min(wanted, cores // jobs))
+    if fit == wanted:
+        return wanted, ""
+    line = f"cores: {jobs} trials at a time with {wanted} threads each want {jobs * wanted}, here "
+    return fit, f"{line}are {cores}: each takes {fit}"

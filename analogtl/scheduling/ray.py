@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from analogtl.errors import ExperimentError
-from analogtl.scheduling.jobs import Job, NonNegative, Outcome, Pool, Positive, execute
+from analogtl.scheduling.jobs import Job, Needs, NonNegative, Outcome, Pool, Positive, execute
 from analogtl.study.run_dir import RunDir
 from analogtl.study.threads import use_one_thread
 
@@ -29,10 +29,12 @@ class RayPool(Pool):
     Args:
         run: The run directory.
         jobs: Trials at the same time; default: as many as the cluster has room for.
+        needs: What one trial needs.
         address: Address of the cluster (``auto``: the one that runs here); default: the one that
             the environment names (``RAY_ADDRESS``), else a new one on this machine.
-        cpus: CPUs of one trial. A trial uses one; ask for more where memory is short.
-        gpus: GPUs of one trial; a fraction shares one.
+        cpus: CPUs of one trial, at least as many as its threads; ask for more where memory is
+            short.
+        gpus: GPUs of one trial; a fraction shares one. Default: one where trials are for CUDA.
 
     Raises:
         ExperimentError: If no cluster answers.
@@ -42,15 +44,17 @@ class RayPool(Pool):
         self,
         run: RunDir,
         jobs: int | None = None,
+        needs: Needs = Needs(),
         *,
         address: str | None = None,
         cpus: Positive = 1.0,
-        gpus: NonNegative = 0.0,
+        gpus: NonNegative | None = None,
     ) -> None:
         import ray
 
         self._ray, self._jobs = ray, jobs
-        self._cpus, self._gpus = cpus, gpus
+        self._cpus = max(cpus, needs.threads)
+        self._gpus = needs.gpus if gpus is None else gpus
         self.notes: list[str] = []
         self._ours = not ray.is_initialized()
         if self._ours:
@@ -62,7 +66,7 @@ class RayPool(Pool):
             except (ConnectionError, RuntimeError, ValueError) as error:
                 text = " ".join(str(error).split())
                 raise ExperimentError(f"backend 'ray': no cluster at {address}: {text}") from None
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_run)
+        self._task = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(_run)
         self._running: dict[Any, str] = {}  # reference of a task -> trial
         self._stop = run.inside(".locks", f"stop-{uuid.uuid4().hex}")
         self._slots, self._looked = 0, 0.0

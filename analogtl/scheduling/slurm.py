@@ -25,7 +25,7 @@ from pydantic import Field
 
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import write_json
-from analogtl.scheduling.jobs import Job, Outcome, Pool, Positive, execute
+from analogtl.scheduling.jobs import Job, Needs, Outcome, Pool, Positive, execute
 from analogtl.study.run_dir import RunDir
 from analogtl.study.threads import use_one_thread
 from analogtl.vocabulary import TrialStatus
@@ -42,10 +42,11 @@ class SlurmPool(Pool):
     Args:
         run: The run directory; it must lie on a file system that all nodes see.
         jobs: Array tasks at the same time; default: as many as Slurm grants.
+        needs: What one trial needs.
         partition, account: Where to run, and who pays.
         hours: Time limit of one job; trials that need longer go on in another.
         memory_gb: Memory of one job.
-        gpus: GPUs of one job.
+        gpus: GPUs of one job. Default: one where trials are for CUDA.
         trials_per_job: Trials that one job runs, one after the other; default: as few as make the
             array small enough for Slurm.
         parameters: Further parameters of `sbatch`, e.g. ``{"constraint": "avx512"}``.
@@ -60,12 +61,13 @@ class SlurmPool(Pool):
         self,
         run: RunDir,
         jobs: int | None = None,
+        needs: Needs = Needs(),
         *,
         partition: str | None = None,
         account: str | None = None,
         hours: Positive = 24.0,
         memory_gb: Positive = 8.0,
-        gpus: Annotated[int, Field(ge=0)] = 0,
+        gpus: Annotated[int, Field(ge=0)] | None = None,
         trials_per_job: Annotated[int, Field(ge=1)] | None = None,
         parameters: Mapping[str, Any] | None = None,
         wait: bool = True,
@@ -89,8 +91,8 @@ class SlurmPool(Pool):
             name=f"analogtl-{run.name}",
             timeout_min=max(1, round(60 * hours)),
             mem_gb=memory_gb,
-            cpus_per_task=1,
-            gpus_per_node=gpus,
+            cpus_per_task=needs.threads,
+            gpus_per_node=needs.gpus if gpus is None else gpus,
             slurm_partition=partition,
             slurm_account=account,
             slurm_array_parallelism=jobs or MAX_ARRAY,

@@ -15,21 +15,23 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from analogtl.errors import ExperimentError, RunError, counted, did_you_mean
-from analogtl.scheduling.jobs import RUN_TRIAL, Job, Outcome, Pool
+from analogtl.scheduling.jobs import RUN_TRIAL, Job, Needs, Outcome, Pool
 from analogtl.scheduling.local import LocalPool
+from analogtl.scheduling.plan import threads_that_fit
 from analogtl.scheduling.ray import RayPool
 from analogtl.scheduling.slurm import SlurmPool
+from analogtl.study.device import check_device, gpus
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.study import Study
 from analogtl.study.trial import Trial
-from analogtl.vocabulary import Backend, TrialStatus
+from analogtl.vocabulary import Backend, Device, TrialStatus
 
 Kind = Literal["pretrain", "started", "epoch", "done", "failed", "skipped", "stopped", "message"]
 POLL = 0.25  # seconds between looks at the workers and their progress
@@ -73,7 +75,8 @@ def run_trials(
 
     Args:
         study: The trials, and where everything is written and what is finished is found.
-        jobs: Trials at the same time. Default: one on this machine, all that fit elsewhere.
+        jobs: Trials at the same time. Default: on this machine one, or one on each GPU; all that
+            fit elsewhere.
         backend: A `Backend`.
         limits: Limits and checkpoints, the same for every trial.
         skip_failed: Whether trials that failed in an earlier call are left as they are.
@@ -88,9 +91,12 @@ def run_trials(
     """
     # A trial whose process died is taken up again; here, the same is likely to happen once more.
     retries = 1 if backend == Backend.LOCAL else 3
+    needs, note = needs_of(study, backend, jobs)
     with study.at_work(argv=argv):
+        limits = replace(limits, threads=needs.threads)
         sweep = _Sweep(study, limits, skip_failed, retries, function)
-        pool = _pool(backend, study.run, jobs, limits, function, options)
+        pool = _pool(backend, study.run, jobs, needs, limits, function, options)
+        pool.notes += [note] if note else []
         whole = False
         try:
             yield from sweep.updates(pool)
@@ -101,19 +107,36 @@ def run_trials(
                 study.run.collect()
 
 
+def needs_of(study: Study, backend: str, jobs: int | None = None) -> tuple[Needs, str]:
+    """What a trial of a study needs, as far as it is to be had here; and a line if that is less.
+
+    Raises:
+        ExperimentError: If it needs a GPU and this machine, which is to run it, has none.
+    """
+    threads, note = study.experiment.run.threads, ""
+    on_gpu = any(Device.CUDA in trial.basis.devices for trial in study.trials)
+    if backend == Backend.LOCAL:
+        if on_gpu:
+            check_device(Device.CUDA)
+        threads, note = threads_that_fit(threads, jobs=jobs or (gpus() if on_gpu else 1))
+    return Needs(threads, int(on_gpu)), note
+
+
 def _pool(
     name: str,
     run: RunDir,
     jobs: int | None,
+    needs: Needs,
     limits: RunLimits,
     function: str,
     options: dict[str, Any],
 ) -> Pool:
     backend, given = check_backend(name, jobs, options)
     if backend is Backend.LOCAL:
-        return LocalPool(run, jobs or 1, function=function, max_trial_hours=limits.max_trial_hours)
+        hours = limits.max_trial_hours
+        return LocalPool(run, jobs, needs, function=function, max_trial_hours=hours)
     made: Callable[..., Pool] = POOLS[backend]
-    return made(run, jobs, **given)
+    return made(run, jobs, needs, **given)
 
 
 def check_backend(

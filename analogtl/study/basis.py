@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from analogtl.config.schema import Experiment, Training
 from analogtl.errors import RunError
+from analogtl.study.device import device_of
 from analogtl.study.provenance import versions
-from analogtl.vocabulary import Arm, Network
+from analogtl.vocabulary import Arm, Device, Network
 
 if TYPE_CHECKING:  # numpy is too slow for completion
     from analogtl.tasks.inventory import Inventory
@@ -24,7 +25,8 @@ if TYPE_CHECKING:  # numpy is too slow for completion
 # finished is then run again, and never averaged with what comes after.
 NUMERICS = 1
 _HASHES = ("settings", "data")
-BASIS_COLUMNS = ("data", "numerics", "aihwkit", "torch", "timm")  # of trials.csv
+CPU = Device.CPU.value
+BASIS_COLUMNS = ("data", "numerics", "aihwkit", "torch", "timm", "device")  # of trials.csv
 
 
 @dataclass(frozen=True)
@@ -38,28 +40,55 @@ class Basis:
     aihwkit: str  # versions, without what comes after a plus
     torch: str
     timm: str  # empty for a network of this package's own
+    # What each of these stages computes on; empty for the CPU everywhere.
+    devices: tuple[str, ...] = ()
 
     @classmethod
-    def here(cls, experiment: Experiment, data: tuple[str, ...]) -> Basis:
+    def here(
+        cls, experiment: Experiment, data: tuple[str, ...], devices: tuple[str, ...] = ()
+    ) -> Basis:
         """What a result of this installation rests on."""
         found = {name: versions()[name].partition("+")[0] for name in ("aihwkit", "torch", "timm")}
         if experiment.is_weight_programming or experiment.model.architecture in set(Network):
             found["timm"] = ""
-        return cls(data, NUMERICS, **found)
+        if set(devices) <= {CPU}:
+            devices = ()
+        return cls(data, NUMERICS, **found, devices=devices)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Basis:
-        """The basis that `dataclasses.asdict` described, e.g. on another machine.
+        """The basis that `as_data` described, e.g. on another machine.
 
         Raises:
             TypeError: If it is none.
         """
-        return cls(**{**data, "data": tuple(map(str, data["data"]))})
+        data = {"devices": (), **data}
+        lists = {name: tuple(map(str, data[name])) for name in ("data", "devices")}
+        return cls(**{**data, **lists})
+
+    def as_data(self) -> dict[str, Any]:
+        """The basis as JSON-able data: what keys are made of, as before there were devices."""
+        data = dataclasses.asdict(self)
+        return data if self.devices else {k: v for k, v in data.items() if k != "devices"}
+
+    @property
+    def device(self) -> str:
+        """What its first stage computes on."""
+        return self.devices[0] if self.devices else CPU
+
+    def of_pretraining(self) -> Basis:
+        """The basis of the pretrained model that a trial with this one starts from."""
+        devices = self.devices[1:]
+        if set(devices) <= {CPU}:
+            devices = ()
+        return dataclasses.replace(self, data=self.data[1:], devices=devices)
 
     def columns(self) -> dict[str, Any]:
         """Its cells of ``trials.csv``."""
         short = "+".join(fingerprint[:8] for fingerprint in self.data)
-        return {**dataclasses.asdict(self), "data": short}
+        device = "+".join(dict.fromkeys(self.devices)) or CPU
+        same = {name: getattr(self, name) for name in BASIS_COLUMNS[1:-1]}
+        return {"data": short, **same, "device": device}
 
 
 def stages_of(arm: Arm) -> tuple[str, ...]:
@@ -124,13 +153,22 @@ def _root(experiment: Experiment) -> Path | None:
     return Path(os.path.expanduser(root)) if root else None
 
 
-def basis_of(experiment: Experiment, *stages: str, look: Look = fingerprint_of) -> Basis:
+def basis_of(
+    experiment: Experiment, *stages: str, arm: Arm | None = None, look: Look = fingerprint_of
+) -> Basis:
     """What a result that sees the images of these stages rests on, here and now.
+
+    Args:
+        experiment: Its images and its device.
+        stages: ``finetune``, ``pretrain`` or both.
+        arm: What is fine-tuned.
+        look: How to look at the images.
 
     Raises:
         ExperimentError: If images cannot be found or read.
     """
-    return Basis.here(experiment, tuple(look(experiment, stage) for stage in stages))
+    devices = tuple(device_of(experiment, stage, arm) for stage in stages)
+    return Basis.here(experiment, tuple(look(experiment, stage) for stage in stages), devices)
 
 
 def differences(
@@ -144,7 +182,9 @@ def differences(
     """
     words = []
     for column in columns:
-        was, is_now = (str(row.get(column) or "") for row in (before, now))
+        # Earlier tables, without this column, are of the CPU.
+        unknown = CPU if column == "device" else ""
+        was, is_now = (str(row.get(column) or unknown) for row in (before, now))
         if was == is_now or column not in (*_HASHES, *BASIS_COLUMNS, "engine"):
             continue
         if column in _HASHES:
@@ -160,7 +200,8 @@ def check_versions(basis: Basis, experiment: Experiment) -> None:
     Raises:
         RunError: If it has another version of something; the line names both.
     """
-    words = differences(basis.columns(), Basis.here(experiment, basis.data).columns())
+    here = Basis.here(experiment, basis.data, basis.devices)
+    words = differences(basis.columns(), here.columns())
     if words:
         raise RunError(
             f"planned with {' and '.join(words)}, which is installed on {platform.node()}: install "

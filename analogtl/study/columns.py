@@ -75,6 +75,7 @@ class TrialRow(TypedDict, total=False):
     aihwkit: str
     torch: str
     timm: str
+    device: str
     cpu: str
     key: str
     message: str

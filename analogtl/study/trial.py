@@ -65,14 +65,12 @@ class Trial:
     @cached_property
     def key(self) -> str:
         """A hash of `settings` and basis: a finished trial with the same key is not run again."""
-        return content_key(self.settings(), dataclasses.asdict(self.basis))
+        return content_key(self.settings(), self.basis.as_data())
 
     @cached_property
     def pretrain_key(self) -> str:
         """`pretrain_key` of the model that a pretrained arm starts from."""
-        return pretrain_key(
-            self.experiment, dataclasses.replace(self.basis, data=self.basis.data[1:])
-        )
+        return pretrain_key(self.experiment, self.basis.of_pretraining())
 
     def as_data(self) -> dict[str, Any]:
         """The trial as JSON-able data, frozen: what a queue or another machine runs later."""
@@ -82,7 +80,7 @@ class Trial:
             "axes": dict(self.axes),
             "lr": self.lr,
             "seed": self.seed,
-            "basis": dataclasses.asdict(self.basis),
+            "basis": self.basis.as_data(),
             "key": self.key,
         }
 
@@ -158,7 +156,7 @@ def pretrain_settings(experiment: Experiment) -> dict[str, Any]:
 
 def pretrain_key(experiment: Experiment, basis: Basis) -> str:
     """A hash of all that a pretrained model depends on: the name of its folder."""
-    return content_key(pretrain_settings(experiment), dataclasses.asdict(basis))
+    return content_key(pretrain_settings(experiment), basis.as_data())
 
 
 def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_of) -> list[Trial]:
@@ -219,9 +217,10 @@ def _trial(
     axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
     stages = stages_of(arm)
     seen = [(getattr(experiment, one).dataset, getattr(experiment, one).classes) for one in stages]
-    what = (experiment.model.architecture, experiment.data, *seen)
+    where = (experiment.run.device, experiment.analog.engine, arm.analog)
+    what = (experiment.model.architecture, experiment.data, *where, *seen)
     if what not in bases:
-        bases[what] = basis_of(experiment, *stages, look=look)
+        bases[what] = basis_of(experiment, *stages, arm=arm, look=look)
     trial = Trial(experiment, arm, axes, 0.0, 0, bases[what])
     return dataclasses.replace(trial, lr=trial.section.lr)
 

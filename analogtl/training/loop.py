@@ -45,7 +45,7 @@ class Position:
     wrong: int = 0
     seen: int = 0
     wall_s: float = 0.0  # seconds spent on them
-    # State of torch's generator there (dropout); None at the start of an epoch.
+    # State of the device's generator there (dropout); None at the start of an epoch.
     rng: Tensor | None = field(default=None, compare=False)
 
 
@@ -94,12 +94,13 @@ def train_epochs(
     steps = max(1, batch_count(len(task.train), section.batch_size, smallest_batch))
     total = steps * section.epochs
     position = start
+    device = _device(model)
     while position.epoch <= section.epochs:
         epoch = position.epoch
         if position.rng is None:
             torch.manual_seed(_epoch_seed(seed, epoch))
         else:
-            torch.set_rng_state(position.rng)
+            _set_rng_state(device, position.rng)
         model.train()
         loss_sum, wrong, seen = position.loss_sum, position.wrong, position.seen
         before = position.wall_s
@@ -121,6 +122,7 @@ def train_epochs(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
+            x_BCHW, y_B = x_BCHW.to(device), y_B.to(device)
             logits_BK = model(x_BCHW)
             loss = F.cross_entropy(logits_BK, y_B, label_smoothing=section.label_smoothing)
             value = loss.item()
@@ -134,9 +136,9 @@ def train_epochs(
             seen += count
             if step + 1 < steps and pause():
                 spent = before + time.perf_counter() - began
-                rng = torch.get_rng_state()
+                rng = _rng_state(device)
                 yield Position(epoch, step + 1, loss_sum, wrong, seen, spent, rng)
-                torch.set_rng_state(rng)  # whatever the consumer drew meanwhile
+                _set_rng_state(device, rng)  # whatever the consumer drew meanwhile
                 before, began = spent, time.perf_counter()
         wall_s = before + time.perf_counter() - began
         position = Position(epoch + 1)
@@ -152,10 +154,12 @@ def evaluate(model: nn.Module, split: Split, task: Task) -> Score:
     """
     model.eval()
     loss_sum, wrong = 0.0, 0
+    device = _device(model)
     with torch.no_grad():
         for x_BCHW, y_B in batches(
             split, EVALUATION_BATCH, task=task, seed=0, epoch=0, shuffle=False
         ):
+            x_BCHW, y_B = x_BCHW.to(device), y_B.to(device)
             logits_BK = model(x_BCHW)
             loss_sum += F.cross_entropy(logits_BK, y_B, reduction="sum").item()
             wrong += int((logits_BK.argmax(1) != y_B).sum())
@@ -227,6 +231,23 @@ def build_optimizer(model: nn.Module, section: Training, *, lr: float, kind: str
     if isinstance(section, Pretrain) and section.optimizer == "adamw":
         return AdamW(model.parameters(), lr=lr, weight_decay=section.weight_decay)
     return SGD(model.parameters(), **settings)
+
+
+def _device(model: nn.Module) -> torch.device:
+    """What a model computes on."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _rng_state(device: torch.device) -> Tensor:
+    """State of the generator that draws dropout."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_rng_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -56,6 +56,11 @@ def replace_head(model: nn.Module, experiment: Experiment, task: Task) -> None:
         ) from error
 
 
+def on_device(model: nn.Module, device: str) -> nn.Module:
+    """The model where it is to be trained: ``cpu``, where it is made, or ``cuda``."""
+    return model if device == "cpu" else model.to(device)
+
+
 def example_images(task: Task) -> Tensor:
     """Two images, to see what reaches each layer."""
     x_BCHW, _ = next(batches(task.test, 2, task=task, seed=0, epoch=0, shuffle=False))

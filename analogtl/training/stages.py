@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
+from analogtl.fastsim import use_threads
 from analogtl.files import below, digest, lock_file, set_aside
-from analogtl.study.basis import basis_of, check_versions, inventory_of, stages_of
+from analogtl.study.basis import Basis, basis_of, check_versions, inventory_of, stages_of
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
+from analogtl.study.device import check_device
 from analogtl.study.limits import RunLimits
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir, trial_row
@@ -38,6 +40,7 @@ from analogtl.training.network import (
     check_same_images,
     example_images,
     fresh_model,
+    on_device,
     replace_head,
     smallest_batch,
 )
@@ -73,26 +76,33 @@ _LOG = logging.getLogger(__name__)
 _Outcome = tuple[Rows, Rows, dict[str, Any]]
 
 
-def prepare_torch() -> None:
+def prepare_torch(threads: int = 1) -> None:
     """Settings every process needs before it computes anything that a result depends on.
 
-    One thread; and denormal gradients (1e-45), which become NaN in aihwkit's backward pass, are
-    flushed.
+    One thread, but for what comes out the same on several (the fast engine); denormal gradients
+    (1e-45), which become NaN in aihwkit's backward pass, are flushed; and a GPU's convolutions take
+    all of float32, as its other products do.
     """
     use_one_thread()
+    use_threads(threads)
     torch.set_flush_denormal(True)
+    torch.backends.cudnn.allow_tf32 = False
 
 
 # -- pretrain --------------------------------------------------------------------------------------
 
 
 def pretrain(
-    experiment: Experiment, run: RunDir, limits: RunLimits = RunLimits()
+    experiment: Experiment,
+    run: RunDir,
+    limits: RunLimits = RunLimits(),
+    basis: Basis | None = None,
 ) -> Generator[Rows, None, Checkpoint]:
     """Train the model digitally on the source task, or find it trained.
 
     The checkpoint is shared by all experiments below the root whose model, pretraining and images
-    are the same; a lock makes sure that it is trained once.
+    are the same; a lock makes sure that it is trained once. Without a basis it is trained on what
+    is here.
 
     Yields:
         The rows of ``epochs.csv`` of each epoch; none if the checkpoint is there.
@@ -104,7 +114,8 @@ def pretrain(
     if experiment.is_weight_programming:
         raise ExperimentError("kind: weight-programming has no network; `analogtl sweep` runs it")
     prepare_torch()
-    basis, section = basis_of(experiment, "pretrain"), experiment.pretrain
+    basis, section = basis or basis_of(experiment, "pretrain"), experiment.pretrain
+    check_device(basis.device)
     task = task_of(experiment, "pretrain", *basis.data)
     folder = below(run.pretrained, pretrain_key(experiment, basis))
     lock = below(run.pretrained, ".locks") / f"{folder.name}.lock"
@@ -118,7 +129,7 @@ def pretrain(
         model = fresh_model(experiment, task)
         smallest = smallest_batch(model, task, section, "pretrain")
         training = ResumableTraining(
-            model=model,
+            model=on_device(model, basis.device),
             smallest_batch=smallest,
             task=task,
             section=section,
@@ -141,7 +152,7 @@ def pretrain(
         tensors, meta = state.capture(model)
         meta["about"] = {
             "settings": pretrain_settings(experiment),
-            "basis": asdict(basis),
+            "basis": basis.as_data(),
             "n_classes": task.n_classes,
             "in_channels": task.in_channels,
             "image_size": task.image_size,
@@ -240,7 +251,7 @@ def finetune(
             the deadline; or if the trial was planned with other images or versions than are here.
         ExperimentError: If the trial's settings do not fit the data, the model or the engine.
     """
-    prepare_torch()
+    prepare_torch(limits.threads)
     _check_basis(trial)
     checkpoint = run.state_path(trial) / "state"
     if trial.arm is Arm.WEIGHT_PROGRAMMING:
@@ -277,7 +288,7 @@ def _train(
         model, layers = conversion.model, conversion.layers
         facts = {"engine": conversion.engine, **_held(conversion.survey)}
     training = ResumableTraining(
-        model=model,
+        model=on_device(model, trial.basis.device),
         smallest_batch=smallest,
         task=task,
         section=experiment.finetune,
@@ -353,7 +364,8 @@ def _start_model(
         check_network(trial.experiment, task, on_arrays=trial.arm.analog)
     # The limit of a trial is no limit of the work that all trials share.
     limits = replace(limits, max_trial_hours=None)
-    checkpoint = yield from pretrain(trial.experiment, run, limits)
+    basis = trial.basis.of_pretraining()
+    checkpoint = yield from pretrain(trial.experiment, run, limits, basis)
     source = task_of(trial.experiment, "pretrain", trial.basis.data[1])
     check_same_images(source, task)
     model = _load_pretrained(trial.experiment, checkpoint)
@@ -425,6 +437,7 @@ def _check_basis(trial: Trial) -> None:
         RunError: If they are not.
     """
     check_versions(trial.basis, trial.experiment)
+    check_device(trial.basis.device)
     for stage, expected in zip(stages_of(trial.arm), trial.basis.data, strict=True):
         seen = inventory_of(trial.experiment, stage).fingerprint
         _check_data(trial.experiment, stage, seen, expected)
