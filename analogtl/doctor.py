@@ -120,6 +120,7 @@ def probe(timeout: float = PROBE_SECONDS) -> Iterator[Check]:
         "aihwkit tile": f"{install_command()}; torch and aihwkit have to fit, to the exact release",
         "cuda": "",
         "numba": "pip install 'numba>=0.61'; until then: --set analog.engine=aihwkit",
+        "engine": "",
     }
     output, end = _probed(timeout)
     for line in output.splitlines():
@@ -167,26 +168,35 @@ def _run_probe() -> None:
     from analogtl.config.schema import Analog
     from analogtl.crossbar.rpu_config import build_rpu_config
 
-    def learn(rpu_config: Any) -> None:
-        layer = AnalogLinear(8, 4, rpu_config=rpu_config)
+    def learn(rpu_config: Any, size: int = 8, steps: int = 1) -> float:
+        """Train a layer; the seconds of its quickest step."""
+        layer = AnalogLinear(size, size, rpu_config=rpu_config)
         optimizer = AnalogSGD(layer.parameters(), lr=0.1)
         optimizer.regroup_param_groups(layer)
-        loss = layer(torch.randn(16, 8)).square().mean()
-        loss.backward()
-        optimizer.step()
+        times = []
+        for _ in range(steps):
+            began = time.thread_time()  # whatever else is at work here
+            loss = layer(torch.randn(64, size)).square().mean()
+            loss.backward()
+            optimizer.step()
+            times.append(time.thread_time() - began)
         weights, _ = layer.get_weights()
         if not bool(torch.isfinite(weights).all()):
             raise RuntimeError("the tile's weights are not finite after one step")
+        return min(times[-3:])
 
     config = build_rpu_config(Analog())
-    began = time.perf_counter()
-    learn(config)
-    took = 1000 * (time.perf_counter() - began)
+    took = 1000 * learn(config)
     tell(Check("aihwkit tile", "ok", f"a c-TTv2 tile learns ({took:.0f} ms a step)"))
     there, here = bool(torch.cuda.is_available()), bool(cuda.is_compiled())
     advice = ""
-    if there and not here:
-        advice = "aihwkit's wheels have no CUDA; analogtl computes on the CPU"
+    if there:
+        advice = "pretraining and digital arms compute on it; arrays "
+        advice += (
+            "too, with --set analog.engine=aihwkit" if here else "on the CPU, as this aihwkit "
+        )
+        advice += "" if here else "has no CUDA (conda-forge's aihwkit-gpu has)"
+        advice += "; --device cpu: nothing does"
     found = f"torch: {'yes' if there else 'no'}; aihwkit: {'yes' if here else 'no'}"
     tell(Check("cuda", "note" if advice else "ok", found, advice))
     import numba
@@ -201,6 +211,14 @@ def _run_probe() -> None:
     found = f"{numba.__version__}: a tile of the fast engine learns; its machine code "
     found += f"is kept in {kept}" if kept else "is not kept"
     tell(Check("numba", "note" if heard.lines else "ok", found, "; ".join(heard.lines)))
+    torch.set_num_threads(1)
+    # The fast engine is at full work once each column was read.
+    stock, fast = (
+        1000 * learn(one, size=128, steps=6) for one in (config, fast_rpu_config(config, seed=1))
+    )
+    fits = "fast" if fast <= stock else "aihwkit"
+    found = f"{fits}: a step on 128 x 128 cells takes {fast:.1f} ms on fast, {stock:.1f} on aihwkit"
+    tell(Check("engine", "ok", found))
 
 
 class _Heard(logging.Handler):

@@ -2,6 +2,7 @@
 
 Sums are taken in another order by several threads, and come out otherwise. Trials are the parallel
 unit: on small networks, or beside other work, threads wait for one another most of the time anyway.
+What comes out the same on any number, the fast engine's arrays, may have more (`--threads`).
 """
 
 from __future__ import annotations
