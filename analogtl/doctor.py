@@ -191,12 +191,10 @@ def _run_probe() -> None:
     there, here = bool(torch.cuda.is_available()), bool(cuda.is_compiled())
     advice = ""
     if there:
-        advice = "pretraining and digital arms compute on it; arrays "
-        advice += (
-            "too, with --set analog.engine=aihwkit" if here else "on the CPU, as this aihwkit "
-        )
-        advice += "" if here else "has no CUDA (conda-forge's aihwkit-gpu has)"
-        advice += "; --device cpu: nothing does"
+        arrays = "on the CPU, as this aihwkit has no CUDA (conda-forge's aihwkit-gpu has)"
+        if here:
+            arrays = "too, with --set analog.engine=aihwkit"
+        advice = f"pretraining and digital arms use it; arrays {arrays}; --device cpu: nothing does"
     found = f"torch: {'yes' if there else 'no'}; aihwkit: {'yes' if here else 'no'}"
     tell(Check("cuda", "note" if advice else "ok", found, advice))
     import numba

@@ -58,9 +58,7 @@ def main() -> None:
             spent[threads].append((time.process_time() - cpu) / arguments.steps)
     for threads, times in wall.items():
         middle, cpu = statistics.median(times), statistics.median(spent[threads])
-        print(
-            f"{threads} threads: {1000 * middle:.0f} ms a step, {1000 * cpu:.0f} ms of processors"
-        )
+        print(f"{threads} threads: {1000 * middle:.0f} ms a step, {1000 * cpu:.0f} ms of cores")
     ratio = statistics.median(wall[arguments.threads]) / statistics.median(wall[1])
     print(f"wall time, {arguments.threads} threads / 1: {ratio:.2f}")
 

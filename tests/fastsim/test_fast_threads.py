@@ -12,7 +12,7 @@ from torch import nn
 
 from analogtl.fastsim import FastTile, fast_rpu_config, threads, use_threads
 from analogtl.fastsim.cases import CASES
-from analogtl.fastsim.simulator import FastSimulatorTile
+from analogtl.fastsim.pulsed import PulsedTile
 
 
 @pytest.fixture(autouse=True)
@@ -63,13 +63,13 @@ def test_every_number_of_threads_gives_the_same_state():
 
 def test_an_update_is_left_to_another_thread(monkeypatch):
     who = []
-    update = FastSimulatorTile.update_rows
+    update = PulsedTile.update_rows
 
     def watched(self, *args):
         who.append(threads.threading.current_thread().name)
         update(self, *args)
 
-    monkeypatch.setattr(FastSimulatorTile, "update_rows", watched)
+    monkeypatch.setattr(PulsedTile, "update_rows", watched)
     use_threads(2)
     model = trained(steps=20)
     digest(model)
@@ -81,7 +81,7 @@ def test_an_error_of_an_update_reaches_the_caller(monkeypatch):
     def fails(self, *args):
         raise MemoryError("no room for the pulses")
 
-    monkeypatch.setattr(FastSimulatorTile, "update_rows", fails)
+    monkeypatch.setattr(PulsedTile, "update_rows", fails)
     use_threads(2)
     model = trained(steps=1)
     with pytest.raises(MemoryError, match="pulses"):
