@@ -29,6 +29,8 @@ from analogtl.fastsim.spec import (
 )
 from analogtl.fastsim.streams import SET, fill_normals, stream
 
+_FEW_CELLS = 4096  # of which what was drawn is kept
+
 
 def _clipped(values: Array, low: Array, high: Array) -> Array:
     """Clip to the maximum first, then to the minimum, which may be above it."""
@@ -89,6 +91,7 @@ class ArraysTile(FastSimulatorTile):
         }
         # [devices, in, out]; drawn again when it is needed, as only decay needs it often.
         self.kept_reset_bias: Array | None = None
+        self._drawn_bias: dict[int, Array] | None = None  # of a small tile, once asked for
         self._prepare()
         if draw:
             every = self._drawn()
@@ -152,7 +155,12 @@ class ArraysTile(FastSimulatorTile):
         """What a reset brings the cells of each device to, ``[in, out]``."""
         if self.kept_reset_bias is not None:
             return dict(zip(self.devices, self.kept_reset_bias, strict=True))
-        return {n: cells[:, drawn.RESET_BIAS] for n, cells in self._drawn().items()}
+        if self._drawn_bias is not None:
+            return self._drawn_bias
+        bias = {n: cells[:, drawn.RESET_BIAS] for n, cells in self._drawn().items()}
+        if self.x_size * self.d_size <= _FEW_CELLS:
+            self._drawn_bias = bias
+        return bias
 
     # -- cells ------------------------------------------------------------------------------------
 
@@ -364,6 +372,7 @@ class ArraysTile(FastSimulatorTile):
         super().load_state(state)
         given = state.get("reset_bias")
         self.kept_reset_bias = None if given is None else given.detach().cpu().numpy().copy()
+        self._drawn_bias = None
         self.dw_min = dict(zip(self.devices, map(float, state["dw_min"]), strict=True))
         self.renew_spec()
         self.show()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ def names(tile: ArraysTile) -> list[str]:
 
 def values(tile: ArraysTile) -> Tensor:
     """Collect devices, weights and buffer ``[names, out, in]``, A as it is now."""
-    found: dict[str, k.Array] = {}
+    found: dict[str, Any] = {}
     bias = tile.reset_bias()
     for n in tile.devices:
         cells = tile.current(n)
@@ -52,15 +52,15 @@ def values(tile: ArraysTile) -> Tensor:
         if tile.has_more(n):
             more_up, more_down = (tile.get(tile.more(n), i) for i in range(2))
         else:  # the slopes of soft bounds follow from bounds and steps
-            with np.errstate(divide="ignore", invalid="ignore"):
-                more_up = np.where(top != 0.0, -up / top, np.zeros_like(top))
-                more_down = np.where(bottom != 0.0, -down / bottom, np.zeros_like(top))
+            more_up, more_down = np.zeros_like(top), np.zeros_like(top)
+            np.divide(-up, top, out=more_up, where=top != 0.0)
+            np.divide(-down, bottom, out=more_down, where=bottom != 0.0)
         device = {
             **dict(zip(_BOUNDS_AND_STEPS, (top, bottom, up, down), strict=True)),
-            "decay_scales": np.ones_like(top) if decay is None else decay,
-            "diffusion_rates": np.zeros_like(top) if diffusion is None else diffusion,
+            "decay_scales": np.float32(1.0) if decay is None else decay,
+            "diffusion_rates": np.float32(0.0) if diffusion is None else diffusion,
             "reset_bias": bias[n],
-            "drift_nu": np.zeros_like(top),
+            "drift_nu": np.float32(0.0),
             "persistent_weights": tile.get(cells, k.PERSISTENT),
             "reference": reference,
             "slope_up": more_up,
@@ -71,8 +71,11 @@ def values(tile: ArraysTile) -> Tensor:
         }
         found |= {f"{name}{_suffix(tile, n)}": value for name, value in device.items()}
     found |= tile.hidden_arrays()
-    chosen = (np.ascontiguousarray(found[name].T) for name in names(tile))
-    return torch.stack([torch.from_numpy(value) for value in chosen])
+    own = names(tile)
+    chosen = np.empty((len(own), tile.d_size, tile.x_size), np.float32)
+    for place, name in zip(chosen, own, strict=True):
+        place[...] = found[name].T
+    return torch.from_numpy(chosen)
 
 
 def set_values(tile: ArraysTile, params: Tensor) -> None:

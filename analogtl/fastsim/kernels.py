@@ -608,7 +608,7 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
     ``pool``: room for noise, with whatever is left in it of an earlier call.
     Returns whether that is done; otherwise a vector asks for more pulses than the ring holds.
     """
-    spec = packed_spec[0]
+    spec, d_gain, lr = packed_spec[0], np.float32(d_gain), np.float32(lr)
     n_vectors, in_size = x.shape
     every = transfer_period(spec.transfer_every, spec.units_in_mbatch, n_vectors)
     most = min(BLOCK, n_vectors) * max(spec.n_reads_per_transfer, 1)

@@ -69,7 +69,7 @@ class PulsedTile(ArraysTile):
         if x.shape[0] == 0 or self.learning_rate == 0.0:
             return
         done = kernels.update(
-            x.numpy(), d.numpy(), np.float32(1.0 / divisor), np.float32(self.learning_rate),
+            x.numpy(), d.numpy(), 1.0 / divisor, self.learning_rate,
             self.cells, self.ring, self.choppers, self.counts, self.averages, self._packed_spec,
             self.seed, self._pool(x.shape[0]),
         )  # fmt: skip

@@ -293,6 +293,9 @@ def _managed(update: Any) -> Any:
     return copy
 
 
+_DRAWN = get_type_hints(Draw)
+
+
 def draw_of(device: Any) -> Draw:
     """Collect what a device's cells are drawn from."""
     known = device_class(device)
@@ -306,7 +309,7 @@ def draw_of(device: Any) -> Draw:
         fixed |= {"gamma_up": _f(1.0), "gamma_down": _f(1.0), "mean_bound_reference": False}
     values: dict[str, Any] = {
         name: (bool if kind is bool else _f)(getattr(device, name, 0.0))
-        for name, kind in get_type_hints(Draw).items()
+        for name, kind in _DRAWN.items()
         if name not in fixed
     }
     return Draw(**values, **fixed)

@@ -104,6 +104,9 @@ def multiply(rows: Tensor, matrix: Tensor, out: Tensor) -> None:
     ``out`` [N, out] receives the product, with the bits that it has on one thread; it and ``rows``
     are contiguous.
     """
+    if not _others:
+        torch.mm(rows, matrix, out=out)
+        return
     free = len(_others) - len(_unfinished)
     blocks = next((n for n in range(1 + free, 1, -1) if len(rows) % (_STEP * n) == 0), 1)
     if blocks == 1 or min(matrix.shape) < _STEP or not _rows_are_independent():
