@@ -208,7 +208,7 @@ class ArraysTile(FastSimulatorTile):
     # -- weights ----------------------------------------------------------------------------------
 
     def matrix(self) -> Tensor:
-        """C's apparent weights, ``[x_size, d_size]``, in place."""
+        """The weights that the products see, ``[x_size, d_size]``, in place."""
         return torch.from_numpy(self.cells.weight)[:, : self.d_size]
 
     def set_weights(self, weight: Tensor) -> None:
@@ -243,7 +243,11 @@ class ArraysTile(FastSimulatorTile):
         """Bring what is deferred to now, in place."""
 
     def show(self) -> None:
-        """Let the products see the arrays as they are."""
+        """Let the products see the arrays as they are: A, if there is no C."""
+        if C not in self.devices:
+            self.cells.weight.reshape(self.x_size, -1, LANES)[...] = self.field(
+                self.cells.fast, k.APPARENT
+            )
 
     def write_noise(self, n: int) -> float:
         """The write noise of device ``n`` in weight units."""

@@ -11,9 +11,14 @@ from aihwkit.simulator.configs.compounds import (
     BufferedTransferCompound,
     ChoppedTransferCompound,
     DynamicTransferCompound,
+    MixedPrecisionCompound,
     TransferCompound,
 )
-from aihwkit.simulator.configs.configs import UnitCellRPUConfig
+from aihwkit.simulator.configs.configs import (
+    DigitalRankUpdateRPUConfig,
+    SingleRPUConfig,
+    UnitCellRPUConfig,
+)
 from aihwkit.simulator.configs.devices import (
     LinearStepDevice,
     PiecewiseStepDevice,
@@ -56,7 +61,7 @@ class Case:
     """
 
     about: str
-    make: Callable[[], UnitCellRPUConfig]
+    make: Callable[[], Any]
     lr: float = 0.1
     batches: int = 6
     vectors: int = 40
@@ -100,6 +105,35 @@ def compound_config(
         forward=PresetIOParameters(),
         backward=PresetIOParameters(),
         update=update or PresetUpdateParameters(desired_bl=5),
+    )
+
+
+def single_config(
+    device: Any = ReRamArrayHfO2PresetDevice, update: UpdateParameters | None = None
+) -> SingleRPUConfig:
+    """Make a configuration with one array that gets the gradient's pulses itself."""
+    made = _device(device, write_noise_on_set=False)
+    made.construction_seed = 97
+    return SingleRPUConfig(
+        device=made,
+        forward=PresetIOParameters(),
+        backward=PresetIOParameters(),
+        update=update or PresetUpdateParameters(desired_bl=31),
+    )
+
+
+def mixed_config(
+    device: Any = ReRamArrayHfO2PresetDevice,
+    update: UpdateParameters | None = None,
+    **settings: Any,
+) -> DigitalRankUpdateRPUConfig:
+    """Make a configuration of mixed precision; ``settings``: parameters of its compound."""
+    made = _device(device, write_noise_on_set=False)
+    return DigitalRankUpdateRPUConfig(
+        device=MixedPrecisionCompound(device=made, construction_seed=97, **settings),
+        forward=PresetIOParameters(),
+        backward=PresetIOParameters(),
+        update=update or PresetUpdateParameters(desired_bl=31),
     )
 
 
@@ -155,6 +189,12 @@ def _device_case(
     """Make a case in which both arrays are driven hard enough for a device of many small steps."""
     driven = {"device": device, "fast_lr": 0.5, "update": _LONG, "transfer_lr": transfer_lr}
     return _case(about, {**driven, "transfer_update": _FIVE} | settings, ageing=ageing)
+
+
+def _tiki_taka(device: Any = ReRamArrayHfO2PresetDevice, **settings: Any) -> UnitCellRPUConfig:
+    """Make a configuration of Tiki-Taka in which the pulses onto C are neither none nor all."""
+    own = {"transfer_lr": 1.0, "units_in_mbatch": False, "transfer_update": _FIVE} | settings
+    return compound_config(device, compound=TransferCompound, **own)
 
 
 _LONG = PresetUpdateParameters(desired_bl=31)
@@ -349,9 +389,93 @@ CASES: dict[str, Case] = {
         0.5,
         ageing=True,
     ),
+    # single arrays, Tiki-Taka, mixed precision
+    "SGD": Case("pulsed SGD", single_config, lr=0.1),
+    "SGD_exponential": Case(
+        "pulsed SGD, exponential steps, write noise",
+        partial(single_config, ReRamESPresetDevice),
+        lr=0.02,
+    ),
+    "SGD_resolution": Case(
+        "pulsed SGD, discretised pulse probabilities, additive noise, long calls",
+        partial(
+            single_config,
+            _additive,
+            UpdateParameters(desired_bl=7, res=0.15, sto_round=True, update_bl_management=False),
+        ),
+        lr=0.03,
+        batches=3,
+        vectors=300,
+    ),
+    "SGD_ageing": Case(
+        "pulsed SGD, free trains, decay and diffusion after each call",
+        partial(
+            single_config,
+            partial(_lives_shortly, diffusion=0.02, w_max_dtod=0.0, w_min_dtod=0.0),
+            _unmanaged(3, fixed_bl=False),
+        ),
+        lr=0.05,
+        ageing=True,
+    ),
+    "TT": Case("Tiki-Taka", _tiki_taka),
+    "TT_power": Case(
+        "Tiki-Taka, power steps, the learning rate of SGD on A, 3 reads per transfer",
+        partial(
+            _tiki_taka,
+            partial(PowStepDevice, dw_min=0.05, pow_gamma=1.7, write_noise_std=0.5),
+            fast_lr=0.0,
+            n_reads_per_transfer=3,
+            transfer_every=2,
+            scale_transfer_lr=False,
+        ),
+    ),
+    "MP": Case("mixed precision", mixed_config, lr=0.1, vectors=20),
+    "MP_exponential": Case(
+        "mixed precision, exponential steps, write noise, several pulses a step",
+        partial(mixed_config, ReRamESPresetDevice, granularity=0.03, transfer_lr=1.5),
+        lr=0.005,
+        vectors=20,
+    ),
+    "MP_bins": Case(
+        "mixed precision, inputs and gradients in bins, some rows at random",
+        partial(
+            mixed_config,
+            _soft_bounds,
+            n_x_bins=6,
+            n_d_bins=4,
+            n_rows_per_transfer=9,
+            random_row=True,
+        ),
+        lr=0.02,
+        vectors=20,
+    ),
+    # A in the products
+    "gamma": _case("the products see C + 0.3 A", {"gamma": 0.3}),
+    "gamma_vec": _device_case(
+        "AGAD, the products see 0.7 C + 0.5 A, power steps",
+        partial(PowStepDevice, dw_min=0.02, pow_gamma=1.7, write_noise_std=0.5),
+        0.3,
+        compound=DynamicTransferCompound,
+        in_chop_prob=0.4,
+        gamma_vec=[0.5, 0.7],
+    ),
+    "TTv2_gamma": _case(
+        "TTv2, the products see C + 0.5 A",
+        {
+            "compound": BufferedTransferCompound,
+            "units_in_mbatch": False,
+            "fast_lr": 0.5,
+            "gamma": 0.5,
+        },
+        lr=0.3,
+    ),
+    "TT_gamma": Case(
+        "Tiki-Taka, the products see C + 0.3 A, write noise",
+        partial(_tiki_taka, gamma=0.3, write_noise_on_set=True),
+    ),
 }
 BASIC = (
-    *("HfO2", "OM", "SB", "choppers", "transfer_bl", "AGAD", "TTv2"),
+    *("HfO2", "OM", "SB", "choppers", "transfer_bl", "AGAD", "TTv2", "SGD", "TT", "MP", "gamma"),
     *("noise", "slow_noise", "read_noise"),
 )
 """The cases that ``equivalence.check`` runs unless told otherwise."""

@@ -8,17 +8,26 @@ array as pulses (Nandakumar et al., Front. Neurosci. 14, 406, 2020; aihwkit's
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from aihwkit.exceptions import TileError
 from torch import Tensor
 
 from analogtl.fastsim import layout as k
-from analogtl.fastsim import streams
+from analogtl.fastsim import simd, streams
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.compiled import compiled
-from analogtl.fastsim.kernels import abs_max, draw_noise, pulse_train, write_cell
-from analogtl.fastsim.layout import Array, C
+from analogtl.fastsim.kernels import (
+    ColumnPulses,
+    abs_max,
+    apply_group,
+    draw_noise,
+    pulse_train,
+)
+from analogtl.fastsim.layout import APPARENT, A, Array
+from analogtl.fastsim.simd import BLOCKS, LANES, WIDTH
 from analogtl.fastsim.streams import mix64, stream, uniform
 
 
@@ -73,9 +82,10 @@ class MixedPrecisionTile(ArraysTile):
         if c.random_row and n_rows < size:
             key = stream(self.seed, streams.READ, -1 - counter)
             first = min(int(uniform(np.uint64(key)) * size), size - 1)
-        granularity = np.float32(c.granularity if c.granularity > 0.0 else 0.0)
+        granularity = np.float32(c.granularity) or self.spec.fast.granularity
         write(
-            self.chi, self.cells, first, n_rows, size, granularity, np.float32(c.transfer_lr),
+            self.chi, self.cells.fast, self.cells.fast_more, self.cells.weight[:, :size],
+            self.cells.curves[A], first, n_rows, granularity, np.float32(c.transfer_lr),
             self._packed_spec, self.seed, counter,
         )  # fmt: skip
         self.counts[k.COLUMN] = (first + n_rows) % size
@@ -83,7 +93,7 @@ class MixedPrecisionTile(ArraysTile):
 
     def _program(self, target: Array) -> None:
         """Program the array; what was added up is gone, as in aihwkit."""
-        self.program_device(C, target)
+        self.program_device(A, target)
         self.chi[...] = 0.0
 
     def hidden_arrays(self) -> dict[str, Array]:
@@ -115,48 +125,78 @@ def quantise(values, half, stochastic, key, out):
 
 
 @compiled
-def write(chi, cells, first, n_rows, size, granularity, rate, packed_spec, seed, counter):
+def write(
+    chi, fast, more, weight, curves, first, n_rows, granularity, rate, numbers, seed, counter
+):
     """Take whole steps off rows of ``chi`` [in, rows], and send them to the array as pulses.
 
-    ``n_rows`` of ``size`` rows from ``first`` on, which are treated as if one after the other: each
-    has a pulse train of its own. ``granularity``: what a step is (0: the device's); ``rate``: the
-    learning rate of a step of 1.
+    ``n_rows`` rows from ``first`` on, as if one after the other: each has a pulse train of its own.
+    As a cell belongs to one row only, all rows can share the slots. ``granularity``: what a step
+    is; ``rate``: the learning rate of a step of 1; ``numbers`` [1]: a ``Spec``.
     """
-    spec = packed_spec[0]
-    device = spec.slow
+    spec = numbers[0]
+    device = spec.fast
     zero, one = np.float32(0.0), np.float32(1.0)
-    if granularity <= zero:
-        granularity = device.granularity
-    noise = draw_noise(stream(seed, streams.POOL, counter), device)
-    most = np.zeros(chi.shape[1], np.float32)
+    rows, groups = chi.shape[1], chi.shape[1] // LANES
+    most = np.zeros(rows, np.int32)  # largest absolute values, by their bits: that vectorises
     for column in range(chi.shape[0]):
-        for row in range(chi.shape[1]):
-            most[row] = max(most[row], abs(np.trunc(chi[column, row] / granularity)))
-    for row in range(size):
-        if (row - first) % size >= n_rows:
-            most[row] = zero
-    lr = np.float32(granularity * abs(rate))
-    lengths = np.zeros(chi.shape[1], np.int64)
-    factors = np.zeros(chi.shape[1], np.float32)
-    trains = np.zeros((size, max(spec.transfer_train.desired_bl, 1)), np.uint8)
-    for row in range(size):
-        if most[row] == zero:
+        for row in range(rows):
+            size = np.int32(np.float32(chi[column, row]).view(np.int32) & np.int32(0x7FFFFFFF))
+            most[row] = max(most[row], size)
+    slots = max(spec.transfer_train.desired_bl, 1)
+    threshold, factor = np.full(rows, np.inf, np.float32), np.zeros(rows, np.float32)
+    longest = np.zeros(groups, np.int64)
+    trains = np.zeros((groups, slots, BLOCKS), np.uint16)
+    for i in range(n_rows):
+        row = (first + i) % weight.shape[1]
+        steps = np.float32(math.trunc(np.int32(most[row]).view(np.float32) / granularity))
+        if steps == zero:
             continue
-        lengths[row], a, factors[row] = pulse_train(lr, most[row], one, spec.transfer_train)
-        rng = stream(seed, streams.D_BITS, (np.int64(counter) << 20) + row)
-        for pulse in range(lengths[row]):
+        lr = np.float32(granularity * abs(rate))
+        length, a, factor[row] = pulse_train(lr, steps, one, spec.transfer_train)
+        threshold[row] = granularity
+        group, lane = row // LANES, row % LANES
+        longest[group] = max(longest[group], length)
+        rng = stream(seed, streams.OUT_CHOP, (np.int64(counter) << 20) + row)
+        for slot in range(length):
             rng = mix64(rng)
-            trains[row, pulse] = 1 if uniform(rng) < a else 0
+            if uniform(rng) < a:
+                word = trains[group, slot, lane // WIDTH]
+                trains[group, slot, lane // WIDTH] = np.uint16(word | np.uint16(1 << lane % WIDTH))
+    if longest.max() == 0:
+        return
+    noise = draw_noise(stream(seed, streams.POOL, counter), device)
+    pulses = ColumnPulses(np.arange(slots), np.zeros(slots, np.uint16))
+    chances, signs = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    bits = np.empty((groups, slots, 2 * BLOCKS), np.uint16)
     for column in range(chi.shape[0]):
-        rng = stream(seed, streams.READ, (np.int64(counter) << 20) + column)
-        more = cells.slow_more[column % cells.slow_more.shape[0]]
-        for row in range(size):
-            steps = np.trunc(chi[column, row] / granularity)
-            if most[row] == zero or steps == zero:
+        for group in range(groups):
+            begin, came = group * LANES, False
+            for row in range(begin, begin + LANES):
+                came |= abs(chi[column, row]) >= threshold[row]
+            if not came:
                 continue
-            chi[column, row] -= steps * granularity
-            up = (steps < zero) != (rate < zero)  # positive gradients bring weights down
-            rng = write_cell(
-                cells.slow[column], more, cells.weight[column], row, up, abs(steps) * factors[row],
-                trains[row], lengths[row], noise.normals, device, cells.curves[1], rng,
+            for lane in range(LANES):
+                value, steps = chi[column, begin + lane], zero
+                if abs(value) >= threshold[begin + lane]:
+                    steps = np.float32(math.trunc(value / granularity))
+                chi[column, begin + lane] = value - steps * granularity
+                chances[lane] = abs(steps) * factor[begin + lane]
+                signs[lane] = -steps if rate < zero else steps
+            place = (np.int64(counter) << 36) + (np.int64(column) << 22) + (np.int64(group) << 10)
+            for slot in range(longest[group]):
+                key = stream(seed, streams.D_BITS, -1 - place - slot)
+                simd.draw_rows(
+                    chances, signs, bits, (group * slots + slot) * 2 * BLOCKS, 0, 1,
+                    streams.key_low(key), streams.key_high(key),
+                )  # fmt: skip
+                for q in range(BLOCKS):
+                    word = np.uint16(bits[group, slot, q] & trains[group, slot, q])
+                    bits[group, slot, q] = word
+            apply_group(
+                fast[column], more[column % more.shape[0]], group, bits, pulses, longest[group],
+                noise, device, curves, stream(seed, streams.READ, place),
             )  # fmt: skip
+            apparent = fast[column, (group * 8 + APPARENT) * LANES :]
+            for lane in range(min(LANES, weight.shape[1] - begin)):
+                weight[column, begin + lane] = apparent[lane]

@@ -92,16 +92,12 @@ class PulsedTile(ArraysTile):
 
     def show(self) -> None:
         """Let the products see the arrays as they are: the weighted sum of A and C."""
-        if self.gammas is None:
-            return
-        apparent = self.field(self.cells.fast, k.APPARENT)
-        visible = self.visible.reshape(apparent.shape)
-        if C not in self.devices:
-            visible[...] = apparent
-            return
-        of_a, of_c = self.gammas
-        np.multiply(apparent, of_a, out=visible)
-        self.visible += of_c * self.cells.weight
+        super().show()
+        if C in self.devices and self.gammas is not None:
+            of_a, of_c = self.gammas
+            apparent = self.field(self.cells.fast, k.APPARENT)
+            np.multiply(apparent, of_a, out=self.visible.reshape(apparent.shape))
+            self.visible += of_c * self.cells.weight
 
     # -- weights and hidden parameters ------------------------------------------------------------
 

@@ -100,7 +100,7 @@ def devices_of(compound: Any) -> dict[int, Any]:
     if type(compound) in TRANSFERS:
         return dict(enumerate(compound.unit_cell_devices))
     if type(compound) is MixedPrecisionCompound:
-        return {C: compound.device}
+        return {A: compound.device}
     return {A: compound} if device_class(compound) else {}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from aihwkit.exceptions import TileError
 from aihwkit.optim.context import AnalogContext
+from aihwkit.simulator.configs.compounds import MixedPrecisionCompound
 from aihwkit.simulator.tiles.analog import AnalogTile
 from torch import Tensor
 from torch.autograd import Function
@@ -16,17 +17,16 @@ from torch.autograd.function import once_differentiable
 from analogtl.fastsim import threads
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.config import FastRPUConfig
-from analogtl.fastsim.layout import A
 from analogtl.fastsim.mixed import MixedPrecisionTile
 from analogtl.fastsim.pulsed import PulsedTile
 from analogtl.fastsim.simulator import FastSimulatorTile
-from analogtl.fastsim.spec import devices_of
 from analogtl.fastsim.threads import Task
 
 
 def _simulator_class(rpu_config: FastRPUConfig) -> type[ArraysTile]:
     """Find the class of the tiles that run a configuration's algorithm."""
-    return MixedPrecisionTile if A not in devices_of(rpu_config.device) else PulsedTile
+    mixed = isinstance(rpu_config.device, MixedPrecisionCompound)
+    return MixedPrecisionTile if mixed else PulsedTile
 
 
 class _Product(Function):

@@ -1,9 +1,10 @@
 """A whole training step on the fast engine against the stock engine and against digital training.
 
     ANALOGTL_DATA=... python tests/benchmarks/bench_step.py [--model swin_cifar_desk] [--steps 3]
+        [--algorithm c-ttv2] [--device PRESET]
 
 Batches of 8 images of the bear / cattle task (random images where there is no CIFAR-100), HfO2
-devices, one thread. The networks are stepped in turn in one process; of each the median of the
+devices and c-TTv2 unless said, one thread. The networks are stepped in turn in one process; of each the median of the
 processor time is printed, and the ratios. Conversion is timed once. `--only NAME` measures one
 network in a process of its own, for its peak memory.
 """
@@ -64,6 +65,8 @@ def main() -> None:
     parser.add_argument("--model", default="swin_cifar_tiny")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--only", choices=NETWORKS, action="append")
+    parser.add_argument("--algorithm", default="c-ttv2")
+    parser.add_argument("--device", default="ReRamArrayHfO2PresetDevice")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -78,7 +81,9 @@ def main() -> None:
         if NETWORKS[name] is not None:
             kind = "analog"
             example = data[0][0][:2]
-            model = to_analog(model, NETWORKS[name], Convert(), seed=1, example=example).model
+            own = {"algorithm": arguments.algorithm, "device": {"preset": arguments.device}}
+            analog = Analog(**NETWORKS[name].model_dump(exclude_unset=True), **own)
+            model = to_analog(model, analog, Convert(), seed=1, example=example).model
             print(f"{name}: conversion {time.process_time() - began:.1f} s", flush=True)
         model.train()
         built[name] = (model, build_optimizer(model, section, lr=section.lr, kind=kind))

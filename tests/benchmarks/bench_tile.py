@@ -1,9 +1,10 @@
 """One tile on the fast engine against the stock engine: update, forward, backward by shape.
 
-    python tests/benchmarks/bench_tile.py [--rounds 5] [--heavy-tailed]
+    python tests/benchmarks/bench_tile.py [--rounds 5] [--heavy-tailed] [--algorithm c-ttv2]
+        [--device PRESET] [--gamma 0] [--shape IN OUT VECTORS]
 
-HfO2 devices, c-TTv2 with the defaults of an experiment, one thread; the shapes are those of the
-paper's Swin for a batch of 8 images. Both engines take the same inputs in turn in one process; the
+HfO2 devices, c-TTv2 with the defaults of an experiment unless said, one thread; the shapes are
+those of the paper's Swin for a batch of 8 images unless one is given. Both engines take the same inputs in turn in one process; the
 medians of the processor time and their ratios are printed. ``--heavy-tailed`` draws the gradients
 from Student's t with 2 degrees of freedom in place of a Gaussian. The fast engine does a column's
 pulses when the column is read, once in as many vectors as there are inputs: it is warmed up for as
@@ -38,9 +39,14 @@ SHAPES = (  # inputs, outputs, vectors of a batch
 )
 
 
-def tiles(inputs, outputs, vectors):
+def tiles(inputs, outputs, vectors, arguments):
     """The same array on either engine, with weights set."""
-    unsplit = Analog(mapping={"max_input_size": 0, "max_output_size": 0})
+    unsplit = Analog(
+        algorithm=arguments.algorithm,
+        device={"preset": arguments.device},
+        compound={"gamma": arguments.gamma} if arguments.gamma else {},
+        mapping={"max_input_size": 0, "max_output_size": 0},
+    )
     config = build_rpu_config(unsplit, tokens_per_image=vectors // 8, construction_seed=1)
     weight = 0.2 * torch.randn(outputs, inputs)
     made = {}
@@ -56,6 +62,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--heavy-tailed", action="store_true")
+    parser.add_argument("--algorithm", default="c-ttv2")
+    parser.add_argument("--device", default="ReRamArrayHfO2PresetDevice")
+    parser.add_argument("--gamma", type=float, default=0.0)
+    parser.add_argument("--shape", type=int, nargs=3, help="inputs, outputs, vectors")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -64,9 +74,9 @@ def main() -> None:
     print(f"ms of processor time, stock -> fast (ratio); {kind} gradients")
     print(f"{'in x out, vectors':>22} {'update':>24} {'forward':>24} {'backward':>24}")
     student = torch.distributions.StudentT(2.0)
-    for shape in SHAPES:
+    for shape in [arguments.shape] if arguments.shape else SHAPES:
         inputs, outputs, vectors = shape
-        both = tiles(*shape)
+        both = tiles(*shape, arguments)
         times = {
             (engine, part): [] for engine in both for part in ("update", "forward", "backward")
         }
