@@ -1,8 +1,8 @@
-"""The fast engine: the same stochastic process as aihwkit's c-TTv2, many times faster.
+"""The fast engine: the same stochastic processes as aihwkit's pulsed training, many times faster.
 
-The fast array of the compound is hidden, so that a column of it matters only when it is read;
-between two reads the engine keeps the pulse trains as bits and applies them, in their order, when
-the column is read. Nothing is approximated. Every random number comes from the seed, so that a run
+Where the fast array of a compound is hidden, a column of it matters only when it is read; between
+two reads the engine keeps the pulse trains as bits and applies them, in their order, when the
+column is read. Nothing is approximated. Every random number comes from the seed, so that a run
 repeats bit for bit.
 
 The package imports nothing of analogtl: it could be a distribution of its own.

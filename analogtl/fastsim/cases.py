@@ -418,6 +418,9 @@ CASES: dict[str, Case] = {
         ageing=True,
     ),
     "TT": Case("Tiki-Taka", _tiki_taka),
+    "TT_idle": Case(
+        "Tiki-Taka, of whose reads the noise is the most", partial(_tiki_taka, fast_lr=0.003)
+    ),
     "TT_power": Case(
         "Tiki-Taka, power steps, the learning rate of SGD on A, 3 reads per transfer",
         partial(

@@ -503,7 +503,7 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
             pulse_chances(d[t], a, spec.res, spec.sto_round, key, d_chance)
             turn = reads.chops[sweep]
             for i in range(out_size):
-                d_sign[i] = d[t, i] * turn[i] if count_lr >= zero else -d[t, i] * turn[i]
+                d_sign[i] = d[t, i] * turn[i]
         for _ in range(bl):
             slot = counts[SLOT] & (size - 1)
             word, bit = slot >> 5, slot & 31

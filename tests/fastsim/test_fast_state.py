@@ -14,16 +14,19 @@ import torch
 from aihwkit.nn.conversion import convert_to_analog
 from aihwkit.optim import AnalogSGD
 from aihwkit.optim.context import AnalogContext
-from aihwkit.simulator.configs.compounds import DynamicTransferCompound
+from aihwkit.simulator.configs.compounds import DynamicTransferCompound, TransferCompound
 from safetensors.torch import load, save
 from torch import nn
 
 from analogtl.fastsim import FastTile, fast_rpu_config
-from analogtl.fastsim.cases import compound_config
+from analogtl.fastsim.cases import compound_config, mixed_config, single_config
 
 CONFIGS = {
     "c-TTv2": lambda: compound_config(transfer_lr=3.0, out_chop_prob=0.2),
     "AGAD": lambda: compound_config(compound=DynamicTransferCompound, transfer_lr=3.0),
+    "SGD": single_config,
+    "TT": lambda: compound_config(compound=TransferCompound, units_in_mbatch=False, gamma=0.3),
+    "MP": lambda: mixed_config(n_x_bins=6, n_d_bins=4, n_rows_per_transfer=9, random_row=True),
 }
 
 
