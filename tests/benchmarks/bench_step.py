@@ -4,9 +4,9 @@
         [--algorithm c-ttv2] [--device PRESET]
 
 Batches of 8 images of the bear / cattle task (random images where there is no CIFAR-100), HfO2
-devices and c-TTv2 unless said, one thread. The networks are stepped in turn in one process; of each the median of the
-processor time is printed, and the ratios. Conversion is timed once. `--only NAME` measures one
-network in a process of its own, for its peak memory.
+devices and c-TTv2 unless said, one thread. The networks are stepped in turn in one process; of each
+the median of the processor time is printed, and the ratios. Conversion is timed once. `--only NAME`
+measures one network in a process of its own, for its peak memory.
 """
 
 import argparse
