@@ -8,8 +8,8 @@ those of the paper's Swin for a batch of 8 images unless one is given. Both engi
 inputs in turn in one process; the medians of the processor time and their ratios are printed.
 ``--heavy-tailed`` draws the gradients from Student's t with 2 degrees of freedom in place of a
 Gaussian. The fast engine does a column's pulses when the column is read, once in as many vectors as
-there are inputs: it is warmed up for as long, so that each update has the work of one update. Not so
-for Tiki-Taka, which reads one column in a batch: ``--mean`` and many rounds are the fair measure.
+there are inputs: it is warmed up for as long, so that each update has the work of one update. Not
+so for Tiki-Taka, which reads one column in a batch: ``--mean`` and many rounds measure it fairly.
 """
 
 import argparse
