@@ -308,6 +308,7 @@ class CriticalPointVerdict(_Noun):
 
     CRITICAL = "critical point", "worse from some level on"
     NONE = "no critical point", "no harm shown"
+    UNFIT_REFERENCE = "unfit reference", "the reference does not train or is worse than a level"
     NO_DATA = "not enough data", "not enough data"
 
 

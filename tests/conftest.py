@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from analogtl.analysis.read import read_run
 from analogtl.config.schema import Experiment
 from analogtl.study.run_dir import RunDir
-from analogtl.study.tables import read_table
 
 # Processes that tests start import the same code, the stand-ins in tests/support among it.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
@@ -92,7 +92,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trials(sweep: Path) -> Any:
     """The trials of `sweep`."""
-    return read_table(sweep / "trials.csv")
+    return read_run(sweep, "sweep").chosen.rows
 
 
 @pytest.fixture(autouse=True)

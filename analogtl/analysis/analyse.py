@@ -13,10 +13,10 @@ import pandas as pd
 from analogtl import vocabulary
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import ALPHA, DRAWS, MARGIN, JudgedCurve, judge_curves
-from analogtl.analysis.curves import curves
+from analogtl.analysis.curves import References, curves, references
 from analogtl.analysis.read import RunData
 from analogtl.errors import check_known
-from analogtl.study.columns import METRICS
+from analogtl.study.columns import JUDGED, METRICS
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class RunAnalysis:
         run: The run as read.
         metric: Column of the test error that is judged, percent.
         alpha, margin, draws: What it is judged by (`analogtl.analysis.critical_point`).
+        references: Which curves, of this run and others, start from the same trials.
     """
 
     run: RunData
@@ -36,6 +37,7 @@ class RunAnalysis:
     alpha: float
     margin: float
     draws: int
+    references: References
 
     @property
     def several_rates(self) -> bool:
@@ -94,6 +96,7 @@ class RunAnalysis:
             alpha=self.alpha,
             margin=self.margin,
             draws=self.draws,
+            references=self.references,
         )
 
 
@@ -102,8 +105,9 @@ def analyse(
     *,
     margin: float | None = None,
     alpha: float | None = None,
-    metric: str = "error_final",
+    metric: str = JUDGED,
     draws: int = DRAWS,
+    beside: References | None = None,
 ) -> RunAnalysis:
     """Analyse a run.
 
@@ -113,6 +117,7 @@ def analyse(
         alpha: Error probability of each claim; by default the experiment's own.
         metric: Column of the test error that is judged, percent.
         draws: Of the hinges' tests and intervals; 0 leaves the hinges out.
+        beside: The `references` of the runs that are reported with it; by default its own.
 
     Raises:
         ExperimentError: If the trials have no such column.
@@ -120,7 +125,8 @@ def analyse(
     check_known("metric", [metric], METRICS)
     margin = _own(run, "margin", MARGIN) if margin is None else margin
     alpha = _own(run, "alpha", ALPHA) if alpha is None else alpha
-    return RunAnalysis(run, metric, alpha, margin, draws)
+    beside = references([run.chosen]) if beside is None else beside
+    return RunAnalysis(run, metric, alpha, margin, draws, beside)
 
 
 def _own(run: RunData, key: str, default: float) -> float:

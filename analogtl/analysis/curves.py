@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from analogtl.analysis.blocks import MIN_BLOCKS, blocks_of
+from analogtl.analysis.judged import epochs_text
+from analogtl.analysis.reference import Control
 from analogtl.analysis.select_lr import GROUP, Selection
 from analogtl.errors import check_known
-from analogtl.study.columns import METRICS, axis_columns
-from analogtl.vocabulary import AXES
+from analogtl.study.columns import JUDGED, METRICS, axis_columns
+from analogtl.vocabulary import AXES, Arm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +31,11 @@ class Curve:
         direction: "up" if the levels lie above the reference, "down" if below.
         reference: The level that the others are compared with.
         trials: Names of the finished trials.
-        levels, seeds, errors: One per trial; failed ones are included, with an error of NaN.
+        levels, blocks, errors: One per trial; failed ones are included, with an error of NaN.
+        judged_by: What the error is, in words.
+        class_sets: Sets of classes that the blocks are made of; 0 if they are seeds alone.
+        control: What training at the reference has to beat; None where nobody can say.
+        at_reference: What tells the trials at the reference from others: block and key or outcome.
         weights_changed: Mean share of the analog cells that changed, 0..1; None if unknown.
     """
 
@@ -42,9 +49,18 @@ class Curve:
     reference: float
     trials: tuple[str, ...]
     levels: tuple[float, ...]
-    seeds: tuple[str, ...]
+    blocks: tuple[str, ...]
     errors: tuple[float, ...]
+    judged_by: str
+    class_sets: int
+    control: Control | None
+    at_reference: frozenset[tuple[str, str]]
     weights_changed: float | None
+
+    @property
+    def name(self) -> str:
+        """The run and the axis."""
+        return f"{self.experiment} ({self.axis})"
 
     @property
     def scale(self) -> Literal["linear", "reciprocal"]:
@@ -52,7 +68,7 @@ class Curve:
         return "reciprocal" if self.axis in AXES and AXES[self.axis].reciprocal else "linear"
 
 
-def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]:
+def curves(chosen: Selection, *, metric: str = JUDGED) -> Iterator[Curve]:
     """Every curve of the chosen trials, of any number of experiments.
 
     An axis whose levels are not numbers has no order and so no curve. Of an axis that is not in the
@@ -60,8 +76,7 @@ def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]
 
     Args:
         chosen: The trials at the learning rate that suits each level best.
-        metric: Column of the test error, percent. `error_final` is the default because
-            `error_best` picks its epoch on the test set.
+        metric: Column of the test error, percent.
 
     Raises:
         ExperimentError: If the trials have no such column.
@@ -71,7 +86,10 @@ def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]
     check_known("metric", [metric], [one for one in METRICS if one in chosen.rows])
     table = chosen.with_failed(metric)
     axes = axis_columns(table.columns)
-    for _, arm in table.groupby(list(GROUP), dropna=False, sort=True):
+    is_frozen = table["arm"] == Arm.FROZEN_ARRAY
+    for (experiment, _, _, n_classes), arm in table.groupby(list(GROUP), dropna=False, sort=True):
+        levels = {"experiment": experiment, "n_classes": n_classes}
+        frozen = table[is_frozen & equal_at(table, levels)]
         for axis in axes:
             level = pd.to_numeric(arm[axis], errors="coerce")
             if level.nunique() < 2 or (level.isna() & arm[axis].notna()).any():
@@ -79,10 +97,44 @@ def curves(chosen: Selection, *, metric: str = "error_final") -> Iterator[Curve]
             varied = arm[level.notna()].assign(**{axis: level[level.notna()]})
             others = [a for a in axes if a != axis and varied[a].nunique(dropna=False) > 1]
             if not others:
-                yield from _sides(varied, axis, "", metric)
+                yield from _sides(varied, axis, "", metric, frozen)
                 continue
             for at, group in varied.groupby(others, dropna=False, sort=True):
-                yield from _sides(group, axis, setting(dict(zip(others, at, strict=True))), metric)
+                levels = dict(zip(others, at, strict=True))
+                same = frozen[equal_at(frozen, levels)]
+                yield from _sides(group, axis, setting(levels), metric, same)
+
+
+References = Mapping[tuple[str, frozenset[tuple[str, str]]], Sequence[str]]
+"""Arm and trials at a reference level -> the curves that start there."""
+
+
+def references(runs: Iterable[Selection]) -> References:
+    """Which curves of all these runs have the same trials at their reference level."""
+    found: dict[tuple[str, frozenset[tuple[str, str]]], list[str]] = {}
+    for chosen in runs:
+        for curve in curves(chosen):
+            found.setdefault((curve.arm, curve.at_reference), []).append(curve.name)
+    return found
+
+
+def shared_with(curve: Curve, known: References) -> tuple[str, ...]:
+    """The other curves that start from the same trials.
+
+    They are no independent evidence: a reference that is bad by chance makes all look harmless.
+    """
+    names = known.get((curve.arm, curve.at_reference), ()) if curve.at_reference else ()
+    return tuple(dict.fromkeys(name for name in names if name != curve.name))
+
+
+def equal_at(table: pd.DataFrame, levels: Mapping[str, Any]) -> pd.Series[bool]:
+    """Which rows have these values; a missing one equals a missing one."""
+    import pandas as pd
+
+    here = pd.Series(True, index=table.index)
+    for name, value in levels.items():
+        here &= table[name].isna() if pd.isna(value) else table[name].eq(value).fillna(False)
+    return here
 
 
 def setting(levels: Mapping[str, object]) -> str:
@@ -109,33 +161,72 @@ def mean_share(shares: pd.Series[float]) -> float | None:
     return float(np.mean(known)) if len(known) else None
 
 
-def _sides(group: pd.DataFrame, axis: str, at: str, metric: str) -> Iterator[Curve]:
-    """The curve above the reference and the one below, as far as they exist."""
+def _sides(
+    group: pd.DataFrame, axis: str, at: str, metric: str, frozen: pd.DataFrame
+) -> Iterator[Curve]:
+    """The curve above the reference and the one below, as far as they exist.
+
+    Args:
+        group: The trials of one arm, equal but for the axis.
+        axis: The axis.
+        at: The levels of the other axes, in words.
+        metric: Column of the test error.
+        frozen: The trials of the frozen arrays at these levels of the other axes.
+    """
     import pandas as pd
 
     reference = reference_level(axis, group[axis])
     if reference is None:
         return
+    group = group.assign(block=blocks_of(group))
     for direction in ("up", "down"):
         side = group[axis] >= reference if direction == "up" else group[axis] <= reference
         # A trial that appears twice (two copies of one run) is one trial.
-        rows = group[side].drop_duplicates([axis, "seed"])
+        rows = group[side].drop_duplicates([axis, "block"])
         if rows[axis].nunique() < 2:
             continue
         first = rows.iloc[0]
         done = rows[rows[metric].notna()]
+        here = done[done[axis] == reference]
+        n_classes = None if pd.isna(first["n_classes"]) else int(first["n_classes"])
         yield Curve(
             experiment=str(first["experiment"]),
             arm=str(first["arm"]),
             algorithm=None if pd.isna(first["algorithm"]) else str(first["algorithm"]),
-            n_classes=None if pd.isna(first["n_classes"]) else int(first["n_classes"]),
+            n_classes=n_classes,
             axis=axis,
             at=at,
             direction=direction,
             reference=reference,
             trials=tuple(done["trial"].astype(str)),
             levels=tuple(rows[axis].astype(float)),
-            seeds=tuple(rows["seed"].astype(str)),
+            blocks=tuple(rows["block"]),
             errors=tuple(rows[metric].astype(float)),
+            judged_by=epochs_text(done) if metric == JUDGED else metric,
+            class_sets=int(rows["class_set"].nunique()) if "class_set" in rows else 0,
+            control=_control(here, frozen[frozen[axis] == reference], metric, n_classes),
+            at_reference=frozenset(map(_identity, here.to_dict("records"))),
             weights_changed=mean_share(done["weights_changed"]),
         )
+
+
+def _control(
+    here: pd.DataFrame, frozen: pd.DataFrame, metric: str, n_classes: int | None
+) -> Control | None:
+    """What the trials at the reference have to beat: the frozen arrays, else chance."""
+    done = frozen[frozen[metric].notna()]
+    errors = dict(zip(blocks_of(done), done[metric].astype(float), strict=True))
+    arms = set(here["arm"])
+    if arms == {Arm.ANALOG_TL} and len(errors.keys() & set(here["block"])) >= MIN_BLOCKS:
+        return Control("the frozen arrays", errors)
+    if not n_classes or Arm.WEIGHT_PROGRAMMING in arms:
+        return None
+    chance = 100 * (1 - 1 / n_classes)
+    return Control(f"chance ({chance:.0f} %)", chance)
+
+
+def _identity(trial: Mapping[Hashable, object]) -> tuple[str, str]:
+    """A trial's block, and its key; where that is unknown all that came out of it."""
+    known = trial.get("key")
+    outcome = [trial.get(name) for name in METRICS] + [trial.get("weights_changed")]
+    return str(trial["block"]), known if isinstance(known, str) and known else repr(outcome)

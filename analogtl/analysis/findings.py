@@ -3,7 +3,7 @@
 They are those that arXiv 2505.11067 states in words or numbers, and one of our own: that the arrays
 learn at all. `analogtl explain findings` says how each kind is decided; in short:
 
-- *Arms*: one-sided t tests on the difference within seeds. All comparisons of one run, task and
+- *Arms*: one-sided t tests on the difference within blocks. All comparisons of one run, task and
   setting are one family (Holm). In a sweep, an arm counts at the level that stands for none of the
   non-ideality.
 - *Critical level*: it holds if the hinge's interval lies within the tolerance, or if the level
@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from scipy import special
 
+from analogtl.analysis.blocks import MIN_BLOCKS, blocks_of, p_above
 from analogtl.analysis.critical_point import POWER, CriticalPoint, JudgedCurve
 from analogtl.analysis.curves import mean_share, reference_level, setting
-from analogtl.analysis.seed_blocks import MIN_SEEDS, p_above
-from analogtl.study.columns import axis_columns
+from analogtl.analysis.judged import epochs_text
+from analogtl.study.columns import JUDGED, axis_columns
 from analogtl.vocabulary import (
     AXES,
     PAPER,
@@ -143,8 +144,9 @@ class Reason(Enum):
     """Why a finding is judged as it is; each belongs to one verdict."""
 
     NO_RUN = FindingVerdict.OPEN, "no run has what it takes"
-    FEW_SEEDS = FindingVerdict.OPEN, "fewer seeds than a test needs"
+    FEW_BLOCKS = FindingVerdict.OPEN, "fewer blocks than a test needs"
     UNDECIDED = FindingVerdict.OPEN, "neither it nor the contrary is shown"
+    UNFIT_REFERENCE = FindingVerdict.OPEN, "the reference does not train or is worse than a level"
     # two arms
     DIFFERENCE = FindingVerdict.HOLDS, "the difference is shown"
     NO_DIFFERENCE = FindingVerdict.FAILS, "a difference outside the stated range is shown"
@@ -205,8 +207,10 @@ class JudgedFinding:
         errors: Mean test errors of the better and the worse arm, percent.
         curve: The curve that a finding about an axis is judged by.
         levels: Of that curve: the levels that the reason is about.
-        seeds_needed: Seeds that would show a little effect where there is none, if more than now.
-        n_seeds: Seeds that the answer rests on.
+        blocks_needed: Blocks that would show a little effect where there is none, if more than now.
+        n_blocks: Blocks that the answer rests on.
+        class_sets: Sets of classes that they are made of; 0 if they are seeds alone.
+        judged_by: What the error is, in words.
         trials: Names of these trials.
         weights_changed: Mean share of the analog cells that changed in those of analog-tl, 0..1;
             None if unknown.
@@ -224,8 +228,10 @@ class JudgedFinding:
     errors: tuple[float, float] | None = None
     curve: JudgedCurve | None = None
     levels: tuple[float, ...] = ()
-    seeds_needed: int | None = None
-    n_seeds: int = 0
+    blocks_needed: int | None = None
+    n_blocks: int = 0
+    class_sets: int = 0
+    judged_by: str = ""
     trials: tuple[str, ...] = ()
     weights_changed: float | None = None
 
@@ -276,7 +282,7 @@ def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
             "figure": one.finding.figure,
             "source": one.finding.source,
             "verdict": str(one.verdict),
-            "min_seeds": MIN_SEEDS,
+            "min_blocks": MIN_BLOCKS,
             "n_trials": len(one.trials),
             "trials": "; ".join(one.trials),
         }
@@ -285,7 +291,7 @@ def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
     columns = [
         *("finding", "figure", "source", "experiment", "n_classes", "at", "verdict"),
         *("estimate", "low", "high", "confidence", "unit", "p_holds", "p_fails"),
-        *("n_seeds", "min_seeds", "n_trials", "trials"),
+        *("n_blocks", "min_blocks", "n_trials", "trials", "judged_by"),
     ]
     numbers = ("estimate", "low", "high", "confidence", "p_holds", "p_fails")
     types = {**dict.fromkeys(numbers, "float64"), "n_classes": "Int64"}
@@ -362,26 +368,30 @@ def _at_reference(analysis: RunAnalysis) -> Iterator[tuple[int | None, str, pd.D
 def _compare(
     finding: ArmsFinding, trials: pd.DataFrame, analysis: RunAnalysis, task: int | None, at: str
 ) -> JudgedFinding:
-    """The difference of two arms over the seeds that both have finished; not yet corrected."""
+    """The difference of two arms over the blocks that both have finished; not yet corrected."""
     metric, pair = analysis.metric, [finding.better, finding.worse]
-    done = trials[trials[metric].notna()].drop_duplicates(["arm", "seed"])
-    by_seed = done.pivot(index="seed", columns="arm", values=metric).reindex(columns=pair).dropna()
-    used = done[done["seed"].isin(by_seed.index) & done["arm"].isin(pair)]
-    n = len(by_seed)
+    done = trials[trials[metric].notna()].assign(block=blocks_of)
+    done = done.drop_duplicates(["arm", "block"])
+    by_block = done.pivot(index="block", columns="arm", values=metric)
+    by_block = by_block.reindex(columns=pair).dropna()
+    used = done[done["block"].isin(by_block.index) & done["arm"].isin(pair)]
+    n = len(by_block)
     found = JudgedFinding(
         finding,
-        Reason.FEW_SEEDS,
+        Reason.FEW_BLOCKS,
         experiment=analysis.run.name,
         n_classes=task,
         at=at,
-        n_seeds=n,
+        n_blocks=n,
+        class_sets=int(used["class_set"].nunique()) if "class_set" in used else 0,
+        judged_by=epochs_text(used) if metric == JUDGED else metric,
         trials=tuple(used["trial"].astype(str)),
         estimate=Estimate(unit="points"),
         weights_changed=mean_share(used.loc[used["arm"].eq(Arm.ANALOG_TL), "weights_changed"]),
     )
-    if n < MIN_SEEDS:
+    if n < MIN_BLOCKS:
         return found
-    better, worse = by_seed[finding.better].to_numpy(), by_seed[finding.worse].to_numpy()
+    better, worse = by_block[finding.better].to_numpy(), by_block[finding.worse].to_numpy()
     difference = float((worse - better).mean())
     se = float((worse - better).std(ddof=1)) / math.sqrt(n)
     half = float(special.stdtrit(n - 1, 1 - analysis.alpha)) * se
@@ -427,17 +437,21 @@ def _judge_axes(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
                 continue
             found = JudgedFinding(
                 finding,
-                Reason.FEW_SEEDS,
+                Reason.FEW_BLOCKS,
                 experiment=curve.experiment,
                 n_classes=curve.n_classes,
                 at=curve.at,
                 curve=judged,
-                n_seeds=point.n_seeds,
+                n_blocks=point.n_blocks,
+                class_sets=curve.class_sets,
+                judged_by=curve.judged_by,
                 trials=curve.trials,
                 weights_changed=curve.weights_changed,
             )
             if point.verdict is CriticalPointVerdict.NO_DATA:
                 yield found
+            elif point.unfit:
+                yield replace(found, reason=Reason.UNFIT_REFERENCE)
             elif isinstance(finding, CriticalFinding):
                 yield _judge_critical(finding, point, found)
             elif isinstance(finding, LittleEffectFinding):
@@ -490,7 +504,7 @@ def _judge_little(
     # p_harmless tests a rise of at least the margin; its complement, one of at most the margin.
     levels = tuple(t.level for t in tests if (1 - t.p_harmless) * len(tests) < point.alpha)
     certified = point.reference if point.certified is None else point.certified
-    seeds_needed = None
+    blocks_needed = None
     if levels:
         reason = Reason.COSTLY
     elif certified >= finding.reach:
@@ -505,8 +519,8 @@ def _judge_little(
         power = POWER ** (1 / len(tests))
         spread = float(special.ndtri(1 - point.alpha) + special.ndtri(power))
         needed = math.ceil(2 * (spread * (point.residual_sd or 0) / point.margin) ** 2)
-        seeds_needed = needed if needed > point.n_seeds else None
+        blocks_needed = needed if needed > point.n_blocks else None
     estimate = Estimate(worst.excess, worst.lower, worst.upper, 1 - 2 * point.alpha, "points")
     return replace(
-        found, reason=reason, levels=levels, seeds_needed=seeds_needed, estimate=estimate
+        found, reason=reason, levels=levels, blocks_needed=blocks_needed, estimate=estimate
     )

@@ -1,14 +1,14 @@
 """The hinge of a sweep: flat, then linear; whether there is one, and where it bends.
 
 It is fitted by least squares. Whether there is one at all is a sup-F test; its null distribution is
-that of the levels permuted within each seed, exact for any noise that is alike at all levels and
+that of the levels permuted within each block, exact for any noise that is alike at all levels and
 any offset as long as the curve is flat. Noise that grows along a flat curve makes it too generous
 (an elbow in 9 to 22 % of simulated sweeps at alpha = 5 %), so that the elbow is given only if,
 beside this test, the level tests call the harshest level worse: those give that level a spread of
 its own. Together they give an elbow in at most 7 % of flat sweeps, whatever the spreads, and in 2 %
 where they are equal; of planted elbows they lose 2 in 100. Levels at the top that a straight line
 does not fit (an error that has saturated at chance) are left out. The interval is a bootstrap of
-the residuals over seeds and levels: drawing whole seeds, of which there are three to five, covers
+the residuals over blocks and levels: drawing whole blocks, of which there are three to five, covers
 the true elbow in 73 to 93 % of simulated sweeps where 95 % are asked for; this one in 88 to 98 %.
 It supposes that the curve does bend at one point; a smooth upward curve gets an elbow later than
 where it leaves the flat.
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analogtl.analysis.seed_blocks import Floats, SeedBlockDesign, TwoWayFit, centred
+from analogtl.analysis.blocks import BlockDesign, Floats, TwoWayFit, centred
 
 Scale = Literal["linear", "reciprocal"]
 
@@ -67,15 +67,15 @@ NOT_FITTED: Final = Hinge(math.nan)
 class _Grid:
     """Candidate elbows of a sweep and the hinge shapes that belong to them.
 
-    C candidates; shape max(0, u - c) at each seed and level, centred within seeds.
+    C candidates; shape max(0, u - c) at each block and level, centred within blocks.
     """
 
     elbows_C: Floats  # on the scale of the fit, 0 at the reference
-    shape_SLC: Floats
+    shape_BLC: Floats
     norm_C: Floats
 
     @classmethod
-    def of(cls, u_L: Floats, present_SL: NDArray[np.bool_]) -> _Grid:
+    def of(cls, u_L: Floats, present_BL: NDArray[np.bool_]) -> _Grid:
         # Between the last two levels an elbow and a slope cannot be told apart: stop before.
         inner = u_L[:-1]
         gaps = [
@@ -84,21 +84,21 @@ class _Grid:
         ]
         elbows_C = np.concatenate([*gaps, inner[-1:]])
         hinge_CL = np.maximum(0.0, u_L[None, :] - elbows_C[:, None])
-        shape_CSL = centred(
-            np.broadcast_to(hinge_CL[:, None, :], (len(elbows_C), *present_SL.shape)), present_SL
+        shape_CBL = centred(
+            np.broadcast_to(hinge_CL[:, None, :], (len(elbows_C), *present_BL.shape)), present_BL
         )
-        shape_SLC = np.moveaxis(shape_CSL, 0, -1)
-        return cls(elbows_C, shape_SLC, (shape_SLC**2).sum(axis=(0, 1)))
+        shape_BLC = np.moveaxis(shape_CBL, 0, -1)
+        return cls(elbows_C, shape_BLC, (shape_BLC**2).sum(axis=(0, 1)))
 
     def best(self, within: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
-        """Best candidate for errors [..., S, L] centred within seeds.
+        """Best candidate for errors [..., B, L] centred within blocks.
 
         Returns:
             Its index, its slope and the sum of squares it explains [...]. Only a rising line
             counts: a falling one explains nothing.
         """
         flat = within.reshape(*within.shape[:-2], -1)
-        slope = (flat @ self.shape_SLC.reshape(-1, len(self.elbows_C))) / self.norm_C
+        slope = (flat @ self.shape_BLC.reshape(-1, len(self.elbows_C))) / self.norm_C
         gain = np.maximum(slope, 0.0) ** 2 * self.norm_C
         index = gain.argmax(axis=-1)
         pick = np.expand_dims(index, -1)
@@ -110,7 +110,7 @@ class _Grid:
 
 
 def fit_hinge(
-    sweep: SeedBlockDesign,
+    sweep: BlockDesign,
     scale: Scale,
     alpha: float,
     draws: int,
@@ -149,20 +149,18 @@ def _to_scale(levels: Floats, scale: Scale) -> Floats:
     return levels if scale == "linear" else 1.0 / levels
 
 
-def _sup_f_p_value(
-    sweep: SeedBlockDesign, u_L: Floats, draws: int, rng: np.random.Generator
-) -> float:
+def _sup_f_p_value(sweep: BlockDesign, u_L: Floats, draws: int, rng: np.random.Generator) -> float:
     """P value of the best hinge against a flat line, one-sided (rising).
 
-    Permuting within seeds leaves the flat line's sum of squares as it is, so that the F statistic
+    Permuting within blocks leaves the flat line's sum of squares as it is, so that the F statistic
     orders the permutations as the explained sum of squares does.
     """
-    present_SL = np.isfinite(sweep.errors_SL)
-    grid = _Grid.of(u_L, present_SL)
-    within_SL = centred(sweep.errors_SL, present_SL)
-    observed = grid.best(within_SL)[2]
-    permuted = np.broadcast_to(within_SL, (draws, *within_SL.shape)).copy()
-    for row, present_L in enumerate(present_SL):
+    present_BL = np.isfinite(sweep.errors_BL)
+    grid = _Grid.of(u_L, present_BL)
+    within_BL = centred(sweep.errors_BL, present_BL)
+    observed = grid.best(within_BL)[2]
+    permuted = np.broadcast_to(within_BL, (draws, *within_BL.shape)).copy()
+    for row, present_L in enumerate(present_BL):
         permuted[:, row, present_L] = rng.permuted(permuted[:, row, present_L], axis=-1)
     # Equal up to rounding is "at least as extreme".
     as_extreme = grid.best(permuted)[2] >= observed * (1 - 1e-9)
@@ -170,7 +168,7 @@ def _sup_f_p_value(
 
 
 def _one_hinge(
-    sweep: SeedBlockDesign, u_L: Floats, alpha: float, draws: int, rng: np.random.Generator
+    sweep: BlockDesign, u_L: Floats, alpha: float, draws: int, rng: np.random.Generator
 ) -> tuple[list[float], float, float] | None:
     """The hinge through these levels; None if the levels past its elbow do not lie on a line.
 
@@ -178,29 +176,29 @@ def _one_hinge(
         The elbow and the two ends of its interval, on the scale of the fit, where the reference is
         0 and harm is positive; the height before it, and the slope past it.
     """
-    present_SL = np.isfinite(sweep.errors_SL)
-    grid = _Grid.of(u_L, present_SL)
-    within_SL = centred(sweep.errors_SL, present_SL)
-    index, slope, gain = grid.best(within_SL)
+    present_BL = np.isfinite(sweep.errors_BL)
+    grid = _Grid.of(u_L, present_BL)
+    within_BL = centred(sweep.errors_BL, present_BL)
+    index, slope, gain = grid.best(within_BL)
     if not slope > 0:
         return None
     # Lack of fit: what free level means explain beyond the hinge, against the noise about them.
     free = TwoWayFit.fit(sweep)
     df = len(u_L) - 3
-    misfit = (float((within_SL**2).sum() - gain) - free.sum_of_squares) / df
+    misfit = (float((within_BL**2).sum() - gain) - free.sum_of_squares) / df
     noise = free.sum_of_squares / free.df
     if misfit > _ROUNDING and (
         noise < _ROUNDING or float(special.fdtrc(df, free.df, misfit / noise)) < alpha
     ):
         return None
     elbow = float(grid.elbows_C[index])
-    height = float(np.nanmean(sweep.errors_SL - slope * np.maximum(0.0, u_L - elbow)))
-    fitted_SL = slope * grid.shape_SLC[..., index]
-    residuals = (within_SL - fitted_SL)[present_SL]
-    # Least squares makes residuals too small: seed offsets, elbow and slope were fitted.
-    residuals *= np.sqrt(len(residuals) / (len(residuals) - sweep.n_seeds - 2))
-    drawn = fitted_SL + rng.choice(residuals, (draws, *fitted_SL.shape))
-    elbows = grid.elbows_C[grid.best(centred(drawn, present_SL))[0]]
+    height = float(np.nanmean(sweep.errors_BL - slope * np.maximum(0.0, u_L - elbow)))
+    fitted_BL = slope * grid.shape_BLC[..., index]
+    residuals = (within_BL - fitted_BL)[present_BL]
+    # Least squares makes residuals too small: block offsets, elbow and slope were fitted.
+    residuals *= np.sqrt(len(residuals) / (len(residuals) - sweep.n_blocks - 2))
+    drawn = fitted_BL + rng.choice(residuals, (draws, *fitted_BL.shape))
+    elbows = grid.elbows_C[grid.best(centred(drawn, present_BL))[0]]
     low, high = np.quantile(elbows, [alpha / 2, 1 - alpha / 2]).tolist()
     places = [elbow, low, high if high < grid.elbows_C[-1] else float(u_L[-1])]
     return places, height, float(slope)

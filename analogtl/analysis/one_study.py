@@ -26,6 +26,7 @@ COMPARED: Final = ("settings", *BASIS_COLUMNS, "engine")
 # beginnings of such axes' keys.
 _BY_LEVEL: Final = {
     "data": (
+        "class_set",
         "data.",
         "finetune.dataset",
         "finetune.classes",
@@ -70,7 +71,7 @@ def of_one_study(
         planned: Trial -> key of its ``plan.json``; keys are empty where they are unknown.
     """
     rows = _rows(trials, experiment, planned)
-    axes = axis_columns(trials.columns)
+    axes = _varied(trials)
     deciding = {
         column: [axis for axis in axes if key_of(axis).startswith(prefixes)]
         for column, prefixes in _BY_LEVEL.items()
@@ -86,10 +87,16 @@ def of_one_study(
     return kept, [f"{name}: {line}" for line in lines]
 
 
+def _varied(trials: pd.DataFrame) -> list[str]:
+    """The axes, and the sets of classes where there are several."""
+    sets = "class_set" in trials and trials["class_set"].notna().any()
+    return [*axis_columns(trials.columns), *(["class_set"] if sets else [])]
+
+
 def _rows(
     trials: pd.DataFrame, experiment: Mapping[str, Any], planned: Mapping[str, str]
 ) -> list[_Row]:
-    axes = axis_columns(trials.columns)
+    axes = _varied(trials)
     wanted = [*COMPARED, "cpu", "key", "status", "trial", "arm"]
     texts = trials.reindex(columns=[*wanted, *axes]).astype("string").fillna("")
     known: dict[tuple[str, tuple[str, ...]], str] = {}

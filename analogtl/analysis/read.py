@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
+from analogtl.analysis.judged import with_judged
 from analogtl.analysis.one_study import each_once, of_one_study
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
 from analogtl.errors import ExperimentError, RunError, printable
@@ -37,7 +38,8 @@ class RunData:
         name: Name of the run, unique in the report.
         path: Its directory.
         trials: The rows of ``trials.csv``; ``experiment`` is the run's name.
-        chosen: The trials at the learning rate kept, and how it was chosen.
+        chosen: The trials at the learning rate kept, with what they are judged by, and how it was
+            chosen.
         epochs: Test error and changed cells per fine-tuning epoch of the chosen trials.
         layers: The rows of ``layers.csv`` of the chosen trials.
         pretrained: Test error after pretraining, percent; None if unknown.
@@ -128,13 +130,18 @@ def run_names(paths: Iterable[Path]) -> list[str]:
     return ["/".join(part) for part in parts]
 
 
-def read_run(path: Path, name: str) -> RunData:
-    """Read a run's tables and the JSON beside them, and choose its learning rates.
+def read_run(path: Path, name: str, judged_epochs: int | None = None) -> RunData:
+    """Read a run's tables and the JSON beside them, choose its learning rates, judge its trials.
 
     Without ``trials.csv`` there is no run; what else cannot be read is left out, and noted.
 
+    Args:
+        path: The run directory.
+        name: What to call it.
+        judged_epochs: How many of the last epochs count; by default the experiment's own.
+
     Raises:
-        RunError: If ``trials.csv`` cannot be read.
+        RunError: If ``trials.csv`` cannot be read, or a trial has fewer epochs.
     """
     problems = Problems()
     experiment = visible(read_fields(path / "experiment.resolved.json", ExperimentFields, problems))
@@ -143,7 +150,7 @@ def read_run(path: Path, name: str) -> RunData:
         plan = dict.fromkeys(plan, "")
     trials = _trials(path, name, _numeric_axes(experiment), problems)
     trials, notes = of_one_study(trials, experiment, plan or {})
-    same = ["arm", *axis_columns(trials.columns), "lr", "seed"]
+    same = ["arm", *axis_columns(trials.columns), "lr", "seed", "class_set"]
     trials = each_once(trials, same, path / "trials.csv", problems)
     chosen = select_learning_rate(trials)
     ids = set(chosen.rows["trial"])
@@ -161,6 +168,13 @@ def read_run(path: Path, name: str) -> RunData:
         found["layers"] = each_once(layers, same, path / "layers.csv", problems)
     except RunError as error:
         problems.other(f"left out: {error}")
+    if judged_epochs is None:
+        judged_epochs = experiment.get("report", {}).get("judged_epochs")
+    epochs = found.get("epochs", pd.DataFrame(columns=_EPOCH_COLUMNS))
+    rows, lacking = with_judged(chosen.rows, epochs, judged_epochs)
+    chosen = replace(chosen, rows=rows)
+    if lacking:
+        notes.append(f"{name}: {lacking}")
     provenance = read_fields(path / "provenance.json", ProvenanceFields, problems)
     return RunData(
         name=name,

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from analogtl.analysis.blocks import blocks_of
 from analogtl.study.columns import axis_columns
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 CHOSEN: Final = "chosen"
 ONLY_ONE: Final = "only one learning rate"
 NO_VALIDATION: Final = "no validation error: the middle learning rate, not the best"
-NOTHING_SHARED: Final = "no seed in common: the learning rate with most seeds, not the best"
+NOTHING_SHARED: Final = "no block in common: the learning rate with most blocks, not the best"
 ALL_FAILED: Final = "every trial failed"
 
 GROUP: Final = ("experiment", "arm", "algorithm", "n_classes")
@@ -38,8 +39,8 @@ class Selection:
         failed: The trials that failed at it, likewise.
         choices: One row per experiment x arm x algorithm x n_classes x level of every axis, with
             `lr` (kept), `lrs` (all that were tried, separated by spaces), `n_lrs`,
-            `n_seeds_compared` (seeds that all candidates share), `error_validation` (mean over
-            those seeds at the learning rate kept, percent), `n_done` and `n_failed` (trials at the
+            `n_blocks_compared` (blocks that all candidates share), `error_validation` (mean over
+            those blocks at the learning rate kept, percent), `n_done` and `n_failed` (trials at the
             learning rate kept), `how` (one of the words in this module).
     """
 
@@ -66,20 +67,20 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
 
     The rule, in order:
 
-    1. A learning rate that failed on seeds where another one finished is out (all but those with
-       the fewest such seeds): a mean over the seeds that happened to survive would favour the
+    1. A learning rate that failed on blocks where another one finished is out (all but those with
+       the fewest such blocks): a mean over the blocks that happened to survive would favour the
        learning rate that diverges on the hard ones.
-    2. A learning rate that has finished fewer than half the seeds of the furthest one waits: it
-       would reduce the comparison to the few seeds it has.
-    3. The rest are compared on the seeds that all of them have finished, so that no learning rate
-       wins through an easy seed. Equal means: the smaller learning rate.
+    2. A learning rate that has finished fewer than half the blocks of the furthest one waits: it
+       would reduce the comparison to the few blocks it has.
+    3. The rest are compared on the blocks that all of them have finished, so that no learning rate
+       wins through an easy block. Equal means: the smaller learning rate.
 
     Args:
         trials: Rows of trials.csv, of any number of experiments.
 
     Returns:
-        The rows kept and the choices. The same learning rate is kept for every seed of a level, so
-        seeds stay paired.
+        The rows kept and the choices. The same learning rate is kept for every block of a level, so
+        blocks stay paired.
     """
     import pandas as pd
 
@@ -88,12 +89,12 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
     lr = pd.to_numeric(trials["lr"], errors="coerce")
     validation = pd.to_numeric(trials["error_validation"], errors="coerce")
     level_of = trials.groupby(keys, dropna=False, sort=False).ngroup() if len(trials) else lr
-    known = zip(level_of, trials["seed"], lr, finished(trials), validation, strict=True)
+    known = zip(level_of, blocks_of(trials), lr, finished(trials), validation, strict=True)
     # Plain Python per level: a study has thousands of small ones.
     levels: dict[float, list[_Run]] = {}
-    for place, (level, seed, rate, done, error) in enumerate(known):
+    for place, (level, block, rate, done, error) in enumerate(known):
         rounded = 0.0 if math.isnan(rate) else float(f"{rate:.{_DIGITS}g}")
-        levels.setdefault(level, []).append(_Run(place, seed, rounded, done, error))
+        levels.setdefault(level, []).append(_Run(place, block, rounded, done, error))
     key_values = {key: trials[key].tolist() for key in keys}
     kept, failed, choices = [], [], []
     for level_runs in levels.values():
@@ -130,7 +131,7 @@ def _with_classes(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 _CHOICE_COLUMNS: Final = (
-    "lr", "lrs", "n_lrs", "n_seeds_compared", "error_validation", "n_done", "n_failed", "how",
+    "lr", "lrs", "n_lrs", "n_blocks_compared", "error_validation", "n_done", "n_failed", "how",
 )  # fmt: skip
 
 
@@ -138,7 +139,7 @@ class _Run(NamedTuple):
     """What the choice needs to know of one trial."""
 
     place: int
-    seed: object
+    block: str
     lr: float
     done: bool
     error: float  # validation, percent; NaN if unknown
@@ -146,12 +147,12 @@ class _Run(NamedTuple):
 
 def _choose(runs: list[_Run]) -> tuple[float, dict[str, Any]]:
     """The learning rate of one level of one arm, and how it was chosen."""
-    tried: dict[float, set[object]] = {}
-    errors: dict[float, dict[object, float]] = {}  # of the finished trials: seed -> error
+    tried: dict[float, set[str]] = {}
+    errors: dict[float, dict[str, float]] = {}  # of the finished trials: block -> error
     for run in runs:
-        tried.setdefault(run.lr, set()).add(run.seed)
+        tried.setdefault(run.lr, set()).add(run.block)
         if run.done:
-            errors.setdefault(run.lr, {})[run.seed] = run.error
+            errors.setdefault(run.lr, {})[run.block] = run.error
     anyone = set().union(*errors.values())
     lost = {rate: len(tried[rate] & anyone - errors[rate].keys()) for rate in errors}
     left = [rate for rate in sorted(errors) if lost[rate] == min(lost.values())]
@@ -173,12 +174,12 @@ def _choose(runs: list[_Run]) -> tuple[float, dict[str, Any]]:
         "lr": best or None,
         "lrs": " ".join(f"{rate:g}" for rate in sorted(tried)),
         "n_lrs": len(tried),
-        "n_seeds_compared": len(shared),
+        "n_blocks_compared": len(shared),
         "error_validation": means.get(best, math.nan),
         "how": how,
     }
 
 
-def _mean(errors: dict[object, float], seeds: set[object]) -> float:
-    compared = [error for seed, error in errors.items() if seed in seeds]
+def _mean(errors: dict[str, float], blocks: set[str]) -> float:
+    compared = [error for block, error in errors.items() if block in blocks]
     return sum(compared) / len(compared) if compared else math.nan

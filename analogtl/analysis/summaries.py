@@ -1,9 +1,9 @@
-"""Runs in numbers: means and spreads over seeds, per arm, level, epoch and layer.
+"""Runs in numbers: means and spreads over trials, per arm, level, epoch and layer.
 
 The tables, the figures and the HTML report all draw what these functions return, so they cannot
 disagree. Each takes the tidy frames of one experiment (see `analogtl.study.columns`) and returns
 a tidy frame; a quantity ``q`` becomes ``q_mean`` and ``q_sd`` (the sample standard deviation over
-seeds, empty for one seed), and ``n`` counts the trials behind it. Errors are in percent, shares in
+trials, empty for one), and ``n`` counts the trials behind it. Errors are in percent, shares in
 0..1.
 """
 
@@ -18,6 +18,7 @@ import pandas as pd
 
 from analogtl.errors import check_known
 from analogtl.study import columns as records
+from analogtl.study.columns import JUDGED
 from analogtl.vocabulary import AXES, MIN_SHARE, RUN_AXIS, Arm, arm_label
 
 # Columns that a summary adds.
@@ -134,7 +135,10 @@ def with_unit(axis: str, level: object) -> str:
     return f"{level_text(level)} {unit}".strip()
 
 
-OUTCOMES = ("error_transfer", "error_final", "error_best", "weights_changed", "wall_s")
+OUTCOMES = (
+    *("error_transfer", JUDGED, "error_final", "error_best"),
+    *("weights_changed", "symmetry_point", "symmetry_spread", "wall_s"),
+)
 
 
 def levels(trials: pd.DataFrame) -> pd.DataFrame:

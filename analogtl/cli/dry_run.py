@@ -108,6 +108,7 @@ def _counted(study: Study, planned: Plan) -> str:
     if study.sweep:
         counts |= {f"{name} level": len(levels) for name, levels in swept.axes.items()}
         counts |= {"learning rate": len(swept.lr)} if swept.lr else {}
+    counts |= {"class set": len(swept.class_sets)} if swept.class_sets else {}
     counts["seed"] = len(swept.seeds)
     factors = [f"{number} {what}{'s' if number > 1 else ''}" for what, number in counts.items()]
     text = f"{len(planned.trials)}: {' x '.join(factors)}"

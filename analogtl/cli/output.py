@@ -32,8 +32,8 @@ MAX_PROBLEM = 2000  # characters of a line about a problem; who wrote such a lon
 LAYOUT = "\n\t"  # what a text for people may hold beside visible characters
 # Columns of results that are left out, in this order, until the table fits the terminal.
 LEAST_NEEDED = (
-    *("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "n"),
-    *("elbow", "elbow_low", "elbow_high", "n_seeds", "unit"),
+    *("wall_s", "weights_changed", "error_transfer", "lr", "error_best", "error_final", "n"),
+    *("elbow", "elbow_low", "elbow_high", "n_blocks", "unit"),
 )
 
 

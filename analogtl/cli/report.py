@@ -66,6 +66,14 @@ def command(
             "Significance level of the critical point. Default: each experiment's own.",
         ),
     ] = None,
+    judged_epochs: Annotated[
+        int | None,
+        option(
+            "--judged-epochs",
+            "K",
+            "Judge by the mean test error of the last K epochs. Default: each experiment's own.",
+        ),
+    ] = None,
     together: Annotated[
         bool, option("--together", None, "All runs in the same figures and tables.")
     ] = False,
@@ -94,6 +102,7 @@ def command(
         formats=formats or DEFAULT_FORMATS,
         margin=margin,
         alpha=alpha,
+        judged_epochs=judged_epochs,
         together=together,
         plain=plain,
     )

@@ -139,7 +139,7 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
         difference = f"{its[0] - mine[0]:+.1f}" if mine and its else ""
         rows.append((arm_label(arm), levels, _spread(mine), _spread(its), difference))
     headings = ("arm", "levels", first.name, second.name, "difference")
-    title = "Test error, %: mean ± sd (seeds)"
+    title = "Judged test error, %: mean ± sd (trials)"
     output.rows_table(headings, rows, title=title, right=(2, 3, 4))
     if not differences:
         output.say("no difference in settings, versions or machine")
@@ -150,24 +150,25 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
     output.rows_table(("key", first.name, second.name), texts, styles={0: "bold"})
 
 
-Spread = tuple[float, float, int]  # mean, standard deviation, seeds
+Spread = tuple[float, float, int]  # mean, standard deviation, trials
 
 
 def _errors(*runs: RunDir) -> dict[tuple[str, str], list[Spread | None]]:
-    """Arm and levels -> test error of each run, over seeds, at the learning rate kept."""
+    """Arm and levels -> judged error of each run, over trials, at the learning rate kept."""
     import pandas as pd
 
     from analogtl.analysis import summaries
     from analogtl.analysis.read import read_run
+    from analogtl.study.columns import JUDGED
 
     rows = [read_run(run.path, run.name).chosen.rows.assign(run=n) for n, run in enumerate(runs)]
     both = pd.concat([frame for frame in rows if len(frame)] or rows, ignore_index=True)
     axes = [axis for axis in summaries.axis_columns(both) if axis != "run"]
     found: dict[tuple[str, str], list[Spread | None]] = {}
-    for row in summaries.spread(both, ["arm", *axes, "run"], ["error_final"]).to_dict("records"):
+    for row in summaries.spread(both, ["arm", *axes, "run"], [JUDGED]).to_dict("records"):
         levels = summaries.setting_text({axis: row[axis] for axis in axes})
         sides = found.setdefault((str(row["arm"]), levels), [None] * len(runs))
-        mean, deviation = float(row["error_final_mean"]), float(row["error_final_sd"])
+        mean, deviation = float(row[f"{JUDGED}_mean"]), float(row[f"{JUDGED}_sd"])
         sides[int(row["run"])] = (mean, deviation, int(row["n"]))
     return found
 

@@ -65,6 +65,7 @@ Classes = (
     | Annotated[tuple[Int | Text, ...], Field(min_length=2)]
     | None
 )
+ClassSet = Text | Annotated[tuple[Int | Text, ...], Field(min_length=2)]
 Augmentation = Literal["crop", "flip"]
 Schedule = Literal["constant", "cosine", "onecycle"]
 Level = Bool | Int | Number | Text
@@ -433,6 +434,10 @@ class Sweep(Section):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Seeds of the replicates; `finetune` runs them too. The same seeds draw the same devices at
     every level."""
+    class_sets: tuple[ClassSet, ...] = ()
+    """Sets of classes, each as [finetune] classes has one, in whose place they are run: every seed
+    with every set, at every level. A seed and a set are one block: levels and arms are compared
+    within blocks, and a verdict rests on more than one task. All of one size."""
     lr: tuple[PositiveNumber, ...] = ()
     """Learning rates to try at every level; the best one on validation data is kept. Empty:
     [finetune] lr alone (weight programming: [programming] lr)."""
@@ -461,7 +466,8 @@ class Sweep(Section):
                 return
             if not values:
                 yield key, "expected at least one level; got none"
-        for key, values in (("seeds", self.seeds), ("lr", self.lr), *axes.items()):
+        lists: dict[str, tuple[Any, ...]] = {"seeds": self.seeds, "lr": self.lr, **axes}
+        for key, values in {**lists, "class_sets": self.class_sets}.items():
             if len(set(values)) < len(values):
                 yield key, f"expected each value once; got {list(values)}"
 
@@ -486,6 +492,9 @@ class Report(Section):
     margin: PositiveNumber = 2.0
     """Percentage points of test error that count as no harm: for the certified level, and for the
     findings of little effect."""
+    judged_epochs: PositiveInt | None = None
+    """How many of the last epochs the test error that is judged is the mean of. 5 if absent, but
+    at most half of the training, and at least 1. 1: the last epoch alone."""
     findings: Bool = False
     """Whether reports hold the runs to the published findings (`analogtl explain findings`)."""
 
@@ -527,9 +536,27 @@ class Experiment(Section):
         variability = self.analog.nonidealities.symmetry_point_variability
         if variability is not None and (lacks := self._lacks("reference_std")):
             yield "analog.nonidealities.symmetry_point_variability", lacks
+        yield from self._class_set_problems()
+        judged, epochs = self.report.judged_epochs, max(1, self.epochs)
+        if judged is not None and judged > epochs:
+            yield "report.judged_epochs", f"expected at most the epochs, {epochs}; got {judged}"
         if len(self.sweep.lr) > 1 and not self.finetune.validation_fraction:
             key = "finetune.validation_fraction"
             yield key, "expected more than 0: sweep.lr is chosen on validation data"
+
+    def _class_set_problems(self) -> Iterator[Problem]:
+        sets = self.sweep.class_sets
+        for one in sets:
+            for problem in class_problems(self.finetune.dataset, one):
+                yield "sweep.class_sets", problem
+        if len({len(one) for one in sets if not isinstance(one, str)}) > 1:
+            sizes = [len(one) for one in sets if not isinstance(one, str)]
+            yield "sweep.class_sets", f"expected sets of one size; got {sizes} classes"
+        if sets and self.is_weight_programming:
+            yield "sweep.class_sets", f"{self.kind} has no classes"
+        for axis in self.sweep.axes if sets else ():
+            if key_of(axis) in ("finetune.classes", "finetune.dataset"):
+                yield f"sweep.axes.{axis}", "sets the same as sweep.class_sets: give one of the two"
 
     def _axis_problems(self, name: str) -> Iterator[str]:
         key = key_of(name)
@@ -571,6 +598,11 @@ class Experiment(Section):
     def is_weight_programming(self) -> bool:
         """Whether one array is programmed with a matrix; else networks are transferred."""
         return self.kind == "weight-programming"
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of a trial."""
+        return self.programming.epochs if self.is_weight_programming else self.finetune.epochs
 
     @property
     def lr_key(self) -> str:

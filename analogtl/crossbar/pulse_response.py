@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ NOISE_PARAMETERS = ("dw_min_std", "dw_min_std_add", "dw_min_std_slope", "write_n
 MAX_RAMP = 20_000  # pulses; a device of 10,000 states goes from bound to bound
 RAMP_POINTS = 200  # weights kept per ramp
 GRID = 41  # weights between the bounds at which the steps are measured
+N_DEVICES = 400  # that are drawn and measured
+FINE_STATES = 100  # at least, where the symmetry point is sought
 REPEATS = 30  # pulses from the same weight, for the noise
 
 
@@ -100,7 +103,7 @@ def view_device(
     device: Device,
     nonidealities: Nonidealities | None = None,
     *,
-    n_devices: int = 400,
+    n_devices: int = N_DEVICES,
     n_shown: int = 5,
     seed: int = 1,
 ) -> DeviceView:
@@ -117,11 +120,7 @@ def view_device(
         ExperimentError: If the installed aihwkit lacks a parameter.
     """
     built = build_device(device, nonidealities or Nonidealities())
-    quiet = deepcopy(built)
-    for name in NOISE_PARAMETERS:
-        if hasattr(quiet, name):
-            setattr(quiet, name, 0.0)
-
+    quiet = _quiet(built)
     measured = _measure(_Pulsed(quiet, n_devices, seed))
     update_noise, write_noise = _noise(_Pulsed(built, n_devices, seed), measured)
     shown = _Pulsed(built, n_shown, seed)
@@ -131,7 +130,7 @@ def view_device(
         preset=device.preset,
         device_class=device_class(device.preset),
         n_devices=n_devices,
-        facts=tuple(_facts(built, measured, update_noise, write_noise)),
+        facts=tuple(_facts(built, measured, _in_range(built, seed), update_noise, write_noise)),
         pulses=pulses,
         turn=float(ramp),
         weights=weights,
@@ -140,6 +139,52 @@ def view_device(
         up=np.median(measured.up, axis=1),
         down=np.median(measured.down, axis=1),
     )
+
+
+@lru_cache(maxsize=64)
+def _symmetry_of(device: str, nonidealities: str) -> tuple[float, float] | None:
+    built = build_device(
+        Device.model_validate_json(device), Nonidealities.model_validate_json(nonidealities)
+    )
+    return _in_range(built, seed=1)
+
+
+def symmetry_in_range(device: Device, nonidealities: Nonidealities) -> tuple[float, float] | None:
+    """Where the symmetry point lies within the range, from the top: 0.5 is ideal.
+
+    Measured without noise on a tile of the device, whose steps are made small enough for their size
+    not to be cut off by the bounds; torch's generators stay as they are.
+
+    Returns:
+        The median over devices and half the range of their central 68 %, shares of the range; None
+        if most devices have no symmetry point.
+    """
+    return _symmetry_of(device.model_dump_json(), nonidealities.model_dump_json())
+
+
+def _in_range(built: Any, seed: int) -> tuple[float, float] | None:
+    """`symmetry_in_range` of a device as built."""
+    fine = _quiet(built)
+    if fine.dw_min is not None:  # up and down steps keep their ratio
+        fine.dw_min = min(fine.dw_min, (fine.w_max - fine.w_min) / FINE_STATES)
+    with torch.random.fork_rng(devices=[]):
+        measured = _measure(_Pulsed(fine, N_DEVICES, seed))
+    has_range = measured.upper > measured.lower
+    points = measured.points
+    known = has_range & ~np.isnan(points)
+    if 2 * known.sum() <= has_range.sum():
+        return None
+    shares = (measured.upper - points)[known] / (measured.upper - measured.lower)[known]
+    return _middle(np.clip(shares, 0.0, 1.0))
+
+
+def _quiet(built: Any) -> Any:
+    """A copy of a device without noise."""
+    quiet = deepcopy(built)
+    for name in NOISE_PARAMETERS:
+        if hasattr(quiet, name):
+            setattr(quiet, name, 0.0)
+    return quiet
 
 
 @dataclass(frozen=True)
@@ -180,7 +225,11 @@ class _Measured:
 
 
 def _facts(
-    device: Any, measured: _Measured, update_noise: float, write_noise: float
+    device: Any,
+    measured: _Measured,
+    in_range: tuple[float, float] | None,
+    update_noise: float,
+    write_noise: float,
 ) -> Iterator[Fact]:
     moves = measured.step > 0
     step, span = measured.step[moves], (measured.upper - measured.lower)[moves]
@@ -204,6 +253,10 @@ def _facts(
     else:
         note = "none: up and down steps do not cross between the bounds"
         yield Fact("symmetry point", "", None, note=note)
+    if in_range is not None:
+        name, note = "its place in the range", "the symmetry point skew, from the top: 50 is ideal"
+        share, about = in_range
+        yield Fact(name, "", 50.0, 100 * share, 100 * about, unit="%", note=note)
     if getattr(device, "write_noise_std", 0.0) > 0:
         on_set = " and programming" if getattr(device, "apply_write_noise_on_set", False) else ""
         parameter, noise = "write_noise_std x dw_min", device.write_noise_std * device.dw_min
@@ -237,8 +290,9 @@ class _Pulsed:
         step = device.dw_min
         if step is None:  # aihwkit derives it from other parameters
             step = float(self.hidden("dwmin_up").mean())
-        # With x = d = 1 and trains of one, a learning rate of dw_min gives a pulse for certain.
-        self.tile.set_learning_rate(step)
+        # With x = d = 1 and trains of one, a large learning rate gives one pulse for certain; one
+        # of dw_min does not where aihwkit reckons with another step (the exponential ones).
+        self.tile.set_learning_rate(100 * step)
         span = float((self.hidden("max_bound") - self.hidden("min_bound")).mean())
         # Pulses that take a device from one bound (nearly) to the other.
         self.ramp = int(np.clip(np.ceil(2 * span / step), 20, MAX_RAMP))
@@ -271,6 +325,7 @@ def _array(values: torch.Tensor) -> Array:
 
 def _measure(tile: _Pulsed) -> _Measured:
     """Measure the bounds, and an up and a down step at a grid of weights between them."""
+    tile.set(np.zeros(tile.n))  # a tile starts at random weights
     tile.saturate(+1)
     upper = tile.weights()
     tile.saturate(-1)

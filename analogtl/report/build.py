@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.curves import references
 from analogtl.analysis.findings import JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.analysis.select_lr import finished
@@ -36,6 +37,7 @@ def build_report(
     formats: Iterable[str] = DEFAULT_FORMATS,
     margin: float | None = None,
     alpha: float | None = None,
+    judged_epochs: int | None = None,
     together: bool = False,
     plain: bool = False,
 ) -> Report:
@@ -50,6 +52,8 @@ def build_report(
         margin: Percentage points of test error that count as harmless for the certified level; by
             default each experiment's own.
         alpha: Significance level of the critical point's tests; by default each experiment's own.
+        judged_epochs: How many of the last epochs of a training the judged error is the mean of; by
+            default each experiment's own.
         together: Whether the runs share figures and tables, as if the run were an axis.
         plain: Whether figures are drawn without the critical points.
 
@@ -57,18 +61,20 @@ def build_report(
         The paths written, the tables, and messages on what is missing.
 
     Raises:
-        ExperimentError: No run there, an unknown format, or a bad margin or alpha.
+        ExperimentError: No run there, an unknown format, or a bad margin, alpha or number of
+            epochs.
         RunError: None of the runs can be read, or the report cannot be written.
     """
-    kinds = _checked(formats, margin, alpha)
+    kinds = _checked(formats, margin, alpha, judged_epochs)
     where = [Path(place) for place in run_dirs]
     paths = find_runs(where)
-    runs, damaged = _read(paths)
+    runs, damaged = _read(paths, judged_epochs)
     damaged += [line for run in runs for line in run.unreadable]
     messages = list(damaged)
     for run in runs:
         messages += [*run.notes, *_progress(run)]
-    analyses = [analyse(run, margin=margin, alpha=alpha) for run in runs]
+    beside = references(run.chosen for run in runs)
+    analyses = [analyse(run, margin=margin, alpha=alpha, beside=beside) for run in runs]
     judged = judge_findings(analyses)
     if together and len(runs) > 1:
         analyses = [analyse(joined(runs), margin=margin, alpha=alpha)]
@@ -85,7 +91,9 @@ def build_report(
     return report
 
 
-def _checked(formats: Iterable[str], margin: float | None, alpha: float | None) -> list[str]:
+def _checked(
+    formats: Iterable[str], margin: float | None, alpha: float | None, judged_epochs: int | None
+) -> list[str]:
     kinds = list(dict.fromkeys(formats))
     problems = [
         f"format {kind!r}: unknown; expected {', '.join(FORMATS)}"
@@ -96,6 +104,8 @@ def _checked(formats: Iterable[str], margin: float | None, alpha: float | None) 
         problems.append(f"margin {margin:g}: expected percentage points above 0")
     if alpha is not None and not 0 < alpha < 0.5:
         problems.append(f"alpha {alpha:g}: expected a number between 0 and 0.5")
+    if judged_epochs is not None and judged_epochs < 1:
+        problems.append(f"judged epochs {judged_epochs}: expected 1 or more")
     if not kinds:
         problems.append(f"no format given; expected {', '.join(FORMATS)}")
     if problems:
@@ -103,11 +113,11 @@ def _checked(formats: Iterable[str], margin: float | None, alpha: float | None) 
     return kinds
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[RunData], list[str]]:
+def _read(paths: Sequence[Path], judged_epochs: int | None) -> tuple[list[RunData], list[str]]:
     runs, messages = [], []
     for path, name in zip(paths, run_names(paths), strict=True):
         try:
-            runs.append(read_run(path, name))
+            runs.append(read_run(path, name, judged_epochs))
         except RunError as error:
             messages.append(f"left out: {error}")
     if not runs:
@@ -346,6 +356,9 @@ def facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
     ]
     if run.pretrained is not None:
         pairs.append(("test error after pretraining", f"{run.pretrained:.1f} %"))
+    if sets := run.setting("sweep", "class_sets"):
+        pairs = [pair for pair in pairs if pair[0] != "classes"]
+        pairs.append(("class sets", str(len(sets))))
     seeds, done = run.trials["seed"].nunique(), int(finished(run.trials).sum())
     return [*pairs, ("seeds", str(seeds)), ("trials done", str(done))]
 

@@ -36,7 +36,7 @@ class Drawing:
         figure: The figure.
         corner: What the rows of the table of numbers are: epochs, levels, layers.
         rows, columns: Names of its rows and columns, in their order.
-        caption: What a reader must know: what the spread is, how many seeds.
+        caption: What a reader must know: what the spread is, how many trials.
         numbers: (row, column) -> the value as text.
         readings: Titles of the invisible marks, by the id of the artist that holds them.
     """

@@ -23,12 +23,14 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import CriticalPoint
+from analogtl.analysis.judged import epochs_text
 from analogtl.analysis.summaries import Series
 from analogtl.report import style
 from analogtl.report.drawing import Drawing
+from analogtl.study.columns import JUDGED
 from analogtl.vocabulary import arm_label, error_name, label_of
 
-QUANTITY = "error_final"  # `error_best` picks its epoch on the test set
+QUANTITY = JUDGED
 _ROOM = 190  # points of a figure's width that the axes get
 LAYER_QUANTITIES = {
     "weights_changed": "cells changed (%)",
@@ -45,8 +47,8 @@ def value_text(mean: float, sd: float, n: int, unit: str = "%") -> str:
     return f"{mean:.1f}{spread}\u00a0{unit} (n\u00a0=\u00a0{n})"
 
 
-def _error_label(levels: pd.DataFrame) -> str:
-    return f"{error_name(levels['arm'])}, last epoch (%)"
+def _error_label(trials: pd.DataFrame) -> str:
+    return f"{error_name(trials['arm'])}, {epochs_text(trials, short=True)} (%)"
 
 
 def _named(axis: str, level: object) -> str:
@@ -56,9 +58,9 @@ def _named(axis: str, level: object) -> str:
 def _spread_caption(mark: str, counts: Iterable[int]) -> str:
     seen = sorted(set(counts))
     if seen == [1]:
-        return "One seed."
-    seeds = f"{seen[0]} seeds" if len(seen) == 1 else f"{seen[0]} to {seen[-1]} seeds"
-    return f"Mean over {seeds}; {mark}: ± 1 standard deviation."
+        return "One trial."
+    trials = f"{seen[0]} trials" if len(seen) == 1 else f"{seen[0]} to {seen[-1]} trials"
+    return f"Mean over {trials}; {mark}: ± 1 standard deviation."
 
 
 # -------------------------------------------------------------------------- error per epoch
@@ -71,7 +73,7 @@ def error_traces(
     label: str = "test error (%)",
     scale: float = 1.0,
 ) -> Drawing:
-    """Test error per epoch and arm, mean and one standard deviation over seeds (paper, Fig. 2).
+    """Test error per epoch and arm, mean and one standard deviation over trials (paper, Fig. 2).
 
     Args:
         traces: From `summaries.traces`.
@@ -143,7 +145,7 @@ def error_vs_level(
     axis: str,
     points: Mapping[tuple[str, str], CriticalPoint] | None = None,
 ) -> Drawing:
-    """Test error against one axis, with every seed and the critical point (paper, Figs. 3 to 5).
+    """Test error against one axis, with every trial and the critical point (paper, Figs. 3 to 5).
 
     Args:
         levels: From `summaries.levels`.
@@ -176,9 +178,9 @@ def error_vs_level(
         )  # fmt: skip
         handles.append(bars)
         if len(lines) <= 3:  # else the dots of one line would be taken for those of another
-            seeds = _seeds(trials, line, axis, others)
+            mine = _trials_of(trials, line, axis, others)
             ax.plot(
-                seeds[axis].map(places), seeds[QUANTITY], ".", color=look.color, markersize=3,
+                mine[axis].map(places), mine[QUANTITY], ".", color=look.color, markersize=3,
                 markeredgewidth=0, alpha=0.55, transform=_shifted(ax, shift + 3.2),
             )  # fmt: skip
         texts = map(value_text, line.mean, line.sd, line.n)
@@ -191,7 +193,7 @@ def error_vs_level(
             ax.axhspan(mean - sd, mean + sd, color=look.color, alpha=0.12, linewidth=0)
         values = [(row, label, value_text(mean, sd, n)) for row in rows.values()]
         drawing.tell(ax, list(places.values()), [mean] * len(places), values)
-    ax.set(xlabel=label_of(axis), ylabel=_error_label(levels))
+    ax.set(xlabel=label_of(axis), ylabel=_error_label(trials))
     tops = [m + s for line in [*lines, *flat] for m, s in zip(line.mean, line.sd, strict=True)]
     highest = np.nanmax([*tops, levels[f"{QUANTITY}_mean"].max(), trials[QUANTITY].max()])
     ax.set_ylim(0, 1.06 * highest)
@@ -221,7 +223,9 @@ def _shifted(ax: Axes, points: float) -> Transform:
     return ax.transData + ScaledTranslation(points / 72, 0, fig.dpi_scale_trans)
 
 
-def _seeds(trials: pd.DataFrame, line: Series, axis: str, others: Sequence[str]) -> pd.DataFrame:
+def _trials_of(
+    trials: pd.DataFrame, line: Series, axis: str, others: Sequence[str]
+) -> pd.DataFrame:
     """The trials behind a line."""
     rows = trials[(trials["arm"] == line.arm) & trials[axis].notna() & trials[QUANTITY].notna()]
     setting = "" if line.setting == summaries.AS_IN_FILE else line.setting
@@ -282,6 +286,12 @@ def _mark_points(
     ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= ax.get_ylim()[1]]
     for number, (point, color, whose) in enumerate(points):
         y, hinge = -step * (number + 0.6), point.hinge
+        if point.unfit:
+            text = f"{whose}{summaries.with_unit(axis, point.reference)} is an unfit reference"
+            handles += ax.plot(
+                [point.reference], [y], linestyle="none", marker="x", markersize=4.5, color=color,
+                clip_on=False, label=text,
+            )  # fmt: skip
         if hinge.elbow is not None and hinge.low is not None and hinge.high is not None:
             text = f"{whose}bend at {hinge.elbow:.3g} [{hinge.low:.3g}, {hinge.high:.3g}]"
             handles += ax.plot(
@@ -309,7 +319,7 @@ def _mark_points(
 
 
 def layer_dots(layers: pd.DataFrame, quantity: str) -> Drawing:
-    """One row per layer in the network's order, one dot per arm; bars: one sd over seeds.
+    """One row per layer in the network's order, one dot per arm; bars: one sd over trials.
 
     Args:
         layers: From `summaries.layers`, without swept axes (see `layer_map` for those).
@@ -364,11 +374,14 @@ def layer_map(layers: pd.DataFrame, axis: str, quantity: str) -> Drawing:
     return drawing
 
 
-def level_maps(levels: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> Drawing:
+def level_maps(
+    levels: pd.DataFrame, trials: pd.DataFrame, x: str, y: str, by: Sequence[str]
+) -> Drawing:
     """Test error over two axes, a heat map per setting of the others, on one colour scale.
 
     Args:
         levels: From `summaries.levels`.
+        trials: The trials behind them.
         x, y: The axes of each map.
         by: The further axes, one panel per combination of their levels and arm.
     """
@@ -390,7 +403,7 @@ def level_maps(levels: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> Drawi
         ax.set(xlabel="", ylabel="", title=title)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
-    fig.suptitle(_error_label(levels), fontsize=8)
+    fig.suptitle(_error_label(trials), fontsize=8)
     fig.supxlabel(label_of(x), fontsize=8)
     fig.supylabel(label_of(y), fontsize=8)
     return drawing
@@ -416,7 +429,7 @@ def _heads(frame: pd.DataFrame, axis: str) -> list[str]:
 
 
 def _map_caption(values: pd.DataFrame) -> str:
-    return f"Mean over seeds; 0 is dark, {values['mean'].max():.0f} bright."
+    return f"Mean over trials; 0 is dark, {values['mean'].max():.0f} bright."
 
 
 def _heat_map(

@@ -11,13 +11,14 @@ After the kind of block come the runs, as folders of the results directory; ``*`
 letters, and ``"RUN:words"`` says what a table calls the run. Then come settings, KEY=VALUE:
 
 ``table``
-    Numbers over seeds, each arm and level at the learning rate that validation error chose.
+    Numbers over trials, each arm and level at the learning rate that validation error chose.
 
     - ``rows``, ``columns``: what has a row or column of its own: ``arm``, ``n_classes``, ``run``,
       ``stage`` (a part of the network), or an axis such as ``spv`` or ``analog.algorithm``; two of
       them with ``+``, ``rows=arm+run``. No columns: one for each value.
-    - ``values``: with commas, any of ``error_final`` (what there is without this setting),
-      ``error_best``, ``error_transfer``, ``weights_changed``, ``lr``, ``wall_s``, ``n``.
+    - ``values``: with commas, any of ``error_judged`` (what there is without this setting),
+      ``error_final``, ``error_best``, ``error_transfer``, ``weights_changed``, ``lr``, ``wall_s``,
+      ``n``.
     - ``where``: only these trials, ``where=arm=analog-tl,n_states=20``.
     - ``sort``: a value; its lowest comes first.
 
@@ -27,7 +28,8 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
 ``critical``
     What the statistics say of each curve, a list item with a sentence each.
 ``critical-levels``
-    Up to which level no harm is shown, by the last and by the best epoch, a column per curve.
+    Up to which level no harm is shown, by the judged error, by the last and by the best epoch, a
+    column per curve.
 
 Both last take ``where=arm=analog-tl``.
 """
@@ -47,7 +49,7 @@ import pandas as pd
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.critical_point import JudgedCurve
-from analogtl.analysis.curves import Curve
+from analogtl.analysis.curves import Curve, References, references
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run
 from analogtl.errors import ExperimentError, check_known
@@ -55,6 +57,7 @@ from analogtl.files import write_atomically
 from analogtl.report import words
 from analogtl.report.run_tables import COLUMNS
 from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
+from analogtl.study.columns import JUDGED
 from analogtl.vocabulary import CriticalPointVerdict, algorithm_label, arm_label, label_of
 
 BLOCK: Final = re.compile(
@@ -64,11 +67,12 @@ BLOCK: Final = re.compile(
 
 VALUES: Final = {
     **{name: COLUMNS[name] for name in ("lr", "wall_s")},
+    "error_judged": replace(COLUMNS["error_judged"], header="error"),
     "error_final": replace(COLUMNS["error_final"], header="last epoch"),
     "error_best": replace(COLUMNS["error_best"], header="best epoch"),
     "error_transfer": replace(COLUMNS["error_transfer"], header="epoch 0"),
     "weights_changed": replace(COLUMNS["weights_changed"], kind="share"),
-    "n": replace(COLUMNS["n"], header="seeds"),
+    "n": replace(COLUMNS["n"], header="trials"),
 }
 _TABLE_SETTINGS: Final = ("rows", "columns", "values", "sort", "where")
 _HEADS: Final = {"arm": "arm", "n_classes": "task", "run": "run", "stage": "stage"}
@@ -82,11 +86,13 @@ class Block:
         kind: ``table``, ``findings``, ``critical`` or ``critical-levels``.
         runs: Folder of each run -> what a table calls it.
         settings: The rest.
+        beside: Which curves of all runs start from the same trials.
     """
 
     kind: str
     runs: dict[str, str]
     settings: dict[str, str] = field(default_factory=dict)
+    beside: References | None = None
 
     def listed(self, key: str, default: str = "", by: str = ",") -> list[str]:
         """A setting that is a list."""
@@ -112,15 +118,13 @@ def rewrite(page: Path, results: Path) -> bool:
     """
     text = page.read_text(encoding="utf-8")
     folders = {path.name: path for path in find_runs([results])}
-    read: dict[str, RunData] = {}
+    read = {name: read_run(path, name) for name, path in folders.items()}
+    beside = references(run.chosen for run in read.values())
     problems: list[str] = []
 
     def filled(found: re.Match[str]) -> str:
         try:
-            block = parse(found[1], found[2], list(folders))
-            for name in block.runs:
-                if name not in read:
-                    read[name] = read_run(folders[name], name)
+            block = replace(parse(found[1], found[2], list(folders)), beside=beside)
             content = _WRITERS[block.kind](block, [read[name] for name in block.runs])
         except ExperimentError as error:
             line = text.count("\n", 0, found.start()) + 1
@@ -159,7 +163,7 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
         runs.update({name: label or name for name in found})
     block = Block(kind, runs, settings)
     check_known("value", block.listed("values"), VALUES)
-    check_known("sort", block.listed("sort"), block.listed("values", "error_final"))
+    check_known("sort", block.listed("sort"), block.listed("values", JUDGED))
     return block
 
 
@@ -169,7 +173,7 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
 def _table(block: Block, runs: Sequence[RunData]) -> str:
     """Values by rows and columns."""
     rows, columns = block.listed("rows", "arm", "+"), block.listed("columns", by="+")
-    values = [VALUES[name] for name in block.listed("values", "error_final")]
+    values = [VALUES[name] for name in block.listed("values", JUDGED)]
     trials = _selected(block, [_source(run, "stage" in rows + columns) for run in runs])
     check_known("rows or columns", [*rows, *columns], trials.columns)
     groups = _ordered(trials, columns) if columns else [()]
@@ -300,7 +304,7 @@ def _judged(
     found: dict[str, set[str]] = {key: set() for key in block.where}
     for run, label in zip(runs, block.runs.values(), strict=True):
         judged = []
-        for one in analyse(run, metric=metric).curves:
+        for one in analyse(run, metric=metric, beside=block.beside).curves:
             values = {key: str(getattr(one.curve, key)) for key in block.where}
             for key, value in values.items():
                 found[key].add(value)
@@ -315,23 +319,26 @@ def _judged(
 
 def _critical(block: Block, runs: Sequence[RunData]) -> str:
     """A list item per curve."""
-    judged = _judged(block, runs, "error_final")
+    judged = _judged(block, runs, JUDGED)
     return "\n".join(f"- {name}: {markdown_escape(words.sentences(one))}" for name, one in judged)
 
 
 def _critical_levels(block: Block, runs: Sequence[RunData]) -> str:
     """A row per way to take the error, a column per curve."""
     rows = []
-    for metric in ("error_final", "error_best"):
-        levels = {
-            name: "every level" if one.point.critical is None
-            else summaries.with_unit(one.curve.axis, one.point.critical)
-            for name, one in _judged(block, runs, metric)
-        }  # fmt: skip
-        rows.append({"by": VALUES[metric].header} | levels)
+    for metric in (JUDGED, "error_final", "error_best"):
+        levels = {name: _level(one) for name, one in _judged(block, runs, metric)}
+        rows.append({"by": "judged error" if metric == JUDGED else VALUES[metric].header} | levels)
     frame = pd.DataFrame(rows).fillna(EMPTY)
     shown = (Column("by", "no harm shown up to"), *(Column(key, key) for key in frame.columns[1:]))
     return markdown_rows(Table("critical-levels", "", frame, shown))
+
+
+def _level(one: JudgedCurve) -> str:
+    """Up to which level no harm is shown."""
+    if one.point.critical is not None:
+        return summaries.with_unit(one.curve.axis, one.point.critical)
+    return "unfit reference" if one.point.unfit else "every level"
 
 
 _WRITERS: Final[dict[str, Callable[[Block, Sequence[RunData]], str]]] = {

@@ -31,21 +31,39 @@ COLUMNS: Final = {
         Column("left_out", "files left out"),
         Column("n", "n", kind="count"),
         Column("seed", "seed", kind="count"),
-        Column("n_seeds", "seeds", kind="count"),
+        Column("class_set", "classes"),
+        Column("n_blocks", "blocks", kind="count"),
         Column("status", "status"),
         Column("lr", "learning rate", kind="level", if_varied=True),
         Column("error_transfer", "error at epoch 0", "%", "number"),
+        Column("error_judged", "judged error", "%", "number"),
         Column("error_final", "final error", "%", "number"),
         Column("error_best", "best error", "%", "number"),
         Column("epoch_best", "best epoch", kind="count"),
         Column("error_validation", "validation error", "%", "number", digits=2),
         Column("weights_changed", "cells changed", "%", "number", scale=100),
+        Column(
+            "symmetry_point",
+            "symmetry point, from the top",
+            "% of the range",
+            "number",
+            scale=100,
+            essential=False,
+        ),
+        Column(
+            "symmetry_spread",
+            "its spread over devices",
+            "% of the range",
+            "number",
+            scale=100,
+            essential=False,
+        ),
         Column("wall_s", "time per trial", kind="duration", essential=False),
         Column("engine", "engine"),
         Column("message", "message"),
         Column("lrs", "tried"),
         Column("kept", "kept", kind="level"),
-        Column("n_seeds_compared", "seeds compared", kind="count"),
+        Column("n_blocks_compared", "blocks compared", kind="count"),
         Column("how", "how", if_varied=True),
         Column("axis_label", "axis"),
         Column("critical", "no harm shown up to", kind="level"),
@@ -54,6 +72,7 @@ COLUMNS: Final = {
         Column("elbow_low", "bend from", kind="number"),
         Column("elbow_high", "bend to", kind="number"),
         Column("certified", "certified to", kind="level"),
+        Column("shared_with", "reference shared with", essential=False),
         Column("margin", "margin", "points", kind="level", essential=False),
         Column("statement", "finding"),
         Column("n_classes", "classes", kind="count"),
@@ -77,18 +96,21 @@ COLUMNS: Final = {
         Column("state", "state"),
     )
 }
-ERRORS: Final = ("error_transfer", "error_final", "error_best")
-OUTCOMES: Final = ("arm", AXES, "share_on_arrays", "lr", "n", *ERRORS, "weights_changed", "wall_s")
+ERRORS: Final = ("error_transfer", "error_judged", "error_final", "error_best")
+OUTCOMES: Final = (
+    "arm", AXES, "symmetry_point", "symmetry_spread", "share_on_arrays", "lr", "n", *ERRORS,
+    "weights_changed", "wall_s",
+)  # fmt: skip
 LEARNING_RATES: Final = (
-    "arm", AXES, "lrs", "kept", "error_validation", "n_seeds_compared", "how",
+    "arm", AXES, "lrs", "kept", "error_validation", "n_blocks_compared", "how",
 )  # fmt: skip
 CRITICAL_POINTS: Final = (
     "experiment", "arm", "axis_label", "at", "verdict", "critical", "first_worse", "elbow",
-    "elbow_low", "elbow_high", "certified", "margin", "n_seeds",
+    "elbow_low", "elbow_high", "certified", "margin", "n_blocks", "shared_with",
 )  # fmt: skip
 FINDINGS: Final = (
     "statement", "n_classes", "experiment", "at", "verdict", "estimate", "low", "high", "unit",
-    "n_seeds", "source", "figure",
+    "n_blocks", "source", "figure",
 )  # fmt: skip
 LAYERS: Final = (
     "layer", "arm", AXES, "shape", "tiles", "tokens_per_image", "granularity", "n",
@@ -96,15 +118,15 @@ LAYERS: Final = (
 )  # fmt: skip
 STAGES: Final = ("stage", "arm", AXES, "layers", "cells", "n", "weights_changed")
 TRIALS: Final = (
-    "experiment", "arm", AXES, "lr", "seed", "status", *ERRORS, "epoch_best", "error_validation",
-    "weights_changed", "wall_s", "engine", "message",
+    "experiment", "arm", AXES, "lr", "seed", "class_set", "status", *ERRORS, "epoch_best",
+    "error_validation", "weights_changed", "wall_s", "engine", "message",
 )  # fmt: skip
 IMAGES: Final = (
     "stage", "dataset", "n_classes", "training", "validation", "test", "left_out",
 )  # fmt: skip
 UNFINISHED: Final = ("experiment", "trial", "state", "message")
 
-SPREAD_NOTE: Final = "Mean ± sample standard deviation over n seeds."
+SPREAD_NOTE: Final = "Mean ± sample standard deviation over n trials."
 RATE_NOTE: Final = "At each level the learning rate with the lowest validation error."
 
 
@@ -127,14 +149,27 @@ def _table(
 
 
 def outcomes_table(
-    levels: pd.DataFrame, *, experiment: str = "", several_rates: bool = False
+    levels: pd.DataFrame,
+    *,
+    experiment: str = "",
+    judged: str = "last epoch",
+    several_rates: bool = False,
 ) -> Table:
-    """Error per arm and level, from `summaries.levels`."""
+    """Error per arm and level, from `summaries.levels`.
+
+    Args:
+        levels: The levels.
+        experiment: Name of the run.
+        judged: What the judged error is, in words.
+        several_rates: Whether learning rates were chosen from.
+    """
     axes = summaries.axis_columns(levels)
     title = error_name(levels["arm"]).capitalize()
     title += f" against {' and '.join(map(label_of, axes))}" if axes else " per arm"
-    note = SPREAD_NOTE + (f" {RATE_NOTE}" if several_rates else "")
-    return _table("outcomes", title, levels, OUTCOMES, note, experiment=experiment, axes=axes)
+    note = f"{SPREAD_NOTE} Judged error: {judged}." + (f" {RATE_NOTE}" if several_rates else "")
+    # One epoch is judged: then the final error is the judged one.
+    names = [one for one in OUTCOMES if one != "error_final" or judged != "last epoch"]
+    return _table("outcomes", title, levels, names, note, experiment=experiment, axes=axes)
 
 
 def learning_rates_table(
@@ -168,6 +203,13 @@ def critical_points_table(judged: Sequence[JudgedCurve], *, experiment: str = ""
         "margin.",
     }
     notes = [text for key, text in explained.items() if frame[key].notna().any()]
+    if frame["verdict"].eq(CriticalPointVerdict.UNFIT_REFERENCE).any():
+        notes.append(
+            "Unfit reference: it is not shown to beat its control, or some level is shown to be "
+            "better by the margin or more; then nothing is said of the levels."
+        )
+    if len(frame):
+        notes.append(f"Judged by: {'; '.join(frame['judged_by'].unique())}.")
     if untold := len(points) - len(told):
         notes.append(f"Curves without enough data: {untold}.")
     return _table(
@@ -196,6 +238,8 @@ def findings_table(judged: Sequence[JudgedFinding]) -> Table:
         "Estimate: difference of two arms, critical level, or largest rise, with its interval. "
         "Not enough data: the runs neither show the finding nor the contrary."
     )
+    if len(frame):
+        note += f" Judged by: {'; '.join(frame['judged_by'].unique())}."
     if silent := findings["finding"].nunique() - frame["finding"].nunique():
         note += f" Findings without a run here: {silent}."
     title = "Findings and what these runs say"

@@ -13,6 +13,7 @@ import pandas as pd
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis
 from analogtl.analysis.critical_point import CriticalPoint, JudgedCurve
+from analogtl.analysis.judged import epochs_text
 from analogtl.report import figures, run_tables, words
 from analogtl.report.drawing import Draw, Drawn
 from analogtl.report.figures import QUANTITY
@@ -92,7 +93,12 @@ def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
 def _add_tables(section: Section) -> None:
     run, name = section.run, section.name
     section.tables.append(
-        run_tables.outcomes_table(run.levels, experiment=name, several_rates=run.several_rates)
+        run_tables.outcomes_table(
+            run.levels,
+            experiment=name,
+            judged=epochs_text(run.trials),
+            several_rates=run.several_rates,
+        )
     )
     if run.run.images.get("pretrain") or run.run.images.get("finetune"):
         section.tables.append(run_tables.images_table(run.run.images, experiment=name))
@@ -128,8 +134,12 @@ def _add_words(section: Section) -> None:
     for one in told:
         whose = f"{one.curve.experiment}, " if several else ""
         section.words.append(f"{whose}{words.curve_name(one.curve)}: {words.sentences(one)}")
-    if untold := len(section.run.curves) - len(told):
-        section.words.append(f"Curves without enough data for a critical point: {untold}.")
+    untold = [one for one in section.run.curves if not _is_told(one)]
+    for one in untold:
+        if failed := words.failed_reference(one):
+            section.words.append(f"{words.curve_name(one.curve)}: {failed}")
+    if untold:
+        section.words.append(f"Curves without enough data for a critical point: {len(untold)}.")
 
 
 def _is_told(one: JudgedCurve) -> bool:
@@ -162,7 +172,7 @@ def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
     rows = levels[levels[x].notna() & levels[y].notna()]
     if len(list(figures.panels_of(rows, by))) <= MAX_LINES:
         title = f"{run.error_name.capitalize()} over {label_of(x)} and {label_of(y)}"
-        draw = partial(figures.level_maps, rows, x, y, by)
+        draw = partial(figures.level_maps, rows, run.trials, x, y, by)
         yield FigureSpec(f"map-{slug(x)}-{slug(y)}", title, draw)
 
 

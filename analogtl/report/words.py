@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from analogtl.analysis.critical_point import POWER, RECOMMENDED_SEEDS, CriticalPoint, JudgedCurve
+from analogtl.analysis.blocks import MIN_BLOCKS
+from analogtl.analysis.critical_point import POWER, RECOMMENDED_BLOCKS, CriticalPoint, JudgedCurve
 from analogtl.analysis.curves import Curve
 from analogtl.analysis.findings import (
     ARRAYS_LEARN,
@@ -18,7 +19,6 @@ from analogtl.analysis.findings import (
     LittleEffectFinding,
     Reason,
 )
-from analogtl.analysis.seed_blocks import MIN_SEEDS
 from analogtl.analysis.summaries import with_unit
 from analogtl.errors import counted
 from analogtl.vocabulary import AXES, Arm, CriticalPointVerdict, arm_label, error_name, label_of
@@ -43,6 +43,8 @@ def headline(judged: JudgedCurve) -> str:
     curve, point = judged.curve, judged.point
     if point.verdict is CriticalPointVerdict.NO_DATA:
         return "not enough data"
+    if point.unfit:
+        return f"{with_unit(curve.axis, point.reference)} is no reference"
     parts = []
     if point.worst_fine:
         parts.append(f"no harm shown {_reach(curve, point.worst_fine.level)}")
@@ -57,11 +59,14 @@ def sentences(judged: JudgedCurve) -> str:
     """All that a sweep shows about the critical point of its axis, with the numbers."""
     curve, point = judged.curve, judged.point
     if point.verdict is CriticalPointVerdict.NO_DATA:
-        have = f"{counted(point.n_seeds, 'seed')} finished at "
+        have = f"{counted(len(_finished(judged)), _noun(curve.class_sets))} finished at "
         have += with_unit(curve.axis, point.reference)
-        have += ", none of them at a further level" if point.n_seeds >= MIN_SEEDS else ""
-        needed = f"at least {MIN_SEEDS} are needed, there and at a further level"
+        have += ", none of them at a further level" if len(_finished(judged)) >= MIN_BLOCKS else ""
+        needed = f"at least {MIN_BLOCKS} are needed, there and at a further level"
         return " ".join([f"Not enough data: {have}; {needed}.", *_gaps(curve, point)])
+    if point.unfit:
+        reasons = [*_unfit(curve, point), *_shared(judged), _blocks_of(judged)]
+        return " ".join([f"{_capital(headline(judged))}.", *reasons, *_gaps(curve, point)])
     parts, hinge = [*_verdict(judged)], point.hinge
     if hinge.elbow is not None:
         at = with_unit(curve.axis, float(f"{hinge.elbow:.3g}"))
@@ -72,8 +77,50 @@ def sentences(judged: JudgedCurve) -> str:
         )
     where = "at no level" if point.certified is None else _reach(curve, point.certified)
     parts.append(f"That it costs less than {point.margin:g} points is shown {where}.")
-    parts += [_seeds_of(point), *_gaps(curve, point)]
+    parts += [*_shared(judged), _blocks_of(judged), *_gaps(curve, point)]
     return " ".join(parts)
+
+
+def _finished(judged: JudgedCurve) -> set[str]:
+    """The blocks that have finished at the reference."""
+    curve = judged.curve
+    trials = zip(curve.blocks, curve.levels, curve.errors, strict=True)
+    return {
+        block
+        for block, level, error in trials
+        if level == curve.reference and not math.isnan(error)
+    }
+
+
+def failed_reference(judged: JudgedCurve) -> str:
+    """That every trial at the reference level failed; "" if one did not."""
+    curve = judged.curve
+    if curve.reference not in curve.levels or _finished(judged):
+        return ""
+    level = with_unit(curve.axis, curve.reference)
+    return f"every trial at the reference, {level}, failed: there is nothing to compare with."
+
+
+def _unfit(curve: Curve, point: CriticalPoint) -> Iterator[str]:
+    """Why nothing can be held to the reference."""
+    check, reference = point.check, with_unit(curve.axis, point.reference)
+    if not check.p_lead < point.alpha:
+        yield (
+            f"{reference} is not shown to beat {check.control}: {check.lead:+.1f} points, "
+            f"{p_text(check.p_lead)}."
+        )
+    if check.beaten(point.alpha, point.margin) and check.rival is not None:
+        yield (
+            f"{reference} is {check.excess:.1f} points worse than "
+            f"{with_unit(curve.axis, check.rival)}, {p_text(check.p_excess)} (corrected for "
+            f"{counted(len(point.levels), 'level')})."
+        )
+    yield "So no level is called harmful, and none harmless."
+
+
+def _shared(judged: JudgedCurve) -> Iterator[str]:
+    if judged.shared_with:
+        yield f"Its trials at the reference are also those of {'; '.join(judged.shared_with)}."
 
 
 def _verdict(judged: JudgedCurve) -> Iterator[str]:
@@ -98,33 +145,45 @@ def _verdict(judged: JudgedCurve) -> Iterator[str]:
         yield f"Taken alone, {_levels(curve, alone)} is worse."
 
 
-def _seeds_of(point: CriticalPoint) -> str:
-    fewest = min((test.n_seeds for test in point.levels), default=point.n_seeds)
-    parts = [seeds_text(point.n_seeds)]
-    if fewest < point.n_seeds:
-        parts.append(f"{fewest} of them at every level (compared are the seeds in common)")
+def _blocks_of(judged: JudgedCurve) -> str:
+    curve, point = judged.curve, judged.point
+    fewest = min((test.n_blocks for test in point.levels), default=point.n_blocks)
+    parts = [blocks_text(point.n_blocks, curve.class_sets)]
+    if fewest < point.n_blocks:
+        shared = f"compared are the {_noun(curve.class_sets)}s in common"
+        parts.append(f"{fewest} of them at every level ({shared})")
+    if point.n_alone:
+        reference = with_unit(curve.axis, point.reference)
+        parts.append(f"{point.n_blocks + point.n_alone} at {reference}")
     if point.n_missing:
         parts.append(f"{counted(point.n_missing, 'trial')} missing")
-    return ", ".join(parts) + "."
+    return f"{', '.join(parts)}; judged by the {curve.judged_by}."
 
 
 def _gaps(curve: Curve, point: CriticalPoint) -> Iterator[str]:
-    reference = with_unit(curve.axis, point.reference)
+    reference, noun = with_unit(curve.axis, point.reference), _noun(curve.class_sets)
     if point.n_unpaired:
-        yield f"Left out: {counted(point.n_unpaired, 'seed')} not finished at {reference}."
+        yield f"Left out: {counted(point.n_unpaired, noun)} not finished at {reference}."
     for gap in point.gaps:
         level = with_unit(curve.axis, gap.level)
         failed = f", {counted(gap.n_failed, 'trial')} failed" if gap.n_failed else ""
         if gap.left_out:
-            yield f"Left out: {level} ({counted(gap.n_seeds, 'seed')} finished{failed})."
+            yield f"Left out: {level} ({counted(gap.n_blocks, noun)} finished{failed})."
         else:
             yield f"At {level}{failed}: what they would have shown is not known."
 
 
-def seeds_text(n_seeds: int) -> str:
-    """``5 seeds``; fewer are said to be few."""
-    few = f" ({RECOMMENDED_SEEDS} or more are recommended)" if n_seeds < RECOMMENDED_SEEDS else ""
-    return f"{counted(n_seeds, 'seed')}{few}"
+def _noun(class_sets: int) -> str:
+    """What a block is called: a seed, unless there are several tasks."""
+    return "block" if class_sets > 1 else "seed"
+
+
+def blocks_text(n_blocks: int, class_sets: int = 0) -> str:
+    """``5 seeds``, or ``10 blocks of 2 class sets``; fewer than advisable are said to be few."""
+    of = f" of {class_sets} class sets" if class_sets > 1 else ""
+    few = n_blocks < RECOMMENDED_BLOCKS
+    advice = f" ({RECOMMENDED_BLOCKS} or more are recommended)" if few else ""
+    return f"{counted(n_blocks, _noun(class_sets))}{of}{advice}"
 
 
 # ------------------------------------------------------------------------------------- findings
@@ -198,8 +257,8 @@ def says(judged: JudgedFinding) -> str:
     assert isinstance(finding, ArmsFinding)
     estimate = judged.estimate
     if judged.errors is None or estimate.value is None:
-        have = f"{counted(judged.n_seeds, 'seed')} finished in both arms"
-        return f"{have}; at least {MIN_SEEDS} are needed."
+        have = f"{counted(judged.n_blocks, _noun(judged.class_sets))} finished in both arms"
+        return f"{have}; at least {MIN_BLOCKS} are needed."
     outside = f"less than {counted(round(finding.fails_below), 'point')} better"
     if finding.below < math.inf:
         outside = f"outside 0 to {finding.below:g} points"
@@ -216,18 +275,21 @@ def says(judged: JudgedFinding) -> str:
     return (
         f"{better} {judged.errors[0]:.1f} %, {worse} {judged.errors[1]:.1f} %: {better} is "
         f"{abs(estimate.value):.1f} points {than} ({percent:.0f} % interval "
-        f"{estimate.low:.1f} to {estimate.high:.1f}); {why}; {seeds_text(judged.n_seeds)}."
+        f"{estimate.low:.1f} to {estimate.high:.1f}); {why}; "
+        f"{blocks_text(judged.n_blocks, judged.class_sets)}; judged by the {judged.judged_by}."
     )
 
 
 def _axis_why(judged: JudgedFinding, curve: JudgedCurve) -> str:
     finding, point = judged.finding, curve.point
-    if judged.reason is Reason.FEW_SEEDS:
+    if judged.reason in (Reason.FEW_BLOCKS, Reason.UNFIT_REFERENCE):
         return ""
     margin = f"{point.margin:g} points"
     undecided = f"A rise of {margin} is neither shown nor excluded."
-    if judged.seeds_needed:
-        undecided += f" To exclude it takes about {judged.seeds_needed} seeds."
+    if judged.blocks_needed:
+        undecided += (
+            f" To exclude it takes about {judged.blocks_needed} {_noun(judged.class_sets)}s."
+        )
     band = ""
     if isinstance(finding, CriticalFinding):
         band = f"{finding.band[0]:g} to {with_unit(finding.axis, finding.band[1])}"

@@ -58,6 +58,7 @@ class TrialRow(TypedDict, total=False):
     algorithm: str
     engine: str
     n_classes: Count
+    class_set: str
     status: Literal["done", "failed"]
     error_transfer: Size
     error_final: Size
@@ -66,6 +67,8 @@ class TrialRow(TypedDict, total=False):
     error_validation: Size
     share_on_arrays: Share
     weights_changed: Share
+    symmetry_point: Share
+    symmetry_spread: Size
     wall_s: Size
     resumed: bool
     settings: str
@@ -105,8 +108,12 @@ EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
 TRIAL_COLUMNS = tuple(TrialRow.__annotations__)
 LAYER_COLUMNS = tuple(LayerRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
-METRICS = tuple(name for name in TRIAL_COLUMNS if name.startswith("error_"))
-"""Columns of ``trials.csv`` that hold an error, percent."""
+JUDGED = "error_judged"
+"""What trials are judged by, percent; `analogtl.analysis.judged` adds it when a run is read."""
+JUDGED_EPOCHS = "judged_epochs"
+"""Over how many epochs that is the mean."""
+METRICS = (JUDGED, *(name for name in TRIAL_COLUMNS if name.startswith("error_")))
+"""Columns that hold an error, percent."""
 ROWS_OF: dict[str, type] = {
     "epochs.csv": EpochRow,
     "trials.csv": TrialRow,
@@ -116,7 +123,8 @@ ROWS_OF: dict[str, type] = {
 
 def axis_columns(columns: Iterable[str]) -> list[str]:
     """The columns of a table that are sweep axes: those that no table has by itself."""
-    return [column for column in columns if column not in TYPES]
+    own = {*TYPES, JUDGED, JUDGED_EPOCHS}
+    return [column for column in columns if column not in own]
 
 
 def columns_of(base: Iterable[str], rows: Iterable[Row]) -> list[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, with_config
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from analogtl.study.columns import Count
@@ -15,10 +16,17 @@ from analogtl.study.columns import Count
 _OPEN = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
+def _count_or_none(value: Any) -> Any:
+    if value is not None and (type(value) is not int or value < 1):
+        raise PydanticCustomError("no_count", "neither a count nor null")
+    return value
+
+
 @with_config(_OPEN)
 class _Report(TypedDict, total=False):
     margin: Annotated[float, Field(gt=0)]
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    judged_epochs: Annotated[Any, AfterValidator(_count_or_none)]
     findings: bool
 
 

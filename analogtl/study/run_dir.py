@@ -392,6 +392,7 @@ class RunDir:
 
 def trial_row(trial: Trial) -> dict[str, Any]:
     """What the row of ``trials.csv`` says before there is any result."""
+    varied = [*trial.axes, *(["class_set"] if trial.class_set else [])]
     return {
         "experiment": trial.experiment.name,
         "trial": trial.id,
@@ -402,7 +403,8 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "algorithm": trial.experiment.analog.algorithm if trial.arm.analog else "",
         "engine": "",
         "n_classes": None,
-        "settings": common_key(trial.experiment.resolved(), trial.arm, trial.axes),
+        "class_set": trial.class_set,
+        "settings": common_key(trial.experiment.resolved(), trial.arm, varied),
         "analogtl": versions()["analogtl"],
         **trial.basis.columns(),
         "cpu": processor(),

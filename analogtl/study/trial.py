@@ -1,4 +1,4 @@
-"""From an experiment to its trials: arms x levels x learning rates x seeds, in a useful order."""
+"""From an experiment to its trials: arms x levels x learning rates x blocks, in a useful order."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ class Trial:
     lr: float
     seed: int  # seed of the replicate: initial weights, order of the images, device draw
     basis: Basis  # what its outcome rests on beside these
+    class_set: str = ""  # the classes told apart, where the experiment has several sets of them
 
     @cached_property
     def id(self) -> str:
         """Name of the trial and of its directory, e.g. ``arm=analog-tl,wtn=5,lr=0.01,seed=0``."""
-        parts = {"arm": self.arm.value, **self.axes, "lr": self.lr, "seed": self.seed}
+        classes = {"classes": self.class_set} if self.class_set else {}
+        parts = {"arm": self.arm.value, **self.axes, **classes, "lr": self.lr, "seed": self.seed}
         name = ",".join(f"{_safe(name)}={_shown(value)}" for name, value in parts.items())
         if len(name) > MAX_ID:  # a file system takes 255 bytes
             name = f"{name[: MAX_ID - 17]}~{content_key(parts)}"
@@ -79,6 +81,7 @@ class Trial:
             "arm": self.arm.value,
             "axes": dict(self.axes),
             "lr": self.lr,
+            "class_set": self.class_set,
             "seed": self.seed,
             "basis": self.basis.as_data(),
             "key": self.key,
@@ -97,6 +100,7 @@ class Trial:
                 arm=Arm(data["arm"]),
                 axes=dict(data["axes"]),
                 lr=float(data["lr"]),
+                class_set=str(data["class_set"]),
                 seed=int(data["seed"]),
                 basis=Basis.from_data(data["basis"]),
             )
@@ -127,13 +131,16 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
 def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
     """A hash of what trials of one arm along the same axes have in common.
 
-    That is everything but seed, learning rate and the axes' own keys, so that trials with different
-    hashes belong to different experiments.
+    That is everything but seed, learning rate and the axes' own keys (and the classes, if
+    ``class_set`` is among the axes), so that trials with different hashes belong to different
+    experiments.
 
     Raises:
         KeyError: If `whole` is not what `Experiment.resolved` gives.
     """
     varied = {"finetune.lr", "programming.lr", *(key_of(axis) for axis in axes)}
+    if "class_set" in varied:
+        varied.add("finetune.classes")
     if "analog.algorithm" in varied:  # most settings of [analog] follow from it
         varied.add("analog")
     flat = {
@@ -162,8 +169,8 @@ def pretrain_key(experiment: Experiment, basis: Basis) -> str:
 def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_of) -> list[Trial]:
     """All trials of an experiment, ordered so that a part of them is already useful.
 
-    All levels come at the first seed before any at the second; a digital arm, which no analog
-    axis touches, runs once per seed and not once per level.
+    All levels come at the first seed, with all sets of classes, before any at the second; a digital
+    arm, which no analog axis touches, runs once per block and not once per level.
 
     Args:
         experiment: Its arms, axes, learning rates and seeds.
@@ -177,7 +184,8 @@ def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_o
     """
     swept = experiment.sweep
     axes, rates = (swept.axes, swept.lr or (None,)) if sweep else ({}, (None,))
-    count = math.prod(map(len, [swept.seeds, experiment.arms, rates, *axes.values()]))
+    sets = swept.class_sets or (None,)
+    count = math.prod(map(len, [swept.seeds, sets, experiment.arms, rates, *axes.values()]))
     if count > MAX_TRIALS:
         raise ExperimentError(
             f"sweep: {count:,} trials; expected at most {MAX_TRIALS:,}: take fewer levels or axes"
@@ -185,7 +193,8 @@ def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_o
     # The seeds share what does not depend on them: a level's settings are validated once.
     bases: dict[object, Basis] = {}  # and images are looked at once
     at_one_seed = [
-        _trial(experiment, arm, dict(zip(axes, levels, strict=True)), rate, bases, look)
+        _trial(experiment, arm, dict(zip(axes, levels, strict=True)), rate, classes, bases, look)
+        for classes in sets
         for rate in rates
         for levels in itertools.product(*axes.values())
         for arm in experiment.arms
@@ -203,6 +212,7 @@ def _trial(
     arm: Arm,
     axes: dict[str, Level],
     lr: float | None,
+    classes: str | tuple[int | str, ...] | None,
     bases: dict[object, Basis],
     look: Look,
 ) -> Trial:
@@ -211,6 +221,10 @@ def _trial(
     settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
     if lr is not None:
         settings[experiment.lr_key] = lr
+    class_set = ""
+    if classes is not None:
+        settings["finetune.classes"] = classes
+        class_set = classes if isinstance(classes, str) else "+".join(map(str, classes))
     if settings:
         experiment = with_settings(experiment, settings)
     # `lr` is a column of every table: as an axis it goes by its dotted key.
@@ -221,7 +235,7 @@ def _trial(
     what = (experiment.model.architecture, experiment.data, *where, *seen)
     if what not in bases:
         bases[what] = basis_of(experiment, *stages, arm=arm, look=look)
-    trial = Trial(experiment, arm, axes, 0.0, 0, bases[what])
+    trial = Trial(experiment, arm, axes, 0.0, 0, bases[what], class_set)
     return dataclasses.replace(trial, lr=trial.section.lr)
 
 

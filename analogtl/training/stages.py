@@ -20,6 +20,7 @@ from torch import nn
 from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.pulse_response import symmetry_in_range
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
 from analogtl.fastsim import use_threads
@@ -258,6 +259,7 @@ def finetune(
         epochs, layers, facts = yield from _program(trial, limits)
     else:
         epochs, layers, facts = yield from _train(trial, run, limits, checkpoint)
+    facts |= _symmetry(trial)
     row = {**trial_row(trial), "status": TrialStatus.DONE, **_outcome(epochs), **facts}
     run.write_trial(trial, row, epochs, layers)
     delete_checkpoint(checkpoint)
@@ -378,6 +380,16 @@ def _held(found: Survey) -> dict[str, Any]:
     """What a row of ``trials.csv`` says of the arrays' share in the network."""
     warning = found.warning()
     return {"share_on_arrays": found.share_on_arrays} | ({"message": warning} if warning else {})
+
+
+def _symmetry(trial: Trial) -> dict[str, Any]:
+    """What a row of ``trials.csv`` says of the arrays' symmetry points."""
+    analog = trial.experiment.analog
+    found = None
+    if trial.arm.analog:
+        found = symmetry_in_range(analog.array_device, analog.nonidealities)
+    names = ("symmetry_point", "symmetry_spread")
+    return {name: round(one, 4) for name, one in zip(names, found or (), strict=False)}
 
 
 def _names(trial: Trial) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from trial_rows import trial_row
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.blocks import BlockDesign
 from analogtl.analysis.critical_point import critical_point, judge_curves
 from analogtl.analysis.curves import curves
 from analogtl.analysis.findings import (
@@ -27,7 +28,6 @@ from analogtl.analysis.findings import (
 )
 from analogtl.analysis.hinge import fit_hinge
 from analogtl.analysis.read import RunData
-from analogtl.analysis.seed_blocks import SeedBlockDesign
 from analogtl.analysis.select_lr import select_learning_rate
 from analogtl.vocabulary import AXES, FindingVerdict
 
@@ -143,7 +143,8 @@ def test_each_curve_is_judged_by_the_level_and_on_the_scale_that_are_given() -> 
     (curve,) = curves(chosen)
     (found,) = judge_curves([curve], alpha=0.2, margin=3.0, draws=199)
     expected = critical_point(
-        curve.levels, curve.seeds, curve.errors, reference=500.0, scale="reciprocal",
+        curve.levels, curve.blocks, curve.errors, reference=500.0, scale="reciprocal",
+        control=curve.control,
         alpha=0.2, margin=3.0, draws=199,
     )  # fmt: skip
     assert found.point == expected
@@ -209,11 +210,11 @@ class Recording(np.random.Generator):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_the_interval_of_an_elbow_is_two_sided_and_of_corrected_residuals(alpha: float) -> None:
-    levels, n_seeds = np.array([0.0, 2, 5, 10, 15, 20, 30]), 5
-    noise = np.random.default_rng(2).normal(0, 1.0, (n_seeds, len(levels)))
+    levels, n_blocks = np.array([0.0, 2, 5, 10, 15, 20, 30]), 5
+    noise = np.random.default_rng(2).normal(0, 1.0, (n_blocks, len(levels)))
     errors = 17 + OFFSET[:, None] + np.maximum(0, levels - 10) + noise
-    sweep = SeedBlockDesign.of(
-        np.tile(levels, n_seeds), np.repeat(np.arange(n_seeds), len(levels)), errors.ravel(), 0.0
+    sweep = BlockDesign.of(
+        np.tile(levels, n_blocks), np.repeat(np.arange(n_blocks), len(levels)), errors.ravel(), 0.0
     )
     rng = Recording(np.random.PCG64(0))
     found = fit_hinge(sweep, "linear", alpha, 299, rng, harm_shown=True)
@@ -222,11 +223,11 @@ def test_the_interval_of_an_elbow_is_two_sided_and_of_corrected_residuals(alpha:
     # One offset per seed and the hinge; elbow and slope were fitted too.
     shape = np.maximum(0, levels - found.elbow)
     design = np.column_stack(
-        [np.kron(np.eye(n_seeds), np.ones((len(levels), 1))), np.tile(shape, n_seeds)]
+        [np.kron(np.eye(n_blocks), np.ones((len(levels), 1))), np.tile(shape, n_blocks)]
     )
     best, (squares,), *_ = np.linalg.lstsq(design, errors.ravel(), rcond=None)
     assert found.slope == pytest.approx(best[-1])
-    left = errors.size - n_seeds - 2
+    left = errors.size - n_blocks - 2
     assert float((rng.source**2).mean()) == pytest.approx(squares / left)
 
     # The elbow of each draw, by trying them all.
@@ -282,11 +283,11 @@ def test_trials_with_and_without_a_second_level_are_two_curves() -> None:
 
 
 def test_the_step_down_ends_at_the_first_level_that_is_not_worse() -> None:
-    levels, n_seeds = np.array([0.0, 5, 10, 20, 30]), 5
+    levels, n_blocks = np.array([0.0, 5, 10, 20, 30]), 5
     excess = np.array([0.0, 20, 0, 20, 20])  # at 5 a level is worse, and 10 is not
-    noise = np.random.default_rng(0).normal(0, 0.5, (n_seeds, len(levels)))
+    noise = np.random.default_rng(0).normal(0, 0.5, (n_blocks, len(levels)))
     found = critical_point(
-        np.tile(levels, n_seeds), np.repeat(np.arange(n_seeds), len(levels)),
+        np.tile(levels, n_blocks), np.repeat(np.arange(n_blocks), len(levels)),
         (20 + OFFSET[:, None] + excess + noise).ravel(), draws=0,
     )  # fmt: skip
     assert [test.p_worse < 0.05 for test in found.levels] == [True, False, True, True]

@@ -17,6 +17,7 @@ from scipy import stats
 from trial_rows import trial_row
 
 from analogtl.analysis import curves
+from analogtl.analysis.blocks import LevelGap
 from analogtl.analysis.critical_point import (
     MARGIN,
     CriticalPoint,
@@ -27,7 +28,6 @@ from analogtl.analysis.critical_point import (
 )
 from analogtl.analysis.curves import Curve
 from analogtl.analysis.hinge import NOT_FITTED, Hinge
-from analogtl.analysis.seed_blocks import LevelGap
 from analogtl.analysis.select_lr import select_learning_rate
 from analogtl.vocabulary import CriticalPointVerdict as Verdict
 
@@ -41,33 +41,33 @@ def elbow_at(level: float, slope: float) -> np.ndarray:
 
 
 def simulate(
-    rng: np.random.Generator, n_seeds: int, excess: np.ndarray, *, sd_per_point: float = 0.0
+    rng: np.random.Generator, n_blocks: int, excess: np.ndarray, *, sd_per_point: float = 0.0
 ) -> np.ndarray:
     """Test errors [S, L] of one sweep, percent."""
-    error = 17.0 + rng.normal(0, 2.0, (n_seeds, 1)) + excess
+    error = 17.0 + rng.normal(0, 2.0, (n_blocks, 1)) + excess
     error = error + rng.normal(0, 1, error.shape) * (1.5 + sd_per_point * excess)
     return rng.binomial(200, np.clip(error, 0.5, 50.0) / 100) / 2.0
 
 
-def find(errors_SL: np.ndarray, levels: np.ndarray = LEVELS, **options: object) -> CriticalPoint:
-    n_seeds, n_levels = errors_SL.shape
+def find(errors_BL: np.ndarray, levels: np.ndarray = LEVELS, **options: object) -> CriticalPoint:
+    n_blocks, n_levels = errors_BL.shape
     return critical_point(
-        np.tile(levels, n_seeds),
-        np.repeat(np.arange(n_seeds), n_levels),
-        errors_SL.ravel(),
+        np.tile(levels, n_blocks),
+        np.repeat(np.arange(n_blocks), n_levels),
+        errors_BL.ravel(),
         **options,  # type: ignore[arg-type]
     )
 
 
-def quick(errors_SL: np.ndarray, levels: np.ndarray = LEVELS) -> CriticalPoint:
-    return find(errors_SL, levels, draws=0)
+def quick(errors_BL: np.ndarray, levels: np.ndarray = LEVELS) -> CriticalPoint:
+    return find(errors_BL, levels, draws=0)
 
 
 def sweep(
-    n: int, n_seeds: int, excess: np.ndarray, seed: int = 0, **noise: float
+    n: int, n_blocks: int, excess: np.ndarray, seed: int = 0, **noise: float
 ) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return [simulate(rng, n_seeds, excess, **noise) for _ in range(n)]
+    return [simulate(rng, n_blocks, excess, **noise) for _ in range(n)]
 
 
 def at_most(rate: float, hits: int, n: int) -> bool:
@@ -82,16 +82,16 @@ def at_least(rate: float, hits: int, n: int) -> bool:
 # --- planted elbows and flat curves ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_flat_curves_seldom_get_a_critical_point(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_flat_curves_seldom_get_a_critical_point(n_blocks: int) -> None:
     n = 500
-    found = [quick(y) for y in sweep(n, n_seeds, elbow_at(99, 0))]
+    found = [quick(y) for y in sweep(n, n_blocks, elbow_at(99, 0))]
     assert at_most(0.06, sum(f.verdict is Verdict.CRITICAL for f in found), n)
     assert all(f.critical is None and f.max_level == 30 for f in found if f.first_worse is None)
 
 
 @pytest.mark.parametrize(
-    ("elbow", "slope", "n_seeds", "exact", "near"),
+    ("elbow", "slope", "n_blocks", "exact", "near"),
     [
         # slope x 5 is the rise at the first level past the elbow, in points
         (15, 1.0, 3, 0.40, 0.90),
@@ -103,43 +103,43 @@ def test_flat_curves_seldom_get_a_critical_point(n_seeds: int) -> None:
     ],
 )
 def test_planted_elbows_are_found(
-    elbow: float, slope: float, n_seeds: int, exact: float, near: float
+    elbow: float, slope: float, n_blocks: int, exact: float, near: float
 ) -> None:
     n = 300
-    early, right, close = elbows_found(n, n_seeds, elbow, slope)
+    early, right, close = elbows_found(n, n_blocks, elbow, slope)
     assert at_most(0.05, early, n)  # called worse where it is not
     assert at_least(exact, right, n)
     assert at_least(near, close, n)
 
 
 def elbows_found(
-    n: int, n_seeds: int, elbow: float, slope: float, seed: int = 0
+    n: int, n_blocks: int, elbow: float, slope: float, seed: int = 0
 ) -> tuple[int, int, int]:
     """In how many of n sweeps the elbow is found too early, exactly, and within one level."""
-    found = [quick(y).critical for y in sweep(n, n_seeds, elbow_at(elbow, slope), seed)]
+    found = [quick(y).critical for y in sweep(n, n_blocks, elbow_at(elbow, slope), seed)]
     places = [len(LEVELS) - 1 if c is None else int(np.searchsorted(LEVELS, c)) for c in found]
     truth = int(np.searchsorted(LEVELS, elbow))
     off = [place - truth for place in places]
     return sum(x < 0 for x in off), off.count(0), sum(abs(x) <= 1 for x in off)
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_noise_that_grows_along_a_flat_curve_is_no_critical_point(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_noise_that_grows_along_a_flat_curve_is_no_critical_point(n_blocks: int) -> None:
     n = 500
     rng = np.random.default_rng(4)
     for sd_L in (np.where(LEVELS == 30, 9.0, 3.0), np.linspace(3, 9, len(LEVELS))):
-        noise = rng.normal(0, sd_L, (n, n_seeds, len(LEVELS)))
-        found = [quick(y) for y in 17 + rng.normal(0, 2, (n, n_seeds, 1)) + noise]
+        noise = rng.normal(0, sd_L, (n, n_blocks, len(LEVELS)))
+        found = [quick(y) for y in 17 + rng.normal(0, 2, (n, n_blocks, 1)) + noise]
         # With one spread for all levels the first would be 14 %.
         assert at_most(0.075, sum(f.verdict is Verdict.CRITICAL for f in found), n)
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_noisy_high_levels_do_not_hide_the_elbow(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_noisy_high_levels_do_not_hide_the_elbow(n_blocks: int) -> None:
     n = 300
-    found = [quick(y) for y in sweep(n, n_seeds, elbow_at(5, 2.0), sd_per_point=0.25)]
+    found = [quick(y) for y in sweep(n, n_blocks, elbow_at(5, 2.0), sd_per_point=0.25)]
     assert at_most(0.05, sum(f.critical in (0, 2) for f in found), n)
-    assert at_least({3: 0.57, 5: 0.85}[n_seeds], sum(f.critical == 5 for f in found), n)
+    assert at_least({3: 0.57, 5: 0.85}[n_blocks], sum(f.critical == 5 for f in found), n)
 
 
 def test_networks_stuck_at_chance_do_not_feign_an_elbow() -> None:
@@ -151,23 +151,23 @@ def test_networks_stuck_at_chance_do_not_feign_an_elbow() -> None:
     assert at_most(0.05, sum(f.critical != 15 for f in found), n)
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_certified_levels_do_cost_less_than_the_margin(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_certified_levels_do_cost_less_than_the_margin(n_blocks: int) -> None:
     n = 500
     excess = np.where(LEVELS >= 10, MARGIN, 0.0)  # exactly the margin from 10 on
-    found = [quick(y).certified for y in sweep(n, n_seeds, excess)]
+    found = [quick(y).certified for y in sweep(n, n_blocks, excess)]
     assert at_most(0.05, sum(c is not None and c >= 10 for c in found), n)
     # and with a generous margin something is certified
-    wide = [find(y, draws=0, margin=12.0).certified for y in sweep(60, n_seeds, excess * 0)]
+    wide = [find(y, draws=0, margin=12.0).certified for y in sweep(60, n_blocks, excess * 0)]
     assert sum(c == 30 for c in wide) > 40
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_a_detectable_rise_is_found_four_times_in_five(n_seeds: int) -> None:
-    typical = float(np.median([quick(y).detectable for y in sweep(60, n_seeds, LEVELS * 0)]))
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_a_detectable_rise_is_found_four_times_in_five(n_blocks: int) -> None:
+    typical = float(np.median([quick(y).detectable for y in sweep(60, n_blocks, LEVELS * 0)]))
     n = 400
     excess = np.where(LEVELS == 30, typical, 0.0)
-    found = [quick(y) for y in sweep(n, n_seeds, excess, seed=3)]
+    found = [quick(y) for y in sweep(n, n_blocks, excess, seed=3)]
     power = sum(f.levels[-1].shown_worse for f in found) / n
     assert 0.70 < power < 0.90
 
@@ -175,9 +175,9 @@ def test_a_detectable_rise_is_found_four_times_in_five(n_seeds: int) -> None:
 # --- the hinge ------------------------------------------------------------------------------------
 
 
-def hinges(n: int, n_seeds: int, excess: np.ndarray) -> list[Hinge]:
+def hinges(n: int, n_blocks: int, excess: np.ndarray) -> list[Hinge]:
     """The hinges that were found in n sweeps."""
-    found = [find(y, draws=199).hinge for y in sweep(n, n_seeds, excess)]
+    found = [find(y, draws=199).hinge for y in sweep(n, n_blocks, excess)]
     return [hinge for hinge in found if hinge.elbow is not None]
 
 
@@ -185,13 +185,13 @@ def covers(hinge: Hinge, level: float) -> bool:
     return (hinge.low or 0) <= level <= (hinge.high or 0)
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_flat_curves_seldom_get_a_hinge(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_flat_curves_seldom_get_a_hinge(n_blocks: int) -> None:
     n = 200
-    assert at_most(0.05, len(hinges(n, n_seeds, elbow_at(99, 0))), n)
+    assert at_most(0.05, len(hinges(n, n_blocks, elbow_at(99, 0))), n)
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize("n_blocks", [3, 5])
 @pytest.mark.parametrize(
     "sd_L",
     [
@@ -201,18 +201,18 @@ def test_flat_curves_seldom_get_a_hinge(n_seeds: int) -> None:
         pytest.param(np.where(LEVELS == 0, 9.0, 3.0), id="first"),
     ],
 )
-def test_flat_curves_of_unequal_spread_seldom_get_a_hinge(sd_L: np.ndarray, n_seeds: int) -> None:
+def test_flat_curves_of_unequal_spread_seldom_get_a_hinge(sd_L: np.ndarray, n_blocks: int) -> None:
     # The permutation test alone takes all levels for equally noisy: 11 to 16 %, but for "first".
     n = 400
-    noise = np.random.default_rng(1).normal(0, sd_L, (n, n_seeds, len(LEVELS)))
+    noise = np.random.default_rng(1).normal(0, sd_L, (n, n_blocks, len(LEVELS)))
     found = [find(25 + errors, draws=99).hinge for errors in noise]
     assert at_most(0.06, sum(hinge.elbow is not None for hinge in found), n)
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_the_elbow_interval_covers_the_planted_elbow(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_the_elbow_interval_covers_the_planted_elbow(n_blocks: int) -> None:
     n = 120
-    bent = hinges(n, n_seeds, elbow_at(10, 1.0))
+    bent = hinges(n, n_blocks, elbow_at(10, 1.0))
     assert at_least(0.95, len(bent), n)
     assert at_least(0.90, sum(covers(h, 10) for h in bent), len(bent))
     assert np.mean([h.elbow for h in bent]) == pytest.approx(10, abs=1.5)
@@ -229,7 +229,7 @@ def test_an_error_saturated_at_chance_does_not_drag_the_elbow_down() -> None:
 
 
 def test_a_falling_curve_has_no_hinge_and_no_critical_point() -> None:
-    found = find(simulate(np.random.default_rng(0), 5, -LEVELS / 3), draws=199)
+    found = find(simulate(np.random.default_rng(0), 5, -LEVELS / 10), draws=199)
     assert found.verdict is Verdict.NONE
     assert found.hinge.elbow is None
     assert found.hinge.p_value > 0.5
@@ -256,8 +256,8 @@ def test_draws_are_reproducible() -> None:
 # --- exact numbers, recomputed --------------------------------------------------------------------
 
 
-def two_way_residual(errors_SL: np.ndarray) -> np.ndarray:
-    return errors_SL - errors_SL.mean(1, keepdims=True) - errors_SL.mean(0) + errors_SL.mean()
+def two_way_residual(errors_BL: np.ndarray) -> np.ndarray:
+    return errors_BL - errors_BL.mean(1, keepdims=True) - errors_BL.mean(0) + errors_BL.mean()
 
 
 def test_p_values_are_those_of_welch_on_a_two_way_analysis_of_variance() -> None:
@@ -315,15 +315,15 @@ def test_a_gap_does_not_turn_a_hard_seed_into_an_effect() -> None:
     errors[4, 0] = np.nan
     found = quick(errors)
     assert found.verdict is Verdict.NONE
-    assert (found.n_seeds, found.n_missing) == (4, 0)
+    assert (found.n_blocks, found.n_missing) == (4, 0)
     assert found.n_unpaired == 1
     errors[4, 0], errors[4, 3] = 67, np.nan  # missing at 10 only
     assert abs(quick(errors).levels[2].excess) < 1.5
 
 
-@pytest.mark.parametrize("n_seeds", [0, 1, 2])
-def test_fewer_than_three_seeds_are_not_enough(n_seeds: int) -> None:
-    found = find(simulate(np.random.default_rng(0), n_seeds, elbow_at(2, 10)))
+@pytest.mark.parametrize("n_blocks", [0, 1, 2])
+def test_fewer_than_three_seeds_are_not_enough(n_blocks: int) -> None:
+    found = find(simulate(np.random.default_rng(0), n_blocks, elbow_at(2, 10)))
     assert found.verdict is Verdict.NO_DATA
     assert (found.critical, found.hinge) == (None, NOT_FITTED)
 
@@ -333,7 +333,7 @@ def test_levels_with_too_few_seeds_are_left_out() -> None:
     errors[2:, -1] = np.nan
     found = quick(errors)
     assert found.max_level == 20
-    assert found.gaps == (LevelGap(30, n_seeds=2, n_failed=3, left_out=True),)
+    assert found.gaps == (LevelGap(30, n_blocks=2, n_failed=3, left_out=True),)
 
 
 def test_no_zero_level_finished_is_not_enough() -> None:
@@ -383,7 +383,7 @@ def test_data_without_noise_decide_by_sign() -> None:
 
 
 def trials_table(
-    errors_SL: np.ndarray,
+    errors_BL: np.ndarray,
     *,
     axis: str = "wtn",
     levels: np.ndarray = LEVELS,
@@ -392,8 +392,8 @@ def trials_table(
 ) -> pd.DataFrame:
     """A trials.csv: the first learning rate has the errors, the others are worse."""
     rows = [
-        trial_row("analog-tl", seed, errors_SL[seed, place] + 20 * rank, lr=lr, **{axis: level})
-        for seed in range(len(errors_SL))
+        trial_row("analog-tl", seed, errors_BL[seed, place] + 20 * rank, lr=lr, **{axis: level})
+        for seed in range(len(errors_BL))
         for place, level in enumerate(levels)
         for rank, lr in enumerate(lrs)
     ]
@@ -435,7 +435,7 @@ def test_curves_of_several_experiments() -> None:
     row = table.iloc[0]
     assert (row["verdict"], row["critical"]) == ("critical point", 10)
     assert row["elbow_low"] <= row["elbow"] <= row["elbow_high"]
-    assert (row["n_seeds"], row["n_levels"], row["n_trials"]) == (5, 7, 35)
+    assert (row["n_blocks"], row["n_levels"], row["n_trials"]) == (5, 7, 35)
     assert math.isnan(table.iloc[1]["critical"])
 
 
@@ -447,7 +447,7 @@ def test_failed_trials_count_as_missing_and_certify_nothing() -> None:
     (one,) = judged(trials)
     point = one.point
     assert (point.critical, point.max_level, point.n_missing) == (10, 20, 1)
-    assert [(gap.level, gap.n_seeds, gap.n_failed, gap.left_out) for gap in point.gaps] == [
+    assert [(gap.level, gap.n_blocks, gap.n_failed, gap.left_out) for gap in point.gaps] == [
         (5, 4, 1, False),
         (30, 0, 5, True),
     ]
@@ -502,18 +502,18 @@ def test_two_copies_of_a_run_are_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_stated_rates(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_stated_rates(n_blocks: int) -> None:
     n = 2000
-    found = [quick(y) for y in sweep(n, n_seeds, elbow_at(99, 0), seed=10)]
+    found = [quick(y) for y in sweep(n, n_blocks, elbow_at(99, 0), seed=10)]
     assert at_most(0.06, sum(f.verdict is Verdict.CRITICAL for f in found), n)
     for slope, rates in ((1.0, {3: 0.42, 5: 0.69}), (1.5, {3: 0.73, 5: 0.91})):
-        counts = [elbows_found(n, n_seeds, elbow, slope, seed=elbow) for elbow in (5, 10, 15)]
+        counts = [elbows_found(n, n_blocks, elbow, slope, seed=elbow) for elbow in (5, 10, 15)]
         early, right, close = map(sum, zip(*counts, strict=True))
-        assert right / (3 * n) == pytest.approx(rates[n_seeds], abs=0.03)
+        assert right / (3 * n) == pytest.approx(rates[n_blocks], abs=0.03)
         assert at_most(0.05, early, 3 * n)
         assert at_least(0.92, close, 3 * n)
-    hits = [covers(h, at) for at in (5, 10, 15) for h in hinges(400, n_seeds, elbow_at(at, 1.0))]
+    hits = [covers(h, at) for at in (5, 10, 15) for h in hinges(400, n_blocks, elbow_at(at, 1.0))]
     assert at_least(0.90, sum(hits), len(hits))
 
 

@@ -40,7 +40,7 @@ LEVELS = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 
 def fig2(
-    n_seeds: int = 5,
+    n_blocks: int = 5,
     errors: Mapping[str, float] = ARMS,
     sd: float = 1.5,
     seed: int = 0,
@@ -48,12 +48,12 @@ def fig2(
 ) -> pd.DataFrame:
     """All arms; seeds share an offset, so that differences are less noisy than errors."""
     rng = np.random.default_rng(seed)
-    offset = rng.normal(0, 3, n_seeds)
+    offset = rng.normal(0, 3, n_blocks)
     return pd.DataFrame(
         [
             trial_row(arm, s, mean + offset[s] + rng.normal(0, sd), **{"experiment": "e"} | changes)
             for arm, mean in errors.items()
-            for s in range(n_seeds)
+            for s in range(n_blocks)
         ]
     )
 
@@ -61,14 +61,14 @@ def fig2(
 def sweep(
     axis: str,
     excess: np.ndarray,
-    n_seeds: int = 5,
+    n_blocks: int = 5,
     levels: tuple[float, ...] = LEVELS,
     sd: float = 3.0,
     seed: int = 0,
     **changes: object,
 ) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    offset = rng.normal(0, 2, n_seeds)
+    offset = rng.normal(0, 2, n_blocks)
     return pd.DataFrame(
         [
             trial_row(
@@ -78,7 +78,7 @@ def sweep(
                 **{"experiment": axis, axis: level} | changes,
             )
             for level, rise in zip(levels, excess, strict=True)
-            for s in range(n_seeds)
+            for s in range(n_blocks)
         ]
     )
 
@@ -146,7 +146,7 @@ def test_arms_in_the_published_order() -> None:
     half = stats.t.ppf(0.95, 4) * difference.std(ddof=1) / math.sqrt(5)
     mean = difference.mean()
     assert one.estimate[:4] == pytest.approx((mean, mean - half, mean + half, 0.9))
-    assert (one.estimate.unit, one.n_seeds, one.n_compared) == ("points", 5, 4)
+    assert (one.estimate.unit, one.n_blocks, one.n_compared) == ("points", 5, 4)
     assert one.errors == pytest.approx(
         (errors["analog-tl"].mean(), errors["analog-scratch"].mean())
     )
@@ -156,19 +156,19 @@ def test_arms_in_the_published_order() -> None:
     assert answer(trials, "arrays-learn").verdict is HOLDS
 
 
-@pytest.mark.parametrize("n_seeds", [1, 2])
-def test_nothing_holds_on_fewer_than_three_seeds(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [1, 2])
+def test_nothing_holds_on_fewer_than_three_seeds(n_blocks: int) -> None:
     clear = pd.concat(
         [
-            fig2(n_seeds, sd=0.01),
-            sweep("wtn", bend(15, 5), n_seeds, sd=0.01),
-            sweep("spv", np.zeros(5), n_seeds, AXES["spv"].levels, sd=0.01),
+            fig2(n_blocks, sd=0.01),
+            sweep("wtn", bend(15, 5), n_blocks, sd=0.01),
+            sweep("spv", np.zeros(5), n_blocks, AXES["spv"].levels, sd=0.01),
         ]
     )
     found = judge(clear)
     assert {one.verdict for one in found} == {OPEN}
     one = answer(clear, "analog-tl-beats-analog-scratch")
-    assert (one.reason, one.n_seeds) == (Reason.FEW_SEEDS, n_seeds)
+    assert (one.reason, one.n_blocks) == (Reason.FEW_BLOCKS, n_blocks)
     assert answer(fig2(3, sd=0.01), "analog-tl-beats-analog-scratch").verdict is HOLDS
 
 
@@ -213,8 +213,8 @@ def test_only_common_seeds_are_compared() -> None:
     failed = trials.assign(status=trials["status"].mask(lost, "failed"))
     for table in (trials[~lost], failed):
         one = answer(table, "analog-tl-beats-analog-scratch")
-        assert (one.n_seeds, one.reason, one.experiment) == (2, Reason.FEW_SEEDS, "e")
-    assert answer(trials[~lost], "analog-tl-beats-digital-scratch").n_seeds == 5
+        assert (one.n_blocks, one.reason, one.experiment) == (2, Reason.FEW_BLOCKS, "e")
+    assert answer(trials[~lost], "analog-tl-beats-digital-scratch").n_blocks == 5
 
 
 def test_holm() -> None:
@@ -247,7 +247,7 @@ def test_arms_of_a_sweep_are_compared_at_the_reference() -> None:
     clean = fig2(5)
     clean["wtn"] = [0.0 if Arm(arm).analog else np.nan for arm in clean["arm"]]
     one = answer(pd.concat([noisy, clean]), "digital-tl-ahead")
-    assert one.n_seeds == 5
+    assert one.n_blocks == 5
     assert one.estimate.value == pytest.approx(2, abs=2)
     # without the reference nothing is compared
     one = answer(pd.concat([noisy, clean[~clean["arm"].eq("analog-tl")]]), "digital-tl-ahead")
@@ -299,13 +299,13 @@ def test_critical_levels(finding: str, at: float, n_classes: int, verdict: Findi
     (row,) = findings_frame([answer(trials, finding, n_classes)]).to_dict("records")
     assert row["verdict"] == verdict
     assert row["low"] <= row["estimate"] <= row["high"]
-    assert (row["unit"], row["n_seeds"], row["n_trials"]) == ("%", 5, 35)
+    assert (row["unit"], row["n_blocks"], row["n_trials"]) == ("%", 5, 35)
 
 
 def test_a_flat_sweep_refutes_a_critical_level_only_if_the_noise_allows() -> None:
     quiet = answer(sweep("wtn", np.zeros(7), sd=0.5), "wtn-critical-2-class")
     assert quiet.reason is Reason.HARMLESS_BEYOND
-    noisy = answer(sweep("wtn", np.zeros(7), n_seeds=3, sd=4), "wtn-critical-2-class")
+    noisy = answer(sweep("wtn", np.zeros(7), n_blocks=3, sd=4), "wtn-critical-2-class")
     assert noisy.reason is Reason.UNDECIDED
 
 
@@ -314,20 +314,20 @@ def test_a_sweep_that_ends_too_early_is_open() -> None:
     assert answer(short, "wtn-critical-2-class").reason is Reason.SWEEP_ENDS
 
 
-@pytest.mark.parametrize("n_seeds", [3, 5])
-def test_critical_level_verdicts_are_seldom_wrong(n_seeds: int) -> None:
+@pytest.mark.parametrize("n_blocks", [3, 5])
+def test_critical_level_verdicts_are_seldom_wrong(n_blocks: int) -> None:
     n = 40
 
     def verdicts(at: float) -> Counter[FindingVerdict]:
         return Counter(
-            answer(sweep("wtn", bend(at, 1.5), n_seeds, seed=s), "wtn-critical-2-class").verdict
+            answer(sweep("wtn", bend(at, 1.5), n_blocks, seed=s), "wtn-critical-2-class").verdict
             for s in range(n)
         )
 
     few = stats.binom.ppf(1 - FALSE_ALARM, n, 0.05)
     right, low, high = verdicts(15), verdicts(5), verdicts(99)
     assert right[FAILS] <= few
-    assert right[HOLDS] >= {3: 0.5, 5: 0.8}[n_seeds] * n
+    assert right[HOLDS] >= {3: 0.5, 5: 0.8}[n_blocks] * n
     assert low[HOLDS] <= few
     assert low[FAILS] > 0.8 * n
     assert high[HOLDS] <= few
@@ -336,8 +336,8 @@ def test_critical_level_verdicts_are_seldom_wrong(n_seeds: int) -> None:
 SPV, STD = AXES["spv"].levels, AXES["dw_min_std"].levels
 
 
-def little(excess: np.ndarray, n_seeds: int = 5, margin: float = MARGIN, **noise: float):
-    trials = sweep("spv", excess, n_seeds, SPV, **noise)  # type: ignore[arg-type]
+def little(excess: np.ndarray, n_blocks: int = 5, margin: float = MARGIN, **noise: float):
+    trials = sweep("spv", excess, n_blocks, SPV, **noise)  # type: ignore[arg-type]
     return answer(trials, "spv-little-effect-2-class", margin=margin, draws=0)
 
 
@@ -348,7 +348,7 @@ def test_little_effect_needs_a_margin_not_a_large_p_value() -> None:
     # Nothing is significant here either, and yet little is known.
     noisy = little(np.zeros(5), 3, sd=3.0)
     assert noisy.reason is Reason.UNDECIDED
-    assert noisy.seeds_needed is not None
+    assert noisy.blocks_needed is not None
     assert noisy.curve is not None
     assert noisy.curve.point.critical is None
     steep = little(bend(0, 1, SPV), sd=1)
@@ -406,24 +406,24 @@ def test_little_effect_must_reach_the_end_of_the_range() -> None:
 @pytest.mark.slow
 def test_the_number_of_seeds_that_is_suggested_is_enough() -> None:
     needed = 48  # by the formula at the true standard deviation of 3 points
-    assert little(np.zeros(5), sd=3.0, seed=1).seeds_needed == pytest.approx(needed, rel=0.6)
+    assert little(np.zeros(5), sd=3.0, seed=1).blocks_needed == pytest.approx(needed, rel=0.6)
     n = 200
     found = [little(np.zeros(5), needed, sd=3.0, seed=s).verdict for s in range(n)]
     assert found.count(HOLDS) / n == pytest.approx(0.8, abs=0.12)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_seeds", "right", "flat"), [(3, 0.75, 0.02), (5, 0.92, 0.06)])
-def test_rates_stated_in_the_module(n_seeds: int, right: float, flat: float) -> None:
+@pytest.mark.parametrize(("n_blocks", "right", "flat"), [(3, 0.75, 0.02), (5, 0.92, 0.06)])
+def test_rates_stated_in_the_module(n_blocks: int, right: float, flat: float) -> None:
     n = 300
     few = stats.binom.ppf(1 - FALSE_ALARM, n, 0.05)
     found = Counter(
-        answer(sweep("wtn", bend(15, 1.5), n_seeds, seed=s), "wtn-critical-2-class").verdict
+        answer(sweep("wtn", bend(15, 1.5), n_blocks, seed=s), "wtn-critical-2-class").verdict
         for s in range(n)
     )
     assert found[FAILS] <= few
     assert found[HOLDS] / n == pytest.approx(right, abs=0.10)  # 4 standard errors
-    none = Counter(little(np.zeros(5), n_seeds, sd=3.0, seed=s).verdict for s in range(n))
+    none = Counter(little(np.zeros(5), n_blocks, sd=3.0, seed=s).verdict for s in range(n))
     assert none[FAILS] <= few
     assert none[HOLDS] / n == pytest.approx(flat, abs=0.05)
 

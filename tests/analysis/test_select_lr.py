@@ -43,7 +43,7 @@ def test_lowest_mean_validation_error_is_kept_whatever_the_test_error() -> None:
     pd.testing.assert_frame_equal(kept.rows, trials[trials["lr"] == 0.01])
     choice = kept.choices.iloc[0]
     assert (choice["lr"], choice["lrs"], choice["n_lrs"]) == (0.01, "0.005 0.01 0.02", 3)
-    assert (choice["how"], choice["n_seeds_compared"]) == (selection.CHOSEN, 3)
+    assert (choice["how"], choice["n_blocks_compared"]) == (selection.CHOSEN, 3)
     assert choice["error_validation"] == pytest.approx(16.0)
 
     shuffled = trials.copy()
@@ -91,7 +91,7 @@ def test_a_learning_rate_that_loses_a_seed_does_not_win_through_the_others() -> 
 def test_a_seed_that_fails_everywhere_rules_nothing_out() -> None:
     rows = [r | ({"status": "failed"} if r["seed"] == 1 else {}) for r in grid()]
     choice = only_choice(table(*rows))
-    assert (choice["lr"], choice["n_failed"], choice["n_seeds_compared"]) == (0.01, 1, 2)
+    assert (choice["lr"], choice["n_failed"], choice["n_blocks_compared"]) == (0.01, 1, 2)
 
 
 def test_an_easy_seed_does_not_make_a_learning_rate_win() -> None:
@@ -101,13 +101,13 @@ def test_an_easy_seed_does_not_make_a_learning_rate_win() -> None:
     raw = table(*rows).groupby("lr")["error_validation"].mean()
     assert raw.idxmin() == 0.005
     choice = only_choice(table(*rows))
-    assert (choice["lr"], choice["n_seeds_compared"]) == (0.01, 2)
+    assert (choice["lr"], choice["n_blocks_compared"]) == (0.01, 2)
 
 
 def test_a_learning_rate_that_has_barely_begun_waits() -> None:
     rows = [*grid(5), trial(0.04, 0, error_validation=0.0)]
     choice = only_choice(table(*rows))
-    assert (choice["lr"], choice["n_seeds_compared"], choice["n_lrs"]) == (0.01, 5, 4)
+    assert (choice["lr"], choice["n_blocks_compared"], choice["n_lrs"]) == (0.01, 5, 4)
     # nor does it push out one that failed on a seed it has not reached
     lost = [r | ({"status": "failed"} if r["seed"] == 3 else {}) for r in grid(5)]
     assert only_choice(table(*lost, trial(0.04, 0, error_validation=0.0)))["lr"] == 0.01

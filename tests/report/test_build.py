@@ -264,7 +264,7 @@ def test_a_torn_table_beside_the_trials_is_left_out_and_named(tmp_path: Path) ->
     (run / "layers.csv").write_bytes(b"")
     (run / "epochs.csv").write_bytes(b"trial,stage\n\xff\xfe,x\n")
     result = build_report([run], formats=["html"])
-    assert [m.split(":")[0] for m in result.messages] == ["left out", "left out"]
+    assert [m.split(":")[0] for m in result.messages] == ["left out", "left out", "run"]
     assert str(run / "epochs.csv") in result.messages[0]
     assert str(run / "layers.csv") in result.messages[1]
     assert "analog TL" in page(result.out)

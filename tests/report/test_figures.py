@@ -81,7 +81,9 @@ def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
         "layers": partial(figures.layer_dots, arms.layers, "weights_changed"),
         "programming": partial(figures.layer_dots, arms.layers, "relative_error"),
         "map": partial(figures.layer_map, sweep.layers, "wtn", "relative_error"),
-        "grid": partial(figures.level_maps, grid.levels, "n_states", "spv", ["analog.algorithm"]),
+        "grid": partial(
+            figures.level_maps, grid.levels, grid.trials, "n_states", "spv", ["analog.algorithm"]
+        ),
     }  # fmt: skip
 
 
@@ -150,14 +152,14 @@ def test_the_curves_are_the_numbers(runs: dict[str, RunAnalysis], makers: dict[s
 # ------------------------------------------------------------------------------------ levels
 
 
-def test_every_seed_is_a_dot_beside_the_mean(
+def test_every_trial_is_a_dot_beside_the_mean(
     runs: dict[str, RunAnalysis], makers: dict[str, Maker]
 ) -> None:
     (axes,) = styled(makers["levels"]).figure.axes
     (dots,) = [line for line in axes.lines if line.get_marker() == "."]
     trials = runs["sweep"].trials
     mine = trials[trials["arm"] == "analog-tl"]
-    expected = sorted(zip(mine["wtn"].astype(float), mine["error_final"], strict=True))
+    expected = sorted(zip(mine["wtn"].astype(float), mine["error_judged"], strict=True))
     assert np.array(sorted(zip(*dots.get_data(), strict=True))) == pytest.approx(np.array(expected))
     moved = dots.get_transform().transform((0, 0)) - axes.transData.transform((0, 0))
     assert moved[0] > 5  # pixels

@@ -94,9 +94,9 @@ def test_what_the_statistics_say(runs: Path, tmp_path: Path) -> None:
     lines = filled(runs, tmp_path, "critical fig3 where=arm=analog-tl")
     assert len(lines) == 1
     assert "10 %" in lines[0]
-    head, last, best = cells(filled(runs, tmp_path, 'critical-levels "fig3:noise"'))
+    head, judged, last, best = cells(filled(runs, tmp_path, 'critical-levels "fig3:noise"'))
     assert head[1:] == ["noise"]
-    assert last[1] == best[1] == "10 %"
+    assert judged[1] == last[1] == best[1] == "10 %"
     findings = cells(filled(runs, tmp_path, "findings fig2_2 fig2_5 fig3"))
     (beats,) = [row for row in findings if "analog from scratch" in row[0]]
     assert beats[1].startswith("holds")
@@ -126,7 +126,7 @@ def test_every_problem_is_told_with_its_line_and_nothing_is_written(
     [
         ("table fig3 rows=am", "'arm'"),
         ("table fig3 values=eror_final", "'error_final'"),
-        ("table fig3 sort=n", "error_final"),
+        ("table fig3 sort=n", "error_judged"),
         ("table fig3 where=wtm=0", "'wtn'"),
         ("critical fig3 where=arn=analog-tl", "'arm'"),
         ("critical fig3 where=arm=analog-tI", "'analog-tl'"),

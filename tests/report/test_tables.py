@@ -84,15 +84,15 @@ def test_columns_without_a_value_are_left_out(trials: pd.DataFrame) -> None:
     digital = trials[trials["arm"] == "digital-tl"]
     keys = [column.key for column in run_tables.outcomes_table(summaries.levels(digital)).columns]
     assert "weights_changed" not in keys
-    assert "error_final" in keys
+    assert "error_judged" in keys
 
 
 def test_cells_sort_by_their_unrounded_value(trials: pd.DataFrame) -> None:
     levels = summaries.levels(trials)
     table = run_tables.outcomes_table(levels)
-    place = [column.key for column in table.columns].index("error_final")
+    place = [column.key for column in table.columns].index("error_judged")
     assert [row[place].value for row in table.rows()] == pytest.approx(
-        levels["error_final_mean"].tolist()
+        levels["error_judged_mean"].tolist()
     )
 
 

@@ -26,7 +26,7 @@ def judged(
     rises: tuple[float, ...],
     axis: str = "wtn",
     levels: tuple[float, ...] = LEVELS,
-    n_seeds: int = 3,
+    n_blocks: int = 3,
     failed: tuple[float, ...] = (),
 ) -> JudgedCurve:
     """A curve whose error rises by so many points, with fixed noise."""
@@ -38,7 +38,7 @@ def judged(
             **{axis: level, "status": "failed" if level in failed and seed else "done"},
         )
         for place, level in enumerate(levels)
-        for seed in range(n_seeds)
+        for seed in range(n_blocks)
     ]
     chosen = select_learning_rate(pd.DataFrame(rows))
     (one,) = judge_curves(curves(chosen), draws=99)
@@ -49,7 +49,9 @@ CURVES = [
     judged((0, 0, 0, 5, 10)),
     judged((0, 9, 9, 9, 9), failed=(20,)),
     judged((0, 0, 0, 0, 0), "io_bits", (9, 8, 7, 6, 5), failed=(5,)),
-    judged((0, 0, 0, 0, 0), n_seeds=2),
+    judged((0, 0, 0, 0, 0), n_blocks=2),
+    judged((9, 9, 0, 5, 10)),
+    judged((31, 31, 30, 31, 31)),
 ]
 
 
@@ -71,12 +73,12 @@ def test_every_reason_is_told_with_its_numbers() -> None:
     arms = [Reason.UNDECIDED, Reason.DIFFERENCE, Reason.NO_DIFFERENCE, Reason.NOTHING_CHANGED]
     told = [
         JudgedFinding(ahead, Reason.NO_RUN, n_classes=2),
-        JudgedFinding(ahead, Reason.FEW_SEEDS),
+        JudgedFinding(ahead, Reason.FEW_BLOCKS),
     ]
     told += [JudgedFinding(ahead, reason, n_compared=4, **numbers) for reason in arms]
     for finding in (noise, little):
         told += [
-            JudgedFinding(finding, reason, curve=curve, levels=(10.0,), seeds_needed=48)
+            JudgedFinding(finding, reason, curve=curve, levels=(10.0,), blocks_needed=48)
             for reason in Reason
             if reason not in (Reason.NO_RUN, *arms[1:])
         ]

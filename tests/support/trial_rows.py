@@ -20,7 +20,8 @@ def trial_row(arm: str, seed: int, error: float, **changes: object) -> dict[str,
         "n_classes": 2,
         "status": "done",
         "error_final": error,
+        "error_judged": error,
         "error_validation": error,
         "weights_changed": (0.06 if arm != "frozen-array" else 0.0) if analog else None,
     }
-    return dict.fromkeys(TRIAL_COLUMNS) | row | changes
+    return dict.fromkeys(TRIAL_COLUMNS) | {"judged_epochs": 1} | row | changes

@@ -1,0 +1,84 @@
+"""The judged error of a trial: the mean test error of its last epochs.
+
+It is what tables, figures, critical points and findings show and compare, and is made here alone,
+from ``epochs.csv``. One epoch would be a lottery: the error of a small test set goes up and down by
+several points from epoch to epoch. A trial stays one number: nothing takes its epochs, which are
+not independent, for replicates. The best epoch would be picked on the test images.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from analogtl.errors import RunError, counted
+from analogtl.study.columns import JUDGED_EPOCHS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_EPOCHS: Final = 5
+_SAME: Final = 1e-4  # points; the CSV files hold nine digits
+
+
+def epochs_judged(epochs: int, asked: int | None) -> int:
+    """How many of the last epochs of a training count.
+
+    Args:
+        epochs: Its epochs.
+        asked: ``[report] judged_epochs``; without it `MOST_EPOCHS`, but at most half of the
+            training, and at least one.
+    """
+    return min(MOST_EPOCHS, max(1, epochs // 2)) if asked is None else asked
+
+
+def with_judged(
+    trials: pd.DataFrame, epochs: pd.DataFrame, asked: int | None
+) -> tuple[pd.DataFrame, str]:
+    """Trials with the columns `error_judged` and `judged_epochs`, and a line on what is lacking.
+
+    Where some trial's last epochs are not all in the table, the whole run is judged by the last
+    epoch, which ``trials.csv`` has: what is compared is judged alike.
+
+    Args:
+        trials: Finished trials.
+        epochs: Test error per fine-tuning epoch of these trials, each epoch once.
+        asked: ``[report] judged_epochs``.
+
+    Raises:
+        RunError: If more epochs are asked for than a trial has.
+    """
+    if trials.empty:
+        return trials.assign(error_judged=trials["error_final"], judged_epochs=0), ""
+    names = trials.drop_duplicates("trial")
+    known = epochs[epochs["error"].notna()].astype({"epoch": int, "error": float})
+    lasts = known.groupby("trial")["epoch"].max()
+    for trial, last in lasts[lasts.index.isin(names["trial"])].items():
+        if asked is not None and asked > max(1, last):
+            have = counted(int(last), "epoch")
+            raise RunError(f"judged_epochs {asked}: {trial} has {have}; expected at most as many")
+    counts = lasts.map(lambda last: epochs_judged(int(last), asked)).astype(int)
+    window = known[known["epoch"] > known["trial"].map(lasts - counts)]
+    found = window.groupby("trial")["error"]
+    final = window.sort_values("epoch").groupby("trial")["error"].last()
+    same = (final - names.set_index("trial")["error_final"].astype(float)).abs() < _SAME
+    whole = trials["trial"].map((found.size() == counts) & same)
+    lacking = int((~whole.fillna(False).astype(bool)).sum())
+    if not lacking:
+        judged, count = trials["trial"].map(found.mean()), trials["trial"].map(counts)
+        return trials.assign(error_judged=judged.astype(float), judged_epochs=count), ""
+    told = (
+        f"{counted(lacking, 'trial')} of {len(trials)} without all last epochs in epochs.csv: all "
+        "are judged by the last epoch alone"
+    )
+    final_error = trials["error_final"].astype(float)
+    return trials.assign(error_judged=final_error, judged_epochs=1), "" if asked == 1 else told
+
+
+def epochs_text(trials: pd.DataFrame, *, short: bool = False) -> str:
+    """What the trials are judged by: ``last epoch``, ``mean of the last 5 epochs``."""
+    known = trials[JUDGED_EPOCHS].dropna() if JUDGED_EPOCHS in trials else ()
+    low, high = (int(min(known)), int(max(known))) if len(known) else (1, 1)
+    if high == 1:
+        return "last epoch"
+    epochs = f"last {high if low == high else f'{low} to {high}'} epochs"
+    return epochs if short else f"mean of the {epochs}"
