@@ -255,7 +255,8 @@ class Nonidealities(Section):
     """Non-idealities in the paper's terms; each stands for the aihwkit parameters named."""
 
     symmetry_point_skew: Annotated[Number, Field(gt=-100, lt=100)] = 0.0
-    """Symmetry point skew in percent: w_max = (1 - p/100) x the preset's (paper, Fig. 4)."""
+    """Symmetry point skew, where the symmetry point lies within the range, set by the bound, in
+    percent of it: w_max = (1 - p/100) x the preset's (paper, Fig. 4)."""
     symmetry_point_skew_bound: Literal["upper", "lower", "both"] = "upper"
     """Which bound the skew moves: w_max, w_min, or both in the same direction."""
     symmetry_point_variability: NonNegative | None = None

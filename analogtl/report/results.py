@@ -51,6 +51,7 @@ from analogtl.analysis.analyse import analyse
 from analogtl.analysis.critical_point import JudgedCurve
 from analogtl.analysis.curves import Curve, References, references
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
+from analogtl.analysis.judged import epochs_text
 from analogtl.analysis.read import RunData, find_runs, read_run
 from analogtl.errors import ExperimentError, check_known
 from analogtl.files import write_atomically
@@ -176,6 +177,8 @@ def _table(block: Block, runs: Sequence[RunData]) -> str:
     values = [VALUES[name] for name in block.listed("values", JUDGED)]
     trials = _selected(block, [_source(run, "stage" in rows + columns) for run in runs])
     check_known("rows or columns", [*rows, *columns], trials.columns)
+    judged = epochs_text(trials, short=True)
+    values = [replace(one, header=judged) if one.key == JUDGED else one for one in values]
     groups = _ordered(trials, columns) if columns else [()]
     frame = pd.DataFrame(
         [dict(zip(rows, map(_text, rows, row), strict=True)) for row in _ordered(trials, rows)]
