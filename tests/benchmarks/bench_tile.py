@@ -48,7 +48,7 @@ def tiles(inputs, outputs, vectors, arguments):
         compound={"gamma": arguments.gamma} if arguments.gamma else {},
         mapping={"max_input_size": 0, "max_output_size": 0},
     )
-    config = build_rpu_config(unsplit, tokens_per_image=vectors // 8, construction_seed=1)
+    config = build_rpu_config(unsplit, tokens_per_image=-(-vectors // 8), construction_seed=1)
     weight = 0.2 * torch.randn(outputs, inputs)
     made = {}
     for engine, rpu_config in (("fast", fast_rpu_config(config, seed=1)), ("stock", config)):
@@ -74,7 +74,7 @@ def main() -> None:
     torch.manual_seed(0)
     kind = "Student t(2)" if arguments.heavy_tailed else "Gaussian"
     print(f"ms of processor time, stock -> fast (ratio); {kind} gradients")
-    print(f"{'in x out, vectors':>22} {'update':>24} {'forward':>24} {'backward':>24}")
+    print(f"{'in x out, vectors':>22} {'update':>26} {'forward':>26} {'backward':>26}")
     student = torch.distributions.StudentT(2.0)
     for shape in [arguments.shape] if arguments.shape else SHAPES:
         inputs, outputs, vectors = shape
@@ -106,7 +106,7 @@ def main() -> None:
         for part in ("update", "forward", "backward"):
             middle = statistics.fmean if arguments.mean else statistics.median
             stock, fast = (middle(times[e, part]) for e in ("stock", "fast"))
-            cells.append(f"{stock:8.2f} -> {fast:6.2f} (x{stock / fast:4.1f})")
+            cells.append(f"{stock:8.3f} -> {fast:7.3f} (x{stock / fast:4.1f})")
         print(f"{f'{inputs}x{outputs}, {vectors}':>22} " + " ".join(cells), flush=True)
 
 
