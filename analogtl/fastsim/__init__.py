@@ -16,6 +16,7 @@ from analogtl.fastsim.config import (
     fast_rpu_config,
     unsupported_reason,
 )
+from analogtl.fastsim.convert import to_fast
 from analogtl.fastsim.simulator import STATE_FORMAT
 from analogtl.fastsim.threads import use_threads
 from analogtl.fastsim.tile import FastTile
@@ -26,6 +27,7 @@ __all__ = [
     "FastTile",
     "UnsupportedConfig",
     "fast_rpu_config",
+    "to_fast",
     "unsupported_reason",
     "use_threads",
 ]

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from analogtl.fastsim import threads
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.config import FastRPUConfig
+from analogtl.fastsim.indexed import IndexedTile
 from analogtl.fastsim.mixed import MixedPrecisionTile
 from analogtl.fastsim.pulsed import PulsedTile
 from analogtl.fastsim.simulator import FastSimulatorTile
@@ -58,10 +59,10 @@ class _Product(Function):
         return None, None, d_x, d_bias, None
 
 
-class FastTile(AnalogTile):
+class FastTile(IndexedTile, AnalogTile):
     """An analog tile on the fast engine; made through ``fast_rpu_config``."""
 
-    supports_indexed = False
+    supports_indexed = True
     _pending: Task | None = None  # an update that another thread may be at
     # the mapping's scales, their version, and the one scale if they are one
     _scale: tuple[Any, int | None, float | None] = (torch.empty(0), None, None)
@@ -118,7 +119,7 @@ class FastTile(AnalogTile):
     def forward(self, x_input: Tensor, tensor_view: tuple[int, ...] | None = None) -> Tensor:
         """Multiply, with the digital scales and bias: ``[..., in]`` to ``[..., out]``."""
         plain = tensor_view is None and self.out_scaling_alpha is None
-        if not plain or self._one_scale() is None:
+        if self.analog_ctx.use_indexed or not plain or self._one_scale() is None:
             return super().forward(x_input, tensor_view)
         bias = self.bias if self.digital_bias else None
         apply: Any = _Product.apply

@@ -225,9 +225,9 @@ def test_the_limit_of_a_trial_is_none_of_the_pretraining(tiny, run_dir, monkeypa
     asked = []
     pretrain = stages.pretrain
 
-    def watched(experiment, run, limits):
+    def watched(experiment, run, limits, basis):
         asked.append(limits.max_trial_hours)
-        return pretrain(experiment, run, limits)
+        return pretrain(experiment, run, limits, basis)
 
     monkeypatch.setattr(stages, "pretrain", watched)
     run_trial(trial_of(tiny(), "digital-tl"), run_dir, RunLimits(max_trial_hours=5))
