@@ -17,7 +17,7 @@ from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.analysis.select_lr import finished
 from analogtl.errors import ExperimentError, RunError, duration, shell_command
 from analogtl.files import below, write_atomically
-from analogtl.report import page, run_tables, tables
+from analogtl.report import page, run_tables, tables, words
 from analogtl.report.drawing import FIGURE_FORMATS, Drawn, save_all
 from analogtl.report.sections import Section, section_of, slug
 from analogtl.report.tables import Table
@@ -76,6 +76,9 @@ def build_report(
     beside = references(run.chosen for run in runs)
     analyses = [analyse(run, margin=margin, alpha=alpha, beside=beside) for run in runs]
     judged = judge_findings(analyses)
+    for one in (curve for analysis in analyses for curve in analysis.curves):
+        if failed := words.failed_reference(one):
+            messages.append(f"{one.curve.experiment}: {words.curve_name(one.curve)}: {failed}")
     if together and len(runs) > 1:
         analyses = [analyse(joined(runs), margin=margin, alpha=alpha)]
     report = Report(

@@ -134,12 +134,8 @@ def _add_words(section: Section) -> None:
     for one in told:
         whose = f"{one.curve.experiment}, " if several else ""
         section.words.append(f"{whose}{words.curve_name(one.curve)}: {words.sentences(one)}")
-    untold = [one for one in section.run.curves if not _is_told(one)]
-    for one in untold:
-        if failed := words.failed_reference(one):
-            section.words.append(f"{words.curve_name(one.curve)}: {failed}")
-    if untold:
-        section.words.append(f"Curves without enough data for a critical point: {len(untold)}.")
+    if untold := len(section.run.curves) - len(told):
+        section.words.append(f"Curves without enough data for a critical point: {untold}.")
 
 
 def _is_told(one: JudgedCurve) -> bool:

@@ -98,7 +98,7 @@ def failed_reference(judged: JudgedCurve) -> str:
     if curve.reference not in curve.levels or _finished(judged):
         return ""
     level = with_unit(curve.axis, curve.reference)
-    return f"every trial at the reference, {level}, failed: there is nothing to compare with."
+    return f"every trial at the reference, {level}, failed: there is nothing to compare with"
 
 
 def _unfit(curve: Curve, point: CriticalPoint) -> Iterator[str]:

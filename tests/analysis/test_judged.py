@@ -17,6 +17,7 @@ from scipy import stats
 
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.critical_point import MARGIN, CriticalPoint, critical_point
+from analogtl.analysis.curves import references
 from analogtl.analysis.judged import epochs_judged, epochs_text
 from analogtl.analysis.read import read_run
 from analogtl.analysis.reference import Control
@@ -208,7 +209,20 @@ def test_frozen_arrays_are_the_control_where_they_were_run(tmp_path: Path):
     assert "50 %" in found["frozen-array"].control
 
 
-def test_a_reference_with_more_blocks_is_no_gap_and_sharing_is_said(tmp_path: Path):
+def test_sweeps_that_start_from_the_same_trials_say_so(tmp_path: Path):
+    runs = []
+    for name, axis, start in (("a", "wtn", 0), ("b", "spv", 0), ("c", "sps", 1)):
+        path = write_run(
+            tmp_path / name, arms=("analog-tl",), axes={axis: [0, 10]}, seeds=3, start=start
+        )
+        runs.append(read_run(path, name))
+    beside = references(run.chosen for run in runs)
+    shared = [analyse(run, beside=beside).curves[0].shared_with for run in runs]
+    assert shared[0] == ("b (spv)",)
+    assert shared[1:] == [("a (wtn)",), ()]
+
+
+def test_a_reference_with_more_blocks_is_no_gap(tmp_path: Path):
     run = write_run(tmp_path / "run", arms=("analog-tl",), axes={"wtn": [0, 10, 20]}, seeds=6)
     for name in ("trials.csv", "epochs.csv"):
         table = pd.read_csv(run / name)
@@ -216,4 +230,3 @@ def test_a_reference_with_more_blocks_is_no_gap_and_sharing_is_said(tmp_path: Pa
     (one,) = analyse(read_run(run, "run")).curves
     assert (one.point.n_blocks, one.point.n_alone, one.point.n_missing) == (3, 3, 0)
     assert one.point.gaps == ()
-    assert one.shared_with == ()

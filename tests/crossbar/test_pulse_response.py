@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from analogtl.config.schema import Device, Nonidealities
-from analogtl.crossbar.pulse_response import view_device
+from analogtl.crossbar import pulse_response
+from analogtl.crossbar.pulse_response import symmetry_in_range, view_device
 
 N_STATES = "(w_max - w_min) / dw_min"
 HFO2 = "ReRamArrayHfO2PresetDevice"
@@ -83,3 +85,32 @@ def test_the_same_seed_draws_the_same_devices():
     bounds = [facts(view)["w_max"].measured for view in (one, two)]
     assert bounds[0] == pytest.approx(bounds[1], abs=1e-3)
     np.testing.assert_allclose(one.symmetry_points, two.symmetry_points, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("skew", "bound", "place"), [(0, "upper", 0.5), (20, "upper", 0.444), (20, "both", 0.4)]
+)
+def test_the_symmetry_point_is_found_where_it_lies_in_the_range(skew, bound, place):
+    alike = Device(preset=HFO2, w_max_dtod=0.0, w_min_dtod=0.0)
+    skewed = Nonidealities(symmetry_point_skew=skew, symmetry_point_skew_bound=bound)
+    before = torch.get_rng_state()
+    found, spread = symmetry_in_range(alike, skewed)
+    assert found == pytest.approx(place, abs=0.01)
+    assert spread < 0.01
+    own, wide = symmetry_in_range(Device(preset=HFO2), skewed)
+    assert own == pytest.approx(place, abs=0.05)
+    assert wide > 0.15  # as much as the devices of the preset differ
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_device_without_a_symmetry_point_has_no_place_of_it():
+    assert symmetry_in_range(Device(preset="ConstantStepDevice"), Nonidealities()) is None
+
+
+def test_the_same_device_is_measured_alike_each_time():
+    device = Device(preset="ReRamESPresetDevice")  # whose steps aihwkit does not reckon by dw_min
+    found = []
+    for _ in range(2):
+        pulse_response._symmetry_of.cache_clear()
+        found.append(symmetry_in_range(device, Nonidealities()))
+    assert found[0] == pytest.approx(found[1], abs=1e-6)

@@ -286,6 +286,30 @@ def test_a_table_that_is_cut_off_or_gone_is_named_with_what_brings_it_back(tmp_p
         build_report([run])
 
 
+def test_a_reference_that_failed_is_one_line(tmp_path: Path) -> None:
+    failed = [f"arm=analog-tl,wtn=0,lr=0.01,seed={seed}" for seed in range(3)]
+    axes = {"wtn": [0, 10, 20]}
+    run = write_run(tmp_path / "run", arms=ANALOG, axes=axes, seeds=3, epochs=2, failed=failed)
+    told = [line for line in build_report([run], formats=["html"]).messages if "0 %" in line]
+    assert len(told) == 1
+    assert "reference" in told[0]
+    run = write_run(tmp_path / "one", arms=ANALOG, axes=axes, seeds=4, epochs=2, failed=failed[:1])
+    assert not any("reference" in line for line in build_report([run], formats=["csv"]).messages)
+
+
+@pytest.mark.parametrize(("asked", "problem"), [(0, ExperimentError), (3, RunError)])
+def test_a_wrong_number_of_judged_epochs_is_one_line(
+    tmp_path: Path, asked: int, problem: type[Exception]
+) -> None:
+    run = write_run(tmp_path / "run", arms=ANALOG, seeds=3, epochs=2)
+    with pytest.raises(problem, match=f"judged.epochs {asked}") as caught:
+        build_report([run], judged_epochs=asked)
+    assert len(str(caught.value).splitlines()) == 1
+    build_report([run], judged_epochs=2, formats=["csv"])
+    points = pd.read_csv(run / "report" / "outcomes.csv")
+    assert not points["error_judged_mean"].equals(points["error_final_mean"])
+
+
 # ------------------------------------------------------------------------------------ many runs
 
 

@@ -105,3 +105,17 @@ def test_shares_are_shown_in_percent_with_the_unit_in_the_heading(trials: pd.Dat
     row = levels.index[levels["arm"] == "analog-tl"][0]
     shown = float(table.rows()[row][place].text.split(" ± ")[0])
     assert shown == pytest.approx(100 * levels.loc[row, "weights_changed_mean"], abs=0.05)
+
+
+def test_where_the_symmetry_point_lies_is_told_where_levels_move_it(trials: pd.DataFrame) -> None:
+    analog = trials["arm"].eq("analog-tl")
+    for places, shown in (({0: 0.5}, False), ({0: 0.5, 5: 0.444}, True)):
+        measured = trials.assign(
+            symmetry_point=trials["wtn"].map(places).fillna(0.5).where(analog), symmetry_spread=0.18
+        )
+        table = run_tables.outcomes_table(summaries.levels(measured))
+        cells = {column.key: place for place, column in enumerate(table.columns)}
+        assert ("symmetry_point" in cells) == shown
+        assert "symmetry_spread" not in cells
+        if shown:
+            assert "44" in {row[cells["symmetry_point"]].text for row in table.rows()}
