@@ -127,8 +127,9 @@ def draw_device(
     after: tuple[int, np.float32, bool] = _draw_all(cells, p, out, state, saved, has_saved)
     if p.kind == PLAIN:
         return after
+    state, saved, has_saved = after
     draw = {SLOPES: _draw_slopes, SOFT_REFERENCE: _draw_soft_references}.get(p.kind, _draw_gammas)
-    return draw(cells, p, out, *after)
+    return draw(cells, p, out, state, np.float32(saved), has_saved)
 
 
 @compiled

@@ -187,14 +187,14 @@ def response_name(device: Device) -> str:
 
 
 @cache
-def _spec_with(response: str) -> np.dtype[Any]:
-    """Give A's device in the record of a `Spec` another field of this name, for its ``response``.
+def _spec_with(fast: str, slow: str) -> np.dtype[Any]:
+    """Give the devices in the record of a `Spec` another field, with the name of their response.
 
-    So the way to answer to pulses is part of the record's type, and only one is compiled.
+    So the ways to answer to pulses are part of the record's type, and only they are compiled.
     """
 
-    def changed(record: np.dtype[Any], name: str, kind: np.dtype[Any], offset: int) -> Any:
-        fields = dict(record.fields or {}) | {name: (kind, offset)}
+    def changed(record: np.dtype[Any], more: dict[str, tuple[np.dtype[Any], int]]) -> Any:
+        fields: Any = dict(record.fields or {}) | more
         return np.dtype(
             {
                 "names": list(fields),
@@ -206,8 +206,11 @@ def _spec_with(response: str) -> np.dtype[Any]:
         )
 
     fields: Any = _SPEC.fields
-    device, offset = fields["fast"][:2]
-    return changed(_SPEC, "fast", changed(device, response, *device.fields["response"][:2]), offset)
+    devices = {}
+    for name, response in (("fast", fast), ("slow", slow)):
+        device, offset = fields[name][:2]
+        devices[name] = (changed(device, {response: device.fields["response"][:2]}), offset)
+    return changed(_SPEC, devices)
 
 
 def packed(spec: Spec) -> Array:
@@ -216,4 +219,6 @@ def packed(spec: Spec) -> Array:
     numba takes an array in 0.1 us, and a named tuple of so many numbers in 3 us, a sixth of the
     update of a small tile.
     """
-    return np.array([spec], _SPEC).view(_spec_with(response_name(spec.fast)))
+    return np.array([spec], _SPEC).view(
+        _spec_with(response_name(spec.fast), response_name(spec.slow))
+    )

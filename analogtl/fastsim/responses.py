@@ -14,10 +14,11 @@ step there is 0.
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
 from analogtl.fastsim import simd
 from analogtl.fastsim.compiled import compiled
-from analogtl.fastsim.layout import EXP, LINEAR, POW
+from analogtl.fastsim.layout import EXP, POW
 
 _ZERO, _ONE, _TWO = (np.float32(value) for value in (0.0, 1.0, 2.0))
 _LOG2_E, _LN2 = np.float32(simd.LOG2_E), np.float32(simd.LN2)
@@ -111,19 +112,31 @@ def piecewise_change(v, up, low, high, step_up, step_down, curves, nodes):
     return change, change
 
 
-@compiled
 def change_of(v, up, low, high, step_up, step_down, more_up, more_down, device, curves):
     """Compute the change of a pulse, and what its noise is relative to, by the device's class.
 
-    ``more_up`` and ``more_down``: the slopes (linear) or gammas (power) of the cell.
+    ``more_up`` and ``more_down``: the slopes (linear) or gammas (power) of the cell. For compiled
+    functions: which rule it is follows from the type of ``device``, so that only that is compiled.
     """
-    if device.response <= LINEAR:
+    raise NotImplementedError
+
+
+@overload(change_of, jit_options={"error_model": "numpy"})
+def _change_of(v, up, low, high, step_up, step_down, more_up, more_down, device, curves):
+    def linear(v, up, low, high, step_up, step_down, more_up, more_down, device, curves):
         return linear_change(v, up, step_up, step_down, more_up, more_down, device.mult_noise)
-    if device.response == EXP:
+
+    def exponential(v, up, low, high, step_up, step_down, more_up, more_down, device, curves):
         return exp_change(v, up, low, high, step_up, step_down, device)
-    if device.response == POW:
+
+    def power(v, up, low, high, step_up, step_down, more_up, more_down, device, curves):
         return pow_change(v, up, low, high, step_up, step_down, more_up, more_down)
-    return piecewise_change(v, up, low, high, step_up, step_down, curves, device.nodes)
+
+    def piecewise(v, up, low, high, step_up, step_down, more_up, more_down, device, curves):
+        return piecewise_change(v, up, low, high, step_up, step_down, curves, device.nodes)
+
+    others = [rule for rule in (exponential, power, piecewise) if rule.__name__ in device.fields]
+    return others[0] if others else linear
 
 
 @compiled
