@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
         "lr": 0.05,
     },
     # So fine that some cells move in a few dozen steps.
-    "analog": {"granularity_per_token": 0.2},
+    "analog": {"drive": 0.5, "granularity_per_token": 0.2},
     "finetune": {
         "dataset": "digits",
         "classes": [3, 4, 5],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output
+from analogtl.cli.layer_settings import layer_settings
 from analogtl.study.data import as_data
 from analogtl.vocabulary import Backend
 
@@ -33,6 +34,7 @@ def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
     facts = {"pretrain": f"reuse {found}" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
+        facts |= _layers(study.experiment)
     images = study.data(with_trials=False, at_hand=True)
     data = {"data": as_data(images, ["pretrain"])}
     _print(study, _images(images) | facts, facts | data, as_json=as_json)
@@ -63,6 +65,8 @@ def show_trials(
     pretrain = f"{planned.pretrain}: {planned.reason}"
     found = study.data(at_hand=True)
     facts = {**_images(found), "pretrain": pretrain, "trials": _counted(study, planned)}
+    trained = [one for one in planned.trials if one.arm.trains_arrays and one.arm.pretrained]
+    facts |= _layers(trained[0].experiment, trained[0].axes) if trained else {}
     record = {
         "data": as_data(found, ["pretrain", "finetune"]),
         "pretrain": pretrain,
@@ -74,6 +78,28 @@ def show_trials(
     lacking = shortages(planned.left, study.run, jobs=jobs)
     for line in () if as_json else (*notes, *planned.notes, *lacking):
         output.warn(line)
+
+
+def _layers(experiment: Experiment, level: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """How the arrays are to be trained, layer by layer; of a sweep, at its first level."""
+    from analogtl.crossbar.defaults import warnings
+    from analogtl.training.preflight import planned_layers
+
+    if not (layers := planned_layers(experiment)):
+        return {}
+    headings, rows = layer_settings(layers)
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if n == 0 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (headings, *rows)
+    ]
+    where = "".join(f", {name} = {value}" for name, value in (level or {}).items())
+    for warning in warnings(layers):
+        output.warn(warning)
+    return {"arrays": "\n#   ".join([f"as they are to be trained{where}:", *lines])}
 
 
 def _images(found: Sequence[StageData]) -> dict[str, str]:

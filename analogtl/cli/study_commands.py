@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analogtl.cli import completion, options, output
+from analogtl.cli.layer_settings import layer_settings, number
 from analogtl.cli.process import stoppable
 from analogtl.errors import ExperimentError, counted, shell_command
 from analogtl.vocabulary import AXES, Backend, TrialStatus, key_of
@@ -192,20 +193,18 @@ def _tell_data(request: Request, found: Iterable[StageData]) -> None:
 
 
 def _show_layers(result: ConversionResult) -> None:
-    def number(value: Any, text: str, factor: float = 1.0) -> str:
-        return "" if value in (None, "") else text.format(factor * float(value))
-
-    headings = ("layer", "shape", "tiles", "error %", "clipped %", "granularity", "fast lr")
     rows = [
         [
             *(str(layer[key]) for key in ("layer", "shape", "tiles")),
             *(number(layer[key], "{:.2f}", 100) for key in ("relative_error", "share_clipped")),
-            *(number(layer[key], "{:.4g}") for key in ("granularity", "fast_lr", "transfer_lr")),
         ]
         for layer in result.layers
     ]
-    title = "What was programmed"
-    output.rows_table((*headings, "transfer lr"), rows, title=title, right=range(2, 8))
+    programmed = ("layer", "shape", "tiles", "error %", "clipped %")
+    output.rows_table(programmed, rows, title="What was programmed", right=(2, 3, 4))
+    headings, rows = layer_settings(result.layers)
+    title = "How it is to be trained, and what follows"
+    output.rows_table(headings, rows, title=title, right=range(1, len(headings) - 1))
     if result.survey.digital:
         shares = [
             (part.name, part.kind, f"{100 * part.share:.2f}", part.reason)
@@ -215,7 +214,7 @@ def _show_layers(result: ConversionResult) -> None:
             ("part", "kind", "weights %", "why"), shares, title="What stays digital", right=(2,)
         )
     for note in result.notes:
-        output.say(note)
+        output.warn(note)
     output.say(f"on arrays: {100 * result.survey.share_on_arrays:.4g} % of the network's weights")
     if warning := result.survey.warning():
         output.warn(warning)

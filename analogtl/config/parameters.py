@@ -63,17 +63,14 @@ _TTV2: _Tables = {
     "compound": {
         "transfer_every": 1.0,
         "units_in_mbatch": False,
-        "fast_lr": 0.1,
         "auto_scale": True,
         "auto_momentum": 0.99,
         "in_chop_prob": 0.0,
         "forget_buffer": True,
         "momentum": 0.0,
     },
-    "update": {"desired_bl": 5},
     "transfer_forward": _RAW_READ,
     "transfer_update": {
-        "desired_bl": 1,
         "update_bl_management": False,
         "update_management": False,
     },
@@ -85,8 +82,6 @@ DEFAULTS: dict[Algorithm, _Tables] = {
     Algorithm.AGAD: {
         **_COMMON,
         "compound": {**_CHOPPED, "in_chop_random": False},
-        "update": {"desired_bl": 5},
-        "transfer_update": {"desired_bl": 1},
     },
     # One transfer a mini-batch, as in build_config: one after each vector writes the noise of
     # coarse devices into the weights (digits: 78 % error instead of 49 %; 60 % with frozen arrays).

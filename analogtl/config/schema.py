@@ -280,9 +280,13 @@ class Analog(Section):
     engine: Literal["auto", "aihwkit", "fast"] = "auto"
     """`aihwkit` (stock), `fast` (the same process, about ten times faster), or `auto`: fast where
     it is exact."""
-    granularity_per_token: NonNegative = 10.0
+    drive: PositiveNumber | Literal["auto"] = "auto"
+    """Pulses onto the fast array per average vector, `fast_lr` x `update.desired_bl`, for the
+    algorithms with a hidden matrix. `auto`: for each layer what a read of it hears best."""
+    granularity_per_token: NonNegative | Literal["auto"] = "auto"
     """auto_granularity of each layer = this x the vectors that the layer sees per image, for the
-    algorithms that have one. 0: off, [analog.compound] auto_granularity is what counts."""
+    algorithms that have one. `auto`: from the planned training and the noise of the reads. 0: off,
+    [analog.compound] auto_granularity is what counts."""
     device: Device = Device()
     slow_device: dict[Text, Any] = {}
     """Parameters in which the device of the slow array, which holds the weights, differs from
@@ -349,10 +353,13 @@ class Analog(Section):
                     yield f"{name}.{key}", problem
         if self.engine == "aihwkit" and self.rule_of(self.algorithm):
             yield "engine", f"aihwkit does not run {self.algorithm}; expected 'auto' or 'fast'"
-        wanted = "granularity_per_token" in self.model_fields_set and self.granularity_per_token
+        wanted = self.granularity_per_token not in ("auto", 0)
         if wanted and "auto_granularity" in self.values("compound"):
             reason = "takes the place of compound.auto_granularity: give one of the two"
             yield "granularity_per_token", reason
+        if self.drive != "auto" and self.algorithm.granular and self.drive_is_given:
+            reason = "takes the place of compound.fast_lr and update.desired_bl: give one of these"
+            yield "drive", reason
 
     def rule_of(self, algorithm: Algorithm | FileAlgorithm) -> RuleFacts | None:
         """What a rule file says of an algorithm; None for a built-in one.
@@ -384,12 +391,17 @@ class Analog(Section):
         return {**defaults, **getattr(self, table), **own.get(table, {})}
 
     @property
-    def granularity(self) -> float | None:
+    def granularity(self) -> float | Literal["auto"] | None:
         """granularity_per_token where it is in force, else None."""
         rule = self.rule_of(self.algorithm)
         granular = "auto_granularity" in rule.parameters if rule else self.algorithm.granular
         in_force = granular and "auto_granularity" not in self.values("compound")
         return (self.granularity_per_token or None) if in_force else None
+
+    @property
+    def drive_is_given(self) -> bool:
+        """Whether the file gives aihwkit's own keys for the drive."""
+        return "fast_lr" in self.values("compound") or "desired_bl" in self.values("update")
 
     def resolved(self) -> dict[str, Any]:
         """Everything that counts for the algorithm, defaults filled in, as JSON-able values."""

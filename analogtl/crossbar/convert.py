@@ -9,6 +9,7 @@ import copy
 import fnmatch
 import hashlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from aihwkit.simulator.tiles.base import SimulatorTileWrapper
 from torch import Tensor, nn
 
 from analogtl.config.schema import Analog, Convert
-from analogtl.crossbar.rpu_config import RPUConfig, build_rpu_config
+from analogtl.crossbar.defaults import LayerSize, Plan, choose, warnings
+from analogtl.crossbar.rpu_config import Pulsing, RPUConfig, build_rpu_config
 from analogtl.crossbar.survey import Survey, candidates, survey
 from analogtl.errors import ExperimentError, counted
 from analogtl.fastsim import fast_rpu_config, unsupported_reason
@@ -38,7 +40,8 @@ class Conversion:
             name the trial).
         engine: "fast", "aihwkit", or "mixed".
         survey: What is on arrays, and what stays digital.
-        notes: Layers that the fast engine does not cover, with the reason.
+        notes: Layers that the fast engine does not cover, with the reason; and what bodes ill for
+            the planned training.
     """
 
     model: nn.Module
@@ -49,7 +52,13 @@ class Conversion:
 
 
 def to_analog(
-    model: nn.Module, analog: Analog, convert: Convert, *, seed: int, example: Tensor
+    model: nn.Module,
+    analog: Analog,
+    convert: Convert,
+    *,
+    seed: int,
+    example: Tensor,
+    plan: Plan | None = None,
 ) -> Conversion:
     """Program a digital model onto arrays.
 
@@ -64,19 +73,24 @@ def to_analog(
         convert: Weight transfer noise and layers that stay digital.
         seed: Seed of the replicate.
         example: One batch of images (B, C, H, W), to count the vectors that each layer sees.
+        plan: The training that is planned, for what the experiment leaves to be chosen
+            (`defaults.choose`); None: `Pulsing.given`.
 
     Raises:
         ExperimentError: If a pattern matches no layer, nothing is left to convert, or
             engine = "fast" does not cover a layer.
     """
     surveyed = survey_arrays(model, analog, convert, example)
+    sizes = layer_sizes(model, analog, surveyed)
+    chosen = (choose(analog, sizes, plan) if plan else None) or {}
     notes: list[str] = []
     engines: dict[str, str] = {}
 
     def layer_config(name: str, vectors: int) -> RPUConfig:
+        given = Pulsing.given(analog, vectors)
         config = build_rpu_config(
             analog,
-            tokens_per_image=vectors,
+            chosen[name].pulsing if name in chosen else given,
             construction_seed=derived_seed(seed, "devices", name),
         )
         unsupported = unsupported_reason(config)
@@ -92,10 +106,10 @@ def to_analog(
     torch.manual_seed(derived_seed(seed, "conversion"))
     converted = copy.deepcopy(model)
     layers = []
-    for name, plan in surveyed.arrays.items():
+    for name, on_array in surveyed.arrays.items():
         digital: Any = converted.get_submodule(name)
         weight_OI = digital.weight.detach().reshape(digital.weight.shape[0], -1).clone()
-        layer: Any = plan.make(digital, layer_config(name, plan.vectors))
+        layer: Any = on_array.make(digital, layer_config(name, on_array.vectors))
         owner, _, attribute = name.rpartition(".")
         setattr(converted.get_submodule(owner), attribute, layer)
         generator = torch.Generator().manual_seed(derived_seed(seed, "weight transfer noise", name))
@@ -107,13 +121,14 @@ def to_analog(
                 "shape": "x".join(map(str, weight_OI.shape)),
                 **achieved,
                 **_resolved(config),
-                "tokens_per_image": plan.vectors,
+                **(chosen[name].row() if name in chosen else {}),
+                "tokens_per_image": on_array.vectors,
                 "engine": engines[name],
             }
         )
     kinds = set(engines.values())
     engine = kinds.pop() if len(kinds) == 1 else "mixed"
-    return Conversion(converted, layers, engine, surveyed, notes)
+    return Conversion(converted, layers, engine, surveyed, [*notes, *warnings(layers)])
 
 
 def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: Tensor) -> Survey:
@@ -144,6 +159,42 @@ def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: T
             )
         raise ExperimentError(f"analog.engine = 'fast': {_not_covered(reason)}")
     return surveyed
+
+
+def layer_settings(
+    model: nn.Module, analog: Analog, convert: Convert, *, example: Tensor, plan: Plan
+) -> list[dict[str, Any]]:
+    """Tell how `to_analog` would set up the arrays of each layer; the arguments are its own.
+
+    Returns:
+        One row per layer, with the columns of ``layers.csv`` that are known before conversion.
+    """
+    surveyed = survey_arrays(model, analog, convert, example)
+    chosen = choose(analog, layer_sizes(model, analog, surveyed), plan)
+    return [
+        {
+            "layer": name,
+            **_resolved(build_rpu_config(analog, settings.pulsing)),
+            **settings.row(),
+        }
+        for name, settings in (chosen or {}).items()
+    ]
+
+
+def layer_sizes(model: nn.Module, analog: Analog, surveyed: Survey) -> dict[str, LayerSize]:
+    """Find the size of the largest tile of every layer that goes onto arrays."""
+    mapping = build_rpu_config(analog).mapping
+
+    def tile(lines: int, most: int) -> int:
+        return math.ceil(lines / math.ceil(lines / most)) if most > 0 else lines
+
+    sizes = {}
+    for name, on_array in surveyed.arrays.items():
+        weight: Any = model.get_submodule(name).weight
+        out_size, in_size = weight.shape[0], weight[0].numel()
+        columns = tile(in_size, mapping.max_input_size)
+        sizes[name] = LayerSize(columns, tile(out_size, mapping.max_output_size), on_array.vectors)
+    return sizes
 
 
 def _not_covered(reason: str) -> str:
@@ -304,4 +355,6 @@ def _resolved(config: RPUConfig) -> dict[str, Any]:
         "fast_lr": getattr(device, "fast_lr", None),
         "transfer_lr": values.get("transfer_lr", getattr(device, "transfer_lr", None)),
         "granularity": values.get("auto_granularity", getattr(device, "auto_granularity", None)),
+        "desired_bl": config.update.desired_bl,
+        "transfer_bl": getattr(getattr(device, "transfer_update", None), "desired_bl", None),
     }

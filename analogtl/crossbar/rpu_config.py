@@ -6,11 +6,12 @@ aihwkit's `build_config` sets for it is the default (see `analogtl.config.schema
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from enum import Enum
 from importlib import metadata
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from aihwkit.simulator.configs import (
     DigitalRankUpdateRPUConfig,
@@ -33,31 +34,60 @@ from analogtl.vocabulary import Algorithm, FileAlgorithm
 RPUConfig: TypeAlias = UnitCellRPUConfig | SingleRPUConfig | DigitalRankUpdateRPUConfig
 
 
+class Pulsing(NamedTuple):
+    """How hard the arrays of a layer are pulsed, by the algorithms that have a hidden matrix."""
+
+    drive: float  # of A: fast_lr x update.desired_bl
+    auto_granularity: float
+    transfer_bl: int  # transfer_update.desired_bl
+
+    @classmethod
+    def given(cls, analog: Analog, tokens_per_image: int = 1) -> Pulsing:
+        """Take what the file gives, and aihwkit's drive and a granularity of 10 for "auto"."""
+        drive = 0.5 if analog.drive == "auto" else analog.drive
+        granularity = 10.0 if analog.granularity == "auto" else analog.granularity or 0.0
+        return cls(drive, granularity * tokens_per_image, 1)
+
+
+def split_drive(drive: float) -> tuple[float, int]:
+    """Split a drive into ``fast_lr`` and ``update.desired_bl``.
+
+    Vectors above the average have longer trains: ten times as long at most where few pulses are
+    sent (aihwkit's own 0.1 and 5 are a drive of 0.5), twice as long where there are many.
+    """
+    return (drive / 5, 5) if drive <= 0.5 else (0.5, math.ceil(2 * drive))
+
+
 def build_rpu_config(
-    analog: Analog, *, tokens_per_image: int = 1, construction_seed: int = 0
+    analog: Analog, pulsing: Pulsing | None = None, *, construction_seed: int = 0
 ) -> RPUConfig:
     """Build the stock aihwkit configuration of one layer.
 
     Args:
         analog: The experiment's section.
-        tokens_per_image: Input vectors that the layer sees per image; c-TTv2's auto_granularity
-            is granularity_per_token x this unless the file gives auto_granularity itself.
+        pulsing: What the algorithms with a hidden matrix take where the file gives no key of
+            aihwkit's for it; None: as `Pulsing.given`, with one input vector an image.
         construction_seed: Seed of the device draw (0: aihwkit draws it from the clock).
 
     Raises:
         ExperimentError: If the installed aihwkit lacks a parameter.
     """
     device = build_device(analog.array_device, analog.nonidealities)
+    algorithm = analog.algorithm
+    update, transfer_update = UpdateParameters(), UpdateParameters()
+    pulsing = pulsing or Pulsing.given(analog)
+    if isinstance(algorithm, Algorithm) and algorithm.granular:
+        fast_lr, update.desired_bl = split_drive(pulsing.drive)
+        transfer_update.desired_bl = pulsing.transfer_bl
     common: dict[str, Any] = {
         "forward": _io(analog, "forward"),
         "backward": _io(analog, "backward"),
-        "update": _filled(UpdateParameters(), analog, "update"),
+        "update": _filled(update, analog, "update"),
         "mapping": _filled(MappingParameter(), analog, "mapping"),
     }
-    algorithm = analog.algorithm
     if isinstance(algorithm, FileAlgorithm):
         return UnitCellRPUConfig(
-            device=_driven(analog, algorithm, device, tokens_per_image, construction_seed), **common
+            device=_driven(analog, algorithm, device, pulsing, construction_seed), **common
         )
     if algorithm is Algorithm.SGD:
         device.construction_seed = construction_seed
@@ -70,23 +100,22 @@ def build_rpu_config(
     compound = getattr(compounds, algorithm.compound or "")(
         unit_cell_devices=[device, _filled(deepcopy(device), analog, "slow_device")],
         transfer_forward=_filled(IOParameters(), analog, "transfer_forward"),
-        transfer_update=_filled(UpdateParameters(), analog, "transfer_update"),
+        transfer_update=_filled(transfer_update, analog, "transfer_update"),
         construction_seed=construction_seed,
     )
-    compound = _filled(compound, analog, "compound")
-    if analog.granularity is not None:
-        compound.auto_granularity = analog.granularity * tokens_per_image
-    return UnitCellRPUConfig(device=compound, **common)
+    if algorithm.granular:
+        compound.fast_lr, compound.auto_granularity = fast_lr, pulsing.auto_granularity
+    return UnitCellRPUConfig(device=_filled(compound, analog, "compound"), **common)
 
 
 def _driven(
-    analog: Analog, algorithm: FileAlgorithm, device: PulsedDevice, tokens: int, seed: int
+    analog: Analog, algorithm: FileAlgorithm, device: PulsedDevice, pulsing: Pulsing, seed: int
 ) -> RuleCompound:
     """Make the arrays that a rule drives."""
     text = RuleText(algorithm.file, algorithm.class_name, analog.rules[algorithm.file])
     values = analog.values("compound")
     if analog.granularity is not None:
-        values["auto_granularity"] = analog.granularity * tokens
+        values["auto_granularity"] = pulsing.auto_granularity
     try:
         others = len(load_rule(text).array_names(values)) - 1
         slow = [_filled(deepcopy(device), analog, "slow_device") for _ in range(others)]

@@ -99,6 +99,13 @@ class LayerRow(TypedDict, total=False):
     fast_lr: float
     transfer_lr: float
     granularity: float
+    desired_bl: Count
+    transfer_bl: Count
+    read_snr: float
+    reach: float
+    noise_walk: Size
+    noise_changed: Share
+    bound_by: str
     tokens_per_image: Count
     engine: str
     weights_changed: Share

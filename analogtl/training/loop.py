@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from analogtl.config.schema import Pretrain, Training
+from analogtl.crossbar.defaults import Plan
 from analogtl.errors import RunError
 from analogtl.tasks.images import Split, Task, batch_count, batches
 
@@ -166,6 +167,15 @@ def evaluate(model: nn.Module, split: Split, task: Task) -> Score:
     if not math.isfinite(loss_sum):
         raise RunError("the network's outputs are not finite")
     return Score(loss_sum / max(1, len(split)), 100 * wrong / max(1, len(split)), len(split))
+
+
+def planned(section: Training, task: Task) -> Plan:
+    """Sum up a training for the choice of the arrays' settings."""
+    total = 1000  # steps; what a schedule is on average hardly depends on it
+    rates = [lr_at(section.schedule, 1.0, step, total) for step in range(total)]
+    mean = sum(rates) / total
+    rms = math.sqrt(sum(rate * rate for rate in rates) / total)
+    return Plan(section.epochs * len(task.train), section.lr, mean, rms)
 
 
 def lr_at(schedule: str, lr: float, step: int, total: int) -> float:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from analogtl.config.schema import Analog, Experiment, Programming, Training, content_key
-from analogtl.crossbar.convert import survey_arrays
+from analogtl.crossbar.convert import layer_settings, survey_arrays
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
 from analogtl.study.basis import stages_of
 from analogtl.study.data import data_of
@@ -24,6 +24,7 @@ from analogtl.study.trial import Trial
 from analogtl.tasks.images import Task
 from analogtl.tasks.sources import is_absent
 from analogtl.tasks.stand_in import nominal_counts, stand_in
+from analogtl.training.loop import planned
 from analogtl.training.network import (
     check_same_images,
     example_images,
@@ -85,6 +86,23 @@ def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
     return checks.notes
 
 
+def planned_layers(experiment: Experiment) -> list[dict[str, Any]]:
+    """Tell how the arrays of each layer would be trained by analog-tl: rows of ``layers.csv``.
+
+    Raises:
+        ExperimentError: As `preflight` does.
+    """
+    task = _Checks(need_data=False).task(experiment, "finetune")
+    with torch.random.fork_rng():
+        return layer_settings(
+            fresh_model(experiment, task),
+            experiment.analog,
+            experiment.convert,
+            example=example_images(task),
+            plan=planned(experiment.finetune, task),
+        )
+
+
 def _at(problem: str, levels: list[str], every: set[str]) -> str:
     """A problem, and the levels at which it is where others are free of it."""
     named = [level for level in dict.fromkeys(levels) if level]
@@ -123,7 +141,7 @@ class _Checks:
             return found
         whole = experiment.resolved()
         tasks = {
-            stage: told(self._task, experiment, stage, parts=(whole[stage], whole["data"]))
+            stage: told(self.task, experiment, stage, parts=(whole[stage], whole["data"]))
             for stage in need.stages
         }
         if None not in tasks.values():
@@ -142,7 +160,8 @@ class _Checks:
         found: T | ExperimentError = self._known[key]
         return found
 
-    def _task(self, experiment: Experiment, stage: str) -> Task:
+    def task(self, experiment: Experiment, stage: str) -> Task:
+        """A stand-in for what a stage learns from."""
         section: Training = getattr(experiment, stage)
         if not self._need_data and _is_absent(experiment, section.dataset):
             line = f"data set {section.dataset}: not on this machine; its images are not checked"

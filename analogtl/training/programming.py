@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from analogtl.config.schema import Analog, Convert, Programming
 from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.defaults import Plan
 from analogtl.errors import RunError
 
 VALIDATION_VECTORS = 500
@@ -69,6 +70,7 @@ class WeightProgrammingRun:
             Convert(),
             seed=seed,
             example=torch.zeros(1, section.size),
+            plan=Plan(section.vectors * section.epochs, section.lr),
         )
         self.model = conversion.model
         # Columns of ``layers.csv``, without those that name the trial.

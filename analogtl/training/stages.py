@@ -35,7 +35,7 @@ from analogtl.study.tables import write_rows
 from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
 from analogtl.tasks.images import Task, load_task
-from analogtl.training.loop import evaluate
+from analogtl.training.loop import evaluate, planned
 from analogtl.training.network import (
     check_network,
     check_same_images,
@@ -217,7 +217,12 @@ def convert(
     model = _load_pretrained(experiment, checkpoint)
     before = evaluate(model, task.test, task)
     conversion = transfer.to_analog(
-        model, experiment.analog, experiment.convert, seed=seed, example=example_images(task)
+        model,
+        experiment.analog,
+        experiment.convert,
+        seed=seed,
+        example=example_images(task),
+        plan=planned(experiment.finetune, task_of(experiment, "finetune")),
     )
     after = evaluate(conversion.model, task.test, task)
     base = {"experiment": experiment.name, "trial": f"convert,seed={seed}", "seed": seed}
@@ -286,6 +291,7 @@ def _train(
             experiment.convert,
             seed=trial.seed,
             example=example_images(task),
+            plan=planned(experiment.finetune, task),
         )
         model, layers = conversion.model, conversion.layers
         facts = {"engine": conversion.engine, **_held(conversion.survey)}

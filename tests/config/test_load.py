@@ -31,7 +31,7 @@ def problems(path: Path, *overrides: str) -> list[str]:
 def test_a_name_is_enough(write):
     experiment = load_experiment(write('name = "x"'))
     assert experiment.finetune.dataset == "digits"
-    assert experiment.analog.granularity == 10
+    assert experiment.analog.granularity == "auto"
 
 
 @pytest.mark.parametrize(

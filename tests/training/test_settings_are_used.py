@@ -25,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from analogtl.config.load import with_settings
 from analogtl.config.schema import SWEPT_SECTIONS, Analog, Convert, Experiment, Finetune, Pretrain
 from analogtl.crossbar import convert as transfer
-from analogtl.crossbar.rpu_config import build_rpu_config, set_parameters
+from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config, set_parameters
 from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
@@ -277,6 +277,11 @@ def written(conversion: transfer.Conversion) -> float:
 FAST, SLOW = "device.unit_cell_devices.0.", "device.unit_cell_devices.1."
 ARRAYS: dict[str, tuple[Any, Any, Any]] = {
     "analog.algorithm": ("agad", lambda c: type(config("device")(c)).__name__[:7], "Dynamic"),
+    "analog.drive": (
+        4.0,
+        lambda c: config("device.fast_lr")(c) * config("update.desired_bl")(c),
+        4.0,
+    ),
     "analog.granularity_per_token": (7.0, config("device.auto_granularity"), 7.0),
     "analog.device.preset": (
         "ReRamArrayOMPresetDevice",
@@ -471,7 +476,8 @@ def test_every_setting_has_a_row():
 
 def test_a_layer_that_nobody_has_counted_the_vectors_of_sees_one_per_image():
     assert build_rpu_config(Analog(granularity_per_token=7.0)).device.auto_granularity == 7.0
-    config = build_rpu_config(Analog(granularity_per_token=7.0), tokens_per_image=3)
+    analog = Analog(granularity_per_token=7.0)
+    config = build_rpu_config(analog, Pulsing.given(analog, tokens_per_image=3))
     assert config.device.auto_granularity == 21.0
 
 
