@@ -200,6 +200,7 @@ class FileAlgorithm(str):
     """
 
     compound = None
+    granular = False  # its pulses are its own matter
     meaning = "a rule in a Python file"
 
     def __new__(cls, name: str) -> Self:

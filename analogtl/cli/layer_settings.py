@@ -18,7 +18,7 @@ _COLUMNS = {
 }
 
 
-def number(value: Any, text: str, factor: float = 1.0) -> str:
+def written(value: Any, text: str, factor: float = 1.0) -> str:
     """Write a number of a table; "" for none."""
     return "" if value in (None, "") else text.format(factor * float(value))
 
@@ -33,7 +33,7 @@ def layer_settings(
     rows = [
         [
             str(row["layer"]),
-            *(number(row.get(name), text, factor) for name, (_, text, factor) in used.items()),
+            *(written(row.get(name), text, factor) for name, (_, text, factor) in used.items()),
             str(row.get("bound_by") or ""),
         ]
         for row in layers

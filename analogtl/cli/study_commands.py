@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analogtl.cli import completion, options, output
-from analogtl.cli.layer_settings import layer_settings, number
+from analogtl.cli.layer_settings import layer_settings, written
 from analogtl.cli.process import stoppable
 from analogtl.errors import ExperimentError, counted, shell_command
 from analogtl.vocabulary import AXES, Backend, TrialStatus, key_of
@@ -196,7 +196,7 @@ def _show_layers(result: ConversionResult) -> None:
     rows = [
         [
             *(str(layer[key]) for key in ("layer", "shape", "tiles")),
-            *(number(layer[key], "{:.2f}", 100) for key in ("relative_error", "share_clipped")),
+            *(written(layer[key], "{:.2f}", 100) for key in ("relative_error", "share_clipped")),
         ]
         for layer in result.layers
     ]

@@ -105,7 +105,9 @@ def defaults_of(algorithm: Algorithm, rule: RuleFacts | None) -> _Tables:
     if rule is None:
         return DEFAULTS[algorithm]
     own = {name: value for name, value in rule.parameters.items() if name != "auto_granularity"}
-    return {**_TTV2, "compound": own}
+    transfer_update = {**_TTV2["transfer_update"], "desired_bl": 1}
+    pulses = {"update": {"desired_bl": 5}, "transfer_update": transfer_update}
+    return {**_TTV2, **pulses, "compound": own}
 
 
 def table_problems(

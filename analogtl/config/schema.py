@@ -285,8 +285,8 @@ class Analog(Section):
     algorithms with a hidden matrix. `auto`: for each layer what a read of it hears best."""
     granularity_per_token: NonNegative | Literal["auto"] = "auto"
     """auto_granularity of each layer = this x the vectors that the layer sees per image, for the
-    algorithms that have one. `auto`: from the planned training and the noise of the reads. 0: off,
-    [analog.compound] auto_granularity is what counts."""
+    algorithms that have one. `auto`: from the planned training and the noise of the reads (a rule
+    in a file: 10). 0: off, [analog.compound] auto_granularity is what counts."""
     device: Device = Device()
     slow_device: dict[Text, Any] = {}
     """Parameters in which the device of the slow array, which holds the weights, differs from
