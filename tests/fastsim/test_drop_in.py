@@ -1,6 +1,9 @@
 """Plain aihwkit scripts on the fast engine: new layers, and models that are analog already."""
 
 import io
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from aihwkit.nn import (
     AnalogConv2d,
     AnalogConv2dMapped,
     AnalogConv3d,
+    AnalogConv3dMapped,
     AnalogGRUCell,
     AnalogLinear,
     AnalogLinearMapped,
@@ -28,6 +32,7 @@ from torch import nn
 from analogtl.fastsim import FastTile, UnsupportedConfig, fast_rpu_config, to_fast
 from analogtl.fastsim.cases import CASES
 
+EXAMPLE = Path(__file__).parents[2] / "experiments" / "examples" / "plain_aihwkit.py"
 LAYERS = {
     "linear": (lambda c: AnalogLinear(7, 5, rpu_config=c), (6, 7)),
     "linear, mapped": (lambda c: AnalogLinearMapped(7, 5, rpu_config=c), (6, 7)),
@@ -36,6 +41,7 @@ LAYERS = {
     "conv3d": (lambda c: AnalogConv3d(2, 4, 2, padding=1, rpu_config=c), (2, 2, 3, 4, 5)),
     "conv2d": (lambda c: AnalogConv2d(3, 4, 3, padding=1, rpu_config=c), (2, 3, 6, 6)),
     "conv1d, mapped": (lambda c: AnalogConv1dMapped(8, 4, 3, rpu_config=c), (2, 8, 9)),
+    "conv3d, mapped": (lambda c: AnalogConv3dMapped(4, 4, 2, rpu_config=c), (2, 4, 3, 4, 5)),
     "conv2d, mapped": (lambda c: AnalogConv2dMapped(3, 4, 3, rpu_config=c), (2, 3, 6, 6)),
     "rnn": (lambda c: AnalogRNN(AnalogVanillaRNNCell, 7, 5, rpu_config=c), (4, 2, 7)),
     "lstm": (lambda c: AnalogRNN(AnalogLSTMCell, 7, 5, rpu_config=c), (4, 2, 7)),
@@ -186,3 +192,11 @@ def test_a_saved_model_goes_on_bit_for_bit():
     for model in models:
         step(model, x)
     assert all(torch.equal(a, b) for a, b in zip(*map(apparent, models), strict=True))
+
+
+@pytest.mark.parametrize("engine", ["fast", "converted"])
+def test_the_example_runs_and_learns(engine, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--engine", engine, "--epochs", "2"])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert float(last.partition("error ")[2].partition(" %")[0]) < 70, "of 90 by guessing"
