@@ -138,7 +138,10 @@ def unsupported_reason(rpu_config: Any) -> str | None:
 
 def _compound_reason(c: Any) -> str | None:
     if type(c) is MixedPrecisionCompound:
-        return "granularity below 0" if c.granularity < 0.0 else None
+        for name, value in (("n_x_bins", c.n_x_bins), ("n_d_bins", c.n_d_bins)):
+            if value == 1:  # aihwkit's steps are then infinite
+                return f"{name} = 1"
+        return f"granularity = {c.granularity}" if c.granularity < 0.0 else None
     if type(c) not in TRANSFERS:
         return None
     if isinstance(c, RuleCompound):
@@ -201,6 +204,8 @@ def _device_reason(device: Any) -> str | None:
     device = plain_device(device)
     if device.drift.nu > 0.0 or device.drift.nu_std > 0.0 or device.drift.nu_dtod > 0.0:
         return f"drift of {name}"
+    if device.dw_min <= 0.0:
+        return f"dw_min = {device.dw_min} of {name}"
     if device.count_pulses:
         return f"count_pulses of {name}"
     if device.w_min > 0.0 or device.w_max < 0.0:

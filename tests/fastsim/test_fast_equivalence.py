@@ -21,7 +21,7 @@ from analogtl.fastsim.equivalence import compare_products, compare_updates
 
 FALSE_ALARM = 1e-6
 REPETITIONS = 120
-ROWS = 60  # of the check in the default suite: a wrong engine must be noticed among as many
+ROWS = 80  # of the check in the default suite: a wrong engine must be noticed among as many
 
 
 def least_p(rows, count=None):

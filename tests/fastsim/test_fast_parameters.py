@@ -169,7 +169,7 @@ ALONE: list[tuple[str, Any]] = [
         for array in (0, 1)
         for name, value in {
             "drift.nu": 0.01, "drift.nu_std": 0.01, "drift.nu_dtod": 0.01, "count_pulses": True,
-            "w_min": 0.01, "w_max": -0.01,
+            "w_min": 0.01, "w_max": -0.01, "dw_min": 0.0,
         }.items()
     ),
 ]  # fmt: skip

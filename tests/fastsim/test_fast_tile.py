@@ -20,6 +20,7 @@ from aihwkit.simulator.parameters.enums import (
     WeightNoiseType,
 )
 from aihwkit.simulator.parameters.io import IOParameters
+from aihwkit.simulator.parameters.training import UpdateParameters
 from aihwkit.simulator.presets.configs import TTv2ReRamSBPreset
 from aihwkit.simulator.presets.devices import ReRamArrayHfO2PresetDevice
 from aihwkit.simulator.presets.utils import PresetIOParameters
@@ -32,7 +33,7 @@ from analogtl.fastsim import (
     fast_rpu_config,
     unsupported_reason,
 )
-from analogtl.fastsim.cases import compound_config
+from analogtl.fastsim.cases import compound_config, mixed_config
 
 
 def silent(**values):
@@ -332,6 +333,9 @@ REFUSED = {
     "3 unit_cell_devices": UnitCellRPUConfig(device=TransferCompound(
         unit_cell_devices=[ReRamArrayHfO2PresetDevice() for _ in range(3)])),
     "IdealDevice": SingleRPUConfig(device=IdealDevice()),
+    "n_x_bins": mixed_config(n_x_bins=1),
+    "granularity": mixed_config(granularity=-0.1),
+    "resolution of update": mixed_config(update=UpdateParameters(res=0.1)),
     "FloatingPointRPUConfig": FloatingPointRPUConfig(),
     "InferenceRPUConfig": InferenceRPUConfig(),
 }  # fmt: skip
