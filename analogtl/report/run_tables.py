@@ -68,6 +68,7 @@ COLUMNS: Final = {
         Column("n_blocks_compared", "blocks compared", kind="count"),
         Column("how", "how", if_varied=True),
         Column("axis_label", "axis"),
+        Column("unfit", "why unfit"),
         Column("critical", "no harm shown up to", kind="level"),
         Column("first_worse", "worse from", kind="level"),
         Column("elbow", "bend", kind="number"),
@@ -107,7 +108,7 @@ LEARNING_RATES: Final = (
     "arm", AXES, "lrs", "kept", "error_validation", "n_blocks_compared", "how",
 )  # fmt: skip
 CRITICAL_POINTS: Final = (
-    "experiment", "arm", "axis_label", "at", "verdict", "critical", "first_worse", "elbow",
+    "experiment", "arm", "axis_label", "at", "verdict", "unfit", "critical", "first_worse", "elbow",
     "elbow_low", "elbow_high", "certified", "margin", "n_blocks", "shared_with",
 )  # fmt: skip
 FINDINGS: Final = (
@@ -192,6 +193,7 @@ def learning_rates_table(
 def critical_points_table(judged: Sequence[JudgedCurve], *, experiment: str = "") -> Table:
     """The critical points of curves."""
     points = points_frame(judged).assign(
+        unfit=[words.unfit_text(one) for one in judged],
         headline=[words.headline(one) for one in judged],
         sentence=[words.sentences(one) for one in judged],
     )

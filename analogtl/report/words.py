@@ -65,7 +65,8 @@ def sentences(judged: JudgedCurve) -> str:
         needed = f"at least {MIN_BLOCKS} are needed, there and at a further level"
         return " ".join([f"Not enough data: {have}; {needed}.", *_gaps(curve, point)])
     if point.unfit:
-        reasons = [*_unfit(curve, point), *_shared(judged), _blocks_of(judged)]
+        consequence = "So no level is called harmful, and none harmless."
+        reasons = [unfit_text(judged), consequence, *_shared(judged), _blocks_of(judged)]
         return " ".join([f"{_capital(headline(judged))}.", *reasons, *_gaps(curve, point)])
     parts, hinge = [*_verdict(judged)], point.hinge
     if hinge.elbow is not None:
@@ -101,8 +102,12 @@ def failed_reference(judged: JudgedCurve) -> str:
     return f"every trial at the reference, {level}, failed: there is nothing to compare with"
 
 
+def unfit_text(judged: JudgedCurve) -> str:
+    """Why nothing can be held to the reference; "" if it can."""
+    return " ".join(_unfit(judged.curve, judged.point)) if judged.point.unfit else ""
+
+
 def _unfit(curve: Curve, point: CriticalPoint) -> Iterator[str]:
-    """Why nothing can be held to the reference."""
     check, reference = point.check, with_unit(curve.axis, point.reference)
     if not check.p_lead < point.alpha:
         yield (
@@ -115,7 +120,6 @@ def _unfit(curve: Curve, point: CriticalPoint) -> Iterator[str]:
             f"{with_unit(curve.axis, check.rival)}, {p_text(check.p_excess)} (corrected for "
             f"{counted(len(point.levels), 'level')})."
         )
-    yield "So no level is called harmful, and none harmless."
 
 
 def _shared(judged: JudgedCurve) -> Iterator[str]:
