@@ -32,7 +32,7 @@ def main() -> None:
     use_one_thread()
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    data = images(10)
+    data = images("cifar", 8, 10)
     model = build_model(arguments.model, n_classes=2, image_size=32, in_channels=3)
     analog = Analog(engine="fast", mapping=MAPPED)
     model = to_analog(model, analog, Convert(), seed=1, example=data[0][0][:2]).model
@@ -45,7 +45,7 @@ def main() -> None:
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
 
-    steps(WARM_UP)
+    steps(WARM_UP["cifar"])
     wall: dict[int, list[float]] = {1: [], arguments.threads: []}
     spent: dict[int, list[float]] = {1: [], arguments.threads: []}
     for _ in range(arguments.turns):
