@@ -16,7 +16,7 @@ from analogtl.cli.options import argument, checked, option
 from analogtl.config import catalog
 from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.errors import ExperimentError, RunError
-from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
+from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, FileAlgorithm, Network
 
 if TYPE_CHECKING:
     from analogtl.crossbar.pulse_response import DeviceView
@@ -50,6 +50,17 @@ def _classes() -> Iterator[tuple[Any, ...]]:
     for dataset, names in CLASS_NAMES.items():
         for label, name in enumerate(names):
             yield name, label, dataset, group_of[name] if dataset == Dataset.CIFAR100 else ""
+
+
+def _algorithms() -> Iterator[tuple[Any, ...]]:
+    from analogtl.config.rule_file import rule_facts, shipped_rules
+
+    for each in Algorithm:
+        yield each, each.meaning, each.compound or ""
+    for file in shipped_rules():
+        text, rule = file.read_text(encoding="utf-8"), FileAlgorithm(file.name)
+        about = text.removeprefix('"""').split(":" if ":" in text.split("\n")[0] else "\n")[0]
+        yield rule, about.rstrip("."), rule_facts(rule, text).counterpart
 
 
 def _experiments() -> Iterator[tuple[Any, ...]]:
@@ -89,9 +100,9 @@ KINDS = {
     ),
     "algorithms": Kind(
         "training algorithms",
-        "[analog] algorithm",
+        "[analog] algorithm; those in Python files are rules to use or to copy",
         ("algorithm", WHAT, "aihwkit compound"),
-        lambda: ((each, each.meaning, each.compound or "") for each in Algorithm),
+        _algorithms,
     ),
     "arms": Kind(
         "what is compared", "[finetune] arms", ("arm", WHAT), lambda: meanings(TRANSFER_ARMS)

@@ -11,7 +11,7 @@ import typer
 
 from analogtl.cli import output
 from analogtl.cli.options import Json, Runs, option
-from analogtl.errors import duration
+from analogtl.errors import ExperimentError, duration
 
 STYLES = {"ok": "green", "note": "yellow", "bad": "bold red"}
 
@@ -46,6 +46,10 @@ def selftest(
             "--all", None, "Every configuration that the fast engine covers, not the main ones."
         ),
     ] = False,
+    algorithm: Annotated[
+        str | None,
+        option("--algorithm", "FILE:CLASS", "Try a rule in a Python file: my_rule.py:Rule."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the fast engine with aihwkit's own tiles, on this machine.
@@ -53,15 +57,25 @@ def selftest(
     Small tiles are trained on both engines, over and over; then the distribution of every cell of
     the arrays is compared, and so are forward and backward products. Exit code 1 if they differ:
     the chance of that although they are the same is below 1 in 10,000.
+
+    With --algorithm, a small tile is trained with a rule: does it compile, stay finite and within
+    its tile, and repeat itself? Where it names a counterpart of aihwkit, it is compared with that.
+    Exit code 2 if the rule is wrong, with file and line.
     """
     from analogtl.fastsim import cases, equivalence
 
     began = time.monotonic()
-    with output.console().status("training small tiles on both engines ..."):
-        rows = equivalence.check(
-            list(cases.CASES) if everything else cases.BASIC,
-            repetitions=equivalence.REPETITIONS,
-        )
+    with output.console().status("training small tiles ..."):
+        if algorithm is None:
+            rows = equivalence.check(
+                list(cases.CASES) if everything else cases.BASIC,
+                repetitions=equivalence.REPETITIONS,
+            )
+        else:
+            rows = _check_rule(algorithm)
+    if not rows:
+        output.say(f"{algorithm}: compiles, stays within its tile, and repeats itself", "green")
+        return
     failed = [row for row in rows if not row["passed"]]
     if as_json:
         for row in rows:
@@ -95,6 +109,28 @@ def selftest(
             output.say(f"the engines agree in all {len(rows)} comparisons ({took})", "green")
     if failed:
         raise typer.Exit(1)
+
+
+def _check_rule(name: str) -> list[dict[str, Any]]:
+    """Check the rule in a file.
+
+    Raises:
+        ExperimentError: If it is wrong.
+    """
+    from analogtl.config.rule_file import embed_rules
+    from analogtl.fastsim.rules import RuleError, RuleText
+    from analogtl.fastsim.rules.check import check_rule
+    from analogtl.vocabulary import file_algorithm
+
+    algorithm, data = file_algorithm(name), {"analog": {"algorithm": name}}
+    embed_rules(data, [Path()])
+    text: Any = data["analog"].get("rules", {})
+    if algorithm is None or algorithm.file not in text:
+        raise ExperimentError(f"--algorithm {name}: no such rule; expected my_rule.py:Rule")
+    try:
+        return check_rule(RuleText(algorithm.file, algorithm.class_name, text[algorithm.file]))
+    except RuleError as error:
+        raise ExperimentError(str(error)) from None
 
 
 COMMANDS: dict[str, Any] = {"doctor": doctor, "selftest": selftest}

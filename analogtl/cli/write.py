@@ -16,7 +16,7 @@ from analogtl.cli import completion, options, output
 from analogtl.cli.options import argument, option
 from analogtl.errors import ExperimentError, counted, did_you_mean, shell_command
 from analogtl.files import write_atomically
-from analogtl.vocabulary import Algorithm, Backend, Network
+from analogtl.vocabulary import Algorithm, Backend, Network, file_algorithm
 
 if TYPE_CHECKING:
     from analogtl.study.study import Study
@@ -59,7 +59,8 @@ def init(
         option(
             "--algorithm",
             "NAME",
-            "One of `analogtl list algorithms`.",
+            "One of `analogtl list algorithms`; or my_rule.py, a rule of your own beside FILE, "
+            "which is written with comments if it is not there.",
             completion.choices(lambda: completion.meanings(Algorithm)),
         ),
     ] = None,
@@ -75,6 +76,7 @@ def init(
             f"{file}: exists already; --force overwrites it, or name another file"
         )
     from analogtl.config import catalog, starter
+    from analogtl.config.rule_file import rule_text
 
     if not yes and sys.stdin.isatty() and sys.stdout.isatty():
         presets = {name: catalog.device_class(name) for name in catalog.presets()}
@@ -87,14 +89,23 @@ def init(
         device = device or _ask("Device", presets, starter.DEFAULT_DEVICE)
         algorithms = dict(completion.meanings(Algorithm))
         algorithm = algorithm or _ask("Algorithm", algorithms, starter.DEFAULT_ALGORITHM)
+    algorithm = algorithm or starter.DEFAULT_ALGORITHM
+    rules, new = {}, False
+    if (rule := file_algorithm(algorithm)) is not None:
+        algorithm, place = str(rule), file.parent / rule.file
+        rules[rule.file], new = rule_text(place, rule)
     text = starter.starter(
         task or starter.DEFAULT_TASK,
         model=model,
         device=device or starter.DEFAULT_DEVICE,
-        algorithm=algorithm or starter.DEFAULT_ALGORITHM,
+        algorithm=algorithm,
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:100] or "exp",
         file=str(file),
+        rules=rules,
     )
+    if rule is not None and new:
+        write_atomically(place, rules[rule.file])
+        output.say(f"{place} written")
     write_atomically(file, text)
     output.say(f"{file} written")
     default = str(file) == completion.DEFAULT_FILE

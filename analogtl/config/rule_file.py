@@ -35,7 +35,20 @@ class RuleFacts:
 def shipped_rules() -> list[Path]:
     """The rule files that come with analogtl."""
     folder = Path(str(resources.files("analogtl"))) / "fastsim" / "rules" / "shipped"
-    return sorted(folder.glob("*.py"))
+    return sorted(file for file in folder.glob("*.py") if file.stem != "template")
+
+
+def rule_text(file: Path, algorithm: FileAlgorithm) -> tuple[str, bool]:
+    """The text of a rule file and False, or one to begin with and True where there is none.
+
+    Raises:
+        ExperimentError: If the file cannot be read.
+    """
+    if os.path.lexists(file):
+        return _text(file), False
+    text = _text(shipped_rules()[0].with_name("template.py"))
+    text = text.replace("class Rule:", f"class {algorithm.class_name}:")
+    return text.replace("THIS_FILE", f"{file}:{algorithm.class_name}"), True
 
 
 def embed_rules(data: dict[str, Any], folders: Sequence[Path]) -> None:

@@ -17,7 +17,7 @@ from analogtl.config import catalog
 from analogtl.config.reference import keys, toml_value
 from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError, did_you_mean, shell_command
-from analogtl.vocabulary import AXES, Algorithm
+from analogtl.vocabulary import AXES, Algorithm, file_algorithm
 
 WIDTH = 92
 DEFAULT_TASK = "digits"
@@ -35,6 +35,7 @@ def starter(
     algorithm: str = DEFAULT_ALGORITHM,
     name: str = "exp",
     file: str = "exp.toml",
+    rules: Mapping[str, str] | None = None,
 ) -> str:
     """The text of an experiment file.
 
@@ -45,6 +46,7 @@ def starter(
         algorithm: Training algorithm.
         name: Name of the experiment.
         file: The file it goes to, as the commands in its header name it.
+        rules: The text of the file of an algorithm that is one, by its name.
 
     Raises:
         ExperimentError: With one line per choice that does not exist.
@@ -56,15 +58,20 @@ def starter(
             ("--device", device, [*catalog.presets(), *catalog.devices()]),
             ("--algorithm", algorithm, list(Algorithm)),
         )
-        if word not in known
+        if word not in known and not file_algorithm(word)
     ]
     if problems:
         raise ExperimentError(problems)
     text = _text(TASKS[task], model, device, algorithm, name, file)
     try:
-        Experiment.model_validate(tomli.loads(text))
+        data = tomli.loads(text)
+        Experiment.model_validate(
+            {**data, "analog": {**data["analog"], "rules": dict(rules or {})}}
+        )
     except ValidationError as error:
         details = error.errors()[0]
+        if told := details.get("ctx", {}).get("problems"):
+            raise ExperimentError(f"{key}: {what}" for key, what in told) from None
         key = ".".join(map(str, details["loc"]))
         raise ExperimentError(f"{key}: {details['msg']}; got {details['input']!r}") from None
     return text

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from aihwkit.exceptions import TileError
 from aihwkit.simulator.configs.configs import UnitCellRPUConfig
 
 from analogtl.fastsim import equivalence
@@ -75,7 +76,10 @@ def check_rule(
             f"counterpart: expected one of {known}; got {rule.counterpart!r}", "counterpart"
         )
     case = CASES["AGAD" if rule.counterpart == "DynamicTransferCompound" else "HfO2"]
-    first, second = (_trained(text, case, seed=1) for _ in range(2))
+    try:
+        first, second = (_trained(text, case, seed=1) for _ in range(2))
+    except (TileError, IndexError, ZeroDivisionError) as error:
+        raise rule.error(str(error).removeprefix(f"{text.file}: ")) from None
     if not torch.equal(first, second):
         raise rule.error("the same seed gave other weights the second time")
     rows: list[dict[str, Any]] = []

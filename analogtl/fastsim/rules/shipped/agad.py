@@ -1,4 +1,4 @@
-"""AGAD, analog gradient accumulation with dynamic reference (Rasch et al. 2024), as a rule.
+"""AGAD as a rule (Rasch et al. 2024, Nat. Commun. 15, 7133).
 
 Like c-TTv2, but what goes into H is a read of A less the mean of the reads before the chopper last
 turned: a symmetry point that is not at 0 does not matter, as each column finds its own.

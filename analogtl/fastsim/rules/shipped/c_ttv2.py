@@ -1,4 +1,4 @@
-"""c-TTv2, chopped Tiki-Taka version 2 (Rasch et al. 2024, Nat. Commun. 15, 7133), as a rule.
+"""c-TTv2 as a rule (Rasch et al. 2024, Nat. Commun. 15, 7133).
 
 A gathers the gradient; its reads go into a digital buffer H, and where H is beyond the threshold, C
 is pulsed. A chopper turns the sign of a column's pulses and reads over at random, so that what is

@@ -1,4 +1,4 @@
-"""Residual learning on several arrays (Li et al. 2025, arXiv 2510.02516), for devices of few states.
+"""Residual learning on several arrays, for devices of few states (Li 2025, arXiv 2510.02516).
 
 The passes see W0 + gamma W1 + gamma^2 W2 + ...: each array makes good what the coarser ones before
 it leave over. The gradient's pulses go to the finest array; what a read of it says goes on to the
@@ -30,7 +30,7 @@ class Rule:
     }
 
     def read(array, y, cell, column, p):
-        """Move the next array by transfer_lr times the read; less than a step is a chance of one."""
+        """Move the next array by a share of the read; less than a step is a chance of one."""
         finer = p.n_arrays - ONE - ONE - np.float32(array)
         rate = p.transfer_lr * p.transfer_lr_growth**finer
         return cell, rate * y / p.slow_granularity

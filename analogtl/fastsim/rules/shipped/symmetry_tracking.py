@@ -1,9 +1,11 @@
-"""E-RIDER: residual learning that tracks the symmetry point (Xiao et al. 2026, arXiv 2602.21321).
+"""E-RIDER, which tracks the symmetry point while training (Xiao 2026, arXiv 2602.21321).
 
-P gathers the gradient, and every pulse also draws it towards the symmetry point of its device. Q, a
-moving average of the reads of P, finds that point while the training goes on. The passes see
-W + gamma c (P - Q), and W moves by transfer_lr times c (P - Q). The chopper c turns the gradient's
-part of P over at random, so that only the pull towards the symmetry point stays in the average.
+It is residual learning: P gathers the gradient, and every pulse also draws it towards the symmetry
+point of its device. Q, a moving average of the reads of P, finds that point while the training goes
+on. The passes see W + gamma c (P - Q), and W moves by transfer_lr times c (P - Q). The chopper c
+turns the gradient's part of P over at random, so that only the pull towards the symmetry point
+stays in the average.
+
 As in the paper's Algorithm 3, what is subtracted is a copy of Q that is renewed when c turns. With
 in_chop_prob = 0 it is RIDER, its Algorithm 2, where Q itself is subtracted.
 
