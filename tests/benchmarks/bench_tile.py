@@ -27,7 +27,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 import torch
 
 from analogtl.config.schema import Analog
-from analogtl.crossbar.rpu_config import build_rpu_config
+from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import fast_rpu_config
 from analogtl.fastsim.rules import RuleText
 from analogtl.fastsim.rules.check import as_rule
@@ -53,7 +53,9 @@ def tiles(inputs, outputs, vectors, arguments):
         compound={"gamma": arguments.gamma} if arguments.gamma else {},
         mapping={"max_input_size": 0, "max_output_size": 0},
     )
-    config = build_rpu_config(unsplit, tokens_per_image=-(-vectors // 8), construction_seed=1)
+    config = build_rpu_config(
+        unsplit, Pulsing.given(unsplit, -(-vectors // 8)), construction_seed=1
+    )
     weight = 0.2 * torch.randn(outputs, inputs)
     made = {}
     for engine, rpu_config in (("fast", fast_rpu_config(config, seed=1)), ("stock", config)):

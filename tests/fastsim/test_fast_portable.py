@@ -17,7 +17,7 @@ import hashlib
 import numpy as np
 import torch
 from analogtl.config.schema import Experiment
-from analogtl.crossbar.rpu_config import build_rpu_config
+from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import fast_rpu_config
 from analogtl.fastsim.pulsed import PulsedTile
 
@@ -25,7 +25,7 @@ digest = hashlib.sha256()
 for algorithm in ("c-ttv2", "agad"):
     analog = {"algorithm": algorithm, "granularity_per_token": 0.5}
     setup = Experiment.model_validate({"name": "x", "analog": analog}).analog
-    config = build_rpu_config(setup, tokens_per_image=4, construction_seed=7)
+    config = build_rpu_config(setup, Pulsing.given(setup, 4), construction_seed=7)
     tile = PulsedTile(24, 20, fast_rpu_config(config, seed=9))
     rng = np.random.default_rng(1)
     tile.set_weights(torch.from_numpy((0.3 * rng.standard_normal((20, 24))).astype(np.float32)))
