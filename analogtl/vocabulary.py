@@ -116,6 +116,15 @@ class Arm(_Noun):
         False,
         Style("#5F6773", "#A3ABB8", ":", "^"),
     )
+    SHUFFLED_GRADIENTS = (
+        "shuffled-gradients",
+        "shuffled gradients (control)",
+        "analog-tl with a random sign for every gradient vector: as many pulses, and no signal",
+        True,
+        True,
+        True,
+        Style("#7A6A8E", "#B5A6C9", ":", "v"),
+    )
     WEIGHT_PROGRAMMING = (
         "weight-programming",
         "weight programming",

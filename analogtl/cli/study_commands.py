@@ -238,9 +238,9 @@ def finetune(
 ) -> None:
     """Run every arm of an experiment on the target task, for every seed.
 
-    Arms: digital-tl, analog-tl, digital-scratch, analog-scratch, and frozen-array, the control that
-    tells whether the arrays learn at all. Pretraining and conversion run where they are needed.
-    What is finished is never run again; what was interrupted goes on.
+    Arms: digital-tl, analog-tl, digital-scratch, analog-scratch, and the controls that tell whether
+    the arrays learn at all, frozen-array and shuffled-gradients. Pretraining and conversion run
+    where they are needed. What is finished is never run again; what was interrupted goes on.
     """
     limits = _limits(checkpoint_minutes, max_hours)
     _run(request, request.open(threads=threads), skip_failed, jobs=jobs, limits=limits)

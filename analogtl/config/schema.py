@@ -76,7 +76,12 @@ AnyAlgorithm = Annotated[
     PlainSerializer(str, return_type=str),
 ]
 TransferArm = Literal[
-    Arm.DIGITAL_TL, Arm.ANALOG_TL, Arm.DIGITAL_SCRATCH, Arm.ANALOG_SCRATCH, Arm.FROZEN_ARRAY
+    Arm.DIGITAL_TL,
+    Arm.ANALOG_TL,
+    Arm.DIGITAL_SCRATCH,
+    Arm.ANALOG_SCRATCH,
+    Arm.FROZEN_ARRAY,
+    Arm.SHUFFLED_GRADIENTS,
 ]
 
 SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
@@ -230,7 +235,8 @@ class Finetune(Training):
         Arm.DIGITAL_TL,
         Arm.ANALOG_TL,
     )
-    """`digital-tl`, `analog-tl`, `digital-scratch`, `analog-scratch`, `frozen-array`."""
+    """`digital-tl`, `analog-tl`, `digital-scratch`, `analog-scratch`, `frozen-array`,
+    `shuffled-gradients`."""
     validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.1
 
 

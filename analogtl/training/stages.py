@@ -21,6 +21,7 @@ from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.pulse_response import symmetry_in_range
+from analogtl.crossbar.shuffled import shuffle_gradients
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
 from analogtl.fastsim import use_threads
@@ -294,6 +295,8 @@ def _train(
             plan=planned(experiment.finetune, task),
         )
         model, layers = conversion.model, conversion.layers
+        if trial.arm is Arm.SHUFFLED_GRADIENTS:
+            shuffle_gradients(model)
         facts = {"engine": conversion.engine, **_held(conversion.survey)}
     training = ResumableTraining(
         model=on_device(model, trial.basis.device),
