@@ -32,8 +32,11 @@ def model():
 # Tensors on "meta" have no numbers: the first one that is asked for is an error, which comes after
 # the images went through the network there.
 def test_images_are_judged_where_the_network_is(task, model):
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output.device.type))
     with pytest.raises(RuntimeError, match="meta"):
         evaluate(model.to("meta"), task.test, task)
+    assert seen == ["meta"]
 
 
 def test_images_are_trained_on_where_the_network_is(task, model):
