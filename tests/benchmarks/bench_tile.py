@@ -74,7 +74,9 @@ def compare_rules(rounds):
             unsplit = Analog(
                 algorithm=algorithm, mapping={"max_input_size": 0, "max_output_size": 0}
             )
-            config = build_rpu_config(unsplit, tokens_per_image=vectors // 8, construction_seed=1)
+            config = build_rpu_config(
+                unsplit, Pulsing.given(unsplit, -(-vectors // 8)), construction_seed=1
+            )
             configs = [config, as_rule(config, RuleText.read(file))]
             made = [fast_rpu_config(one, seed=1) for one in configs]
             pair = [one.tile_class(outputs, inputs, one).tile for one in made]
