@@ -6,14 +6,15 @@ written cell by cell (cells ``slow``), or both. A device is named by the array t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from analogtl.fastsim import counting, hidden
 from analogtl.fastsim import devices as drawn
-from analogtl.fastsim import hidden
 from analogtl.fastsim import layout as k
 from analogtl.fastsim.config import FastRPUConfig, UnsupportedConfig, unsupported_reason
 from analogtl.fastsim.layout import A, Array, C
@@ -92,6 +93,11 @@ class ArraysTile(FastSimulatorTile):
         # [devices, in, out]; drawn again when it is needed, as only decay needs it often.
         self.kept_reset_bias: Array | None = None
         self._drawn_bias: dict[int, Array] | None = None  # of a small tile, once asked for
+        self.part = self.groups_of_part()
+        counted = any(device.count_pulses for device in self.devices.values())
+        self.planes = counting.new_planes(
+            x_size * len(self.devices), self.groups, self.part, counted
+        )
         self._prepare()
         if draw:
             every = self._drawn()
@@ -103,6 +109,10 @@ class ArraysTile(FastSimulatorTile):
             self.set_weights(torch.zeros(d_size, x_size))
 
     # -- construction -----------------------------------------------------------------------------
+
+    def groups_of_part(self) -> int:
+        """Count the groups of rows whose pulses are counted together: two if there are as many."""
+        return min(self.groups, 2)
 
     def _prepare(self) -> None:
         """Make the arrays of an algorithm, before the devices are drawn."""
@@ -204,6 +214,50 @@ class ArraysTile(FastSimulatorTile):
             self.put(self.cells.fast, k.APPARENT, weights)
         else:
             self.cells.weight[:, : self.d_size] = weights
+
+    # -- pulses -----------------------------------------------------------------------------------
+
+    def names_of_arrays(self) -> list[str]:
+        """Name the arrays, in the order of the devices."""
+        return ["AC"[n] for n in self.devices]
+
+    def pulse_counts(self) -> dict[str, Array]:
+        """Count the pulses that have reached each cell, ``[in, out]`` (int64) of each kind.
+
+        "A_up", "A_down", "C_up", "C_down", of the arrays that there are. A pulse counts wherever it
+        coincides, also where the cell rests at a bound or cannot move, and also while it waits in
+        the ring. Nothing is counted, and this is empty, unless a device has ``count_pulses``.
+        """
+        if self.planes.size == 0:
+            return {}
+        planes, names = self.current_planes(), self.names_of_arrays()
+        found = {}
+        for n, name in enumerate(names):
+            for down, direction in enumerate(("up", "down")):
+                counts = np.zeros((self.x_size, self.d_size), np.int64)
+                counting.numbers(planes, len(names), n, down, counts)
+                found[f"{name}_{direction}"] = counts
+        return found
+
+    def current_planes(self) -> Array:
+        """The counts as they are now; looking does not disturb the run."""
+        return self.planes
+
+    def make_room(self, vectors: int) -> None:
+        """Keep the counts of pulses from overflowing in an update of so many vectors."""
+        self.counts[k.VECTORS] += vectors
+        spec = self.spec
+        train = max(spec.transfer_train.desired_bl, math.ceil(spec.step), 1)
+        if spec.direct:
+            rate = abs(spec.transfer_lr) * max(self.learning_rate, 1.0) / spec.slow.granularity
+            train = max(train, math.ceil(rate))
+        written = int(self.counts[k.VECTORS]) * len(self.devices) * train
+        written *= max(spec.n_reads_per_transfer, 1)
+        self.planes = counting.make_room(self.planes, max(written, self.most_pulses(vectors)))
+
+    def most_pulses(self, vectors: int) -> int:
+        """Bound the pulses that a cell of A can have got after ``vectors`` more."""
+        return 0
 
     # -- weights ----------------------------------------------------------------------------------
 
@@ -356,6 +410,7 @@ class ArraysTile(FastSimulatorTile):
         return {
             **super()._arrays(),
             **self.cells._asdict(),
+            "planes": self.planes,
             **{f"decay_{n}": d for n, d in self.decay.items()},
             **{f"diffusion_{n}": d for n, d in self.diffusion.items()},
         }
@@ -373,6 +428,8 @@ class ArraysTile(FastSimulatorTile):
         Raises:
             TileError: if the state is of another kind of tile.
         """
+        if self.planes.size:  # as many as that run needed
+            self.planes = np.zeros(tuple(state["planes"].shape), np.uint64)
         super().load_state(state)
         given = state.get("reset_bias")
         self.kept_reset_bias = None if given is None else given.detach().cpu().numpy().copy()

@@ -206,8 +206,6 @@ def _device_reason(device: Any) -> str | None:
         return f"drift of {name}"
     if device.dw_min <= 0.0:
         return f"dw_min = {device.dw_min} of {name}"
-    if device.count_pulses:
-        return f"count_pulses of {name}"
     if device.w_min > 0.0 or device.w_max < 0.0:
         return f"bounds of {name} that do not include 0"
     return None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analogtl.fastsim import responses, simd, streams
+from analogtl.fastsim import counting, responses, simd, streams
 from analogtl.fastsim.compiled import compiled
 from analogtl.fastsim.layout import (
     C_DOWN,
@@ -39,7 +39,7 @@ from analogtl.fastsim.layout import (
     UPDATES,
     Array,
 )
-from analogtl.fastsim.simd import BLOCKS, LANES
+from analogtl.fastsim.simd import LANES
 from analogtl.fastsim.streams import mix64, stream, uniform
 
 BLOCK = 1024  # vectors whose bits are made before their columns are read
@@ -65,13 +65,6 @@ class Pool(NamedTuple):
     stamp: Array
     normals: Array
     gains: Array
-
-
-class ColumnPulses(NamedTuple):
-    """Work space for the pulses of one column: places in the ring, and which turn over."""
-
-    slots: Array
-    turns: Array
 
 
 class Reads(NamedTuple):
@@ -164,11 +157,10 @@ def draw_columns(chances, values, pulses, signs, bit, key):
 def column_slots(ring, column, end, chopped, pulses):
     """List the slots from the column's start to ``end`` in which it pulsed; returns their number.
 
-    ``pulses.slots`` (int64) are places in the ring; ``pulses.turns`` (uint16) is 0xFFFF where the
-    column's sign and chopper turn the direction of the pulse over.
+    ``pulses`` (int64): twice the slot's place in the ring, and 1 more where the column's sign and
+    chopper turn the direction of the pulse over.
     """
     x_bits, start = ring.x_bits, ring.start[column]
-    slots, turns = pulses.slots, pulses.turns
     words = x_bits.shape[0]
     turn = np.uint32(0xFFFFFFFF) if chopped else np.uint32(0)
     n = 0
@@ -184,8 +176,8 @@ def column_slots(ring, column, end, chopped, pulses):
         while word != np.uint32(0):
             bit = np.uint32(simd.trailing_zeros(word))
             word = np.uint32(word & np.uint32(word - np.uint32(1)))
-            slots[n] = (place << 5) + np.int64(bit)
-            turns[n] = np.uint16(0 - np.int64(np.uint32(signs >> bit) & np.uint32(1)))
+            turned = np.int64(np.uint32(signs >> bit) & np.uint32(1))
+            pulses[n] = 2 * ((place << 5) + np.int64(bit)) + turned
             n += 1
     return n
 
@@ -201,28 +193,46 @@ def chop_period(spec):
 @compiled
 def apply_group(column, more, group, d_bits, pulses, n, noise, device, curves, rng):
     """Apply ``n`` pulses to one group of the cells of one column of A; returns ``rng``."""
-    base, first = np.uint64(group * 8 * LANES), group * d_bits.shape[1] * d_bits.shape[2]
-    place = np.uint64(group * 2 * LANES)
+    base, place = np.uint64(group * 8 * LANES), np.uint64(group * 2 * LANES)
+    width = d_bits.shape[3]
+    shift = width >> 3  # 1 where a part has two groups
+    first = (group >> shift) * d_bits.shape[1] * 2 * width + (group & shift) * 4
     given = (
-        d_bits, first, pulses.slots, pulses.turns, n, column, base, more, place, noise.answers,
-        curves, device.nodes, noise.gains, noise.normals, device.write_noise, rng,
+        d_bits, first, width, pulses, n, column, base, more, place, noise.answers, curves,
+        device.nodes, noise.gains, noise.normals, device.write_noise, rng,
     )  # fmt: skip
     return simd.apply_pulses(device, given)
 
 
 @compiled
 def read_column(
-    column, more, means, chops, d_bits, pulses, n, noise, numbers, spec, curves, rng, steps
+    column,
+    more,
+    means,
+    chops,
+    d_bits,
+    pulses,
+    n,
+    noise,
+    numbers,
+    spec,
+    curves,
+    rng,
+    steps,
+    planes,
+    counted,
 ):
     """Apply ``n`` pulses to one column of A, then read it into its buffer H.
 
     ``column`` [G * 8 * LANES] and ``means`` [G * 2 * LANES] are the column's; ``steps`` [rows]
-    receives the signed number of pulses for each row of C. Returns whether there is any, and
-    ``rng``.
+    receives the signed number of pulses for each row of C; ``counted``: the column's place in
+    ``planes``. Returns whether there is any pulse, and ``rng``.
     """
     any_step = np.uint64(0)
-    for group in range(d_bits.shape[0]):
+    groups = steps.shape[0] // LANES
+    for group in range(groups):
         rng = apply_group(column, more, group, d_bits, pulses, n, noise, spec.fast, curves, rng)
+        counting.count_group(planes, counted, group, groups, d_bits, pulses, n)
         base, row = np.uint64(group * 8 * LANES), np.uint64(group * LANES)
         if spec.dynamic:
             came, rng = simd.read_dynamic(
@@ -261,7 +271,9 @@ def read_numbers(spec, numbers):
 
 
 @compiled
-def write_column(cells, more, weight, steps, lr, normals, spec, curves, rng, train):
+def write_column(
+    cells, more, weight, steps, lr, normals, spec, curves, rng, train, planes, counted
+):  # fmt: skip
     """Send pulses onto one column of C, at learning rate ``lr``, up where ``steps`` [rows] are."""
     zero, one = np.float32(0.0), np.float32(1.0)
     most = zero
@@ -276,14 +288,20 @@ def write_column(cells, more, weight, steps, lr, normals, spec, curves, rng, tra
         if steps[row] != zero:
             rng = write_cell(
                 cells, more, weight, row, steps[row] > zero, abs(steps[row]) * a, train, bl,
-                normals, device, curves, rng,
+                normals, device, curves, rng, planes, counted,
             )  # fmt: skip
     return rng
 
 
 @compiled
-def write_cell(cells, more, weight, row, up, p, train, bl, normals, device, curves, rng):
-    """Send pulses onto one cell of a column of C: each of ``train`` with probability ``p``."""
+def write_cell(
+    cells, more, weight, row, up, p, train, bl, normals, device, curves, rng, planes, counted
+):  # fmt: skip
+    """Send pulses onto one cell of a column of C: each of ``train`` with probability ``p``.
+
+    ``counted``: the column's place in ``planes``, where they are counted.
+    """
+    counts, stuck, before = planes.shape[1] > 0, False, rng
     zero, one = np.float32(0.0), np.float32(1.0)
     c = cells[row // LANES * 6 * LANES + row % LANES :]
     top, bottom = c[C_MAX * LANES], c[C_MIN * LANES]
@@ -294,7 +312,8 @@ def write_cell(cells, more, weight, row, up, p, train, bl, normals, device, curv
     else:
         first = row // LANES * 2 * LANES + row % LANES
         more_up, more_down = more[first], more[first + LANES]
-        if not responses.can_move(bottom, top, device):
+        stuck = not responses.can_move(bottom, top, device)
+        if stuck and not counts:
             return rng
     reference = c[C_REFERENCE * LANES]
     w = c[C_PERSISTENT * LANES] + reference
@@ -306,6 +325,10 @@ def write_cell(cells, more, weight, row, up, p, train, bl, normals, device, curv
             rng = mix64(rng)
             if uniform(rng) >= p:
                 continue
+        if counts:
+            counting.count_one(planes, counted, 0 if up else 1, row)
+        if stuck:
+            continue
         rng = mix64(rng)
         xi = normals[np.int64(rng >> _SHIFT)] * device.dw_min_std
         change, relative_to = responses.change_of(
@@ -314,6 +337,8 @@ def write_cell(cells, more, weight, row, up, p, train, bl, normals, device, curv
         w += change + xi * relative_to
         w = min(max(w, bottom), top)
         moved = True
+    if stuck:  # the other cells draw the same numbers, counted or not
+        return before
     if moved:
         w -= reference
         c[C_PERSISTENT * LANES] = w
@@ -374,28 +399,29 @@ def next_noise(pool, n_reads, counts, device, seed):
 
 @compiled
 def pulse_space(ring):
-    """Room for as many pulses as the ring has slots."""
-    size = ring.x_bits.shape[0] * 32
-    return ColumnPulses(np.empty(size, np.int64), np.empty(size, np.uint16))
+    """Make room for the pulses of a column: as many as the ring has slots."""
+    return np.empty(ring.x_bits.shape[0] * 32, np.int64)
 
 
 @compiled
-def flush(fast, more, curves, ring, choppers, counts, packed_spec, seed, purpose):
+def flush(fast, more, curves, ring, choppers, planes, counts, packed_spec, seed, purpose):
     """Bring every column of A to now: ``ring.start`` moves on; H, C and the choppers stay."""
     device = packed_spec[0].fast
     noise = draw_noise(stream(seed, purpose, counts[POOLS]), device)
-    pulses = pulse_space(ring)
+    pulses, groups = pulse_space(ring), fast.shape[1] // (8 * LANES)
     for column in range(fast.shape[0]):
         n = column_slots(ring, column, counts[SLOT], choppers.in_chop[column] != 0, pulses)
         ring.start[column] = counts[SLOT]
         if n == 0:
             continue
         rng = stream(seed, purpose, (counts[SLOT] << 16) + column)
-        for group in range(ring.d_bits.shape[0]):
+        for group in range(groups):
             rng = apply_group(
                 fast[column], more[column % more.shape[0]], group, ring.d_bits, pulses, n, noise,
                 device, curves, rng,
             )  # fmt: skip
+            place = column * (planes.shape[0] // fast.shape[0])
+            counting.count_group(planes, place, group, groups, ring.d_bits, pulses, n)
 
 
 @compiled
@@ -471,7 +497,8 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     in_size, out_size = x.shape[1], d.shape[1]
-    groups, size = ring.d_bits.shape[0], ring.d_bits.shape[1]
+    size, row_width = ring.d_bits.shape[1], ring.d_bits.shape[2] * ring.d_bits.shape[3]
+    groups = reads.chops.shape[1] // LANES
     tau = np.float32(np.float32(one - spec.auto_momentum) / np.float32(x.shape[0]))
     read_lr = read_learning_rate(lr, spec)
     x_chance = np.empty(in_size, np.float32)
@@ -511,8 +538,8 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
             draw_columns(x_chance, x[t], ring.x_bits[word, 0], ring.x_bits[word, 1], bit, key)
             key = stream(seed, streams.D_BITS, counts[SLOT])
             simd.draw_rows(
-                d_chance, d_sign, ring.d_bits, slot * 2 * BLOCKS, size * 2 * BLOCKS, groups,
-                streams.key_low(key), streams.key_high(key),
+                d_chance, d_sign, ring.d_bits, slot * row_width, size * row_width, row_width >> 4,
+                groups, streams.key_low(key), streams.key_high(key),
             )  # fmt: skip
             counts[SLOT] += 1
         t += 1
@@ -540,7 +567,19 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
 
 @compiled
 def read_columns(
-    reads, n_reads, first_column, read_lr, cells, ring, choppers, counts, spec, seed, pulses, pool
+    reads,
+    n_reads,
+    first_column,
+    read_lr,
+    cells,
+    ring,
+    choppers,
+    planes,
+    counts,
+    spec,
+    seed,
+    pulses,
+    pool,
 ):
     """Second half of an update: carry out the reads that `emit_pulses` noted.
 
@@ -551,6 +590,7 @@ def read_columns(
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     in_size = ring.start.shape[0]
+    arrays = planes.shape[0] // in_size
     period = chop_period(spec)
     noise = next_noise(pool, n_reads, counts, spec.fast, seed)
     numbers = np.empty(simd.N_NUMBERS, np.float32)
@@ -580,13 +620,13 @@ def read_columns(
                 cells.fast[column], cells.fast_more[column % cells.fast_more.shape[0]],
                 cells.means[column % cells.means.shape[0]], reads.chops[done], ring.d_bits, pulses,
                 n, noise, numbers, spec, cells.curves[0],
-                stream(seed, streams.READ, counts[READS] + f), steps,
+                stream(seed, streams.READ, counts[READS] + f), steps, planes, column * arrays,
             )  # fmt: skip
             if came and (not spec.dynamic or total > period):
                 write_column(
                     cells.slow[column], cells.slow_more[column % cells.slow_more.shape[0]],
                     cells.weight[column], steps, write_lr, noise.normals, spec, cells.curves[1],
-                    rng, train,
+                    rng, train, planes, column * arrays + 1,
                 )  # fmt: skip
             ring.start[column] = reads.slot[f]
             turn_now = total % period + 1 == period and (
@@ -602,7 +642,9 @@ def read_columns(
 
 
 @compiled
-def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spec, seed, pool):
+def update(
+    x, d, d_gain, lr, cells, ring, choppers, planes, counts, averages, packed_spec, seed, pool
+):  # fmt: skip
     """Update a tile with the vectors of one call, ``x`` [N, in] and ``d * d_gain`` [N, out].
 
     ``pool``: room for noise, with whatever is left in it of an earlier call.
@@ -624,8 +666,8 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
     while t < n_vectors:
         if counts[SLOT] - oldest_slot(ring.start) > allowed:
             flush(
-                cells.fast, cells.fast_more, cells.curves[0], ring, choppers, counts, packed_spec,
-                seed, streams.FLUSH,
+                cells.fast, cells.fast_more, cells.curves[0], ring, choppers, planes, counts,
+                packed_spec, seed, streams.FLUSH,
             )  # fmt: skip
             counts[POOLS] += 1
         first_column = counts[COLUMN]
@@ -638,7 +680,7 @@ def update(x, d, d_gain, lr, cells, ring, choppers, counts, averages, packed_spe
         if n_reads > 0:
             read_columns(
                 reads, n_reads, first_column, read_learning_rate(lr, spec), cells, ring, choppers,
-                counts, spec, seed, pulses, pool,
+                planes, counts, spec, seed, pulses, pool,
             )  # fmt: skip
             counts[SWEEPS] += sweep
             for i in range(choppers.out_chop.shape[0]):

@@ -23,8 +23,7 @@ REFERENCES = REFERENCE, C_REFERENCE  # of A and C; bounds and steps follow
 # how a device's cells answer to pulses: see `responses.py`
 SOFT_BOUNDS, LINEAR, EXP, POW, PIECEWISE = range(5)
 # fields of ``counts`` [10] (int64)
-UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS = range(7)
-POOL_READS = 8
+UPDATES, COLUMN, SWEEPS, SLOT, READS, POOLS, PRODUCTS, VECTORS, POOL_READS = range(9)
 # fields of ``averages`` [3]
 M_X, M_D, COUNT_LR = range(3)
 
@@ -62,8 +61,10 @@ class PulseRing(NamedTuple):
 
     ``x_bits`` [slots / 32, 2, in] (uint32): pulses and signs of the columns, a bit per slot: the
         slots in which one column pulses are found 32 at a time.
-    ``d_bits`` [G, slots, 2 * BLOCKS] (uint16): pulses and signs of the rows, a bit per row: one
-        load has a slot's pulses for a vector of rows.
+    ``d_bits`` [parts, slots, 2, 4 * V] (uint16): the rows that move up, and those that move down,
+        in a column that does not turn the direction over; a bit per row, three words for each of
+        the V groups of a part (1 if there is but one, else 2) and one that is empty: one load has a
+        slot's pulses for a vector of rows.
     ``start`` [in] (int64): the first slot not yet applied to a column.
     """
 

@@ -19,8 +19,8 @@ from analogtl.fastsim import layout as k
 from analogtl.fastsim import simd, streams
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.counting import count_group
 from analogtl.fastsim.kernels import (
-    ColumnPulses,
     abs_max,
     apply_group,
     draw_noise,
@@ -34,6 +34,10 @@ from analogtl.fastsim.streams import mix64, stream, uniform
 class MixedPrecisionTile(ArraysTile):
     """A tile whose gradients are added up in digital, before they are written onto its array."""
 
+    def groups_of_part(self) -> int:
+        """Count the groups of rows whose pulses are counted together: each has its own trains."""
+        return 1
+
     def _prepare(self) -> None:
         self.chi = np.zeros_like(self.cells.weight)  # padded with rows that stay 0
 
@@ -44,6 +48,7 @@ class MixedPrecisionTile(ArraysTile):
             raise TileError(f"{n_vectors} input and {d.shape[0]} gradient vectors")
         if n_vectors == 0 or self.learning_rate == 0.0:
             return
+        self.make_room(n_vectors)
         c, first = self.compound, int(self.counts[k.UPDATES])
         inputs = self._binned(x, int(c.n_x_bins), c.stoc_round_x, streams.X_BITS)
         gradients = self._binned(d, int(c.n_d_bins), c.stoc_round_d, streams.D_BITS)
@@ -85,8 +90,8 @@ class MixedPrecisionTile(ArraysTile):
         granularity = np.float32(c.granularity) or self.spec.fast.granularity
         write(
             self.chi, self.cells.fast, self.cells.fast_more, self.cells.weight[:, :size],
-            self.cells.curves[A], first, n_rows, granularity, np.float32(c.transfer_lr),
-            self._packed_spec, self.seed, counter,
+            self.cells.curves[A], self.planes, first, n_rows, granularity,
+            np.float32(c.transfer_lr), self._packed_spec, self.seed, counter,
         )  # fmt: skip
         self.counts[k.COLUMN] = (first + n_rows) % size
         self.counts[k.READS] += 1
@@ -126,7 +131,19 @@ def quantise(values, half, stochastic, key, out):
 
 @compiled
 def write(
-    chi, fast, more, weight, curves, first, n_rows, granularity, rate, numbers, seed, counter
+    chi,
+    fast,
+    more,
+    weight,
+    curves,
+    planes,
+    first,
+    n_rows,
+    granularity,
+    rate,
+    numbers,
+    seed,
+    counter,
 ):
     """Take whole steps off rows of ``chi`` [in, rows], and send them to the array as pulses.
 
@@ -166,9 +183,9 @@ def write(
     if longest.max() == 0:
         return
     noise = draw_noise(stream(seed, streams.POOL, counter), device)
-    pulses = ColumnPulses(np.arange(slots), np.zeros(slots, np.uint16))
+    pulses = 2 * np.arange(slots)
     chances, signs = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    bits = np.empty((groups, slots, 2 * BLOCKS), np.uint16)
+    bits = np.zeros((groups, slots, 2, 4), np.uint16)  # a part has one group
     for column in range(chi.shape[0]):
         for group in range(groups):
             begin, came = group * LANES, False
@@ -187,16 +204,18 @@ def write(
             for slot in range(longest[group]):
                 key = stream(seed, streams.D_BITS, -1 - place - slot)
                 simd.draw_rows(
-                    chances, signs, bits, (group * slots + slot) * 2 * BLOCKS, 0, 1,
+                    chances, signs, bits, (group * slots + slot) * 8, 0, 0, 1,
                     streams.key_low(key), streams.key_high(key),
                 )  # fmt: skip
                 for q in range(BLOCKS):
-                    word = np.uint16(bits[group, slot, q] & trains[group, slot, q])
-                    bits[group, slot, q] = word
+                    for down in range(2):
+                        word = np.uint16(bits[group, slot, down, q] & trains[group, slot, q])
+                        bits[group, slot, down, q] = word
             apply_group(
                 fast[column], more[column % more.shape[0]], group, bits, pulses, longest[group],
                 noise, device, curves, stream(seed, streams.READ, place),
             )  # fmt: skip
+            count_group(planes, column, group, groups, bits, pulses, longest[group])
             apparent = fast[column, (group * 8 + APPARENT) * LANES :]
             for lane in range(min(LANES, weight.shape[1] - begin)):
                 weight[column, begin + lane] = apparent[lane]

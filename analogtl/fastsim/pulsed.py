@@ -13,7 +13,7 @@ from analogtl.fastsim import kernels
 from analogtl.fastsim import layout as k
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.layout import A, Array, C
-from analogtl.fastsim.simd import BLOCKS, LANES
+from analogtl.fastsim.simd import LANES
 from analogtl.fastsim.spec import gammas_of
 from analogtl.fastsim.streams import FLUSH
 
@@ -40,9 +40,10 @@ class PulsedTile(ArraysTile):
         slots = 1024
         while slots < 2 * max(self.x_size, 2 * self.spec.train.desired_bl) + 512:
             slots *= 2
+        width = self.part
         self.ring = k.PulseRing(
             x_bits=np.zeros((slots // 32, 2, self.x_size), np.uint32),
-            d_bits=np.zeros((self.groups, slots, 2 * BLOCKS), np.uint16),
+            d_bits=np.zeros((-(-self.groups // width), slots, 2, 4 * width), np.uint16),
             start=np.zeros(self.x_size, np.int64),
         )
         self.choppers = k.Choppers(
@@ -68,10 +69,11 @@ class PulsedTile(ArraysTile):
             raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
         if x.shape[0] == 0 or self.learning_rate == 0.0:
             return
+        self.make_room(x.shape[0])
         done = kernels.update(
             x.numpy(), d.numpy(), 1.0 / divisor, self.learning_rate,
-            self.cells, self.ring, self.choppers, self.counts, self.averages, self._packed_spec,
-            self.seed, self._pool(x.shape[0]),
+            self.cells, self.ring, self.choppers, self.planes, self.counts, self.averages,
+            self._packed_spec, self.seed, self._pool(x.shape[0]),
         )  # fmt: skip
         if not done:
             raise TileError(
@@ -116,7 +118,7 @@ class PulsedTile(ArraysTile):
 
     def settle(self) -> None:
         """Bring all of A to now, in place."""
-        if self._flush_into(self.cells.fast, self.ring):
+        if self._flush_into(self.cells.fast, self.ring, self.planes):
             self.counts[k.POOLS] += 1
 
     def current(self, n: int) -> Array:
@@ -124,16 +126,26 @@ class PulsedTile(ArraysTile):
         if n != A:
             return self.cells_of(n)
         fast, ring = self.cells.fast.copy(), self.ring._replace(start=self.ring.start.copy())
-        self._flush_into(fast, ring)
+        self._flush_into(fast, ring, self.planes[:, :0])
         return fast
 
-    def _flush_into(self, fast: Array, ring: k.PulseRing) -> bool:
+    def current_planes(self) -> Array:
+        """Copy the counts, with the pulses that are still in the ring."""
+        planes, ring = self.planes.copy(), self.ring._replace(start=self.ring.start.copy())
+        self._flush_into(self.cells.fast.copy(), ring, planes)
+        return planes
+
+    def most_pulses(self, vectors: int) -> int:
+        """Bound the pulses that a cell of A can have got after ``vectors`` more."""
+        return int(self.counts[k.SLOT]) + vectors * self.ring.d_bits.shape[1]
+
+    def _flush_into(self, fast: Array, ring: k.PulseRing, planes: Array) -> bool:
         """Apply the pulses that are still in the ring, if there are any; whether there were."""
         if int(self.counts[k.SLOT]) <= int(ring.start.min()):
             return False
         kernels.flush(
-            fast, self.cells.fast_more, self.cells.curves[0], ring, self.choppers, self.counts,
-            self._packed_spec, self.seed, FLUSH,
+            fast, self.cells.fast_more, self.cells.curves[0], ring, self.choppers, planes,
+            self.counts, self._packed_spec, self.seed, FLUSH,
         )  # fmt: skip
         return True
 

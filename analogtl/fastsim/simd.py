@@ -69,11 +69,25 @@ def _next_position(b: Any, rng: Any) -> tuple[Any, Any]:
     return rng, b.lshr(rng, _int(64 - POOL_BITS))
 
 
-def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
-    """``for m in range(count): carried = body(m, carried)``; returns the last ``carried``."""
+def _loop(
+    b: Any,
+    count: Any,
+    carried: list[Any],
+    body: Callable[[Any, list[Any]], list[Any]],
+    while_: Callable[[list[Any]], Any] | None = None,
+) -> list[Any]:
+    """``for m in range(count): carried = body(m, carried)``; returns the last ``carried``.
+
+    It ends earlier where ``while_(carried)`` is not met.
+    """
     before = b.block
     inside, after = b.append_basic_block("inside"), b.append_basic_block("after")
-    b.cbranch(b.icmp_signed(">", count, _int(0)), inside, after)
+
+    def goes_on(m: Any, values: list[Any]) -> Any:
+        more = b.icmp_signed("<", m, count)
+        return more if while_ is None else b.and_(more, while_(values))
+
+    b.cbranch(goes_on(_int(0), carried), inside, after)
     b.position_at_end(inside)
     m = b.phi(_I64)
     m.add_incoming(_int(0), before)
@@ -83,12 +97,13 @@ def _loop(b: Any, count: Any, carried: list[Any], body: Any) -> list[Any]:
         phi.add_incoming(value, before)
         now.append(phi)
     new = body(m, now)
-    end = b.block
     m_next = b.add(m, _int(1))
+    more = goes_on(m_next, new)
+    end = b.block
     m.add_incoming(m_next, end)
     for phi, value in zip(now, new, strict=True):
         phi.add_incoming(value, end)
-    b.cbranch(b.icmp_signed("<", m_next, count), inside, after)
+    b.cbranch(more, inside, after)
     b.position_at_end(after)
     out = []
     for value, last in zip(carried, new, strict=True):
@@ -324,19 +339,19 @@ def _make_apply_pulses(kind: type[_Block], multiplicative: bool = True) -> Any:
 
     @intrinsic
     def apply_pulses(
-        typing, bits, first, slots, turns, n, cells, base, more, place, numbers, curves, nodes,
+        typing, bits, first, width, pulses, n, cells, base, more, place, numbers, curves, nodes,
         gains, normals, write_noise, rng,
     ):  # fmt: skip
         signature = types.uint64(
-            bits, types.int64, slots, turns, types.int64, cells, types.uint64, more, types.uint64,
-            numbers, curves, types.int64, gains, normals, types.float32, types.uint64,
+            bits, types.int64, types.int64, pulses, types.int64, cells, types.uint64, more,
+            types.uint64, numbers, curves, types.int64, gains, normals, types.float32, types.uint64,
         )  # fmt: skip
 
         def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            bit_p, slot_p, turn_p, cell_p, more_p, number_p, curve_p, gain_p, normal_p = (
-                _data(context, b, sig.args[i], args[i]) for i in (0, 2, 3, 5, 7, 9, 10, 12, 13)
+            bit_p, pulse_p, cell_p, more_p, number_p, curve_p, gain_p, normal_p = (
+                _data(context, b, sig.args[i], args[i]) for i in (0, 3, 5, 7, 9, 10, 12, 13)
             )
-            first, n, base, extra, nodes, rng = (args[i] for i in (1, 4, 6, 8, 11, 15))
+            first, width, n, base, extra, nodes, rng = (args[i] for i in (1, 2, 4, 6, 8, 11, 15))
 
             def block(q: int) -> _Block:
                 def field(pointer: Any, at: Any) -> Callable[[int], Any]:
@@ -349,13 +364,16 @@ def _make_apply_pulses(kind: type[_Block], multiplicative: bool = True) -> Any:
 
             def pulse(entry: Any, run: Any, carried: list[Any]) -> list[Any]:
                 weights, seen = carried[:BLOCKS], carried[BLOCKS:]
-                slot, turn = b.load(b.gep(slot_p, [entry])), b.load(b.gep(turn_p, [entry]))
-                word = b.gep(bit_p, [b.add(first, b.mul(slot, _int(2 * BLOCKS)))])
+                entry = b.load(b.gep(pulse_p, [entry]))
+                ups, downs = (
+                    b.gep(bit_p, [b.add(first, b.mul(turn, width))])
+                    for turn in (entry, b.xor(entry, _int(1)))
+                )
                 new, new_seen = [], []
                 for q, cells in enumerate(blocks):
-                    coincide = b.load(b.gep(word, [_int(q)]))
-                    is_up = b.xor(b.load(b.gep(word, [_int(BLOCKS + q)])), turn)
-                    on, is_up = b.bitcast(coincide, _VB), b.bitcast(is_up, _VB)
+                    up, down = (b.load(b.gep(word, [_int(q)])) for word in (ups, downs))
+                    coincide = b.or_(up, down)
+                    on, is_up = b.bitcast(coincide, _VB), b.bitcast(up, _VB)
                     at = b.add(run, _int(WIDTH * q))
                     v = cells.pulsed(
                         b, weights[q], is_up, partial(_load, b, gain_p, at),
@@ -412,13 +430,13 @@ _RESPONSES = {
 }
 """Apply a list of slots to one group of one column of A; returns the new state of ``rng``.
 
-``bits`` [groups, slots, 2 * BLOCKS] (uint16): pulse bits and sign bits of the rows; ``first``: the
-first element of the group in it; ``slots`` (int64), ``turns`` (uint16; 0xFFFF turns the directions
-over): a list of ``n`` slots; ``cells`` (float32): the column's cells, of which the group's begin at
-element ``base``, in the order of the fields in ``layout.py``. Where a pulse came, the persistent
-and the apparent weight are replaced, the latter with noise of strength ``write_noise``. ``gains``
-(float32): 1 + noise, and ``normals``: every ``PIECE`` slots, and the write noise, take a run of
-them that begins at random.
+``bits`` (uint16): ``PulseRing.d_bits``; ``first``: the first element of the group in it, ``width``:
+elements from the rows that move up to those that move down; ``pulses`` (int64): a list of ``n``
+slots, each twice its place, and 1 more if the column turns the directions over; ``cells``
+(float32): the column's cells, of which the group's begin at element ``base``, in the order of the
+fields in ``layout.py``. Where a pulse came, the persistent and the apparent weight are replaced,
+the latter with noise of strength ``write_noise``. ``gains`` (float32): 1 + noise, and ``normals``:
+every ``PIECE`` slots, and the write noise, take a run of them that begins at random.
 
 ``more`` from ``place`` on: slopes or exponents up, then down; ``numbers``: see above; ``curves``
 [2, ``nodes``]: the value at the first node, and what each further one adds to the slope. One
@@ -570,21 +588,30 @@ def read_out(typing, seen, place, out, row, normals, numbers, rng):
 
 
 @intrinsic
-def draw_rows(typing, chances, signs, bits, first, stride, groups, k1, k2):
+def draw_rows(typing, chances, signs, bits, first, stride, shift, groups, k1, k2):
     """Draw one slot's bits of all rows.
 
     ``chances``, ``signs`` [rows] (float32): probability of a pulse, and a number of the row's sign;
-    ``bits`` (uint16): where to, from element ``first`` on, ``stride`` elements from group to group;
-    ``k1``, ``k2`` (uint32): the key. The same numbers as ``hash32`` in ``streams.py``.
+    ``bits`` (uint16): ``PulseRing.d_bits``, from element ``first`` on, ``stride`` elements from
+    part to part, of ``1 << shift`` groups each; ``k1``, ``k2`` (uint32): the key. The same numbers
+    as ``hash32`` in ``streams.py``.
     """
     signature = types.none(
-        chances, signs, bits, types.int64, types.int64, types.int64, types.uint32, types.uint32
+        chances,
+        signs,
+        bits,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.uint32,
+        types.uint32,
     )
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
         chance_p, sign_p, bit_p = (_data(context, b, sig.args[i], args[i]) for i in (0, 1, 2))
-        first, stride, groups = args[3], args[4], args[5]
-        k1, k2 = _splat(b, args[6], _VI), _splat(b, args[7], _VI)
+        first, stride, shift, groups = (args[i] for i in range(3, 7))
+        k1, k2 = _splat(b, args[7], _VI), _splat(b, args[8], _VI)
 
         def constant(value: int) -> Any:
             return ir.Constant(_VI, [value] * WIDTH)
@@ -607,9 +634,12 @@ def draw_rows(typing, chances, signs, bits, first, stride, groups, k1, k2):
                 on = b.fcmp_ordered("<", u, _load(b, chance_p, row))
                 zero = ir.Constant(_VF, [0.0] * WIDTH)
                 negative = b.fcmp_ordered("<", _load(b, sign_p, row), zero)
-                place = b.add(first, b.mul(g, stride))
-                b.store(b.bitcast(on, _I16), b.gep(bit_p, [b.add(place, _int(q))]))
-                b.store(b.bitcast(negative, _I16), b.gep(bit_p, [b.add(place, _int(BLOCKS + q))]))
+                part, in_part = b.lshr(g, shift), b.and_(g, shift)
+                up = b.add(b.add(first, b.mul(part, stride)), b.mul(in_part, _int(4)))
+                down = b.add(up, b.shl(_int(4), shift))
+                for place, sign in ((up, negative), (down, b.not_(negative))):
+                    moves = b.bitcast(b.and_(on, sign), _I16)
+                    b.store(moves, b.gep(bit_p, [b.add(place, _int(q))]))
             return []
 
         _loop(b, groups, [], group)

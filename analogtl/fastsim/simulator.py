@@ -16,7 +16,7 @@ from analogtl.fastsim.periphery import analog_product
 from analogtl.fastsim.spec import io_numbers
 from analogtl.fastsim.streams import stream
 
-STATE_FORMAT = 2  # of a captured state
+STATE_FORMAT = 3  # of a captured state
 _SINGLE = (
     "format",
     "x_size",
@@ -27,7 +27,8 @@ _SINGLE = (
     "learning_rate",
 )  # no arrays nor lists
 _LISTS = ("dw_min",)
-_SIGNED = {"x_bits": np.int32, "d_bits": np.int16}  # tensors have no unsigned numbers of this size
+# tensors have no unsigned numbers of these sizes
+_SIGNED = {"x_bits": np.int32, "d_bits": np.int16, "planes": np.int64}
 
 
 Array = k.Array

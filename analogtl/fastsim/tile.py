@@ -18,6 +18,7 @@ from analogtl.fastsim import threads
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.config import FastRPUConfig
 from analogtl.fastsim.indexed import IndexedTile
+from analogtl.fastsim.layout import Array
 from analogtl.fastsim.mixed import MixedPrecisionTile
 from analogtl.fastsim.pulsed import PulsedTile
 from analogtl.fastsim.simulator import FastSimulatorTile
@@ -178,6 +179,10 @@ class FastTile(IndexedTile, AnalogTile):
             self._pending = Task(partial(tile.update_rows, x, d, divisor))
         else:
             tile.update_rows(x, d, divisor)
+
+    def pulse_counts(self) -> dict[str, Array]:
+        """Count the pulses that have reached each cell: see `ArraysTile.pulse_counts`."""
+        return self.tile.pulse_counts()
 
     def cuda(self, device: Any = None) -> FastTile:
         """Refuse: the fast engine runs on the CPU.

@@ -81,6 +81,7 @@ def numbers(analog: Analog) -> Any:
         [bias.tolist() for bias in inner.reset_bias().values()],
         inner.cells.curves.tolist(),
         on_set,
+        inner.planes.size,
     )
 
 
@@ -168,7 +169,7 @@ ALONE: list[tuple[str, Any]] = [
         (f"device.unit_cell_devices.{array}.{name}", value)
         for array in (0, 1)
         for name, value in {
-            "drift.nu": 0.01, "drift.nu_std": 0.01, "drift.nu_dtod": 0.01, "count_pulses": True,
+            "drift.nu": 0.01, "drift.nu_std": 0.01, "drift.nu_dtod": 0.01,
             "w_min": 0.01, "w_max": -0.01, "dw_min": 0.0,
         }.items()
     ),
@@ -185,6 +186,7 @@ ALLOWED: list[tuple[str, Any]] = [
     ("device.unit_cell_devices.0.reverse_up", True),
     ("device.unit_cell_devices.1.reverse_down", True),
     ("device.unit_cell_devices.0.w_min", 0.0),
+    ("device.unit_cell_devices.1.count_pulses", True),
     ("device.unit_cell_devices.1.w_max", 0.0),
 ]
 

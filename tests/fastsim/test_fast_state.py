@@ -20,6 +20,7 @@ from torch import nn
 
 from analogtl.fastsim import FastTile, fast_rpu_config
 from analogtl.fastsim.cases import compound_config, mixed_config, single_config
+from analogtl.fastsim.spec import devices_of
 
 CONFIGS = {
     "c-TTv2": lambda: compound_config(transfer_lr=3.0, out_chop_prob=0.2),
@@ -32,6 +33,8 @@ CONFIGS = {
 
 def build(config, seed=0):
     torch.manual_seed(0)
+    array = next(iter(devices_of(config.device).values()))
+    array.count_pulses = True  # the counts are a part of the state
     digital = nn.Sequential(nn.Linear(20, 60), nn.Tanh(), nn.Linear(60, 3))
     config.mapping.weight_scaling_omega = 0.6
     return convert_to_analog(digital, fast_rpu_config(config, seed=seed))
@@ -171,6 +174,7 @@ def test_looking_at_the_weights_does_not_change_the_run(config):
         first, second = (tile.tile.get_hidden_parameters() for _ in range(2))
         assert torch.equal(first, second)
         tile.get_weights()
+        tile.pulse_counts()
         b.state_dict()
         tile.tile.state()
     train(a, 5, first=5)

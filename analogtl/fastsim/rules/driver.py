@@ -19,6 +19,7 @@ import numpy as np
 
 from analogtl.fastsim import layout, simd, streams
 from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.counting import count_group
 from analogtl.fastsim.kernels import (
     BLOCK,
     Reads,
@@ -141,10 +142,11 @@ def read_cells(array, y, state, place, own, p, steps):
 
 
 def read_events(
-    events, reads, n_reads, state, ring, counts, count_lr, spec, p_numbers, seed, pulses
+    events, reads, n_reads, state, ring, planes, counts, count_lr, spec, p_numbers, seed, pulses
 ):
     """Carry out the reads of a block; returns what is wrong, in bits."""
     in_size, rows, arrays = ring.start.shape[0], state.weights.shape[2], state.weights.shape[0] + 1
+    groups = rows // LANES
     noise = next_noise(new_pool(), n_reads, counts, spec.fast, seed)
     numbers = np.zeros(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
@@ -167,13 +169,14 @@ def read_events(
                 down = direction_(own, p) < 0
                 n = column_slots(ring, column, reads.slot[number], down, pulses)
                 ring.start[column] = reads.slot[number]
-            for group in range(ring.d_bits.shape[0]):
+            for group in range(groups):
                 row = np.uint64(group * LANES)
                 if array == 0:
                     rng = apply_group(
                         state.fast[column], more, group, ring.d_bits, pulses, n, noise, spec.fast,
                         state.curves[0], rng,
                     )  # fmt: skip
+                    count_group(planes, column * arrays, group, groups, ring.d_bits, pulses, n)
                     rng = simd.read_out(
                         state.fast[column], np.uint64((group * 8 + 1) * LANES), y, row,
                         noise.normals, numbers, rng,
@@ -194,7 +197,7 @@ def read_events(
                         state.slow[to - 1, column],
                         state.slow_more[to - 1, column % state.slow_more.shape[1]],
                         state.weights[to - 1, column], steps, write_lr, noise.normals, spec,
-                        state.curves[1], rng, train,
+                        state.curves[1], rng, train, planes, column * arrays + to,
                     )  # fmt: skip
             u = np.float32(uniform(stream(seed, streams.IN_CHOP, name)))
             after = after_read_(array, own, u, p)
@@ -203,10 +206,11 @@ def read_events(
     return wrong
 
 
-def flush(state, ring, counts, spec, p_numbers, seed, purpose):
+def flush(state, ring, planes, counts, spec, p_numbers, seed, purpose):
     """Bring every column of the first array to now."""
     noise = draw_noise(stream(seed, purpose, counts[POOLS]), spec.fast)
-    pulses = pulse_space(ring)
+    pulses, arrays = pulse_space(ring), state.weights.shape[0] + 1
+    groups = state.weights.shape[2] // LANES
     column_numbers, p = state.column.reshape(-1), load_p_(p_numbers, 0, 1)
     for column in range(ring.start.shape[0]):
         down = direction_(load_column_(column_numbers, column * COLUMN_FIELDS_, 1), p) < 0
@@ -215,20 +219,21 @@ def flush(state, ring, counts, spec, p_numbers, seed, purpose):
         if n == 0:
             continue
         rng = stream(seed, purpose, (counts[SLOT] << 16) + column)
-        for group in range(ring.d_bits.shape[0]):
+        for group in range(groups):
             rng = apply_group(
                 state.fast[column], state.fast_more[column % state.fast_more.shape[0]], group,
                 ring.d_bits, pulses, n, noise, spec.fast, state.curves[0], rng,
             )  # fmt: skip
+            count_group(planes, column * arrays, group, groups, ring.d_bits, pulses, n)
 
 
-def bring_to_now(state, ring, counts, packed_spec, p_numbers, seed, purpose):
+def bring_to_now(state, ring, planes, counts, packed_spec, p_numbers, seed, purpose):
     """Do what `flush` does, called from outside."""
-    flush_(state, ring, counts, packed_spec[0], p_numbers, seed, purpose)
+    flush_(state, ring, planes, counts, packed_spec[0], p_numbers, seed, purpose)
 
 
 def update(
-    x, d, d_gain, lr, state, ring, counts, averages, packed_spec, p_numbers, every, seed
+    x, d, d_gain, lr, state, ring, planes, counts, averages, packed_spec, p_numbers, every, seed
 ):  # fmt: skip
     """Update a tile with the vectors of one call, ``x`` [N, in] and ``d * d_gain`` [N, out].
 
@@ -256,7 +261,7 @@ def update(
     wrong, t = np.int32(0), 0
     while t < n_vectors:
         if counts[SLOT] - ring.start.min() > 3 * (ring.d_bits.shape[1] // 4):
-            flush_(state, ring, counts, spec, p_numbers, seed, streams.FLUSH)
+            flush_(state, ring, planes, counts, spec, p_numbers, seed, streams.FLUSH)
             counts[POOLS] += 1
         first_column, before = counts[COLUMN], counts[UPDATES]
         end = min(t + BLOCK, n_vectors)
@@ -266,8 +271,8 @@ def update(
         list_events(events, before, counts[UPDATES], first_column, every, state.turns)
         if events.head.max() >= 0:
             wrong |= read_events_(
-                events, reads, n_reads, state, ring, counts, averages[layout.COUNT_LR], spec,
-                p_numbers, seed, pulses,
+                events, reads, n_reads, state, ring, planes, counts, averages[layout.COUNT_LR],
+                spec, p_numbers, seed, pulses,
             )  # fmt: skip
             counts[READS] += n_reads
             counts[SWEEPS] += sweep

@@ -82,6 +82,10 @@ class RuleSimulatorTile(PulsedTile):
         )
         self._every: dict[int, Array] = {}
 
+    def names_of_arrays(self) -> list[str]:
+        """Name the arrays, in the order of the devices."""
+        return list(self.array_names)
+
     def more(self, n: int) -> Array:
         """The array of the slopes or exponents of device ``n``."""
         return self.cells.fast_more if n == 0 else self.arrays.slow_more[n - 1]
@@ -144,10 +148,12 @@ class RuleSimulatorTile(PulsedTile):
         if x.shape[0] == 0 or self.learning_rate == 0.0:
             return
         self._seen_is_old = True
+        self.make_room(x.shape[0])
         rates = np.float32(1.0 / divisor), np.float32(self.learning_rate)
         wrong = self._compiled(
-            self._driver.update, x.numpy(), d.numpy(), *rates, self.arrays, self.ring, self.counts,
-            self.averages, self._packed_spec, self._p, self._periods(x.shape[0]), self.seed,
+            self._driver.update, x.numpy(), d.numpy(), *rates, self.arrays, self.ring, self.planes,
+            self.counts, self.averages, self._packed_spec, self._p, self._periods(x.shape[0]),
+            self.seed,
         )  # fmt: skip
         if wrong:
             what = "onto names no later array" if wrong & NO_SUCH_ARRAY else "it returns NaN"
@@ -191,13 +197,13 @@ class RuleSimulatorTile(PulsedTile):
             self._set_persistent(n, np.zeros((self.x_size, self.d_size), np.float32))
         self.arrays.turns[:, 0] = 0
 
-    def _flush_into(self, fast: Array, ring: k.PulseRing) -> bool:
+    def _flush_into(self, fast: Array, ring: k.PulseRing, planes: Array) -> bool:
         """Apply the pulses that are still in the ring, if there are any; whether there were."""
         if int(self.counts[k.SLOT]) <= int(ring.start.min()):
             return False
         arrays = self.arrays._replace(fast=fast)
         self._driver.bring_to_now(
-            arrays, ring, self.counts, self._packed_spec, self._p, self.seed, FLUSH
+            arrays, ring, planes, self.counts, self._packed_spec, self._p, self.seed, FLUSH
         )
         return True
 
