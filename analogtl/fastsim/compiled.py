@@ -87,6 +87,11 @@ class _CheckedFiles(IndexDataCacheFile):
     numba unpickles a file from its start and ignores what follows.
     """
 
+    def __init__(self, path: str, base: str, stamp: str) -> None:
+        super().__init__(path, base, stamp)
+        # The version is read before the rest, which may speak of what other sources no longer have.
+        self._version += f" {stamp}"
+
     def save(self, key: Any, data: Any) -> None:
         super().save(key, (key, data))
 

@@ -404,10 +404,10 @@ def pulse_space(ring):
 
 
 @compiled
-def flush(fast, more, curves, ring, choppers, planes, counts, packed_spec, seed, purpose):
+def flush(fast, more, curves, ring, choppers, planes, counts, packed_spec, seed, purpose, pool):
     """Bring every column of A to now: ``ring.start`` moves on; H, C and the choppers stay."""
     device = packed_spec[0].fast
-    noise = draw_noise(stream(seed, purpose, counts[POOLS]), device)
+    noise = noise_of(pool, stream(seed, purpose, counts[POOLS]), device)
     pulses, groups = pulse_space(ring), fast.shape[1] // (8 * LANES)
     for column in range(fast.shape[0]):
         n = column_slots(ring, column, counts[SLOT], choppers.in_chop[column] != 0, pulses)
@@ -667,7 +667,7 @@ def update(
         if counts[SLOT] - oldest_slot(ring.start) > allowed:
             flush(
                 cells.fast, cells.fast_more, cells.curves[0], ring, choppers, planes, counts,
-                packed_spec, seed, streams.FLUSH,
+                packed_spec, seed, streams.FLUSH, pool,
             )  # fmt: skip
             counts[POOLS] += 1
         first_column = counts[COLUMN]

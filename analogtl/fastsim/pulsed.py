@@ -13,16 +13,24 @@ from analogtl.fastsim import kernels
 from analogtl.fastsim import layout as k
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.layout import A, Array, C
-from analogtl.fastsim.simd import LANES
+from analogtl.fastsim.simd import LANES, POOL_SIZE
 from analogtl.fastsim.spec import gammas_of
 from analogtl.fastsim.streams import FLUSH
+
+
+def _new_pool() -> kernels.Pool:
+    return kernels.Pool(
+        np.zeros(1, np.uint64),
+        np.empty(POOL_SIZE, np.float32),
+        np.empty(POOL_SIZE, np.float32),
+    )
 
 
 class _Lent(threading.local):
     """What a thread lends to updates."""
 
     def __init__(self) -> None:
-        self.pool: kernels.Pool = kernels.new_pool()
+        self.pool = _new_pool()
 
 
 _lent = _Lent()
@@ -89,7 +97,7 @@ class PulsedTile(ArraysTile):
         if 2 * n_vectors > kernels.READS_OF_POOL:
             return _lent.pool
         if self._own_pool is None:
-            self._own_pool = kernels.new_pool()
+            self._own_pool = _new_pool()
         return self._own_pool
 
     def show(self) -> None:
@@ -145,7 +153,7 @@ class PulsedTile(ArraysTile):
             return False
         kernels.flush(
             fast, self.cells.fast_more, self.cells.curves[0], ring, self.choppers, planes,
-            self.counts, self._packed_spec, self.seed, FLUSH,
+            self.counts, self._packed_spec, self.seed, FLUSH, _lent.pool,
         )  # fmt: skip
         return True
 

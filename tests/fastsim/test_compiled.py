@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from numba.core import config
@@ -94,6 +96,17 @@ def test_code_of_another_numba_or_other_sources_is_not_used(
     monkeypatch.setattr(keeping, "_sources", lambda path: "changed")
     assert not found_kept()
     monkeypatch.setattr("numba.__version__", "0.0.1")
+    assert not found_kept()
+    assert not caplog.records
+
+
+def test_what_speaks_of_classes_that_are_gone_is_no_damage(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found_kept()
+    [index] = files(folder, ".nbi")
+    content = pickle.dumps(numba.__version__) + b"cgone_with_older_sources\nClass\n."
+    index.write_bytes(content + hashlib.sha256(content).digest())
     assert not found_kept()
     assert not caplog.records
 
