@@ -146,10 +146,12 @@ class _Cache(FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # what unpickling garbage can raise has no end
-            _tell(
-                f"{self.cache_path}: kept machine code is damaged ({type(error).__name__}); "
-                "compiling it anew"
-            )
+            # Whole, but of classes that are no more: an earlier version wrote it.
+            if isinstance(error, ValueError | OSError):
+                _tell(
+                    f"{self.cache_path}: kept machine code is damaged ({type(error).__name__}); "
+                    "compiling it anew"
+                )
             with contextlib.suppress(OSError):
                 os.unlink(self._cache_file._index_path)
             return None

@@ -77,7 +77,8 @@ class Choppers(NamedTuple):
     """Signs that pulses and reads are multiplied by.
 
     ``in_chop`` [in] (uint8): whether a column's is -1. ``switched`` [in] (uint8): whether it turned
-    at the last read. ``out_chop`` [G * LANES]: the rows' choppers, as factors 1 or -1.
+    at the last read. ``out_chop`` [G * LANES]: the rows' choppers, as factors 1 or -1;
+    0 for the cells that only fill up a group, so that their noise does not get into H.
     """
 
     in_chop: Array

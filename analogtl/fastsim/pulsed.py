@@ -54,10 +54,12 @@ class PulsedTile(ArraysTile):
             d_bits=np.zeros((-(-self.groups // width), slots, 2, 4 * width), np.uint16),
             start=np.zeros(self.x_size, np.int64),
         )
+        out_chop = np.zeros(self.groups * LANES, np.float32)
+        out_chop[: self.d_size] = 1.0
         self.choppers = k.Choppers(
             in_chop=np.zeros(self.x_size, np.uint8),
             switched=np.zeros(self.x_size, np.uint8),
-            out_chop=np.ones(self.groups * LANES, np.float32),
+            out_chop=out_chop,
         )
         self.averages = np.zeros(3, np.float32)
         self.averages[k.COUNT_LR] = 1.0

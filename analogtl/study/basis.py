@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # numpy is too slow for completion
 # numbers than before, in any arm: a training, a conversion or an evaluation that computes otherwise
 # or in another order, other streams of random numbers, other kernels of the fast engine. What is
 # finished is then run again, and never averaged with what comes after.
-NUMERICS = 1
+NUMERICS = 2
 _HASHES = ("settings", "data")
 CPU = Device.CPU.value
 BASIS_COLUMNS = ("data", "numerics", "aihwkit", "torch", "timm", "device")  # of trials.csv

@@ -12,6 +12,7 @@ from browser import Page, browser_page, find_browser
 from report_data import write_run
 
 from analogtl.report.build import build_report
+from analogtl.vocabulary import TRANSFER_ARMS
 
 BROWSER = find_browser()
 pytestmark = pytest.mark.skipif(
@@ -199,7 +200,7 @@ def test_sorting_works_from_the_keyboard_by_name_and_by_length_of_time(
     page.press("Enter")
     names = column(page, "trials-table", place)
     assert names == sorted(names, key=str.casefold)
-    assert len(set(names)) == 5
+    assert len(set(names)) == len(TRANSFER_ARMS)
     time = heading(page, "trials-table", "time per trial")
     cell = f"document.querySelectorAll('#trials-table tbody tr')[0].cells[{time}]"
     assert float(page.run(f"{cell}.dataset.v")) == pytest.approx(58.8)  # seconds

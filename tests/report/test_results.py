@@ -10,7 +10,7 @@ from report_data import write_run
 from analogtl.errors import ExperimentError
 from analogtl.report import results
 from analogtl.study.tables import read_table
-from analogtl.vocabulary import Arm
+from analogtl.vocabulary import TRANSFER_ARMS, Arm
 
 BOTH = ("digital-tl", "analog-tl")
 
@@ -58,7 +58,7 @@ def test_arms_by_tasks(runs: Path, tmp_path: Path) -> None:
     head, *rows = cells(filled(runs, tmp_path, block))
     assert len(head) == 5
     assert [row[0] for row in rows][:2] == ["digital TL", "analog TL"]
-    assert len(rows) == 5
+    assert len(rows) == len(TRANSFER_ARMS)
     assert rows[1][1] == mean_sd(runs, "fig2_2", arm="analog-tl")
     assert rows[1][3] == mean_sd(runs, "fig2_5", arm="analog-tl")
     assert rows[0][2] == "–"  # no cells

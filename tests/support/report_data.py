@@ -21,6 +21,7 @@ START_AND_FLOOR = {  # test error before fine-tuning and after it, percent
     Arm.DIGITAL_SCRATCH: (48.0, 26.0),
     Arm.ANALOG_SCRATCH: (49.0, 31.0),
     Arm.FROZEN_ARRAY: (34.0, 27.0),
+    Arm.SHUFFLED_GRADIENTS: (34.0, 28.0),
     Arm.WEIGHT_PROGRAMMING: (60.0, 5.0),
 }
 PARTS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")

@@ -123,14 +123,16 @@ def list_events(events, before, after, first_column, every, turns):
 
 
 def read_cells(array, y, state, place, own, p, steps):
-    """Let the rule take in one column's reads ``y`` [rows]; ``steps`` [rows] gets the pulses.
+    """Let the rule take in one column's reads ``y``; ``steps`` [out] gets the pulses.
+
+    ``y`` has a number for the cells too that only fill up a group: no rule is to see those.
 
     Returns:
         1 if there is any pulse, and 1 if something is not a number.
     """
     rows = y.shape[0]
     any_step = wrong = np.int32(0)
-    for row in range(rows):
+    for row in range(steps.shape[0]):
         at = place + row
         new, pulses = read_(array, y[row], load_cell_(state, at, rows), own, p)
         wrong |= store_cell_(state, at, rows, new)
@@ -142,15 +144,16 @@ def read_cells(array, y, state, place, own, p, steps):
 
 
 def read_events(
-    events, reads, n_reads, state, ring, planes, counts, count_lr, spec, p_numbers, seed, pulses
-):
+    events, reads, n_reads, state, ring, planes, counts, count_lr, spec, p_numbers, seed, pulses,
+    out_size
+):  # fmt: skip
     """Carry out the reads of a block; returns what is wrong, in bits."""
     in_size, rows, arrays = ring.start.shape[0], state.weights.shape[2], state.weights.shape[0] + 1
     groups = rows // LANES
     noise = next_noise(new_pool(), n_reads, counts, spec.fast, seed)
     numbers = np.zeros(simd.N_NUMBERS, np.float32)
     read_numbers(spec, numbers)
-    steps, y = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    steps, y = np.empty(out_size, np.float32), np.empty(rows, np.float32)
     write_lr = np.float32(spec.step * spec.slow.granularity)
     train = np.empty(max(spec.transfer_train.desired_bl, int(np.ceil(spec.step)), 1), np.uint8)
     cell, column_numbers = state.cell.reshape(-1), state.column.reshape(-1)
@@ -272,7 +275,7 @@ def update(
         if events.head.max() >= 0:
             wrong |= read_events_(
                 events, reads, n_reads, state, ring, planes, counts, averages[layout.COUNT_LR],
-                spec, p_numbers, seed, pulses,
+                spec, p_numbers, seed, pulses, d.shape[1],
             )  # fmt: skip
             counts[READS] += n_reads
             counts[SWEEPS] += sweep
