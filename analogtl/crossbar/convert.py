@@ -98,6 +98,8 @@ def to_analog(
             notes.append(f"{name}: {_not_covered(unsupported)}")
         is_fast = analog.engine != "aihwkit" and not unsupported
         engines[name] = "fast" if is_fast else "aihwkit"
+        if is_fast:
+            _count_pulses(config.device)
         config.tile_array_class = _seeded_array(config, seed, name, fast=is_fast)
         if not is_fast:
             return config
@@ -265,6 +267,12 @@ def derived_seed(seed: int, *what: str) -> int:
 
 
 # -- inside ----------------------------------------------------------------------------------------
+
+
+def _count_pulses(device: Any) -> None:
+    """Let the fast engine count the pulses; stock arrays do so on a GPU only."""
+    for one in getattr(device, "unit_cell_devices", [getattr(device, "device", device)]):
+        one.count_pulses = True
 
 
 def _seeded_array(config: RPUConfig, seed: int, name: str, *, fast: bool) -> type[TileModuleArray]:

@@ -239,6 +239,11 @@ class ArraysTile(FastSimulatorTile):
                 found[f"{name}_{direction}"] = counts
         return found
 
+    def schedule(self) -> dict[str, int]:
+        """Count the vectors of all updates, and the columns of A that were read since."""
+        reads = int(self.counts[k.READS]) if C in self.devices else 0
+        return {"vectors": int(self.counts[k.VECTORS]), "reads": reads}
+
     def current_planes(self) -> Array:
         """The counts as they are now; looking does not disturb the run."""
         return self.planes

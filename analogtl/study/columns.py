@@ -16,7 +16,7 @@ from analogtl.vocabulary import Arm
 
 Row = Mapping[str, Any]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
+Count = Annotated[int, Field(ge=0, le=10**18)]
 Size = Annotated[float, Field(ge=0)]  # seconds, percent, ...: a rate that diverges may be large
 Share = Annotated[float, Field(ge=0, le=1)]
 MAX_ERROR = 100.0  # percent, of images: a weight may be further from its target
@@ -109,6 +109,26 @@ class LayerRow(TypedDict, total=False):
     tokens_per_image: Count
     engine: str
     weights_changed: Share
+    rms_change: Size
+    a_up_sum: Count
+    a_up_mean: Size
+    a_up_median: Size
+    a_up_max: Count
+    a_down_sum: Count
+    a_down_mean: Size
+    a_down_median: Size
+    a_down_max: Count
+    c_up_sum: Count
+    c_up_mean: Size
+    c_up_median: Size
+    c_up_max: Count
+    c_down_sum: Count
+    c_down_mean: Size
+    c_down_median: Size
+    c_down_max: Count
+    reads: Count
+    read_conversions: Count
+    pass_conversions: Count
 
 
 EPOCH_COLUMNS = tuple(EpochRow.__annotations__)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from analogtl.config.schema import Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.pulses import wear
 from analogtl.errors import RunError
 from analogtl.files import refuse_link, set_aside
 from analogtl.study.limits import RunLimits
@@ -116,6 +117,10 @@ class ResumableTraining:
     def changed(self) -> tuple[float, dict[str, float]]:
         """Share of analog cells that changed since epoch 0: over all, and by layer."""
         return transfer.share_changed(self._start, transfer.programmed_weights(self.model))
+
+    def wear(self) -> dict[str, dict[str, Any]]:
+        """What happened to the arrays since epoch 0, by layer: pulses, reads, change of weights."""
+        return wear(self.model, self._start)
 
     def _checkpoint_due(self) -> bool:
         minutes = (time.monotonic() - self._saved) / 60

@@ -318,7 +318,11 @@ def _train(
         yield new
     if layers:
         _, changed = training.changed()
-        layers = [{**base, **row, "weights_changed": changed[row["layer"]]} for row in layers]
+        worn = training.wear()
+        layers = [
+            {**base, **row, "weights_changed": changed[row["layer"]], **worn[row["layer"]]}
+            for row in layers
+        ]
     return (
         rows,
         layers,
