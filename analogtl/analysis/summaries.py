@@ -191,6 +191,12 @@ def traces(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return _with_low_shares(summary, trials)
 
 
+_PULSES = [
+    f"{kind}_{what}" for kind in ("a_up", "a_down", "c_up", "c_down") for what in ("mean", "max")
+]
+LAYER_QUANTITIES = ("relative_error", "share_clipped", "weights_changed", "rms_change", *_PULSES)
+
+
 def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """What was programmed into each layer and how much of it moved, over seeds.
 
@@ -201,12 +207,12 @@ def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns arm, the swept axes, position (the layer's place in the network), layer, shape,
         tiles, tokens_per_image, granularity, fast_lr, transfer_lr, n, then mean and sd of
-        relative_error, share_clipped and weights_changed.
+        LAYER_QUANTITIES; those that no layer has are left out.
     """
     rows, axes = _with_arms(layers, trials)
     rows["position"] = pd.factorize(rows["layer"])[0]
     by = ["arm", *axes, "position", "layer"]
-    numbers = spread(rows, by, ("relative_error", "share_clipped", "weights_changed"))
+    numbers = spread(rows, by, LAYER_QUANTITIES)
     facts = [
         name
         for name in ("shape", "tiles", "tokens_per_image", "granularity", "fast_lr", "transfer_lr")

@@ -92,6 +92,15 @@ COLUMNS: Final = {
         Column("granularity", "granularity", kind="level", essential=False),
         Column("relative_error", "programming error", "%", "number", scale=100),
         Column("share_clipped", "clipped", "%", "number", scale=100, essential=False),
+        Column("rms_change", "rms change", "% of the range", "number", digits=2, scale=100),
+        Column("a_up_mean", "pulses on A up, mean", kind="number", essential=False),
+        Column("a_up_max", "pulses on A up, max", kind="number", essential=False),
+        Column("a_down_mean", "pulses on A down, mean", kind="number", essential=False),
+        Column("a_down_max", "pulses on A down, max", kind="number", essential=False),
+        Column("c_up_mean", "pulses on C up, mean", kind="number", essential=False),
+        Column("c_up_max", "pulses on C up, max", kind="number", essential=False),
+        Column("c_down_mean", "pulses on C down, mean", kind="number", essential=False),
+        Column("c_down_max", "pulses on C down, max", kind="number", essential=False),
         Column("stage", "stage"),
         Column("layers", "layers", kind="count"),
         Column("cells", "cells", kind="count"),
@@ -117,8 +126,9 @@ FINDINGS: Final = (
 )  # fmt: skip
 LAYERS: Final = (
     "layer", "arm", AXES, "shape", "tiles", "tokens_per_image", "granularity", "n",
-    "relative_error", "share_clipped", "weights_changed",
+    "relative_error", "share_clipped", "weights_changed", "rms_change",
 )  # fmt: skip
+WEAR: Final = ("layer", "arm", AXES, "n", *summaries.LAYER_QUANTITIES[2:])
 STAGES: Final = ("stage", "arm", AXES, "layers", "cells", "n", "weights_changed")
 TRIALS: Final = (
     "experiment", "arm", AXES, "lr", "seed", "class_set", "status", *ERRORS, "epoch_best",
@@ -255,6 +265,13 @@ def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
     note = f"{SPREAD_NOTE} Programming error: relative L2 error of the layer's weights."
     axes = summaries.axis_columns(layers)
     return _table("layer_summary", "Layers", layers, LAYERS, note, experiment=experiment, axes=axes)
+
+
+def wear_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
+    """How often the cells of each layer were pulsed, beside how far they moved."""
+    note = f"{SPREAD_NOTE} Pulses of a cell in fine-tuning; the fast engine counts them."
+    axes = summaries.axis_columns(layers)
+    return _table("wear", "Pulses", layers, WEAR, note, experiment=experiment, axes=axes)
 
 
 def stages_table(stages: pd.DataFrame, *, experiment: str = "") -> Table:

@@ -113,6 +113,8 @@ def _add_tables(section: Section) -> None:
     if run.stages["weights_changed_mean"].notna().any() and (run.stages["layers"] > 1).any():
         section.more_tables.append(run_tables.stages_table(run.stages, experiment=name))
     section.more_tables.append(run_tables.layers_table(run.layers, experiment=name))
+    if "a_up_mean_mean" in run.layers and run.layers["a_up_mean_mean"].notna().any():
+        section.more_tables.append(run_tables.wear_table(run.layers, experiment=name))
 
 
 def _limits(run: RunAnalysis) -> Iterator[str]:

@@ -1,13 +1,16 @@
 """Pulses, reads and changes of the arrays in the table of layers."""
 
+import pandas as pd
 import pytest
 import torch
 from aihwkit.optim import AnalogSGD
 from torch import nn
 
+from analogtl.analysis import summaries
 from analogtl.config.schema import Analog, Convert
 from analogtl.crossbar.convert import analog_tiles, programmed_weights, to_analog
 from analogtl.crossbar.pulses import KINDS, wear
+from analogtl.report.run_tables import wear_table
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
 from analogtl.training.run_trial import run_trial
@@ -68,3 +71,13 @@ def test_a_trial_writes_them_where_they_are_known(tiny, run_dir, arm, engine):
         assert (mean > 0) == (arm == "analog-tl")
         assert (int(row["reads"]) > 0) == (arm == "analog-tl")
         assert int(row["c_up_max"]) <= int(row["c_up_sum"])
+
+
+def test_the_report_has_means_over_trials_beside_the_cells_that_changed():
+    trials = pd.DataFrame({"trial": ["a", "b"], "arm": "analog-tl", "seed": [0, 1]})
+    rows = pd.DataFrame({"trial": ["a", "b"], "layer": "head", "a_up_mean": [10.0, 30.0],
+                         "weights_changed": [0.1, 0.3], "rms_change": [0.01, 0.03]})  # fmt: skip
+    summary = summaries.layers(rows, trials)
+    assert summary["a_up_mean_mean"].tolist() == [20.0]
+    (table,) = [wear_table(summary)]
+    assert any("A up" in text for text in map(str, vars(table).values()))
