@@ -435,6 +435,7 @@ def _sum_up(study: Study, watcher: Watcher, command: str, *, quiet: bool) -> Non
 def _show_results(study: Study) -> None:
     """Mean and spread of the test error per arm and level, at the learning rate kept."""
     from analogtl.analysis import summaries
+    from analogtl.analysis.judged import epochs_text, with_judged
     from analogtl.analysis.select_lr import select_learning_rate
     from analogtl.report import run_tables
     from analogtl.study.columns import TRIAL_COLUMNS
@@ -447,9 +448,17 @@ def _show_results(study: Study) -> None:
     frame = frame[[c for c in frame.columns if c in fixed or frame[c].notna().any()]]
     chosen = select_learning_rate(frame)
     several = bool((chosen.choices["n_lrs"] > 1).any())
-    levels = summaries.levels(chosen.rows)
-    name = study.experiment.name
-    output.show_table(run_tables.outcomes_table(levels, experiment=name, several_rates=several))
+    epochs = read_table(study.run.path / "epochs.csv")
+    mine = epochs["stage"].eq("finetune") & epochs["split"].eq("test")
+    mine &= epochs["trial"].isin(chosen.rows["trial"])
+    rows, _ = with_judged(chosen.rows, epochs[mine], study.experiment.report.judged_epochs)
+    table = run_tables.outcomes_table(
+        summaries.levels(rows),
+        experiment=study.experiment.name,
+        judged=epochs_text(rows),
+        several_rates=several,
+    )
+    output.show_table(table)
 
 
 COMMANDS: dict[str, Any] = {

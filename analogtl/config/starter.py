@@ -127,4 +127,4 @@ def _comment(name: str) -> list[str]:
     """The meaning of a key, a section or an axis, as comment lines; aihwkit's keys have none."""
     known, axis = keys().get(name), AXES.get(name.removeprefix("sweep.axes."))
     text = known.meaning if known else f"{axis.label}: {axis.sets}" if axis else ""
-    return [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
+    return [f"# {line}" for line in textwrap.wrap(text, WIDTH, break_on_hyphens=False)]
