@@ -194,7 +194,11 @@ def traces(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 _PULSES = [
     f"{kind}_{what}" for kind in ("a_up", "a_down", "c_up", "c_down") for what in ("mean", "max")
 ]
-LAYER_QUANTITIES = ("relative_error", "share_clipped", "weights_changed", "rms_change", *_PULSES)
+LAYER_QUANTITIES = (
+    *("relative_error", "share_clipped", "weights_changed", "rms_change"),
+    *("noise_changed", "noise_walk", *_PULSES),
+)
+MIN_ABOVE_NOISE = 1.25  # times as far as noise alone: less is hardly to be told from it
 
 
 def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -220,6 +224,32 @@ def layers(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     ]
     first = rows.groupby(by, dropna=False, sort=True, observed=True)[facts].first().reset_index()
     return numbers.merge(in_arm_order(first), on=by, how="left")
+
+
+def lost_in_noise(layers: pd.DataFrame) -> pd.DataFrame:
+    """Find where the arrays moved hardly further than noise alone was to take them.
+
+    Args:
+        layers: As `layers` returns it.
+
+    Returns:
+        Columns arm, the swept axes, rms_change and noise_walk: over all cells of the network, as
+        shares of the range; a row for each level of which that is true.
+    """
+    known = {"rms_change_mean", "noise_walk_mean"} <= set(layers.columns)
+    rows = layers.dropna(subset=["rms_change_mean", "noise_walk_mean"]) if known else layers[:0]
+    rows = rows[rows["arm"] != Arm.SHUFFLED_GRADIENTS]
+    by = ["arm", *axis_columns(rows)]
+    found = []
+    for level, part in rows.groupby(by, dropna=False, sort=False, observed=True):
+        cells = part["shape"].map(lambda shape: math.prod(map(int, str(shape).split("x"))))
+        change, walk = (
+            float(((cells * part[name] ** 2).sum() / cells.sum()) ** 0.5)
+            for name in ("rms_change_mean", "noise_walk_mean")
+        )
+        if 0 < change < MIN_ABOVE_NOISE * walk:
+            found.append([*level, change, walk])
+    return pd.DataFrame(found, columns=[*by, "rms_change", "noise_walk"])
 
 
 def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

@@ -93,6 +93,8 @@ COLUMNS: Final = {
         Column("relative_error", "programming error", "%", "number", scale=100),
         Column("share_clipped", "clipped", "%", "number", scale=100, essential=False),
         Column("rms_change", "rms change", "% of the range", "number", digits=2, scale=100),
+        Column("noise_changed", "changed by noise alone", "%", "number", digits=2, scale=100),
+        Column("noise_walk", "rms by noise alone", "% of the range", "number", digits=2, scale=100),
         Column("a_up_mean", "pulses on A up, mean", kind="number", essential=False),
         Column("a_up_max", "pulses on A up, max", kind="number", essential=False),
         Column("a_down_mean", "pulses on A down, mean", kind="number", essential=False),
@@ -126,7 +128,8 @@ FINDINGS: Final = (
 )  # fmt: skip
 LAYERS: Final = (
     "layer", "arm", AXES, "shape", "tiles", "tokens_per_image", "granularity", "n",
-    "relative_error", "share_clipped", "weights_changed", "rms_change",
+    "relative_error", "share_clipped", "weights_changed", "noise_changed", "rms_change",
+    "noise_walk",
 )  # fmt: skip
 WEAR: Final = ("layer", "arm", AXES, "n", *summaries.LAYER_QUANTITIES[2:])
 STAGES: Final = ("stage", "arm", AXES, "layers", "cells", "n", "weights_changed")

@@ -128,6 +128,16 @@ def _limits(run: RunAnalysis) -> Iterator[str]:
                     f"{summaries.share_text(share)}; the others are digital and without noise."
                 )
 
+    for row in summaries.lost_in_noise(run.layers).to_dict("records"):
+        axes = summaries.axis_columns(run.layers)
+        at = ", ".join(f"{label_of(axis)} {summaries.level_text(row[axis])}" for axis in axes)
+        yield (
+            f"Limit: {arm_label(row['arm'])}{f' at {at}' if at else ''}: the weights moved "
+            f"{100 * row['rms_change']:.2g} % of their range, rms, where noise alone was to move "
+            f"them {100 * row['noise_walk']:.2g} %: what the arrays learned, if anything, is not "
+            "seen in that."
+        )
+
 
 def _add_words(section: Section) -> None:
     section.limits.extend(_limits(section.run))

@@ -94,3 +94,34 @@ def test_arms_come_in_one_order_whatever_the_order_of_the_rows(trials: pd.DataFr
     pd.testing.assert_frame_equal(summaries.levels(shuffled), summaries.levels(trials))
     odd = pd.DataFrame({"arm": ["zeta", "frozen-array", "alpha", "digital-tl"]})
     assert summaries.arms_of(odd) == ["digital-tl", "frozen-array", "alpha", "zeta"]
+
+
+def test_arrays_that_move_no_further_than_noise_are_found() -> None:
+    def rows(trial: str, change: float) -> list[dict[str, object]]:
+        return [
+            {
+                "trial": trial,
+                "layer": layer,
+                "shape": shape,
+                "weights_changed": 0.5,
+                "rms_change": change,
+                "noise_walk": walk,
+            }
+            for layer, shape, walk in (("body", "100x10", 0.02), ("head", "5x10", 0.3))
+        ]
+
+    trials = pd.DataFrame(
+        {
+            "trial": ["a", "b", "c", "d"],
+            "arm": ["analog-tl", "analog-tl", "frozen-array", "shuffled-gradients"],
+            "preset": ["fine", "coarse", "coarse", "coarse"],
+        }
+    )
+    changes = {"a": 0.2, "b": 0.07, "c": 0.0, "d": 0.07}
+    table = pd.DataFrame([row for trial, change in changes.items() for row in rows(trial, change)])
+    found = summaries.lost_in_noise(summaries.layers(table, trials))
+    assert found[["arm", "preset"]].to_numpy().tolist() == [["analog-tl", "coarse"]]
+    # Over all cells: (1,000 x 0.02^2 + 50 x 0.3^2) / 1,050.
+    assert found["noise_walk"].item() == pytest.approx(0.0683, rel=0.01)
+    older = table.drop(columns=["rms_change", "noise_walk"])
+    assert summaries.lost_in_noise(summaries.layers(older, trials)).empty
