@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from analogtl.api import load_experiment, read_epochs, read_layers, read_trials, run
+    from analogtl.api import (
+        load_experiment,
+        read_epochs,
+        read_layers,
+        read_pulses,
+        read_trials,
+        run,
+    )
 
 # From `analogtl.api`, which is imported when one of them is asked for: `analogtl --help` and
 # completion are to load neither pydantic nor pandas.
-__all__ = ["__version__", "load_experiment", "read_epochs", "read_layers", "read_trials", "run"]
+__all__ = [
+    "__version__",
+    "load_experiment",
+    "read_epochs",
+    "read_layers",
+    "read_pulses",
+    "read_trials",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ __all__ = [
     "load_experiment",
     "read_epochs",
     "read_layers",
+    "read_pulses",
     "read_trials",
     "run",
     "run_trials",
@@ -90,6 +91,11 @@ def read_epochs(*where: str | Path, everything: bool = False) -> pd.DataFrame:
 def read_layers(*where: str | Path, everything: bool = False) -> pd.DataFrame:
     """The analog layers of the trials of `read_trials`: one row per trial and layer."""
     return _read("layers.csv", where, everything)
+
+
+def read_pulses(*where: str | Path, everything: bool = False) -> pd.DataFrame:
+    """The pulses in the trials of `read_trials`: one row per trial, layer and epoch."""
+    return _read("pulses.csv", where, everything)
 
 
 def _read(name: str, where: Sequence[str | Path], everything: bool) -> pd.DataFrame:

@@ -137,6 +137,16 @@ Threads = Annotated[
         min=1,
     ),
 ]
+SavePulses = Annotated[
+    bool,
+    option(
+        "--save-pulses",
+        None,
+        "Write the pulses of every cell on the fast engine's arrays at the end of each trial: "
+        "pulses.safetensors (key: run.save_pulses).",
+        panel=WHERE,
+    ),
+]
 WhichDevice = Annotated[
     Device | None,
     option(

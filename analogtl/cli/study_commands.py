@@ -50,11 +50,12 @@ class Request:
         """Whether to print hints beside the results."""
         return not (self.quiet or self.as_json)
 
-    def open(self, *, threads: int | None = None, **more: Any) -> Study:
+    def open(self, *, threads: int | None = None, save_pulses: bool = False, **more: Any) -> Study:
         """Read the experiment: EXP, else exp.toml here, else the bundled quickstart.
 
         Args:
             threads: In place of the experiment's.
+            save_pulses: Whether to set it in the experiment.
             more: Arguments of `Study.open`.
 
         Raises:
@@ -75,6 +76,7 @@ class Request:
         settings = [*(self.settings or ())]
         settings += [f"run.device={self.device}"] if self.device else []
         settings += [f"run.threads={threads}"] if threads else []
+        settings += ["run.save_pulses=true"] if save_pulses else []
         study = Study.open(name, settings, self.runs, task=self.task, **more)
         for note in study.notes if self.tells else ():
             output.note(note)
@@ -232,6 +234,7 @@ def finetune(
     request: Request,
     jobs: options.Jobs = None,
     threads: options.Threads = None,
+    save_pulses: options.SavePulses = False,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
     max_hours: options.MaxHours = None,
     skip_failed: options.SkipFailed = False,
@@ -243,7 +246,8 @@ def finetune(
     where they are needed. What is finished is never run again; what was interrupted goes on.
     """
     limits = _limits(checkpoint_minutes, max_hours)
-    _run(request, request.open(threads=threads), skip_failed, jobs=jobs, limits=limits)
+    study = request.open(threads=threads, save_pulses=save_pulses)
+    _run(request, study, skip_failed, jobs=jobs, limits=limits)
 
 
 @requested
@@ -270,6 +274,7 @@ def sweep(
     ] = None,
     jobs: options.Jobs = None,
     threads: options.Threads = None,
+    save_pulses: options.SavePulses = False,
     backend: options.WhichBackend = Backend.LOCAL,
     backend_options: options.BackendOptions = None,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
@@ -287,7 +292,8 @@ def sweep(
     if more and backend == Backend.LOCAL:
         name = next(iter(more))
         raise ExperimentError(f"--backend-option {name}: local has no options; give --backend too")
-    study = request.open(threads=threads, sweep=True, axes=_axes(param or [], values or []) or None)
+    axes = _axes(param or [], values or []) or None
+    study = request.open(threads=threads, save_pulses=save_pulses, sweep=True, axes=axes)
     if request.tells and not (study.experiment.sweep.axes or study.experiment.sweep.lr):
         output.note("no axis to sweep: give --param, or [sweep.axes] in the file")
     more |= {"jobs": jobs, "backend": backend, "limits": _limits(checkpoint_minutes, max_hours)}

@@ -501,6 +501,9 @@ class Run(Section):
     threads: Annotated[Int, Field(ge=1, le=1024)] = 1
     """Threads of one trial, for arrays on the fast engine: tiles are updated beside the next
     pass, and products divided. Every number gives the same results, bit for bit."""
+    save_pulses: Bool = False
+    """Whether each trial that ends writes the pulses of every cell on the fast engine's arrays,
+    `pulses.safetensors` (`analogtl explain csv`). A trial that is done is not run again for it."""
 
 
 class Report(Section):

@@ -27,7 +27,7 @@ Tensors = dict[str, Tensor]
 Meta = dict[str, Any]
 
 # What a state must have in common with the code that takes it up again.
-FORMAT = f"fast {STATE_FORMAT}, aihwkit {aihwkit.__version__}"
+FORMAT = f"training 2, fast {STATE_FORMAT}, aihwkit {aihwkit.__version__}"
 
 
 def capture(model: nn.Module) -> tuple[Tensors, Meta]:

@@ -298,7 +298,7 @@ def _seeded_array(config: RPUConfig, seed: int, name: str, *, fast: bool) -> typ
     return SeededTileArray
 
 
-def _tile_slices(layer: nn.Module) -> Iterator[tuple[SimulatorTileWrapper, slice, slice]]:
+def tile_slices(layer: nn.Module) -> Iterator[tuple[SimulatorTileWrapper, slice, slice]]:
     """Yield each tile of a layer with its rows and columns in the layer's weight matrix."""
     inner: Any = layer.analog_module
     if not isinstance(inner, TileModuleArray):
@@ -330,7 +330,7 @@ def _program(
     noise_OI = torch.randn(weight_OI.shape, generator=generator) * sigma
     error = power = 0.0
     clipped = tiles = 0
-    for tile, rows, columns in _tile_slices(layer):
+    for tile, rows, columns in tile_slices(layer):
         tiles += 1
         scales = tile.get_scales()
         alpha = torch.ones(1) if scales is None else scales.detach().cpu()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
+import torch
 from torch import Tensor, nn
 
-from analogtl.crossbar.convert import analog_layers, analog_tiles
+from analogtl.crossbar.convert import analog_layers, analog_tiles, tile_slices
 from analogtl.fastsim import FastTile
 
 KINDS = ("a_up", "a_down", "c_up", "c_down")
+Counts = dict[str, list[dict[str, Tensor]]]
+"""Layer -> for each tile: kind of pulse, "A_up" or another -> counts [out, in]."""
 
 
 def wear(model: nn.Module, before: dict[str, list[Tensor]]) -> dict[str, dict[str, Any]]:
@@ -23,8 +28,56 @@ def wear(model: nn.Module, before: dict[str, list[Tensor]]) -> dict[str, dict[st
         tiles = list(analog_tiles(layer))
         found[name] = {"rms_change": _rms_change(tiles, before[name])}
         if all(isinstance(tile, FastTile) for tile in tiles):
-            found[name] |= _counts(tiles) | _conversions(tiles)
+            found[name] |= _summary(_counts(tiles)) | _conversions(tiles)
     return found
+
+
+def pulses_so_far(model: nn.Module) -> Counts:
+    """Count the pulses of every cell since the model was converted, where they are counted."""
+    tiles = {name: list(analog_tiles(layer)) for name, layer in analog_layers(model).items()}
+    counted = {
+        name: _counts(ones)
+        for name, ones in tiles.items()
+        if all(isinstance(tile, FastTile) for tile in ones)
+    }
+    return {name: counts for name, counts in counted.items() if all(counts)}
+
+
+def pulses_between(before: Counts, after: Counts) -> list[dict[str, Any]]:
+    """Sum up the pulses between two moments: rows of ``pulses.csv``, one for each layer."""
+    return [
+        {
+            "layer": name,
+            **_summary(
+                [
+                    {kind: now.long() - then[kind] for kind, now in tile.items()}
+                    for tile, then in zip(tiles, before[name], strict=True)
+                ]
+            ),
+        }
+        for name, tiles in after.items()
+    ]
+
+
+def pulses_of_cells(model: nn.Module) -> bytes:
+    """Write the pulses of every cell as a file of safetensors; nothing if none are counted.
+
+    ``<layer>.<tile>.<A_up>`` are the counts [out, in] of a tile, the layer's tiles numbered from 0.
+    ``tiles`` in the metadata is JSON: for each ``<layer>.<tile>`` the ``outputs`` and ``inputs``
+    of the layer's weight matrix that it holds, the first and the one after the last.
+    """
+    tensors: dict[str, Any] = {}
+    places: dict[str, dict[str, list[int]]] = {}
+    layers = analog_layers(model)
+    for layer, tiles in pulses_so_far(model).items():
+        slices = tile_slices(layers[layer])
+        for number, ((_, *place), counts) in enumerate(zip(slices, tiles, strict=True)):
+            name = f"{layer}.{number}"
+            sides = zip(("outputs", "inputs"), place, strict=True)
+            places[name] = {side: [one.start, one.stop] for side, one in sides}
+            tensors |= {f"{name}.{kind}": cells.numpy() for kind, cells in counts.items()}
+    about = {"tiles": json.dumps(places)}
+    return safetensors.numpy.save(tensors, about) if tensors else b""
 
 
 def _rms_change(tiles: list[Any], before: list[Tensor]) -> float:
@@ -39,16 +92,29 @@ def _rms_change(tiles: list[Any], before: list[Tensor]) -> float:
     return float(np.sqrt(squares / cells) / (ranges / cells)) if ranges > 0.0 else 0.0
 
 
-def _counts(tiles: list[Any]) -> dict[str, Any]:
+def _counts(tiles: list[Any]) -> list[dict[str, Tensor]]:
+    """Count the pulses of each tile, in the smallest signed type that holds them."""
+    return [
+        {
+            kind: torch.from_numpy(
+                np.ascontiguousarray(counts.T, np.min_scalar_type(-1 - counts.max()))
+            )
+            for kind, counts in tile.pulse_counts().items()
+        }
+        for tile in tiles
+    ]
+
+
+def _summary(tiles: list[dict[str, Tensor]]) -> dict[str, Any]:
     """Sum, mean, median and maximum of the pulses, over the cells of all tiles."""
     pulses: dict[str, list[Any]] = {}
     for tile in tiles:
-        counts = list(tile.pulse_counts().values())
+        counts = list(tile.values())
         # Of several arrays the first and the last: A, which the gradient's pulses go to, and C.
         for kind, numbers in zip(
             KINDS, counts[:2] + (counts[-2:] if counts[2:] else []), strict=False
         ):
-            pulses.setdefault(kind, []).append(numbers.ravel())
+            pulses.setdefault(kind, []).append(numbers.numpy().ravel())
     row: dict[str, Any] = {}
     for kind, parts in pulses.items():
         cells = np.concatenate(parts)

@@ -22,6 +22,7 @@ from analogtl.study.trial import Trial, pretrain_settings
 
 ROW_BYTES = 230  # of one line of epochs.csv, measured
 RECORD_BYTES = 6000  # of a trial.json with its layers.csv, measured
+PULSE_BYTES = 30 * 190  # of an epoch in pulses.csv, of a network with many layers, measured
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def shortages(left: Sequence[Trial], run: RunDir, *, jobs: int) -> list[str]:
     lines = []
     epochs = sum(trial.section.epochs + 1 for trial in left)
     needed = RECORD_BYTES * len(left) + 2 * ROW_BYTES * 3 * epochs
+    needed += 2 * PULSE_BYTES * sum(trial.section.epochs for trial in left if trial.arm.analog)
     free = shutil.disk_usage(nearest_folder(run.path)).free
     if needed > 0.9 * free:
         lines.append(

@@ -84,9 +84,29 @@ class TrialRow(TypedDict, total=False):
     message: str
 
 
-@with_config(_CHECKS)
-class LayerRow(TypedDict, total=False):
-    """One row of ``layers.csv``: a layer on arrays, as it was programmed and trained."""
+class _Pulses(TypedDict, total=False):
+    """Pulses on the arrays of a layer: sum, mean, median and maximum over the cells."""
+
+    a_up_sum: Count
+    a_up_mean: Size
+    a_up_median: Size
+    a_up_max: Count
+    a_down_sum: Count
+    a_down_mean: Size
+    a_down_median: Size
+    a_down_max: Count
+    c_up_sum: Count
+    c_up_mean: Size
+    c_up_median: Size
+    c_up_max: Count
+    c_down_sum: Count
+    c_down_mean: Size
+    c_down_median: Size
+    c_down_max: Count
+
+
+class _Layer(TypedDict, total=False):
+    """A layer on arrays, as it was programmed, and what became of its weights."""
 
     experiment: str
     trial: str
@@ -110,30 +130,36 @@ class LayerRow(TypedDict, total=False):
     engine: str
     weights_changed: Share
     rms_change: Size
-    a_up_sum: Count
-    a_up_mean: Size
-    a_up_median: Size
-    a_up_max: Count
-    a_down_sum: Count
-    a_down_mean: Size
-    a_down_median: Size
-    a_down_max: Count
-    c_up_sum: Count
-    c_up_mean: Size
-    c_up_median: Size
-    c_up_max: Count
-    c_down_sum: Count
-    c_down_mean: Size
-    c_down_median: Size
-    c_down_max: Count
+
+
+@with_config(_CHECKS)
+class LayerRow(_Layer, _Pulses, total=False):
+    """One row of ``layers.csv``: a layer on arrays, as it was programmed and trained."""
+
     reads: Count
     read_conversions: Count
     pass_conversions: Count
 
 
+class _LayerAndEpoch(TypedDict, total=False):
+    """Names of a layer and an epoch."""
+
+    experiment: str
+    trial: str
+    seed: Seed
+    layer: str
+    epoch: Count
+
+
+@with_config(_CHECKS)
+class PulseRow(_LayerAndEpoch, _Pulses, total=False):
+    """One row of ``pulses.csv``: the pulses on a layer's arrays in an epoch of fine-tuning."""
+
+
 EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
 TRIAL_COLUMNS = tuple(TrialRow.__annotations__)
 LAYER_COLUMNS = tuple(LayerRow.__annotations__)
+PULSE_COLUMNS = tuple(PulseRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
 JUDGED = "error_judged"
 """What trials are judged by, percent; `analogtl.analysis.judged` adds it when a run is read."""
@@ -145,6 +171,7 @@ ROWS_OF: dict[str, type] = {
     "epochs.csv": EpochRow,
     "trials.csv": TrialRow,
     "layers.csv": LayerRow,
+    "pulses.csv": PulseRow,
 }
 
 

@@ -10,10 +10,16 @@ from typing import Any
 from analogtl.errors import RunError
 from analogtl.files import digest, read_sealed
 from analogtl.study.checked import row_problem
-from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TrialRow
+from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, PULSE_COLUMNS, TrialRow
 from analogtl.vocabulary import TrialStatus
 
-TRIAL_TABLES = {"epochs.csv": EPOCH_COLUMNS, "layers.csv": LAYER_COLUMNS}
+TRIAL_TABLES = {
+    "epochs.csv": EPOCH_COLUMNS,
+    "layers.csv": LAYER_COLUMNS,
+    "pulses.csv": PULSE_COLUMNS,
+}
+CELLS = "pulses.safetensors"
+"""File of a trial with the pulses of every cell, where they were asked for."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +29,13 @@ class Record:
     key: str  # `Trial.key` of what it was run with
     done: bool  # finished, as opposed to failed
     row: dict[str, Any]  # its row of ``trials.csv``
-    files: dict[str, str]  # name of each of its tables -> SHA-256
+    files: dict[str, str]  # name of each of its tables, and of `CELLS` -> SHA-256
 
 
 def state_of_files(path: Path) -> object:
-    """What changes whenever a trial's record or one of its tables does; None without a record."""
+    """What changes whenever a trial's record or one of its files does; None without a record."""
     states: list[tuple[int, int, int] | None] = []
-    for name in ("trial.json", *TRIAL_TABLES):
+    for name in ("trial.json", *TRIAL_TABLES, CELLS):
         try:
             about = (path / name).stat()
             states.append((about.st_ino, about.st_mtime_ns, about.st_size))
@@ -56,7 +62,7 @@ def read_record(path: Path, trial_id: str) -> Record:
     if wrong := row_problem(content["row"], TrialRow):
         raise RunError(f"{file}: row.{wrong}")
     for name, expected in content["files"].items():
-        if name not in TRIAL_TABLES:
+        if name not in (*TRIAL_TABLES, CELLS):
             raise RunError(f"{file}: vouches for {name!r}, which no trial has")
         try:
             whole = digest(path / name) == expected

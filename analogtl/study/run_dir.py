@@ -6,9 +6,10 @@ runs/<name>/
   provenance.json            command line, commit, versions, hardware, start (UTC)
   plan.json                  the trials that were asked for, each with its key
   pretrain/                  epochs.csv, and which shared checkpoint was used
-  trials/<trial>/            trial.json (written last), epochs.csv, layers.csv
+  trials/<trial>/            trial.json (written last), epochs.csv, layers.csv, pulses.csv;
+                             pulses.safetensors where asked for (`run.save_pulses`)
   trials/<trial>/resume/<key>/   what a training that was interrupted goes on from
-  epochs.csv trials.csv layers.csv   all trials together
+  epochs.csv trials.csv layers.csv pulses.csv   all trials together
 runs/pretrained/<key>/       checkpoints, shared by all experiments with the same pretraining
 """
 
@@ -35,11 +36,13 @@ from analogtl.files import (
     read_sealed,
     set_aside,
     unused,
+    write_atomically,
     write_sealed,
 )
-from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS, columns_of
+from analogtl.study.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, columns_of
 from analogtl.study.provenance import processor, usage, versions
 from analogtl.study.record import (
+    CELLS,
     TRIAL_TABLES,
     Record,
     is_plain,
@@ -215,8 +218,14 @@ class RunDir:
         row: Mapping[str, Any],
         epochs: Sequence[Mapping[str, Any]],
         layers: Sequence[Mapping[str, Any]],
+        pulses: Sequence[Mapping[str, Any]] = (),
+        cells: bytes = b"",
     ) -> None:
-        """Write a trial's records; ``trial.json`` comes last and vouches for the others."""
+        """Write a trial's records; ``trial.json`` comes last and vouches for the others.
+
+        ``epochs``, ``layers``, ``pulses``: the rows of its tables; ``cells``: the content of
+        ``pulses.safetensors``. What is empty has no file.
+        """
         path = self.trial_path(trial.id)
         self._keep_earlier(trial, path)
         # From here to the end nothing vouches for the tables; a crash means: run it again.
@@ -224,14 +233,18 @@ class RunDir:
             (path / "trial.json").unlink()
         self._known.pop(trial.id, None)
         files = {}
-        tables = {
-            "epochs.csv": ([*EPOCH_COLUMNS, *trial.axes], epochs),
-            "layers.csv": (LAYER_COLUMNS, layers),
-        }
-        for name, (columns, rows) in tables.items():
+        tables = {"epochs.csv": epochs, "layers.csv": layers, "pulses.csv": pulses}
+        for name, rows in tables.items():
             if rows:
-                write_rows(path / name, columns, rows)
+                axes = trial.axes if name == "epochs.csv" else ()
+                write_rows(path / name, [*TRIAL_TABLES[name], *axes], rows)
                 files[name] = digest(path / name)
+        if cells:
+            write_atomically(path / CELLS, cells)
+            files[CELLS] = digest(path / CELLS)
+        else:  # of an attempt before
+            make_way(path / CELLS, self.damaged)
+            (path / CELLS).unlink(missing_ok=True)
         content = {
             "trial": trial.id,
             "key": trial.key,
@@ -277,7 +290,7 @@ class RunDir:
                 if record is None:
                     continue
                 rows.append(record.row)
-                for table in record.files:
+                for table in TRIAL_TABLES.keys() & record.files:
                     parts[table].append(folder / name / table)
             for table in ("trials.csv", *TRIAL_TABLES):
                 make_way(self.path / table, self.damaged)

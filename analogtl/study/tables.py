@@ -170,7 +170,7 @@ def read_table(file: Path, problems: Problems | None = None, **options: Any) -> 
     """A table of a run with the right types; empty cells are missing.
 
     Args:
-        file: ``trials.csv``, ``epochs.csv`` or ``layers.csv``.
+        file: ``trials.csv``, ``epochs.csv``, ``layers.csv`` or ``pulses.csv``.
         problems: Where each row that is left out is told; without it, one is an error.
         options: See `analogtl.study.checked.read_checked`.
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from analogtl.config.schema import Analog, Convert, Programming
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.defaults import Plan
+from analogtl.crossbar.pulses import wear
 from analogtl.errors import RunError
 
 VALIDATION_VECTORS = 500
@@ -103,6 +104,10 @@ class WeightProgrammingRun:
                 self._optimizer.step()
                 total += value
             yield self._measure(epoch, total / len(x_BI), len(x_BI), began)
+
+    def wear(self) -> dict[str, dict[str, Any]]:
+        """What happened to the array: pulses, reads, change of weights."""
+        return wear(self.model, self._start)
 
     def _measure(self, epoch: int, loss: float | None, count: int, began: float) -> Measure:
         wall_s = time.perf_counter() - began

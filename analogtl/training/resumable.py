@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from analogtl.config.schema import Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
-from analogtl.crossbar.pulses import wear
+from analogtl.crossbar.pulses import Counts, pulses_between, pulses_so_far, wear
 from analogtl.errors import RunError
 from analogtl.files import refuse_link, set_aside
 from analogtl.study.limits import RunLimits
@@ -61,8 +61,10 @@ class ResumableTraining:
     smallest_batch: int = 1  # fewest images of a step
     resumed: bool = False  # whether an earlier process began it
     spent: float = 0.0  # seconds that earlier processes spent on it
+    pulses: Rows = field(default_factory=list)  # of ``pulses.csv``, of each epoch that is done
     _rows: Rows = field(default_factory=list)
     _start: dict[str, list[Tensor]] = field(default_factory=dict)  # programmed weights
+    _counted: Counts = field(default_factory=dict)  # pulses until the last epoch's end
     _cost: float = 0.0  # seconds of the last checkpoint
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ class ResumableTraining:
         """
         if self._on_arrays:
             self._start = transfer.programmed_weights(self.model)
+            self._counted = pulses_so_far(self.model)
         position = self._load()
         if position is None:
             position = Position()
@@ -101,6 +104,10 @@ class ResumableTraining:
             else:
                 new = self._score(event.epoch, event, event.lr)
                 self._rows += new
+                if self._counted:
+                    before, self._counted = self._counted, pulses_so_far(self.model)
+                    counted = pulses_between(before, self._counted)
+                    self.pulses += [{"epoch": event.epoch, **row} for row in counted]
                 self._check_divergence(event)
                 last = event.epoch == self.section.epochs
                 cheap = self._cost <= SAVING_SHARE * (time.monotonic() - self._saved)
@@ -172,10 +179,13 @@ class ResumableTraining:
         start = self.checkpoint.with_name("start")
         if self._start and not start.with_suffix(".json").is_file():
             state.save_weights(start, self._start)
+        if position.batch:
+            state.pack(self._counted, "counted", tensors, meta)
         meta["fit"] = {
             "key": self.key,
             "format": state.FORMAT,
             "rows": self._rows,
+            "pulses": self.pulses,
             "spent": self.spent + began - self._began,
             "position": [getattr(position, name) for name in POSITION],
         }
@@ -199,6 +209,8 @@ class ResumableTraining:
             start = state.load(self.checkpoint.with_name("start")) if self._on_arrays else None
             weights = state.unpack("weights", *start) if start is not None else self._start
             optimizer = state.unpack("optimizer", tensors, meta)
+            position = replace(Position(*about["position"]), rng=tensors.get("rng"))
+            counted = state.unpack("counted", tensors, meta) if position.batch else None
         except (RunError, KeyError, TypeError, ValueError) as error:
             _LOG.warning("%s; the training begins anew", self._set_aside(error))
             return None
@@ -208,8 +220,10 @@ class ResumableTraining:
             raise RunError(f"{self._set_aside(error)}; the next call begins anew") from None
         self._start = weights
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": optimizer})
-        self.resumed, self.spent, self._rows = True, float(about["spent"]), list(about["rows"])
-        return replace(Position(*about["position"]), rng=tensors.get("rng"))
+        self._counted = pulses_so_far(self.model) if counted is None else counted
+        self.resumed, self.spent = True, float(about["spent"])
+        self._rows, self.pulses = list(about["rows"]), list(about["pulses"])
+        return position
 
     def _set_aside(self, error: Exception) -> str:
         """Set the saved state aside; return a line that says why, and where it is."""

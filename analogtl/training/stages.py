@@ -21,6 +21,7 @@ from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.pulse_response import symmetry_in_range
+from analogtl.crossbar.pulses import pulses_between, pulses_of_cells, pulses_so_far
 from analogtl.crossbar.shuffled import shuffle_gradients
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
@@ -74,8 +75,9 @@ class ConversionResult:
 
 
 _LOG = logging.getLogger(__name__)
-# Of a trial: its epochs, its layers, and what its row says of how it was run.
-_Outcome = tuple[Rows, Rows, dict[str, Any]]
+# Of a trial: its epochs, its layers, the pulses on these by epoch and by cell (see
+# `RunDir.write_trial`), and what its row says of how it was run.
+_Outcome = tuple[Rows, Rows, Rows, bytes, dict[str, Any]]
 
 
 def prepare_torch(threads: int = 1) -> None:
@@ -262,12 +264,13 @@ def finetune(
     _check_basis(trial)
     checkpoint = run.state_path(trial) / "state"
     if trial.arm is Arm.WEIGHT_PROGRAMMING:
-        epochs, layers, facts = yield from _program(trial, limits)
+        outcome = yield from _program(trial, limits)
     else:
-        epochs, layers, facts = yield from _train(trial, run, limits, checkpoint)
+        outcome = yield from _train(trial, run, limits, checkpoint)
+    epochs, layers, pulses, cells, facts = outcome
     facts |= _symmetry(trial)
     row = {**trial_row(trial), "status": TrialStatus.DONE, **_outcome(epochs), **facts}
-    run.write_trial(trial, row, epochs, layers)
+    run.write_trial(trial, row, epochs, layers, pulses, cells)
     delete_checkpoint(checkpoint)
     return row
 
@@ -326,6 +329,8 @@ def _train(
     return (
         rows,
         layers,
+        [{**base, **row} for row in training.pulses],
+        _cells(trial, training.model),
         {
             **facts,
             "n_classes": task.n_classes,
@@ -346,8 +351,14 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]
     job = WeightProgrammingRun(section, trial.experiment.analog, lr=trial.lr, seed=trial.seed)
     base = _names(trial)
     rows: Rows = []
+    pulses: Rows = []
+    counted = pulses_so_far(job.model)
     changed = 0.0
     for measure in job.run():
+        if measure.epoch:
+            before, counted = counted, pulses_so_far(job.model)
+            new = pulses_between(before, counted)
+            pulses += [{**base, "epoch": measure.epoch, **row} for row in new]
         changed = measure.weights_changed
         common = {**base, "arm": trial.arm, "stage": "finetune", **trial.axes}
         common |= {"epoch": measure.epoch, "lr": trial.lr, "weights_changed": changed}
@@ -363,10 +374,16 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]
         yield new
         if measure.epoch < section.epochs and limits.should_stop():
             raise Stopped("stopped at the deadline; the next call starts this trial again")
-    layers = [{**base, **layer, "weights_changed": changed} for layer in job.layers]
+    (worn,) = job.wear().values()
+    layers = [{**base, **layer, "weights_changed": changed, **worn} for layer in job.layers]
     wall_s = time.perf_counter() - began
     facts = {"engine": job.engine, "share_on_arrays": 1.0, "wall_s": wall_s, "resumed": False}
-    return rows, layers, facts
+    return rows, layers, pulses, _cells(trial, job.model), facts
+
+
+def _cells(trial: Trial, model: nn.Module) -> bytes:
+    """The content of ``pulses.safetensors``, where it is asked for and something is counted."""
+    return pulses_of_cells(model) if trial.experiment.run.save_pulses else b""
 
 
 def _start_model(

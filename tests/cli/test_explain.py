@@ -11,7 +11,7 @@ from analogtl.cli.catalogue import titles
 from analogtl.config.schema import flatten
 from analogtl.errors import ExperimentError
 from analogtl.report.results import BLOCK
-from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, TRIAL_COLUMNS
+from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, PULSE_COLUMNS, TRIAL_COLUMNS
 from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
 
 WRITTEN = [page for page in sorted(EXPLAIN.glob("*.md")) if page.stem not in ("keys", "commands")]
@@ -85,7 +85,7 @@ def test_lines_fit_a_terminal(page):
 
 def test_every_column_is_described():
     page = text("csv")
-    for columns in (TRIAL_COLUMNS, EPOCH_COLUMNS, LAYER_COLUMNS):
+    for columns in (TRIAL_COLUMNS, EPOCH_COLUMNS, LAYER_COLUMNS, PULSE_COLUMNS):
         for column in columns:
             assert f"{column} " in page or f"{column}," in page, column
 
