@@ -204,12 +204,17 @@ def count_one(planes, place, down, row):
 @compiled
 def numbers(planes, arrays, array, down, out):
     """Add the counts of pulses up or down to one of the arrays to ``out`` [in, rows] (int64)."""
-    width = planes.shape[3] // 2
+    width, rows = planes.shape[3] // 2, out.shape[1]
     for column in range(out.shape[0]):
         for plane in range(planes.shape[2]):
-            for row in range(out.shape[1]):
-                group, bit = row // LANES, np.uint64(row % LANES)
+            for first in range(0, rows, LANES):
+                group = first // LANES
                 word = planes[
                     column * arrays + array, group // width, plane, down * width + group % width
                 ]
-                out[column, row] += np.int64((word >> bit) & np.uint64(1)) << plane
+                if word == np.uint64(0):  # as most are, of the higher planes
+                    continue
+                for bit in range(min(LANES, rows - first)):
+                    out[column, first + bit] += (
+                        np.int64((word >> np.uint64(bit)) & np.uint64(1)) << plane
+                    )
