@@ -195,15 +195,21 @@ def _tell_data(request: Request, found: Iterable[StageData]) -> None:
 
 
 def _show_layers(result: ConversionResult) -> None:
+    known = result.outputs_kept is not None
+    causes = ("all", "programming", "noise", "resolution", "bounds") if known else ()
     rows = [
         [
             *(str(layer[key]) for key in ("layer", "shape", "tiles")),
             *(written(layer[key], "{:.2f}", 100) for key in ("relative_error", "share_clipped")),
+            *(written(layer.get(f"kept_{cause}"), "{:.2f}") for cause in causes),
         ]
         for layer in result.layers
     ]
-    programmed = ("layer", "shape", "tiles", "error %", "clipped %")
-    output.rows_table(programmed, rows, title="What was programmed", right=(2, 3, 4))
+    programmed = ("layer", "shape", "tiles", "error %", "clipped %", "outputs", *causes[1:])
+    title = (
+        "What was programmed, and how its outputs correlate with the digital ones: all in all, by"
+    )
+    output.rows_table(programmed, rows, title=f"{title} each cause alone", right=range(2, 10))
     headings, rows = layer_settings(result.layers)
     title = "How it is to be trained, and what follows"
     output.rows_table(headings, rows, title=title, right=range(1, len(headings) - 1))
@@ -220,6 +226,8 @@ def _show_layers(result: ConversionResult) -> None:
     output.say(f"on arrays: {100 * result.survey.share_on_arrays:.4g} % of the network's weights")
     if warning := result.survey.warning():
         output.warn(warning)
+    if known:
+        output.say(f"outputs of the network: correlation {result.outputs_kept:.2f} with digital")
     output.say(
         f"test error on the pretraining task: {result.error_digital:.1f} % digital, "
         f"{result.error_analog:.1f} % on the arrays ({result.engine} engine)"

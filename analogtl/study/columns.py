@@ -126,6 +126,11 @@ class _Layer(TypedDict, total=False):
     noise_walk: Size
     noise_changed: Share
     bound_by: str
+    kept_all: float
+    kept_programming: float
+    kept_noise: float
+    kept_resolution: float
+    kept_bounds: float
     tokens_per_image: Count
     engine: str
     weights_changed: Share

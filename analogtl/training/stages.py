@@ -20,6 +20,7 @@ from torch import nn
 from analogtl.config.schema import Experiment, Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.output_losses import output_losses
 from analogtl.crossbar.pulse_response import symmetry_in_range
 from analogtl.crossbar.pulses import pulses_between, pulses_of_cells, pulses_so_far
 from analogtl.crossbar.shuffled import shuffle_gradients
@@ -36,7 +37,7 @@ from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import write_rows
 from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
-from analogtl.tasks.images import Task, load_task
+from analogtl.tasks.images import Task, batches, load_task
 from analogtl.training.loop import evaluate, planned
 from analogtl.training.network import (
     check_network,
@@ -72,6 +73,7 @@ class ConversionResult:
     engine: str
     survey: Survey
     notes: list[str]
+    outputs_kept: float | None  # correlation of the network's outputs with the digital ones
 
 
 _LOG = logging.getLogger(__name__)
@@ -228,8 +230,12 @@ def convert(
         plan=planned(experiment.finetune, task_of(experiment, "finetune")),
     )
     after = evaluate(conversion.model, task.test, task)
+    images, _ = next(batches(task.test, 64, task=task, seed=0, epoch=0, shuffle=True))
+    losses = output_losses(model, conversion.model, images)
+    kept = {} if losses is None else {name: one.row() for name, one in losses.layers.items()}
+    warnings = [losses.warning()] if losses and losses.warning() else []
     base = {"experiment": experiment.name, "trial": f"convert,seed={seed}", "seed": seed}
-    layers = [{**base, **row} for row in conversion.layers]
+    layers = [{**base, **row, **kept.get(row["layer"], {})} for row in conversion.layers]
     write_rows(run.inside("convert") / "layers.csv", LAYER_COLUMNS, layers)
     return ConversionResult(
         layers,
@@ -237,7 +243,8 @@ def convert(
         after.error,
         conversion.engine,
         conversion.survey,
-        conversion.notes,
+        [*conversion.notes, *warnings],
+        None if losses is None else losses.network,
     )
 
 
