@@ -251,6 +251,8 @@ class ArraysTile(FastSimulatorTile):
     def make_room(self, vectors: int) -> None:
         """Keep the counts of pulses from overflowing in an update of so many vectors."""
         self.counts[k.VECTORS] += vectors
+        if self.planes.size == 0:
+            return
         spec = self.spec
         train = max(spec.transfer_train.desired_bl, math.ceil(spec.step), 1)
         if spec.direct:

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.compiled import compiled, inner
 from analogtl.fastsim.layout import Array
 from analogtl.fastsim.simd import LANES, _data, _int, _loop
 
@@ -184,7 +184,7 @@ def count_group(typing, planes, place, group, groups, bits, pulses, n):
     return signature, generate
 
 
-@compiled
+@inner
 def count_one(planes, place, down, row):
     """Count a single pulse to a row; ``down``: 0 or 1."""
     width, group = planes.shape[3] // 2, row // LANES

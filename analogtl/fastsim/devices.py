@@ -14,34 +14,35 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.compiled import compiled, inner
+from analogtl.fastsim.layout import record_of
 
 MODULUS = 2147483647
 _MULTIPLIER, _MULTIPLIER_2 = 16807, 16807**2  # of one step, and of two
 _INVERSE = np.float32(2.0**-31)
 
 
-@compiled
+@inner
 def _reduced(product):
     """Compute ``product`` modulo ``MODULUS``, 2^31 - 1, for a product of two numbers below it."""
     folded = (product & MODULUS) + (product >> 31)
     return folded - MODULUS if folded >= MODULUS else folded
 
 
-@compiled
+@inner
 def _uniform(state):
     """Make a uniform float32 in [0, 1) from the engine's state."""
     return min(np.float32(state - 1) * _INVERSE, np.float32(1.0 - 2.0**-24))
 
 
-@compiled
+@inner
 def _canonical(state):
     """Draw a uniform float32 in [0, 1) and the engine's next state."""
     state = _reduced(state * _MULTIPLIER)
     return _uniform(state), state
 
 
-@compiled
+@inner
 def _gauss(state, saved, has_saved):
     """Draw a standard normal float32 by the polar method, which makes two and keeps one."""
     if has_saved:
@@ -109,6 +110,7 @@ class Draw(NamedTuple):
     n_estimation_steps: int
 
 
+_RECORD = record_of(Draw)
 # Kinds of ``Draw``: what is drawn beside bounds and steps.
 PLAIN, SLOPES, GAMMAS, GAMMAS_AND_REFERENCE, SOFT_REFERENCE = range(5)
 # Fields of drawn cells.
@@ -124,17 +126,19 @@ def draw_device(
 
     Returns the generator's state, from which the compound's next device goes on.
     """
-    after: tuple[int, np.float32, bool] = _draw_all(cells, p, out, state, saved, has_saved)
+    packed = np.array([p], _RECORD)  # numba compiles faster for it: see `layout.packed`
+    after: tuple[int, np.float32, bool] = _draw_all(cells, packed, out, state, saved, has_saved)
     if p.kind == PLAIN:
         return after
     state, saved, has_saved = after
     draw = {SLOPES: _draw_slopes, SOFT_REFERENCE: _draw_soft_references}.get(p.kind, _draw_gammas)
-    return draw(cells, p, out, state, np.float32(saved), has_saved)
+    return draw(cells, packed, out, state, np.float32(saved), has_saved)
 
 
 @compiled
-def _draw_all(cells, p, out, state, saved, has_saved):
+def _draw_all(cells, packed, out, state, saved, has_saved):
     """Draw what the cells of every device class have: bounds, steps, decay and diffusion."""
+    p = packed[0]
     zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
     in_size = cells.shape[0]
     up_bias = min(p.up_down, zero)
@@ -196,8 +200,9 @@ def _draw_all(cells, p, out, state, saved, has_saved):
 
 
 @compiled
-def _draw_slopes(cells, p, out, state, saved, has_saved):
+def _draw_slopes(cells, packed, out, state, saved, has_saved):
     """Draw how fast the steps of the cells shrink towards the bounds."""
+    p = packed[0]
     zero = np.float32(0.0)
     for i in range(out):
         for j in range(cells.shape[0]):
@@ -222,8 +227,9 @@ def _draw_slopes(cells, p, out, state, saved, has_saved):
 
 
 @compiled
-def _draw_soft_references(cells, p, out, state, saved, has_saved):
+def _draw_soft_references(cells, packed, out, state, saved, has_saved):
     """Draw the cells' reference, and the spread of the slopes, which moves the bounds."""
+    p = packed[0]
     zero, one = np.float32(0.0), np.float32(1.0)
     for i in range(out):
         for j in range(cells.shape[0]):
@@ -258,8 +264,9 @@ def _draw_soft_references(cells, p, out, state, saved, has_saved):
 
 
 @compiled
-def _draw_gammas(cells, p, out, state, saved, has_saved):
+def _draw_gammas(cells, packed, out, state, saved, has_saved):
     """Draw the cells' exponents, and their references if the class has them."""
+    p = packed[0]
     zero, one = np.float32(0.0), np.float32(1.0)
     for i in range(out):
         for j in range(cells.shape[0]):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analogtl.fastsim import counting, responses, simd, streams
-from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.compiled import compiled, inner
 from analogtl.fastsim.layout import (
     C_DOWN,
     C_MAX,
@@ -81,7 +81,7 @@ class Reads(NamedTuple):
     chops: Array
 
 
-@compiled
+@inner
 def abs_max(values):
     """Find the largest absolute value of a float32 vector, by its bits: that loop vectorises."""
     best = np.int32(0)
@@ -91,7 +91,7 @@ def abs_max(values):
     return np.int32(best).view(np.float32)
 
 
-@compiled
+@inner
 def pulse_train(lr, x_max, d_max, train):
     """Compute the length of the train, and the factors that make pulse chances of |d| and |x|."""
     zero = np.float32(0.0)
@@ -122,7 +122,7 @@ def pulse_train(lr, x_max, d_max, train):
     return bl, a, b
 
 
-@compiled
+@inner
 def pulse_chances(values, factor, res, sto_round, key, chances):
     """Compute the pulse probability of every line: ``chances`` from ``values``, both [lines]."""
     if res <= np.float32(0.0):
@@ -137,7 +137,7 @@ def pulse_chances(values, factor, res, sto_round, key, chances):
         chances[i] = np.float32(np.rint(r)) * res
 
 
-@compiled
+@inner
 def draw_columns(chances, values, pulses, signs, bit, key):
     """Draw one slot's bits of all columns into bit ``bit`` of ``pulses`` and ``signs`` [in].
 
@@ -153,7 +153,7 @@ def draw_columns(chances, values, pulses, signs, bit, key):
         signs[i] = np.uint32(signs[i] & old | negative)
 
 
-@compiled
+@inner
 def column_slots(ring, column, end, chopped, pulses):
     """List the slots from the column's start to ``end`` in which it pulsed; returns their number.
 
@@ -182,7 +182,7 @@ def column_slots(ring, column, end, chopped, pulses):
     return n
 
 
-@compiled
+@inner
 def chop_period(spec):
     """Count the reads after which a regular chopper turns."""
     if spec.in_chop_prob > np.float32(0.0):
@@ -190,7 +190,7 @@ def chop_period(spec):
     return 2
 
 
-@compiled
+@inner
 def apply_group(column, more, group, d_bits, pulses, n, noise, device, curves, rng):
     """Apply ``n`` pulses to one group of the cells of one column of A; returns ``rng``."""
     base, place = np.uint64(group * 8 * LANES), np.uint64(group * 2 * LANES)
@@ -204,7 +204,7 @@ def apply_group(column, more, group, d_bits, pulses, n, noise, device, curves, r
     return simd.apply_pulses(device, given)
 
 
-@compiled
+@inner
 def read_column(
     column,
     more,
@@ -247,7 +247,7 @@ def read_column(
     return any_step != np.uint64(0), rng
 
 
-@compiled
+@inner
 def read_numbers(spec, numbers):
     """Fill in the numbers of a read that stay the same."""
     zero, one = np.float32(0.0), np.float32(1.0)
@@ -270,7 +270,7 @@ def read_numbers(spec, numbers):
     numbers[simd.DIRECT] = one if spec.direct else zero
 
 
-@compiled
+@inner
 def write_column(
     cells, more, weight, steps, lr, normals, spec, curves, rng, train, planes, counted
 ):  # fmt: skip
@@ -293,7 +293,7 @@ def write_column(
     return rng
 
 
-@compiled
+@inner
 def write_cell(
     cells, more, weight, row, up, p, train, bl, normals, device, curves, rng, planes, counted
 ):  # fmt: skip
@@ -349,13 +349,13 @@ def write_cell(
     return rng
 
 
-@compiled
+@inner
 def draw_noise(key, device):
     """Draw the normal numbers of one block."""
     return noise_of(new_pool(), key, device)
 
 
-@compiled
+@inner
 def new_pool():
     """Room for the numbers of one block."""
     pool = Pool(
@@ -367,7 +367,7 @@ def new_pool():
     return pool
 
 
-@compiled
+@inner
 def noise_of(pool, key, device):
     """Draw the normal numbers of one block into ``pool``, unless they are there already."""
     std, one = device.dw_min_std, np.float32(1.0)
@@ -387,7 +387,7 @@ def noise_of(pool, key, device):
     return Noise(pool.normals, pool.gains, answers)
 
 
-@compiled
+@inner
 def next_noise(pool, n_reads, counts, device, seed):
     """Draw the normal numbers of the next reads: anew, or for few reads those of the last few."""
     if counts[POOLS] == 0 or counts[POOL_READS] + n_reads > READS_OF_POOL:
@@ -397,7 +397,7 @@ def next_noise(pool, n_reads, counts, device, seed):
     return noise_of(pool, stream(seed, streams.POOL, counts[POOLS] - 1), device)
 
 
-@compiled
+@inner
 def pulse_space(ring):
     """Make room for the pulses of a column: as many as the ring has slots."""
     return np.empty(ring.x_bits.shape[0] * 32, np.int64)
@@ -424,7 +424,7 @@ def flush(fast, more, curves, ring, choppers, planes, counts, packed_spec, seed,
             counting.count_group(planes, place, group, groups, ring.d_bits, pulses, n)
 
 
-@compiled
+@inner
 def follow_average(m, new, tau):
     """Update the moving average of the largest values, as aihwkit's ``auto_scale`` keeps it."""
     zero, one = np.float32(0.0), np.float32(1.0)
@@ -435,7 +435,7 @@ def follow_average(m, new, tau):
     return np.float32(np.float32(np.float32(one - tau) * m) + np.float32(tau * new))
 
 
-@compiled
+@inner
 def count_learning_rate(averages, lr, spec):
     """Compute the learning rate that counts the pulses onto A."""
     zero = np.float32(0.0)
@@ -451,7 +451,7 @@ def count_learning_rate(averages, lr, spec):
     return np.float32(rate * lr) if spec.scale_fast_lr else np.float32(rate)
 
 
-@compiled
+@inner
 def read_learning_rate(lr, spec):
     """Compute the learning rate of the reads; 0: nothing is read."""
     return np.float32(spec.transfer_lr * (lr if spec.scale_transfer_lr else np.float32(1.0)))
@@ -465,7 +465,7 @@ def transfer_period(transfer_every, units_in_mbatch, n_vectors):
     return max(math.floor(transfer_every + np.float32(0.5)), 0)
 
 
-@compiled
+@inner
 def buffer_scale(read_lr, count_lr, spec):
     """Compute what one read is multiplied by before it goes into the buffer."""
     granularity = spec.buffer_granularity
@@ -475,7 +475,7 @@ def buffer_scale(read_lr, count_lr, spec):
     return np.float32(np.float32(abs(read_lr) / count_lr) / np.float32(granularity * ratio))
 
 
-@compiled
+@inner
 def oldest_slot(start):
     """Find the slot that some column has received last of all."""
     oldest = start[0]
@@ -485,7 +485,7 @@ def oldest_slot(start):
     return oldest
 
 
-@compiled
+@inner
 def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed, every, reads):
     """First half of an update: the pulses of vectors ``begin`` to ``end`` go into the ring.
 
@@ -565,7 +565,7 @@ def emit_pulses(x, d, d_gain, lr, begin, end, ring, counts, averages, spec, seed
     return t, n_reads, sweep
 
 
-@compiled
+@inner
 def read_columns(
     reads,
     n_reads,

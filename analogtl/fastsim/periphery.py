@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from analogtl.fastsim import threads
-from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.compiled import compiled, inner
 from analogtl.fastsim.kernels import abs_max
 from analogtl.fastsim.layout import Array, record_of
 from analogtl.fastsim.streams import BACKWARD, FORWARD, fill_normals, mix64, stream
@@ -54,7 +54,7 @@ class IO(_Numbers):
         return np.array([self], _RECORD)
 
 
-@compiled
+@inner
 def management_scale(row, gain, io):
     """Compute what a vector is divided by before the converter; 0 for a zero vector."""
     zero, one = np.float32(0.0), np.float32(1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from analogtl.fastsim import kernels
 from analogtl.fastsim import layout as k
 from analogtl.fastsim.arrays import ArraysTile
+from analogtl.fastsim.compiled import entry_of
 from analogtl.fastsim.layout import A, Array, C
 from analogtl.fastsim.simd import LANES, POOL_SIZE
 from analogtl.fastsim.spec import gammas_of
@@ -43,6 +45,12 @@ class PulsedTile(ArraysTile):
     """
 
     _own_pool: kernels.Pool | None = None
+    _update: Callable[..., bool] | None = None  # for the type of these numbers
+
+    def set_spec(self, spec: k.Spec) -> None:
+        """Take these numbers."""
+        super().set_spec(spec)
+        self._update = None
 
     def _prepare(self) -> None:
         slots = 1024
@@ -74,18 +82,22 @@ class PulsedTile(ArraysTile):
         return torch.from_numpy(self.visible)[:, : self.d_size]
 
     def update_rows(self, x: Tensor, d: Tensor, divisor: float = 1.0) -> None:
-        """Update with vectors ``x`` [N, in] and ``d / divisor`` [N, out]."""
-        if x.shape[0] != d.shape[0]:
-            raise TileError(f"{x.shape[0]} input and {d.shape[0]} gradient vectors")
-        if x.shape[0] == 0 or self.learning_rate == 0.0:
+        """Update with vectors ``x`` [N, in] and ``d / divisor`` [N, out], contiguous."""
+        rows, of_d = x.numpy(), d.numpy()
+        n = len(rows)
+        if n != len(of_d):
+            raise TileError(f"{n} input and {len(of_d)} gradient vectors")
+        if n == 0 or self.learning_rate == 0.0:
             return
-        self.make_room(x.shape[0])
-        done = kernels.update(
-            x.numpy(), d.numpy(), 1.0 / divisor, self.learning_rate,
+        self.make_room(n)
+        given = (
+            rows, of_d, 1.0 / divisor, self.learning_rate,
             self.cells, self.ring, self.choppers, self.planes, self.counts, self.averages,
-            self._packed_spec, self.seed, self._pool(x.shape[0]),
+            self._packed_spec, self.seed, self._pool(n),
         )  # fmt: skip
-        if not done:
+        if self._update is None:
+            self._update = entry_of(kernels.update, *given)
+        if not self._update(*given):
             raise TileError(
                 f"the learning rate {self.learning_rate} asks for longer pulse trains than the "
                 f"{self.ring.d_bits.shape[1]} pulses that are kept; expected fixed_bl = true"

@@ -17,7 +17,7 @@ import numpy as np
 from numba.extending import overload
 
 from analogtl.fastsim import simd
-from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.compiled import inner
 from analogtl.fastsim.layout import EXP, POW
 
 _ZERO, _ONE, _TWO = (np.float32(value) for value in (0.0, 1.0, 2.0))
@@ -28,8 +28,8 @@ _MAX_EXPONENT, _SMALLEST = np.float32(simd.MAX_EXPONENT), np.float32(simd.SMALLE
 _EXP, _LOG = (np.array(values, np.float32) for values in (simd.EXP_POLYNOMIAL, simd.LOG_POLYNOMIAL))
 
 
-@compiled
-def _polynomial(x, coefficients):
+@inner
+def polynomial(x, coefficients):
     """Evaluate a polynomial, the highest power's coefficient first."""
     value = coefficients[0]
     for k in range(1, len(coefficients)):
@@ -37,27 +37,27 @@ def _polynomial(x, coefficients):
     return value
 
 
-@compiled
+@inner
 def exp32(x):
     """Compute exp(x) to 2e-7 in float32, within [exp(-87), exp(87)]."""
     x = min(max(x, -_MAX_EXPONENT), _MAX_EXPONENT)
     n = np.float32(np.rint(x * _LOG2_E))
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = _polynomial(r, _EXP) * (r * r) + r + _ONE
+    p = polynomial(r, _EXP) * (r * r) + r + _ONE
     power = np.int32(np.int32(np.int32(n) + np.int32(127)) << np.int32(23))
     return p * np.int32(power).view(np.float32)
 
 
-@compiled
+@inner
 def log32(u):
     """Compute log(u) to 2e-7 in float32, for a normal positive ``u``."""
     raw = np.int32(np.float32(u).view(np.int32) - _ROOT_HALF)
     exponent = np.float32(np.int32(raw >> np.int32(23)))
     m = np.int32(np.int32(raw & np.int32(0x007FFFFF)) + _ROOT_HALF).view(np.float32) - _ONE
-    return m + m * m * _polynomial(m, _LOG) + exponent * _LN2
+    return m + m * m * polynomial(m, _LOG) + exponent * _LN2
 
 
-@compiled
+@inner
 def linear_change(v, up, step_up, step_down, slope_up, slope_down, mult_noise):
     """Compute constant, linear and soft-bounds steps: ``slope * v + step``.
 
@@ -69,7 +69,7 @@ def linear_change(v, up, step_up, step_down, slope_up, slope_down, mult_noise):
     return change, change if mult_noise else step
 
 
-@compiled
+@inner
 def exp_change(v, up, low, high, step_up, step_down, device):
     """Compute exponential steps: ``step * max(1 - A exp(gamma z), 0)``.
 
@@ -83,7 +83,7 @@ def exp_change(v, up, low, high, step_up, step_down, device):
     return change, spread
 
 
-@compiled
+@inner
 def pow_change(v, up, low, high, step_up, step_down, gamma_up, gamma_down):
     """Compute power steps: ``step * u ** gamma``, ``u`` the share of the range that is left."""
     left = max(((high - v) if up else (v - low)) / (high - low), _ZERO)
@@ -94,7 +94,7 @@ def pow_change(v, up, low, high, step_up, step_down, gamma_up, gamma_down):
     return change, change
 
 
-@compiled
+@inner
 def piecewise_change(v, up, low, high, step_up, step_down, curves, nodes):
     """Compute steps that follow a curve over the range, linear between equally spaced nodes.
 
@@ -139,7 +139,7 @@ def _change_of(v, up, low, high, step_up, step_down, more_up, more_down, device,
     return others[0] if others else linear
 
 
-@compiled
+@inner
 def can_move(low, high, device):
     """Whether a pulse does anything: aihwkit leaves cells without a range alone in two classes."""
     return high > low or (device.response != EXP and device.response != POW)

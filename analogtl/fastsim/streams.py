@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.compiled import compiled, inner
 
 # What a number is for: distinct purposes never share a stream.
 POOL, X_BITS, D_BITS, IN_CHOP, OUT_CHOP, READ, FLUSH, SET, FORWARD, BACKWARD = range(1, 11)
@@ -41,7 +41,7 @@ def stream(seed, purpose, counter):
     return mix64(mix64(np.uint64(seed) + np.uint64(purpose) * _M1) ^ np.uint64(counter))
 
 
-@compiled
+@inner
 def hash32(i, k1, k2):
     """32 random bits: element ``i`` of the stream with the key halves ``k1``, ``k2`` (uint32)."""
     h = np.uint32(np.uint32(np.uint32(i) * np.uint32(0x9E3779B9)) + k1)
@@ -52,19 +52,19 @@ def hash32(i, k1, k2):
     return np.uint32(h ^ np.uint32(h >> _U16))
 
 
-@compiled
+@inner
 def key_low(key):
     """Take the lower half of a stream's key."""
     return np.uint32(key & _LOW)
 
 
-@compiled
+@inner
 def key_high(key):
     """Take the upper half of a stream's key."""
     return np.uint32(key >> _S32)
 
 
-@compiled
+@inner
 def uniform_of(h):
     """Make a uniform number in [0, 1) with 24 bits from 32 random bits."""
     return np.float32(np.int32(np.uint32(h >> _U8))) * _F24

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import logging
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
+from analogtl import fastsim
 from analogtl.fastsim import compiled as keeping
 from analogtl.fastsim.compiled import compiled
 
@@ -165,3 +167,41 @@ def test_a_file_that_was_written_for_other_types_meanwhile_is_not_used(folder: P
     file._save_data(name, ("another key", b"another machine code"))
     assert file.load(key) is None
     assert not found_kept()
+
+
+COMPILED = {"compiled", "inner", "intrinsic", "overload"}
+TEMPLATES = {"read_cells", "flush", "read_events", "update", "bring_to_now", "see"}
+
+
+def marks(node: ast.FunctionDef) -> set[str]:
+    """Name the decorators of a function."""
+    given = (getattr(mark, "func", mark) for mark in node.decorator_list)
+    return {getattr(mark, "id", "") for mark in given}
+
+
+def calls_of_python(file: Path) -> Iterator[str]:
+    """Name what a file's functions call that are not compiled."""
+    todo: list[ast.AST] = [ast.parse(file.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef) and (
+            marks(node) & COMPILED or (file.stem == "driver" and node.name in TEMPLATES)
+        ):
+            continue
+        if isinstance(node, ast.Call):
+            yield getattr(node.func, "id", getattr(node.func, "attr", ""))
+        todo += ast.iter_child_nodes(node)
+
+
+def test_python_calls_no_function_that_has_no_way_in() -> None:
+    """numba does not refuse such a call: the process dies."""
+    files = [*Path(str(fastsim.__file__)).parent.rglob("*.py")]
+    without = {
+        node.name
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef) and "inner" in marks(node)
+    }
+    called = {name: file.name for file in files for name in calls_of_python(file)}
+    assert len(without) > 30
+    assert called.keys() & without == set()

@@ -237,9 +237,9 @@ def without_a(tile):
 
 
 WRONG = {
-    "trains of SGD one pulse shorter": (
+    "trains of SGD two pulses shorter": (
         "SGD_resolution",
-        lambda tile: altered(train=tile.tile.spec.train._replace(desired_bl=6))(tile),
+        lambda tile: altered(train=tile.tile.spec.train._replace(desired_bl=5))(tile),
     ),
     "SGD without the resolution of its chances": ("SGD_resolution", altered(res=np.float32(0))),
     "SGD without write noise": (

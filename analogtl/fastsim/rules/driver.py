@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analogtl.fastsim import layout, simd, streams
-from analogtl.fastsim.compiled import compiled
+from analogtl.fastsim.compiled import compiled, inner
 from analogtl.fastsim.counting import count_group
 from analogtl.fastsim.kernels import (
     BLOCK,
@@ -96,7 +96,7 @@ class Events(NamedTuple):
     next: Array
 
 
-@compiled
+@inner
 def list_events(events, before, after, first_column, every, turns):
     """Find the reads between two numbers of updates: array i is read every ``every[i]`` vectors."""
     in_size, n, first = events.head.shape[0], 0, 0
@@ -326,9 +326,10 @@ def driver_of(rule: Rule, arrays: int) -> Driver:
         "CELL_FIELDS_": len(rule.cell_kind._fields),
         "COLUMN_FIELDS_": len(rule.column_kind._fields),
     }
-    for template in (read_cells, flush, read_events, update, bring_to_now, see):
+    called = update, bring_to_now, see  # from Python
+    for template in (read_cells, flush, read_events, *called):
         name = template.__name__
         copy = FunctionType(template.__code__, own, name)
         named_apart(copy, f"{rule.digest}_{arrays}", __name__)
-        own[f"{name}_"] = own[name] = compiled(copy)
+        own[f"{name}_"] = own[name] = (compiled if template in called else inner)(copy)
     return Driver(own["update"], own["bring_to_now"], own["see"])
