@@ -83,6 +83,8 @@ class PulsedTile(ArraysTile):
 
     def update_rows(self, x: Tensor, d: Tensor, divisor: float = 1.0) -> None:
         """Update with vectors ``x`` [N, in] and ``d / divisor`` [N, out], contiguous."""
+        if not (x.is_contiguous() and d.is_contiguous()):  # the machine code takes their word
+            raise TileError("rows of vectors have to be contiguous")
         rows, of_d = x.numpy(), d.numpy()
         n = len(rows)
         if n != len(of_d):

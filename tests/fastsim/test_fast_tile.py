@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from aihwkit.exceptions import TileError
 from aihwkit.nn import AnalogConv2d, AnalogLinear, AnalogLinearMapped, AnalogSequential
 from aihwkit.optim import AnalogSGD
 from aihwkit.simulator.configs import (
@@ -355,3 +356,9 @@ def test_what_is_covered_is_not_refused():
     assert unsupported_reason(compound_config()) is None
     assert unsupported_reason(TTv2ReRamSBPreset()) is None
     assert unsupported_reason(fast_rpu_config(compound_config(), seed=0)) is None
+
+
+def test_rows_that_do_not_lie_together_are_refused() -> None:
+    tile = FastTile(4, 6, fast_rpu_config(compound_config(), seed=1)).tile
+    with pytest.raises(TileError):
+        tile.update_rows(torch.zeros(6, 5).T, torch.zeros(5, 4))
