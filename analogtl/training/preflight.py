@@ -86,13 +86,22 @@ def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
     return checks.notes
 
 
+def stand_in_of(experiment: Experiment, stage: str) -> Task:
+    """Make a task of as many images as a stage has, by the data set's name where it is not here.
+
+    Raises:
+        ExperimentError: As `preflight` does.
+    """
+    return _Checks(need_data=False).task(experiment, stage)
+
+
 def planned_layers(experiment: Experiment) -> list[dict[str, Any]]:
     """Tell how the arrays of each layer would be trained by analog-tl: rows of ``layers.csv``.
 
     Raises:
         ExperimentError: As `preflight` does.
     """
-    task = _Checks(need_data=False).task(experiment, "finetune")
+    task = stand_in_of(experiment, "finetune")
     with torch.random.fork_rng():
         return layer_settings(
             fresh_model(experiment, task),

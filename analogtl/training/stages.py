@@ -48,6 +48,7 @@ from analogtl.training.network import (
     replace_head,
     smallest_batch,
 )
+from analogtl.training.preflight import stand_in_of
 from analogtl.training.programming import WeightProgrammingRun
 from analogtl.training.resumable import ResumableTraining, Rows, Stopped, delete_checkpoint
 from analogtl.vocabulary import Arm, TrialStatus
@@ -227,7 +228,7 @@ def convert(
         experiment.convert,
         seed=seed,
         example=example_images(task),
-        plan=planned(experiment.finetune, task_of(experiment, "finetune")),
+        plan=planned(experiment.finetune, stand_in_of(experiment, "finetune")),
     )
     after = evaluate(conversion.model, task.test, task)
     images, _ = next(batches(task.test, 64, task=task, seed=0, epoch=0, shuffle=True))

@@ -120,6 +120,13 @@ def test_a_state_of_other_settings_is_left_for_them(tiny, run_dir):
     assert row["resumed"]
 
 
+def test_convert_does_without_the_images_of_fine_tuning(tiny, run_dir, tmp_path):
+    absent = {"dataset": "image_folder", "classes": ["a", "b"], "samples_per_class": None}
+    experiment = tiny(finetune=absent, data={"root": str(tmp_path / "absent"), "image_size": 8})
+    _, conversion = result(stages.convert(experiment, run_dir, seed=0))
+    assert {row["bound_by"] for row in conversion.layers} == {"file"}
+
+
 def test_convert_reports_layers_and_both_errors(tiny, run_dir):
     _, conversion = result(stages.convert(tiny(), run_dir, seed=0))
     assert conversion.engine == "fast"
