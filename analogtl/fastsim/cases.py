@@ -43,6 +43,8 @@ from aihwkit.simulator.presets.devices import (
 )
 from aihwkit.simulator.presets.utils import PresetIOParameters, PresetUpdateParameters
 
+from analogtl.fastsim.config import GAMMA_IS_CHOPPED
+
 
 @dataclass(frozen=True)
 class Case:
@@ -477,9 +479,11 @@ CASES: dict[str, Case] = {
         partial(_tiki_taka, gamma=0.3, write_noise_on_set=True),
     ),
 }
+if GAMMA_IS_CHOPPED:  # refused: see there
+    del CASES["gamma"], CASES["gamma_vec"]
 BASIC = (
-    *("HfO2", "OM", "SB", "choppers", "transfer_bl", "AGAD", "TTv2", "SGD", "TT", "MP", "gamma"),
-    *("noise", "slow_noise", "read_noise"),
+    *("HfO2", "OM", "SB", "choppers", "transfer_bl", "AGAD", "TTv2", "SGD", "TT", "MP"),
+    *("TTv2_gamma", "noise", "slow_noise", "read_noise"),
 )
 """The cases that ``equivalence.check`` runs unless told otherwise."""
 

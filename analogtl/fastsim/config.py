@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
 from typing import Any
 
 from aihwkit.simulator.configs.compounds import (
@@ -31,6 +32,7 @@ from analogtl.fastsim.spec import (
     TRANSFERS,
     device_class,
     devices_of,
+    gammas_of,
     plain_device,
 )
 
@@ -136,6 +138,11 @@ def unsupported_reason(rpu_config: Any) -> str | None:
     )
 
 
+# From 1.2.0 on, aihwkit takes the choppers back where the products see A; but the sign of cell i,
+# counted row by row, is that of column i // rows (seen with random choppers).
+GAMMA_IS_CHOPPED = tuple(map(int, version("aihwkit").split(".")[:2])) >= (1, 2)
+
+
 def _compound_reason(c: Any) -> str | None:
     if type(c) is MixedPrecisionCompound:
         for name, value in (("n_x_bins", c.n_x_bins), ("n_d_bins", c.n_d_bins)):
@@ -152,6 +159,9 @@ def _compound_reason(c: Any) -> str | None:
             return "gamma of a rule, which says itself what the passes see"
     elif len(c.unit_cell_devices) != 2:
         return f"{len(c.unit_cell_devices)} unit_cell_devices, only two"
+    chopped = getattr(c, "in_chop_prob", 0.0) or getattr(c, "out_chop_prob", 0.0)
+    if GAMMA_IS_CHOPPED and chopped and gammas_of(c) is not None:
+        return "gamma with choppers: aihwkit 1.2 gives A the choppers' signs of other cells"
     if len(c.gamma_vec) not in (0, 2) or (len(c.gamma_vec) and c.gamma_vec[1] == 0.0):
         return f"gamma_vec = {c.gamma_vec}"
     required = {
