@@ -242,7 +242,7 @@ def lost_in_noise(layers: pd.DataFrame) -> pd.DataFrame:
     by = ["arm", *axis_columns(rows)]
     found = []
     for level, part in rows.groupby(by, dropna=False, sort=False, observed=True):
-        cells = part["shape"].map(lambda shape: math.prod(map(int, str(shape).split("x"))))
+        cells = _cells(part["shape"])
         change, walk = (
             float(((cells * part[name] ** 2).sum() / cells.sum()) ** 0.5)
             for name in ("rms_change_mean", "noise_walk_mean")
@@ -250,6 +250,12 @@ def lost_in_noise(layers: pd.DataFrame) -> pd.DataFrame:
         if 0 < change < MIN_ABOVE_NOISE * walk:
             found.append([*level, change, walk])
     return pd.DataFrame(found, columns=[*by, "rms_change", "noise_walk"])
+
+
+def _cells(shapes: pd.Series) -> pd.Series:
+    """Count the cells of layers by their shapes, ``outputs x inputs``; NaN for what is no shape."""
+    sides = shapes.astype(str).str.extract(r"^(\d+)x(\d+)$").astype(float)
+    return sides[0] * sides[1]
 
 
 def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -268,8 +274,7 @@ def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     part = r"^([^.]*(?:\.\d+(?=\.|$))?)"
     rows["stage"] = rows["layer"].astype(str).str.extract(part, expand=False)
     rows["position"] = pd.factorize(rows["stage"])[0]
-    sides = rows["shape"].astype(str).str.extract(r"^(\d+)x(\d+)$").astype(float)
-    rows["cells"] = sides[0] * sides[1]
+    rows["cells"] = _cells(rows["shape"])
     rows["moved"] = rows["cells"] * rows["weights_changed"].astype(float)
     by = ["arm", *axes, "position", "stage"]
     whole = rows.groupby(["trial", *by], dropna=False, sort=False, observed=True)

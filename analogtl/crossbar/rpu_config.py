@@ -1,7 +1,7 @@
 """The experiment's device and training algorithm -> an aihwkit rpu_config.
 
 Each algorithm is aihwkit's own device class with the settings of the experiment file; what
-aihwkit's `build_config` sets for it is the default (see `analogtl.config.schema.SECTION_DEFAULTS`).
+aihwkit's `build_config` sets for it is the default (see `analogtl.config.parameters.DEFAULTS`).
 """
 
 from __future__ import annotations
