@@ -149,11 +149,13 @@ def test_jobs_outlive_the_command_and_are_found_again(run: RunDir, slurm: Path) 
 
 
 def test_the_experiment_is_frozen_at_submission(run: RunDir, slurm: Path) -> None:
-    list(start(run, {"arm": "sleep 3"}, wait=False))
+    fake_slurm.keep_busy(slurm)  # a job at work on one of the trials would refuse the second call
+    list(start(run, {}, wait=False))
     # The same names with other settings are other trials, and not taken for those in the queue.
     longer = with_settings(fake.experiment(), {"finetune.epochs": 77})
     list(start(run, {}, experiment=longer, wait=False))
     assert len(fake_slurm.submissions(slurm)) == 2
+    fake_slurm.make_room(slurm)
     fake_slurm.wait(slurm)
     epochs = set()
     for file in [*run.path.glob("trials/*/trial.json"), *run.path.glob("replaced/*/trial.json")]:

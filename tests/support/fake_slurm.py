@@ -33,6 +33,19 @@ def install(folder: Path) -> Path:
     return folder
 
 
+def keep_busy(folder: Path) -> None:
+    """Let what is submitted from now on wait in the queue until `make_room`."""
+    (folder / "busy").touch()
+
+
+def make_room(folder: Path) -> None:
+    """Run what waits in the queue."""
+    (folder / "busy").unlink()
+    for pending in sorted(folder.glob("*.pending")):
+        pending.unlink()
+        launch(folder, pending.stem)
+
+
 def submissions(folder: Path) -> list[dict[str, str]]:
     """The options of each call of sbatch."""
     file = folder / "submissions.jsonl"
@@ -50,7 +63,11 @@ def sbatch(folder: Path, script: Path) -> None:
     tasks = range(int(array[1]), int(array[2]) + 1) if array else [0]
     if "dependency" not in options:  # what depends on others is never run here
         for task in tasks:
-            launch(folder, f"{job}_{task}" if array else str(job))
+            job_id = f"{job}_{task}" if array else str(job)
+            if (folder / "busy").exists():
+                (folder / f"{job_id}.pending").touch()
+            else:
+                launch(folder, job_id)
     print(f"Submitted batch job {job}")
 
 
@@ -89,6 +106,8 @@ def srun(folder: Path, words: list[str]) -> None:
 
 def sacct(folder: Path, words: list[str]) -> None:
     print("JobID|State|NodeList")
+    for pending in folder.glob("*.pending"):
+        print(f"{pending.stem}|PENDING|")
     for job_id in _jobs(folder):
         print(f"{job_id}|{'RUNNING' if _runs(folder, job_id) else 'COMPLETED'}|here")
 
