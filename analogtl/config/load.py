@@ -18,6 +18,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from analogtl.config.device_file import DEVICE_FILES, find_device
 from analogtl.config.rule_file import embed_rules
 from analogtl.config.schema import Experiment, flatten
 from analogtl.config.source import Source, read_files, resolve_data_root
@@ -66,6 +67,7 @@ def validate(source: Source) -> Experiment:
         raise _told(source, problems)
     # What the command line names is looked for where it was typed, too.
     embed_rules(source.data, (*source.folders, Path.cwd()))
+    _embed_devices(source.data, (*source.folders, Path.cwd()))
     try:
         experiment = Experiment.model_validate(source.data)
     except ValidationError as error:
@@ -75,6 +77,9 @@ def validate(source: Source) -> Experiment:
         own = experiment.taken_by(key) if place.startswith("--set ") else None
         if own:
             problems.append(f"{place}: has no effect, as {own} comes first; set that")
+    preset, file = (source.origin.get(f"analog.device.{key}", "") for key in ("preset", "file"))
+    if preset and preset.rpartition(":")[0] == file.rpartition(":")[0]:
+        problems.append(f"{file}: analog.device.file: takes the place of preset: give one of them")
     for name, levels in experiment.sweep.axes.items():
         for level in levels:
             try:
@@ -85,6 +90,21 @@ def validate(source: Source) -> Experiment:
     if problems:
         raise _told(source, problems)
     return experiment
+
+
+def _embed_devices(data: dict[str, Any], folders: Sequence[Path]) -> None:
+    """Take what each device file says that an experiment names into ``analog.device_files``."""
+    flat = flatten(data)
+    for key in DEVICE_FILES:
+        levels = flat.get(f"sweep.axes.{key}", ())
+        for name in [flat.get(key), *(levels if isinstance(levels, list | tuple) else ())]:
+            if not isinstance(name, str):
+                continue
+            device = find_device(name, folders)
+            analog = data.setdefault("analog", {})
+            known = analog.setdefault("device_files", {}) if isinstance(analog, dict) else None
+            if device is not None and isinstance(known, dict) and name not in known:
+                known[name] = device.as_table()
 
 
 def _not_text(source: Source) -> Iterator[str]:

@@ -137,7 +137,8 @@ def table_problems(
         known = catalog.catalog()[kind]
     else:
         known = catalog.device_parameters(preset)
-        owner = f"{preset} ({catalog.device_class(preset)})"
+        cls = catalog.device_class(preset)
+        owner = preset if cls == preset else f"{preset} ({cls})"
     for name, value in values.items():
         if name not in known:
             hint = did_you_mean(name, known)

@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from analogtl.config import catalog
 from analogtl.config.class_names import class_problems
+from analogtl.config.device_file import DeviceFile, device_problems
 from analogtl.config.parameters import (
     SECTIONS,
     Problem,
@@ -247,6 +248,9 @@ class Device(BaseModel):
 
     preset: Text = "ReRamArrayHfO2PresetDevice"
     """aihwkit preset device (`analogtl list presets`) or pulsed device class."""
+    file: Text | None = None
+    """In place of a preset: a device file beside the experiment file (`analogtl fit` writes one),
+    or the name of a preset. Parameters that are set here come over those of the file."""
     apply_write_noise_on_set: Bool = False
     """Whether programming a weight adds write noise. aihwkit's default is true, which destroys a
     pretrained network on the ReRAM array presets; hence off unless asked."""
@@ -297,7 +301,7 @@ class Analog(Section):
     slow_device: dict[Text, Any] = {}
     """Parameters in which the device of the slow array, which holds the weights, differs from
     [analog.device]; they also come after the non-idealities. Algorithms with one array (sgd, mp)
-    have no slow one."""
+    have no slow one. With `file`, a device file, it is a device of its own."""
     compound: dict[Text, Any] = {}
     """Parameters of the algorithm's aihwkit compound, e.g. ChoppedTransferCompound for c-ttv2:
     fast_lr, transfer_every, auto_granularity, in_chop_prob, ..."""
@@ -324,6 +328,8 @@ class Analog(Section):
     rules: dict[Text, Text] = {}
     """The text of each rule file that is named, by its name: filled in when the experiment is read,
     so that what was planned is what runs."""
+    device_files: dict[Text, dict[Text, Any]] = {}
+    """The content of each device file that is named, by its name: filled in likewise."""
 
     @model_validator(mode="after")
     def _tables_fit(self) -> Self:
@@ -338,24 +344,27 @@ class Analog(Section):
                 unread = True
                 for line in error.problems:
                     yield "algorithm", line
-        if unread:
+        wrong = list(self._file_problems())
+        yield from wrong
+        if unread or wrong:
             return
-        preset, known = self.device.preset, catalog.presets() + catalog.devices()
+        preset, known = self._base("device").preset, catalog.presets() + catalog.devices()
         if preset not in known:
             hint = did_you_mean(preset, known) or "see `analogtl list presets`"
             yield "device.preset", f"unknown device preset {preset!r}; {hint}"
+        classes = {"device": preset, "slow_device": self._base("slow_device").preset}
         tables: dict[tuple[str, Algorithm], dict[str, Any]]
         tables = {(name, self.algorithm): getattr(self, name) for name in SECTIONS}
         tables["device", self.algorithm] = self.device.parameters
-        tables["slow_device", self.algorithm] = self.slow_device
+        tables["slow_device", self.algorithm] = _without_file(self.slow_device)
         for algorithm, own in self.algorithms.items():
             for table, values in own.items():
                 tables[f"algorithms.{algorithm}.{table}", algorithm] = values
         for (name, algorithm), values in tables.items():
             kind = name.rpartition(".")[2]
             if preset in known or not kind.endswith("device"):
-                rule = self.rule_of(algorithm)
-                for key, problem in table_problems(kind, values, algorithm, preset, rule):
+                rule, of = self.rule_of(algorithm), classes.get(kind, preset)
+                for key, problem in table_problems(kind, values, algorithm, of, rule):
                     yield f"{name}.{key}", problem
         if self.engine == "aihwkit" and self.rule_of(self.algorithm):
             yield "engine", f"aihwkit does not run {self.algorithm}; expected 'auto' or 'fast'"
@@ -380,11 +389,43 @@ class Analog(Section):
             raise ExperimentError(f"{algorithm.file}: {what}")
         return rule_facts(algorithm, self.rules[algorithm.file])
 
+    def _file_problems(self) -> Iterator[Problem]:
+        for name, content in self.device_files.items():
+            for key, problem in device_problems(content):
+                yield f"device_files.{name}", f"{key}: {problem}"
+        for key, file in (("device", self.device.file), ("slow_device", self._slow_file)):
+            if file is not None and not isinstance(file, str):
+                yield f"{key}.file", f"expected the name of a device file; got {file!r}"
+            elif file is not None and file not in self.device_files:
+                hint = did_you_mean(file, catalog.presets())
+                what = "no such file beside the experiment, and no preset of that name"
+                yield f"{key}.file", f"{file}: {what}" + (f"; {hint}" if "?" in hint else "")
+
+    @property
+    def _slow_file(self) -> Any:
+        return self.slow_device.get("file")
+
+    def _base(self, table: Literal["device", "slow_device"]) -> Device:
+        """The device of a table before the algorithm's own changes, with what its file says."""
+        file, own = self.device.file, self.device.model_dump(exclude_unset=True)
+        if table == "slow_device" and self._slow_file is not None:
+            file, own = self._slow_file, {}
+        if file is None:
+            return self.device
+        said = DeviceFile.from_table(self.device_files[file])
+        named = {"preset": said.device_class, "file": file}
+        return Device(**{**said.parameters, **own, **named})
+
     @property
     def array_device(self) -> Device:
         """The device of all arrays, as it is for the algorithm; see `slow_device`."""
         own = self.algorithms.get(self.algorithm, {}).get("device", {})
-        return Device(**{**self.device.model_dump(), **own})
+        return Device(**{**self._base("device").model_dump(), **own})
+
+    @property
+    def slow_array_device(self) -> Device | None:
+        """The slow array's own device, from its file, before `slow_device`; None without one."""
+        return self._base("slow_device") if self._slow_file is not None else None
 
     def values(self, table: str) -> dict[str, Any]:
         """Return the parameters of one of aihwkit's tables: the file's over analogtl's defaults.
@@ -394,7 +435,8 @@ class Analog(Section):
         """
         defaults = defaults_of(self.algorithm, self.rule_of(self.algorithm)).get(table, {})
         own: Mapping[Any, dict[str, Any]] = self.algorithms.get(self.algorithm, {})
-        return {**defaults, **getattr(self, table), **own.get(table, {})}
+        given = _without_file(getattr(self, table))
+        return {**defaults, **given, **own.get(table, {})}
 
     @property
     def granularity(self) -> float | Literal["auto"] | None:
@@ -413,12 +455,21 @@ class Analog(Section):
         """Everything that counts for the algorithm, defaults filled in, as JSON-able values."""
         data: dict[str, Any] = self.model_dump(mode="json")
         del data["algorithms"], data["rules"]
+        if not self.device_files:
+            del data["device_files"]
         if isinstance(self.algorithm, FileAlgorithm):
             data["rule"] = content_key(self.rules[self.algorithm.file])
         for section in (*SECTIONS, "slow_device"):
             data[section] = self.values(section)
-        data["device"] = self.array_device.model_dump(mode="json")
+        devices = {"device": self.array_device, "slow_array": self.slow_array_device}
+        for name, device in devices.items():
+            if device is not None:
+                data[name] = device.model_dump(mode="json", exclude_none=True)
         return data
+
+
+def _without_file(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != "file"}
 
 
 class Programming(Section):
@@ -600,15 +651,21 @@ class Experiment(Section):
             yield f"sets [{section}], which {self.kind} does not use"
 
     def _lacks(self, parameter: str) -> str:
-        """That the device has no such parameter, and which do; "" where it has it."""
-        preset = self.analog.device.preset
-        if parameter in catalog.device_parameters(preset):
-            return ""
-        have = ", ".join(catalog.presets_with(parameter))
-        return f"{preset} has no {parameter}; presets that do: {have}"
+        """That a device has no such parameter, and which do; "" where they have it."""
+        for device in filter(None, (self.analog.array_device, self.analog.slow_array_device)):
+            if parameter not in catalog.device_parameters(device.preset):
+                have = ", ".join(catalog.presets_with(parameter))
+                return f"{device.preset} has no {parameter}; presets that do: {have}"
+        return ""
 
     def taken_by(self, key: str) -> str | None:
-        """The key of an algorithm's own table that makes this dotted key ineffective, or None."""
+        """The key that makes this dotted key ineffective, or None.
+
+        It is one of an algorithm's own table, or that of a device file.
+        """
+        by_file, axes = "analog.device.file", map(key_of, self.sweep.axes)
+        if key == "analog.device.preset" and (self.analog.device.file or by_file in axes):
+            return by_file
         algorithms = {self.analog.algorithm, *self.sweep.axes.get("analog.algorithm", ())}
         for algorithm, own in self.analog.algorithms.items():
             for table, values in own.items() if algorithm in algorithms else ():

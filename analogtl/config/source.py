@@ -148,9 +148,7 @@ def _layers(file: Path, above: tuple[Path, ...] = ()) -> list[_Layer]:
     if here in above:
         names = " -> ".join(p.name for p in (*above, here))
         raise ExperimentError(f"{file}: extends: the files extend one another in a circle: {names}")
-    text = _read_text(file)
-    data = _parse(text, file)
-    lines = key_lines(text)
+    data, lines = read_toml(file)
     base = data.pop("extends", None)
     _check_tasks(data, lines, file)
     for table in (data, *data.get("tasks", {}).values()):
@@ -191,11 +189,28 @@ def _check_tasks(data: Mapping[str, Any], lines: Mapping[str, int], file: Path) 
         raise ExperimentError([f"{file}:{lines.get(k, 1)}: {k}: {what}" for k, what in problems])
 
 
-def _read_text(file: Path) -> str:
+def read_toml(
+    file: Path, kind: str = "an experiment file", hint: str = "`analogtl init` writes one"
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Read a TOML file: its tables, and dotted key -> line.
+
+    Args:
+        file: The file.
+        kind: What it should be, for messages.
+        hint: Where one comes from.
+
+    Raises:
+        ExperimentError: If it cannot be read, is too large or empty, or no TOML.
+    """
+    text = _read_text(file, kind, hint)
+    return _parse(text, file), key_lines(text)
+
+
+def _read_text(file: Path, kind: str, hint: str) -> str:
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ExperimentError(f"{file}: {size:,} bytes is too large for an experiment file")
+            raise ExperimentError(f"{file}: {size:,} bytes is too large for {kind}")
         raw = file.read_bytes()
     except OSError as error:
         raise ExperimentError(f"{file}: cannot be read: {error.strerror or error}") from None
@@ -205,7 +220,7 @@ def _read_text(file: Path) -> str:
         line = raw[: error.start].count(b"\n") + 1
         raise ExperimentError(f"{file}:{line}: not UTF-8 text; save the file as UTF-8") from None
     if not text.strip():
-        raise ExperimentError(f"{file}: empty; `analogtl init` writes one to start from")
+        raise ExperimentError(f"{file}: empty; {hint} to start from")
     return text
 
 

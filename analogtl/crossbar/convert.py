@@ -347,7 +347,7 @@ def _program(
         error += float(((written * alpha - weight_OI[rows, columns]) ** 2).sum())
         power += float((weight_OI[rows, columns] ** 2).sum())
     # With write noise on set nearly every cell is off its target: clipping cannot be told apart.
-    noisy = analog.device.apply_write_noise_on_set
+    noisy = analog.array_device.apply_write_noise_on_set
     return {
         "tiles": tiles,
         "relative_error": (error / power) ** 0.5 if power else 0.0,

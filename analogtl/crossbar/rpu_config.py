@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from enum import Enum
 from importlib import metadata
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from aihwkit.simulator.configs import (
     DigitalRankUpdateRPUConfig,
@@ -98,7 +98,7 @@ def build_rpu_config(
         )
         return DigitalRankUpdateRPUConfig(device=_filled(compound, analog, "compound"), **common)
     compound = getattr(compounds, algorithm.compound or "")(
-        unit_cell_devices=[device, _filled(deepcopy(device), analog, "slow_device")],
+        unit_cell_devices=[device, _slow_device(analog, device)],
         transfer_forward=_filled(IOParameters(), analog, "transfer_forward"),
         transfer_update=_filled(transfer_update, analog, "transfer_update"),
         construction_seed=construction_seed,
@@ -118,7 +118,7 @@ def _driven(
         values["auto_granularity"] = pulsing.auto_granularity
     try:
         others = len(load_rule(text).array_names(values)) - 1
-        slow = [_filled(deepcopy(device), analog, "slow_device") for _ in range(others)]
+        slow = [_slow_device(analog, device) for _ in range(others)]
         return RuleCompound(
             rule=text,
             values=values,
@@ -129,6 +129,12 @@ def _driven(
         )
     except RuleError as error:
         raise ExperimentError(str(error)) from None
+
+
+def _slow_device(analog: Analog, fast: PulsedDevice) -> PulsedDevice:
+    own = analog.slow_array_device
+    slow = build_device(own, analog.nonidealities) if own else deepcopy(fast)
+    return cast(PulsedDevice, _filled(slow, analog, "slow_device"))
 
 
 def build_device(device: Device, nonidealities: Nonidealities) -> PulsedDevice:

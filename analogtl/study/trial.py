@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from analogtl.config.device_file import DEVICE_FILES
 from analogtl.config.load import with_settings
 from analogtl.config.schema import (
     PROGRAMMING_SECTIONS,
@@ -115,7 +116,14 @@ class Trial:
 
 
 def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
-    """What the outcome of an arm depends on, of a resolved experiment."""
+    """What the outcome of an arm depends on, of a resolved experiment.
+
+    Of a device file that is what it says of the device: not its name, nor where it comes from.
+    """
+    analog = {key: value for key, value in whole["analog"].items() if key != "device_files"}
+    for name in {"device", "slow_array"} & set(analog):
+        analog[name] = {key: value for key, value in analog[name].items() if key != "file"}
+    whole = {**whole, "analog": analog}
     if arm is Arm.WEIGHT_PROGRAMMING:
         return {key: whole[key] for key in PROGRAMMING_SECTIONS}
     kept = {key: whole[key] for key in ("model", "finetune")}
@@ -143,6 +151,7 @@ def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
         varied.add("finetune.classes")
     if "analog.algorithm" in varied:  # most settings of [analog] follow from it
         varied.add("analog")
+    varied |= {DEVICE_FILES[key] for key in DEVICE_FILES.keys() & varied}
     flat = {
         key: value
         for key, value in flatten(_settings_of(whole, arm)).items()
