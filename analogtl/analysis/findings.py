@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -55,7 +55,7 @@ class Finding:
 
     Attributes:
         id: Short name, for the CSV.
-        figure: Where it is published: "Fig. 2"; "" for our own, which is not.
+        figure: Where it is published: "Fig. 2", or "IBM's talk"; "" for our own, which is not.
         n_classes: Tasks that it is stated for, by their number of classes; () for any.
     """
 
@@ -66,7 +66,7 @@ class Finding:
     @property
     def source(self) -> str:
         """The publication."""
-        return PAPER if self.figure else "analogtl"
+        return IBM_TALK if self.figure == _TALK else PAPER if self.figure else "analogtl"
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,32 @@ class ArmsFinding(Finding):
 
     Attributes:
         better, worse: The arms.
-        below: It holds for a difference above 0 and below this.
+        below: It holds for a difference above `above` and below this.
         fails_below: It does not hold for a difference below this (or above `below`).
+        above: See `below`.
+        algorithm: Of the analog arms.
     """
 
     better: Arm
     worse: Arm
     below: float = math.inf
     fails_below: float = 1.0
+    above: float = 0.0
+    algorithm: Algorithm = Algorithm.C_TTV2
 
 
 @dataclass(frozen=True)
 class AxisFinding(Finding):
-    """What an axis does to the analog-tl arm."""
+    """What an axis does to the analog-tl arm.
+
+    Attributes:
+        axis: The axis.
+        hybrid: Whether layers are kept digital (`convert.digital_layers`); None: either.
+    """
 
     axis: str
+    _: KW_ONLY
+    hybrid: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -107,16 +118,40 @@ class CriticalFinding(AxisFinding):
 
 @dataclass(frozen=True)
 class LittleEffectFinding(AxisFinding):
-    """An axis that hardly matters."""
+    """An axis that hardly matters.
+
+    Attributes:
+        up_to: Harshest level that must have been tested; None: the last of the registry's.
+    """
+
+    _: KW_ONLY
+    up_to: float | None = None
 
     @property
     def reach(self) -> float:
-        """Harshest level that must have been tested: the last of the registry's."""
-        return max(AXES[self.axis].levels)
+        """Harshest level that must have been tested."""
+        return self.up_to or max(AXES[self.axis].levels)
+
+
+@dataclass(frozen=True)
+class HarmFinding(AxisFinding):
+    """An axis that does harm at a level, or below it."""
+
+    level: float
 
 
 ARRAYS_LEARN: Final = ArmsFinding("arrays-learn", "", (), Arm.ANALOG_TL, Arm.FROZEN_ARRAY)
-"""Our own control. It does not hold where not one cell changed, whatever the errors."""
+GRADIENTS_TEACH: Final = ArmsFinding(
+    "gradients-teach", "", (), Arm.ANALOG_TL, Arm.SHUFFLED_GRADIENTS
+)
+CONTROLS: Final = (ARRAYS_LEARN, GRADIENTS_TEACH)
+"""Our own. That the arrays learn does not hold where not one cell changed, whatever the errors."""
+
+IBM_TALK: Final = (
+    "Transfer Learning on Edge Using 14nm CMOS-compatible ReRAM Array and Analog In-memory "
+    "Training Algorithm, invited talk, IBM Research (abstract)"
+)
+_TALK: Final = "IBM's talk"
 
 FINDINGS: Final[tuple[Finding, ...]] = (
     ArmsFinding(
@@ -128,13 +163,26 @@ FINDINGS: Final[tuple[Finding, ...]] = (
     ArmsFinding(
         "digital-tl-ahead", "Fig. 2", (2, 5), Arm.DIGITAL_TL, Arm.ANALOG_TL, below=4, fails_below=0
     ),
-    CriticalFinding("wtn-critical-2-class", "Fig. 3", (2,), "wtn", 15.0),
-    CriticalFinding("wtn-critical-5-class", "Fig. 3", (5,), "wtn", 10.0),
+    CriticalFinding("wtn-critical-2-class", "Fig. 3", (2,), "wtn", 15.0, hybrid=False),
+    CriticalFinding("wtn-critical-5-class", "Fig. 3", (5,), "wtn", 10.0, hybrid=False),
     LittleEffectFinding("spv-little-effect-2-class", "Fig. 4", (2,), "spv"),
     CriticalFinding("spv-critical-5-class", "Fig. 4", (5,), "spv", 10.0),
     LittleEffectFinding("dw-min-std-little-effect", "Fig. 5", (2, 5), "dw_min_std"),
     LittleEffectFinding("dw-min-dtod-little-effect", "Fig. 5", (2, 5), "dw_min_dtod"),
-    ARRAYS_LEARN,
+    ArmsFinding(
+        "agad-close-to-digital",
+        _TALK,
+        (2, 5),
+        Arm.DIGITAL_TL,
+        Arm.ANALOG_TL,
+        below=1,
+        fails_below=-math.inf,
+        above=-math.inf,
+        algorithm=Algorithm.AGAD,
+    ),
+    LittleEffectFinding("wtn-hybrid-unharmed", _TALK, (2, 5), "wtn", hybrid=True, up_to=20.0),
+    HarmFinding("wtn-all-analog-sensitive", _TALK, (2, 5), "wtn", 20.0, hybrid=False),
+    *CONTROLS,
 )
 """Fig. 4 also varies the symmetry point skew, and the published version of the paper further axes,
 without a claim that runs could be held to."""
@@ -160,6 +208,7 @@ class Reason(Enum):
     CONTRADICTION = FindingVerdict.OPEN, "the level tests and the hinge contradict each other"
     SWEEP_ENDS = FindingVerdict.OPEN, "no level above the published one was tested"
     # little effect
+    HARMFUL = FindingVerdict.HOLDS, "worse at the level or before"
     HARMLESS = FindingVerdict.HOLDS, "every level of the range is certified"
     COSTLY = FindingVerdict.FAILS, "some level is shown to cost more than the margin"
     TRIALS_MISSING = FindingVerdict.OPEN, "trials failed at some level of the range"
@@ -258,10 +307,10 @@ def judge_findings(
     asked = [one.asks_for_findings if published is None else published for one in analyses]
     judged: list[JudgedFinding] = []
     for analysis, all_of_them in zip(analyses, asked, strict=True):
-        findings = FINDINGS if all_of_them else (ARRAYS_LEARN,)
+        findings = FINDINGS if all_of_them else CONTROLS
         judged += [*_judge_arms(analysis, findings), *_judge_axes(analysis, findings)]
     result = []
-    for finding in FINDINGS if any(asked) else (ARRAYS_LEARN,):
+    for finding in FINDINGS if any(asked) else CONTROLS:
         mine = [one for one in judged if one.finding is finding]
         for task in finding.n_classes or (None,):
             nothing = JudgedFinding(finding, Reason.NO_RUN, n_classes=task)
@@ -303,13 +352,21 @@ def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
 
 def _judge_arms(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[JudgedFinding]:
     """All comparisons of arms of one run, corrected task by task and setting by setting."""
-    for task, at, trials in _at_reference(analysis):
+    of_arms = [finding for finding in findings if isinstance(finding, ArmsFinding)]
+    for algorithm in dict.fromkeys(finding.algorithm for finding in of_arms):
+        mine = [finding for finding in of_arms if finding.algorithm == algorithm]
+        yield from _judge_arms_with(algorithm, mine, analysis)
+
+
+def _judge_arms_with(
+    algorithm: Algorithm, findings: Sequence[ArmsFinding], analysis: RunAnalysis
+) -> Iterator[JudgedFinding]:
+    for task, at, trials in _at_reference(analysis, algorithm):
         arms = set(trials["arm"])
         compared = [
             _compare(finding, trials, analysis, task, at)
             for finding in findings
-            if isinstance(finding, ArmsFinding)
-            and (not finding.n_classes or task in finding.n_classes)
+            if (not finding.n_classes or task in finding.n_classes)
             and {finding.better, finding.worse} <= arms
         ]
         yield from (one for one in compared if one.p_holds is None)
@@ -328,8 +385,10 @@ def _judge_arms(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
             )
 
 
-def _at_reference(analysis: RunAnalysis) -> Iterator[tuple[int | None, str, pd.DataFrame]]:
-    """Per task and setting: the trials where no non-ideality of the registry is varied.
+def _at_reference(
+    analysis: RunAnalysis, algorithm: Algorithm
+) -> Iterator[tuple[int | None, str, pd.DataFrame]]:
+    """Per task and setting: an algorithm's trials where no non-ideality of the registry is varied.
 
     Arms that an axis does not touch have no level and belong to every setting. Failed trials are
     kept, without an error, so that an arm which has only those is not taken for absent.
@@ -337,7 +396,7 @@ def _at_reference(analysis: RunAnalysis) -> Iterator[tuple[int | None, str, pd.D
     import pandas as pd
 
     table = analysis.run.chosen.with_failed(analysis.metric)
-    rival = table["algorithm"].notna() & table["algorithm"].ne(Algorithm.C_TTV2)
+    rival = table["algorithm"].notna() & table["algorithm"].ne(algorithm)
     table = table[~(rival & table["arm"].isin([arm for arm in Arm if arm.analog]))]
     for key, group in table.groupby("n_classes", dropna=False):
         task = None if pd.isna(key) else int(key)  # type: ignore[arg-type]
@@ -395,9 +454,11 @@ def _compare(
     difference = float((worse - better).mean())
     se = float((worse - better).std(ddof=1)) / math.sqrt(n)
     half = float(special.stdtrit(n - 1, 1 - analysis.alpha)) * se
-    above = p_above(difference, se, n - 1)
+    above = p_above(difference - finding.above, se, n - 1) if finding.above > -math.inf else 0.0
     below = p_above(finding.below - difference, se, n - 1) if finding.below < math.inf else 0.0
-    too_low = p_above(finding.fails_below - difference, se, n - 1)
+    too_low = 1.0
+    if finding.fails_below > -math.inf:
+        too_low = p_above(finding.fails_below - difference, se, n - 1)
     too_high = p_above(difference - finding.below, se, n - 1) if finding.below < math.inf else 1.0
     return replace(
         found,
@@ -430,10 +491,13 @@ def _judge_axes(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
         curve, point = judged.curve, judged.point
         if curve.arm != Arm.ANALOG_TL or curve.algorithm not in (None, Algorithm.C_TTV2):
             continue
+        hybrid = bool(analysis.run.setting("convert", "digital_layers"))
         for finding in findings:
             if not isinstance(finding, AxisFinding):
                 continue
             if finding.axis != curve.axis or curve.n_classes not in finding.n_classes:
+                continue
+            if finding.hybrid not in (None, hybrid):
                 continue
             found = JudgedFinding(
                 finding,
@@ -456,6 +520,8 @@ def _judge_axes(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[
                 yield _judge_critical(finding, point, found)
             elif isinstance(finding, LittleEffectFinding):
                 yield _judge_little(finding, point, found)
+            elif isinstance(finding, HarmFinding):
+                yield _judge_harm(finding, point, found)
 
 
 def _judge_critical(
@@ -492,6 +558,23 @@ def _judge_critical(
         reason = Reason.SWEEP_ENDS
     else:
         reason = Reason.UNDECIDED
+    return replace(found, reason=reason, estimate=estimate)
+
+
+def _judge_harm(finding: HarmFinding, point: CriticalPoint, found: JudgedFinding) -> JudgedFinding:
+    tests = [test for test in point.levels if test.level <= finding.level]
+    reason = Reason.UNDECIDED
+    if point.first_worse is not None and point.first_worse <= finding.level:
+        reason = Reason.HARMFUL
+    elif point.certified is not None and point.certified >= finding.level:
+        reason = Reason.HARMLESS_BEYOND
+    elif point.max_level is not None and point.max_level < finding.level:
+        reason = Reason.SWEEP_ENDS
+    estimate = UNKNOWN
+    if tests:
+        worst = max(tests, key=lambda test: test.excess)
+        confidence = 1 - 2 * point.alpha
+        estimate = Estimate(worst.excess, worst.lower, worst.upper, confidence, "points")
     return replace(found, reason=reason, estimate=estimate)
 
 

@@ -130,7 +130,7 @@ def to_analog(
         )
     kinds = set(engines.values())
     engine = kinds.pop() if len(kinds) == 1 else "mixed"
-    return Conversion(converted, layers, engine, surveyed, [*notes, *warnings(layers)])
+    return Conversion(converted, layers, engine, surveyed, [*notes, *warnings(analog, layers)])
 
 
 def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: Tensor) -> Survey:

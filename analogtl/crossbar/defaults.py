@@ -106,13 +106,13 @@ def choose(
     return {name: layer.with_granularity(per_token, bound_by) for name, layer in training.items()}
 
 
-def warnings(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what in the settings of the layers (rows of ``layers.csv``) bodes ill."""
+def warnings(analog: Analog, layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what in the device and the settings of layers (rows of ``layers.csv``) bodes ill."""
     body = [row for row in layers[:-1] or layers if row.get("read_snr") is not None]
     deaf = [row["read_snr"] for row in body if row["read_snr"] < MIN_SNR]
     noisy = [row["noise_walk"] for row in body if row["noise_walk"] > 1.5 * QUIET_WALK]
     stuck = [row["reach"] for row in body if row["reach"] < MIN_REACH / 10]
-    found = []
+    found = _range_warnings(build_rpu_config(analog).device)
     if deaf:
         found.append(
             f"{len(deaf)} of {len(body)} layers hardly hear the gradient: a read of A has a signal "
@@ -131,6 +131,18 @@ def warnings(layers: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{100 * min(stuck):.2g} % of its range in the planned training"
         )
     return found
+
+
+def _range_warnings(device: Any) -> list[str]:
+    """Say that the array which holds the weights cannot hold those of one sign."""
+    slow = getattr(device, "unit_cell_devices", [getattr(device, "device", device)])[-1]
+    low, high = getattr(slow, "w_min", -1.0), getattr(slow, "w_max", 1.0)
+    if low < 0 < high:
+        return []
+    return [
+        f"the devices hold weights from {low:g} to {high:g} only: about half of the network's "
+        "weights, those of the other sign, are lost when they are programmed, and cannot be learned"
+    ]
 
 
 def _reads(analog: Analog, config: Any, size: LayerSize) -> Reads:

@@ -24,7 +24,11 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
 
 ``findings``
     A row per published finding that the runs can speak to, a column per task: the verdict, and the
-    estimate with its interval, of the first of the runs that can speak to it.
+    estimate with its interval, of the first of the runs that can speak to it. ``blocks=10``: a
+    verdict that rests on fewer is called open.
+``controls``
+    At each level of an axis (``rows``): the arm analog-tl, and by how many points it is ahead of
+    its controls within blocks, ± the standard error; and whether both leads exceed two of them.
 ``critical``
     What the statistics say of each curve, a list item with a sentence each.
 ``critical-levels``
@@ -48,21 +52,29 @@ import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import analyse
+from analogtl.analysis.blocks import blocks_of
 from analogtl.analysis.critical_point import JudgedCurve
 from analogtl.analysis.curves import Curve, References, references
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
 from analogtl.analysis.judged import epochs_text
 from analogtl.analysis.read import RunData, find_runs, read_run
-from analogtl.errors import ExperimentError, check_known
+from analogtl.errors import ExperimentError, check_known, counted
 from analogtl.files import write_atomically
 from analogtl.report import words
 from analogtl.report.run_tables import COLUMNS
 from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
 from analogtl.study.columns import JUDGED
-from analogtl.vocabulary import CriticalPointVerdict, algorithm_label, arm_label, label_of
+from analogtl.vocabulary import (
+    Arm,
+    CriticalPointVerdict,
+    FindingVerdict,
+    algorithm_label,
+    arm_label,
+    label_of,
+)
 
 BLOCK: Final = re.compile(
-    r"^<!-- (table|findings|critical-levels|critical) (.*?) -->\n.*?^<!-- end -->$",
+    r"^<!-- (table|findings|controls|critical-levels|critical) (.*?) -->\n.*?^<!-- end -->$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -75,7 +87,11 @@ VALUES: Final = {
     "weights_changed": replace(COLUMNS["weights_changed"], kind="share"),
     "n": replace(COLUMNS["n"], header="trials"),
 }
-_TABLE_SETTINGS: Final = ("rows", "columns", "values", "sort", "where")
+_SETTINGS: Final[dict[str, tuple[str, ...]]] = {
+    "table": ("rows", "columns", "values", "sort", "where"),
+    "findings": ("blocks",),
+    "controls": ("rows", "where"),
+}
 _HEADS: Final = {"arm": "arm", "n_classes": "task", "run": "run", "stage": "stage"}
 
 
@@ -84,7 +100,7 @@ class Block:
     """One block of a page.
 
     Attributes:
-        kind: ``table``, ``findings``, ``critical`` or ``critical-levels``.
+        kind: ``table``, ``findings``, ``controls``, ``critical`` or ``critical-levels``.
         runs: Folder of each run -> what a table calls it.
         settings: The rest.
         beside: Which curves of all runs start from the same trials.
@@ -152,9 +168,9 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
     for word in shlex.split(words):
         key, equals, value = word.partition("=")
         if equals and re.fullmatch("[a-z_]+", key):
-            check_known(
-                f"{kind}: setting", [key], _TABLE_SETTINGS if kind == "table" else {"where"}
-            )
+            check_known(f"{kind}: setting", [key], _SETTINGS.get(kind, ("where",)))
+            if key == "blocks" and not value.isdecimal():
+                raise ExperimentError(f"{kind}: blocks: expected a whole number; got {value!r}")
             settings[key] = value
             continue
         pattern, _, label = word.partition(":")
@@ -265,6 +281,7 @@ def _text(key: str, level: Any) -> str:
 
 def _findings(block: Block, runs: Sequence[RunData]) -> str:
     """A row per finding, a column per task."""
+    enough = int(block.settings.get("blocks", 0))
     answers: dict[Finding, list[JudgedFinding]] = {}
     for one in judge_findings([analyse(run) for run in runs], published=True):
         if one.experiment:
@@ -273,7 +290,7 @@ def _findings(block: Block, runs: Sequence[RunData]) -> str:
     rows = [
         {"finding": words.statement(finding)}
         | {
-            str(task): _answer([one for one in mine if (one.n_classes or 0) == task])
+            str(task): _answer([one for one in mine if (one.n_classes or 0) == task], enough)
             for task in tasks
         }
         for finding, mine in answers.items()
@@ -282,7 +299,7 @@ def _findings(block: Block, runs: Sequence[RunData]) -> str:
     return markdown_rows(Table("findings", "", pd.DataFrame(rows), columns))
 
 
-def _answer(answers: Sequence[JudgedFinding]) -> str:
+def _answer(answers: Sequence[JudgedFinding], enough: int) -> str:
     """``holds: 9.4 points [5.3, 13.5]``, by the first run, for each of its settings."""
     said = []
     for one in answers:
@@ -293,10 +310,47 @@ def _answer(answers: Sequence[JudgedFinding]) -> str:
             found = one.estimate
             interval = f" [{found.low:.1f}, {found.high:.1f}]" if found.low is not None else ""
             numbers = f": {found.value:.1f} {found.unit}{interval}"
-        said.append(
-            (f"{one.at}: " if one.at else "") + one.verdict.label.partition(":")[0] + numbers
-        )
+        verdict = one.verdict
+        if one.n_blocks < enough and verdict is not FindingVerdict.OPEN:
+            verdict = FindingVerdict.OPEN
+            numbers += f"; {counted(one.n_blocks, 'block')}"
+        said.append((f"{one.at}: " if one.at else "") + verdict.label.partition(":")[0] + numbers)
     return "; ".join(said)
+
+
+def _controls(block: Block, runs: Sequence[RunData]) -> str:
+    """A row per run and level."""
+    axis = block.settings.get("rows", "analog.device.preset")
+    trials = _selected(block, [_source(run, by_stage=False) for run in runs])
+    check_known("rows", [axis], trials.columns)
+    trials = trials.assign(block=blocks_of)
+    controls = (Arm.FROZEN_ARRAY, Arm.SHUFFLED_GRADIENTS)
+    rows = []
+    for run, level in _ordered(trials, ["run", axis]):
+        here = _equal(trials, ["run", axis], (run, level))
+        by_block = here.pivot(index="block", columns="arm", values=JUDGED)
+        mine = by_block.get(Arm.ANALOG_TL, pd.Series(dtype=float)).dropna()
+        row: dict[str, Any] = {"run": run, "level": _text(axis, level), "blocks": len(mine)}
+        row |= {"error_mean": float(mine.mean()), "error_sd": float(mine.std(ddof=1))}
+        ahead = []
+        for control in controls:
+            if control in by_block:
+                lead = (by_block[control] - mine).dropna()
+                mean, se = float(lead.mean()), float(lead.sem())
+                row |= {f"{control}_mean": mean, f"{control}_sd": se}
+                ahead.append(mean > 2 * se)
+        rows.append(row | {"learns": len(ahead) == len(controls) and all(ahead)})
+    columns = (
+        Column("run", "network", if_varied=True),
+        Column("level", label_of(axis)),
+        Column("blocks", "blocks", kind="count", if_varied=True),
+        Column("error", f"analog TL, {epochs_text(trials, short=True)}", "%", "number"),
+        *(Column(arm, f"ahead of {arm_label(arm)}", "points ± SE", "number") for arm in controls),
+        Column("learns", "learns"),
+    )
+    table = Table("controls", "", pd.DataFrame(rows), columns)
+    needed = tuple(column for column in columns if column.is_needed(table.frame))
+    return markdown_rows(replace(table, columns=needed))
 
 
 def _judged(
@@ -347,6 +401,7 @@ def _level(one: JudgedCurve) -> str:
 _WRITERS: Final[dict[str, Callable[[Block, Sequence[RunData]], str]]] = {
     "table": _table,
     "findings": _findings,
+    "controls": _controls,
     "critical": _critical,
     "critical-levels": _critical_levels,
 }

@@ -11,17 +11,28 @@ from analogtl.analysis.critical_point import POWER, RECOMMENDED_BLOCKS, Critical
 from analogtl.analysis.curves import Curve
 from analogtl.analysis.findings import (
     ARRAYS_LEARN,
+    CONTROLS,
+    GRADIENTS_TEACH,
     ArmsFinding,
     AxisFinding,
     CriticalFinding,
     Finding,
+    HarmFinding,
     JudgedFinding,
     LittleEffectFinding,
     Reason,
 )
 from analogtl.analysis.summaries import with_unit
 from analogtl.errors import counted
-from analogtl.vocabulary import AXES, Arm, CriticalPointVerdict, arm_label, error_name, label_of
+from analogtl.vocabulary import (
+    AXES,
+    Algorithm,
+    Arm,
+    CriticalPointVerdict,
+    arm_label,
+    error_name,
+    label_of,
+)
 
 
 def p_text(p_value: float) -> str:
@@ -196,25 +207,42 @@ def blocks_text(n_blocks: int, class_sets: int = 0) -> str:
 def statement(finding: Finding) -> str:
     """A finding in a sentence: ``Weight transfer noise hurts the 2-class task beyond 15 %.``"""
     if isinstance(finding, ArmsFinding):
-        control = "The arrays learn: " if finding is ARRAYS_LEARN else ""
+        if finding.above < 0:
+            return (
+                f"{finding.algorithm.label}: {finding.worse.label} is within "
+                f"{counted(round(finding.below), 'point')} of {finding.better.label}."
+            )
+        control = {ARRAYS_LEARN: "The arrays learn: ", GRADIENTS_TEACH: "The gradient teaches: "}
         by = f" by {published(finding)}" if finding.below < math.inf else ""
-        return _capital(f"{control}{finding.better.label} beats {finding.worse.label}{by}.")
+        return _capital(
+            f"{control.get(finding, '')}{finding.better.label} beats {finding.worse.label}{by}."
+        )
     assert isinstance(finding, AxisFinding)
-    task = "" if len(finding.n_classes) > 1 else f" the {finding.n_classes[0]}-class task"
+    task = f" the {finding.n_classes[0]}-class task"
+    if len(finding.n_classes) > 1:
+        task = {None: "", True: " hybrid networks", False: " all-analog networks"}[finding.hybrid]
     if isinstance(finding, CriticalFinding):
         does = f"hurts{task} beyond {published(finding)}"
+    elif isinstance(finding, HarmFinding):
+        does = f"of {with_unit(finding.axis, finding.level)} hurts{task}"
     else:
-        does = f"has little effect{task and ' on'}{task}"
+        up_to = finding.up_to if isinstance(finding, LittleEffectFinding) else None
+        up_to_text = f" up to {with_unit(finding.axis, up_to)}" if up_to else ""
+        does = f"has little effect{task and ' on'}{task}{up_to_text}"
     return _capital(f"{AXES[finding.axis].meaning} {does}.")
 
 
 def published(finding: Finding) -> str:
     """The published number or effect."""
-    if finding is ARRAYS_LEARN:
+    if finding in CONTROLS:
         return "not published: a control"
     if isinstance(finding, ArmsFinding):
+        if finding.above < 0:
+            return f"less than {counted(round(finding.below), 'point')}"
         bounded = finding.below < math.inf
         return f"about {finding.below / 2:g} points" if bounded else "lower test error"
+    if isinstance(finding, HarmFinding):
+        return "sensitive"
     if isinstance(finding, CriticalFinding):
         return with_unit(finding.axis, finding.level)
     return "little effect"
@@ -223,10 +251,13 @@ def published(finding: Finding) -> str:
 def needs(finding: Finding) -> str:
     """The runs that a finding takes: ``a sweep of wtn with the arm analog-tl``."""
     if isinstance(finding, ArmsFinding):
-        return f"the arms {finding.better} and {finding.worse}"
+        rival = finding.algorithm != Algorithm.C_TTV2
+        by = f", trained by {finding.algorithm}" if rival else ""
+        return f"the arms {finding.better} and {finding.worse}{by}"
     if isinstance(finding, LittleEffectFinding):
         reach = with_unit(finding.axis, finding.reach)
-        return f"a sweep of {finding.axis} up to {reach} with the arm {Arm.ANALOG_TL}"
+        kept = " and convert.digital_layers" if finding.hybrid else ""
+        return f"a sweep of {finding.axis} up to {reach} with the arm {Arm.ANALOG_TL}{kept}"
     assert isinstance(finding, AxisFinding)
     return f"a sweep of {finding.axis} with the arm {Arm.ANALOG_TL}"
 
@@ -243,6 +274,7 @@ _WHY: Final = {
     Reason.BEND_OUTSIDE: "The rise starts outside {band}.",
     Reason.CONTRADICTION: "The level tests and the fitted line contradict each other.",
     Reason.SWEEP_ENDS: "The sweep ends at {top}; no level above was tested.",
+    Reason.HARMFUL: "Worse from {worse} on.",
     Reason.HARMLESS: "Every level up to {certified} costs less than {margin}.",
     Reason.COSTLY: "Costs more than {margin} at {levels}.",
     Reason.TRIALS_MISSING: "Not all trials finished at {levels}.",
@@ -263,9 +295,12 @@ def says(judged: JudgedFinding) -> str:
     if judged.errors is None or estimate.value is None:
         have = f"{counted(judged.n_blocks, _noun(judged.class_sets))} finished in both arms"
         return f"{have}; at least {MIN_BLOCKS} are needed."
-    outside = f"less than {counted(round(finding.fails_below), 'point')} better"
-    if finding.below < math.inf:
+    if finding.above < 0:
+        outside = f"more than {counted(round(finding.below), 'point')} better"
+    elif finding.below < math.inf:
         outside = f"outside 0 to {finding.below:g} points"
+    else:
+        outside = f"less than {counted(round(finding.fails_below), 'point')} better"
     n = judged.n_compared
     why = _WHY.get(judged.reason, "this leaves it open{corrected}").format(
         p_holds=p_text(judged.p_holds or 0),
@@ -298,6 +333,9 @@ def _axis_why(judged: JudgedFinding, curve: JudgedCurve) -> str:
     if isinstance(finding, CriticalFinding):
         band = f"{finding.band[0]:g} to {with_unit(finding.axis, finding.band[1])}"
         undecided = "Neither inside nor outside {band} is shown."
+    elif isinstance(finding, HarmFinding):
+        band = f"harm up to {with_unit(finding.axis, finding.level)}"
+        undecided = "Harm up to there is neither shown nor excluded."
     worse, certified, top = (
         "" if level is None else with_unit(curve.curve.axis, level)
         for level in (point.first_worse, point.certified, point.max_level)

@@ -255,7 +255,9 @@ def test_the_published_levels_and_ranges_are_those_that_findings_are_held_to() -
         "analog-tl-beats-analog-scratch": (math.inf, 1.0),
         "analog-tl-beats-digital-scratch": (math.inf, 1.0),
         "digital-tl-ahead": (4, 0),
+        "agad-close-to-digital": (1, -math.inf),
         "arrays-learn": (math.inf, 1.0),
+        "gradients-teach": (math.inf, 1.0),
     }
 
 

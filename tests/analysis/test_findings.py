@@ -118,11 +118,12 @@ def answer(
 
 def test_published_findings_are_judged_on_request_and_the_control_always() -> None:
     own = analysed(fig2(5, ARMS | {"analog-scratch": 10.0}))
-    (control,) = judge_findings([own])
+    control, shuffled = judge_findings([own])
     assert (control.finding.id, control.verdict) == ("arrays-learn", HOLDS)
+    assert (shuffled.finding.id, shuffled.reason) == ("gradients-teach", Reason.NO_RUN)
     own.run.experiment["report"] = {"findings": True}
     assert FAILS in {one.verdict for one in judge_findings([own])}
-    assert len(judge_findings([own], published=False)) == 1
+    assert len(judge_findings([own], published=False)) == 2
 
 
 def test_without_runs_every_finding_is_open() -> None:
@@ -279,6 +280,41 @@ def test_rival_algorithms_do_not_count() -> None:
     assert answer(both, "analog-tl-beats-analog-scratch").verdict is HOLDS
     agad_sweep = sweep("wtn", bend(15, 3), algorithm="agad")
     assert answer(agad_sweep, "wtn-critical-2-class").reason is Reason.NO_RUN
+
+
+@pytest.mark.parametrize(
+    ("gap", "sd", "verdict"),
+    [(0.0, 0.2, HOLDS), (-3.0, 0.4, HOLDS), (4.0, 0.4, FAILS), (-1.5, 3.0, OPEN)],
+)
+def test_agad_within_a_point_of_digital(gap: float, sd: float, verdict: FindingVerdict) -> None:
+    trials = fig2(8, ARMS | {"analog-tl": 15 + gap}, sd=sd)
+    assert answer(trials, "agad-close-to-digital").reason is Reason.NO_RUN  # it is c-TTv2
+    analog = trials["arm"].map(lambda arm: Arm(arm).analog)
+    agad = trials.assign(algorithm=trials["algorithm"].mask(analog, "agad"))
+    assert answer(agad, "agad-close-to-digital").verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("excess", "hybrid", "sensitive"),
+    [(0.0, HOLDS, FAILS), (0.5, FAILS, HOLDS)],
+)
+def test_digital_layers_decide_which_claim_on_transfer_noise_is_judged(
+    excess: float, hybrid: FindingVerdict, sensitive: FindingVerdict
+) -> None:
+    own = analysed(sweep("wtn", bend(5, excess), 8, sd=0.5))
+
+    def judged() -> dict[str, JudgedFinding]:
+        found = judge_findings([own], published=True)
+        return {one.finding.id: one for one in found if one.n_classes != 5}
+
+    found = judged()
+    assert found["wtn-all-analog-sensitive"].verdict is sensitive
+    assert found["wtn-hybrid-unharmed"].reason is Reason.NO_RUN
+    own.run.experiment["convert"] = {"digital_layers": ["head"]}
+    found = judged()
+    assert found["wtn-all-analog-sensitive"].reason is Reason.NO_RUN
+    assert found["wtn-critical-2-class"].reason is Reason.NO_RUN
+    assert found["wtn-hybrid-unharmed"].verdict is hybrid
 
 
 # --- critical levels and little effect ------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analogtl.config.schema import Analog
-from analogtl.crossbar.defaults import LayerSize, Plan, choose
+from analogtl.crossbar.defaults import LayerSize, Plan, choose, warnings
 from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import FastTile, fast_rpu_config
 
@@ -117,3 +117,12 @@ def test_noise_moves_as_many_cells_as_foretold(per_token: float) -> None:
     assert abs(math.log(changed / foretold.noise_changed)) < math.log(1.6)
     assert abs(math.log(walk / 2 / foretold.noise_walk)) < math.log(1.8)
     assert Pulsing.given(analog, 4).auto_granularity == foretold.pulsing.auto_granularity
+
+
+def test_devices_that_hold_one_sign_only_are_told_beforehand() -> None:
+    def told(preset: str) -> list[str]:
+        return warnings(Analog.model_validate({"device": {"preset": preset}}), [])
+
+    (line,) = told("PCMPresetDevice")
+    assert "0 to 2" in line
+    assert told("ReRamArrayHfO2PresetDevice") == []

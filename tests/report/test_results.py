@@ -103,6 +103,34 @@ def test_what_the_statistics_say(runs: Path, tmp_path: Path) -> None:
     assert beats[2].startswith("holds")
 
 
+def test_a_verdict_on_too_few_blocks_is_open(runs: Path, tmp_path: Path) -> None:
+    def verdicts(block: str) -> dict[str, str]:
+        return {row[0]: row[1] for row in cells(filled(runs, tmp_path, block))}
+
+    judged, strict = verdicts("findings fig3"), verdicts("findings fig3 blocks=6")
+    decided = [name for name, verdict in judged.items() if verdict.startswith("holds")]
+    assert decided
+    assert all(strict[name].startswith("open") and "5 blocks" in strict[name] for name in decided)
+    assert verdicts("findings fig3 blocks=5") == judged
+
+
+def test_an_arm_learns_where_it_is_ahead_of_both_controls(tmp_path: Path) -> None:
+    arms = ("analog-tl", "frozen-array", "shuffled-gradients")
+    folder = write_run(tmp_path / "runs" / "r", arms=arms, axes={"wtn": [0, 20]}, epochs=2).parent
+    _, clean, noisy = cells(filled(folder, tmp_path, "controls r rows=wtn"))
+    assert [clean[0], clean[-1], noisy[0]] == ["0 %", "yes", "20 %"]
+    trials = read_table(folder / "r" / "trials.csv")
+    clean_ones = trials[trials["wtn"].eq(0)].pivot(
+        index="seed", columns="arm", values="error_final"
+    )
+    lead = clean_ones["frozen-array"] - clean_ones["analog-tl"]
+    assert float(clean[2].split()[0]) == pytest.approx(lead.mean(), abs=0.06)
+    assert float(clean[2].split()[-1]) == pytest.approx(lead.sem(), abs=0.06)
+    # A control that was not run is not beaten.
+    write_run(folder / "one", arms=arms[:2], axes={"wtn": [0]}, epochs=2)
+    assert cells(filled(folder, tmp_path, "controls one rows=wtn"))[1][-1] == "no"
+
+
 def test_every_problem_is_told_with_its_line_and_nothing_is_written(
     runs: Path, tmp_path: Path
 ) -> None:
@@ -130,7 +158,7 @@ def test_every_problem_is_told_with_its_line_and_nothing_is_written(
         ("table fig3 where=wtm=0", "'wtn'"),
         ("critical fig3 where=arn=analog-tl", "'arm'"),
         ("critical fig3 where=arm=analog-tI", "'analog-tl'"),
-        ("findings fig2_2 rows=arm", "where"),
+        ("findings fig2_2 rows=arm", "blocks"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_right_one(
