@@ -40,6 +40,7 @@ Both last take ``where=arm=analog-tl``.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -335,8 +336,8 @@ def _controls(block: Block, runs: Sequence[RunData]) -> str:
         ahead = []
         for control in controls:
             if control in by_block:
-                lead = (by_block[control] - mine).dropna()
-                mean, se = float(lead.mean()), float(lead.sem())
+                lead = (by_block[control] - mine).dropna().to_numpy(dtype=float)
+                mean, se = float(lead.mean()), float(lead.std(ddof=1)) / math.sqrt(len(lead))
                 row |= {f"{control}_mean": mean, f"{control}_sd": se}
                 ahead.append(mean > 2 * se)
         rows.append(row | {"learns": len(ahead) == len(controls) and all(ahead)})
