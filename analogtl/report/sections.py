@@ -12,14 +12,24 @@ import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import RunAnalysis
+from analogtl.analysis.blocks import MIN_BLOCKS
 from analogtl.analysis.critical_point import CriticalPoint, JudgedCurve
+from analogtl.analysis.curves import setting
+from analogtl.analysis.findings import GRADIENTS_TEACH, judge_findings
 from analogtl.analysis.judged import epochs_text
 from analogtl.report import figures, run_tables, words
 from analogtl.report.drawing import Draw, Drawn
 from analogtl.report.figures import QUANTITY
 from analogtl.report.style import MAX_LINES
 from analogtl.report.tables import Table
-from analogtl.vocabulary import RUN_AXIS, Arm, CriticalPointVerdict, arm_label, label_of
+from analogtl.vocabulary import (
+    RUN_AXIS,
+    Arm,
+    CriticalPointVerdict,
+    FindingVerdict,
+    arm_label,
+    label_of,
+)
 
 
 @dataclass(frozen=True)
@@ -127,15 +137,33 @@ def _limits(run: RunAnalysis) -> Iterator[str]:
                     f"Limit: of its network's weights, {arm_label(str(arm))} has "
                     f"{summaries.share_text(share)}; the others are digital and without noise."
                 )
+    yield from _lost_in_noise(run)
 
+
+def _lost_in_noise(run: RunAnalysis) -> Iterator[str]:
+    """Where the arrays moved no further than noise alone, unless a control shows that they learned.
+
+    How far they moved does not tell where to; how they fare against shuffled gradients does.
+    """
+    controls = {
+        one.at: one.verdict
+        for one in judge_findings([run], published=False)
+        if one.finding is GRADIENTS_TEACH and one.n_blocks >= MIN_BLOCKS
+    }
+    axes = summaries.axis_columns(run.layers)
     for row in summaries.lost_in_noise(run.layers).to_dict("records"):
-        axes = summaries.axis_columns(run.layers)
+        of_arm = controls if row["arm"] == Arm.ANALOG_TL else {}
+        verdict = of_arm.get(setting({axis: row[axis] for axis in axes}))
+        if verdict is FindingVerdict.HOLDS:
+            continue
+        learned = "did not learn: with shuffled gradients they are not shown to be worse"
+        if verdict is None:
+            learned = f"may not have learned: the arm {Arm.SHUFFLED_GRADIENTS} would tell"
         at = ", ".join(f"{label_of(axis)} {summaries.level_text(row[axis])}" for axis in axes)
         yield (
             f"Limit: {arm_label(row['arm'])}{f' at {at}' if at else ''}: the weights moved "
             f"{100 * row['rms_change']:.2g} % of their range, rms, where noise alone was to move "
-            f"them {100 * row['noise_walk']:.2g} %: what the arrays learned, if anything, is not "
-            "seen in that."
+            f"them {100 * row['noise_walk']:.2g} %. The arrays {learned}."
         )
 
 
