@@ -1,26 +1,21 @@
-"""``analogtl list``, ``show`` and ``explain``: what there is, a device, and pages to read."""
+"""``analogtl list`` and ``explain``: what there is, and pages to read."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from itertools import takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from analogtl.cli import completion, options, output
 from analogtl.cli.completion import meanings
-from analogtl.cli.options import argument, checked, option
+from analogtl.cli.options import argument, checked
+from analogtl.cli.show import show
 from analogtl.config import catalog
 from analogtl.config.shipped import shipped_experiments, shipped_folder
-from analogtl.errors import ExperimentError, RunError
 from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, FileAlgorithm, Network
-
-if TYPE_CHECKING:
-    from analogtl.crossbar.pulse_response import DeviceView
-
 
 # -- list ------------------------------------------------------------------------------------------
 
@@ -41,6 +36,26 @@ def _presets() -> Iterator[tuple[Any, ...]]:
         states = (values["w_max"] - values["w_min"]) / values["dw_min"]
         write_noise = values.get("write_noise_std", 0.0) * values["dw_min"]
         yield name, catalog.device_class(name), states, values["dw_min_std"], write_noise
+
+
+def _devices() -> Iterator[tuple[Any, ...]]:
+    for name in catalog.devices():
+        yield name, catalog.device_meaning(name), "fast, aihwkit"  # a test holds them to it
+
+
+def _device_parameters() -> Iterator[tuple[Any, ...]]:
+    from analogtl.config.reference import toml_value
+
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for device in catalog.devices():
+        for name, default in catalog.device_parameters(device).items():
+            row = name, toml_value(default), catalog.parameter_meaning(device, name)
+            rows.setdefault(row, []).append(device.removesuffix("Device"))
+    everywhere = [device.removesuffix("Device") for device in catalog.devices()]
+    for (name, default, meaning), devices in sorted(rows.items()):
+        lacking = [device for device in everywhere if device not in devices]
+        many = "all but " + ", ".join(lacking) if lacking else "all"
+        yield name, default, meaning, many if len(lacking) < 4 else ", ".join(devices)
 
 
 def _classes() -> Iterator[tuple[Any, ...]]:
@@ -82,6 +97,19 @@ KINDS = {
         "analogtl show PRESET draws one",
         ("preset", "device", "states", "update noise", "write noise"),
         _presets,
+    ),
+    "devices": Kind(
+        "device classes",
+        "[analog.device] preset, or the class of a device file; analogtl show CLASS draws one",
+        ("device class", "what a pulse does", "engines"),
+        _devices,
+    ),
+    "device-parameters": Kind(
+        "parameters of device classes",
+        "[analog.device], or [parameters] of a device file; both engines simulate all of them, the "
+        "fast one where 0 lies between the bounds",
+        ("parameter", "default", WHAT, "classes"),
+        _device_parameters,
     ),
     "models": Kind(
         "networks",
@@ -130,7 +158,8 @@ def list_(
         str | None,
         argument(
             "KIND",
-            "presets, models, datasets, classes, algorithms, arms, axes or experiments.",
+            "presets, devices, device-parameters, models, datasets, classes, algorithms, arms, "
+            "axes or experiments.",
             completion.choices(lambda: ((name, one.title) for name, one in KINDS.items())),
         ),
     ] = None,
@@ -160,105 +189,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-# -- show ------------------------------------------------------------------------------------------
-
-SUFFIXES = (".pdf", ".png", ".svg")
-MAX_DEVICES = 3  # in the terminal's plot; more lines hide one another
-DOT = "●"  # a symmetry point in the plot
-PLOT_SIZE = (100, 18)  # columns at most, rows
-
-
-def show(
-    preset: Annotated[
-        str,
-        argument("PRESET", "Device preset or class (`analogtl list presets`).", completion.presets),
-    ],
-    settings: options.Settings = None,
-    out: Annotated[
-        Path | None,
-        option("--out -o", "FILE", "Write the figure: .pdf, .png or .svg.", parser=options.path),
-    ] = None,
-    as_json: options.Json = False,
-) -> None:
-    """Show a device: number of states, step size, bounds, symmetry point, noise, pulse response.
-
-    The numbers are measured on a real tile of 400 devices. The plot gives some of them pulses, up
-    and then down, and marks where each passes its symmetry point.
-    """  # fmt: skip
-    from analogtl.config.load import apply_overrides, validate
-    from analogtl.config.source import Source
-
-    if out is not None and out.suffix not in SUFFIXES:
-        raise ExperimentError(f"--out {out}: expected a file that ends in {', '.join(SUFFIXES)}")
-    known = dict.fromkeys([*catalog.presets(), *catalog.devices()])
-    source = Source()
-    source.file = "analogtl show"
-    device = {"preset": checked("device preset", preset, known)}
-    source.data = {"name": "device", "analog": {"device": device}}
-    apply_overrides(source, settings or ())
-    analog = validate(source).analog
-
-    from analogtl.crossbar.pulse_response import view_device
-
-    view = view_device(analog.array_device, analog.nonidealities)
-    if out is not None:
-        from analogtl.report.pulse_figure import pulse_figure
-
-        try:
-            pulse_figure(view).savefig(out)
-        except OSError as error:
-            raise RunError(f"{out}: cannot be written: {error.strerror or error}") from None
-    if as_json:
-        for fact in view.facts:
-            output.emit({"preset": view.preset, "device": view.device_class, **asdict(fact)})
-        return
-    _show_facts(view)
-    print("\n" + _plot(view))
-    if out is not None:
-        output.note(f"figure: {out}")
-    else:
-        output.note(f"as a figure: analogtl show {preset} --out {preset}.pdf")
-
-
-def _show_facts(view: DeviceView) -> None:
-    rows = []
-    for fact in view.facts:
-        spread = "" if fact.spread is None else f" ± {fact.spread:.2g}"
-        none = "none" if fact.note.startswith("none") else ""
-        measured = none if fact.measured is None else f"{fact.measured:.4g}{spread}"
-        nominal = "" if fact.nominal is None else f"{fact.nominal:.4g}"
-        rows.append([fact.name, nominal, measured, fact.unit, fact.note])
-    output.rows_table(
-        ["", "set", f"{view.n_devices} devices", "unit", ""],
-        rows,
-        title=f"{view.preset} ({view.device_class})",
-        right=(1, 2),
-        styles={4: "dim"},
-    )
-
-
-def _plot(view: DeviceView) -> str:
-    """The pulse response of a few devices, in characters."""
-    import plotext
-
-    console, figure = output.console(), plotext.figure
-    plotext.add_theme("terminal")  # no background of its own
-    figure.clear().theme("terminal").plot_size(min(console.width, PLOT_SIZE[0]), PLOT_SIZE[1])
-    shown = min(MAX_DEVICES, view.weights.shape[1])
-    figure.label("weight", axis="y")
-    figure.label(f"pulses to {shown} devices, up and then down; {DOT} symmetry point", axis="x")
-    ticks = [0.0, view.turn, float(view.pulses[-1])]
-    figure.ruler("x").ticks(ticks, [f"{tick:g}" for tick in ticks])
-    for number in range(shown):
-        weights, point = view.weights[:, number], float(view.symmetry_points[number])
-        curve = figure.signal(view.pulses.tolist(), weights.tolist(), marker="braille")
-        figure.draw(curve.lines())
-        crossings = list(view.crossings(number))
-        figure.draw(figure.signal(crossings, [point] * len(crossings), marker=DOT))
-    plain = not console.is_terminal or console.is_dumb_terminal or console.no_color
-    return str(figure.build().string(colorless=plain))
 
 
 # -- explain ---------------------------------------------------------------------------------------

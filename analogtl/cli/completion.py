@@ -215,6 +215,11 @@ def presets(incomplete: str) -> Offers:
     )
 
 
+def devices(incomplete: str) -> Offers:
+    """What a device stands in: presets, device classes, files, experiments."""
+    return presets(incomplete) + experiments(incomplete)
+
+
 def run_dirs(ctx: typer.Context, incomplete: str) -> Offers:
     """Run directories below `--runs`, as paths."""
     paths = _safe(map(str, _runs(ctx)))

@@ -63,7 +63,8 @@ def checked(what: str, word: str, known: Collection[str]) -> str:
         ExperimentError: If it is none of them.
     """
     if word not in known:
-        raise ExperimentError(f"{what} {word!r}: not known; {did_you_mean(word, known)}")
+        hint = did_you_mean(word, known)
+        raise ExperimentError(f"{what} {word!r}: not known" + (f"; {hint}" if hint else ""))
     return word
 
 

@@ -12,6 +12,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import tomli
+
 from analogtl.vocabulary import Algorithm
 
 
@@ -45,6 +47,23 @@ def device_parameters(preset: str) -> dict[str, Any]:
     if preset in data["presets"]:
         return {**data["devices"][device_class(preset)], **data["presets"][preset]["values"]}
     return dict(data["devices"][preset])
+
+
+@cache
+def _meanings() -> dict[str, Any]:
+    text = resources.files("analogtl.config").joinpath("device_meanings.toml").read_text("utf-8")
+    return tomli.loads(text)
+
+
+def device_meaning(device: str) -> str:
+    """What a device class does with a weight at a pulse, in words."""
+    return str(_meanings()["devices"][device])
+
+
+def parameter_meaning(device: str, parameter: str) -> str:
+    """What a parameter of a device class means, in words."""
+    known = _meanings()["parameters"]
+    return str({**known, **known.get(device, {})}[parameter])
 
 
 def presets_with(parameter: str) -> list[str]:

@@ -413,8 +413,7 @@ class Analog(Section):
         if file is None:
             return self.device
         said = DeviceFile.from_table(self.device_files[file])
-        named = {"preset": said.device_class, "file": file}
-        return Device(**{**said.parameters, **own, **named})
+        return Device(**{**said.parameters, **own, "preset": said.device_class, "file": file})
 
     @property
     def array_device(self) -> Device:

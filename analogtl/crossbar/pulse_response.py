@@ -6,7 +6,7 @@ so it holds for the device that an experiment would train on, whatever its class
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,9 +18,9 @@ from aihwkit.simulator.configs import SingleRPUConfig, UpdateParameters
 from aihwkit.simulator.tiles import AnalogTile
 from numpy.typing import NDArray
 
-from analogtl.config.catalog import device_class
+from analogtl.config.catalog import device_class, device_parameters
 from analogtl.config.schema import Device, Nonidealities
-from analogtl.crossbar.rpu_config import build_device
+from analogtl.crossbar.rpu_config import build_device, set_parameters
 
 Array = NDArray[np.float64]
 
@@ -61,8 +61,9 @@ class DeviceView:
     """What `view_device` found; S of the devices are shown with P points of their ramps.
 
     Attributes:
-        preset: Preset or device class, as asked for.
+        name: What the device is called.
         device_class: The aihwkit device class behind it.
+        parameters: Parameter of that class -> value, as built.
         n_devices: Devices that were measured.
         facts: Its properties.
         pulses: Pulses given so far at each point of the ramps, up and then down (P,).
@@ -74,8 +75,9 @@ class DeviceView:
         up, down: Step of an up and of a down pulse there, both positive, median (G,).
     """
 
-    preset: str
+    name: str
     device_class: str
+    parameters: Mapping[str, Any]
     n_devices: int
     facts: tuple[Fact, ...]
     pulses: Array
@@ -103,6 +105,8 @@ def view_device(
     device: Device,
     nonidealities: Nonidealities | None = None,
     *,
+    later: Mapping[str, Any] | None = None,
+    name: str = "",
     n_devices: int = N_DEVICES,
     n_shown: int = 5,
     seed: int = 1,
@@ -112,6 +116,8 @@ def view_device(
     Args:
         device: Preset and parameters, as in ``[analog.device]``.
         nonidealities: As in ``[analog.nonidealities]``.
+        later: Parameters that come after these, as in ``[analog.slow_device]``.
+        name: What to call the device; by default by its preset.
         n_devices: Devices that are drawn and measured (N).
         n_shown: Devices whose ramps are kept (S).
         seed: Seed of the device draw; the pulses' noise is drawn anew each time.
@@ -120,15 +126,17 @@ def view_device(
         ExperimentError: If the installed aihwkit lacks a parameter.
     """
     built = build_device(device, nonidealities or Nonidealities())
-    quiet = _quiet(built)
+    set_parameters(built, later or {}, "analog.slow_device")
+    quiet, cls = _quiet(built), device_class(device.preset)
     measured = _measure(_Pulsed(quiet, n_devices, seed))
     update_noise, write_noise = _noise(_Pulsed(built, n_devices, seed), measured)
     shown = _Pulsed(built, n_shown, seed)
     ramp = shown.ramp
     pulses, weights = _ramps(shown)
     return DeviceView(
-        preset=device.preset,
-        device_class=device_class(device.preset),
+        name=name or device.preset,
+        device_class=cls,
+        parameters={one: getattr(built, one) for one in device_parameters(cls)},
         n_devices=n_devices,
         facts=tuple(_facts(built, measured, _in_range(built, seed), update_noise, write_noise)),
         pulses=pulses,

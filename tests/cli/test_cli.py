@@ -80,7 +80,7 @@ def small(tmp_path, fake):
         (["sweep", "--param", "spv", "--backend-option", "a=b"], "--backend-option a"),
         (["finetune", "."], "a folder"),
         (["finetune", "\x1b[2Jevil.toml"], "evil.toml"),
-        (["show"], "PRESET"),
+        (["show"], "DEVICE"),
         (["show", "EcRamPresetDevice", "--out", "x.doc"], ".pdf"),
         (["report", "nowhere"], "nowhere"),
         (["report", "--format", "htlm"], "runs"),
