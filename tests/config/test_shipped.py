@@ -38,18 +38,20 @@ def header_of(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_its_trials_are_different_ones_of_several_seeds(name, task, loaded):
+def test_its_trials_are_different_ones_of_several_blocks(name, task, loaded):
     experiment = loaded[name, task]
     trials = trials_of(experiment, sweep=True, look=no_look)
     assert len({trial.key for trial in trials}) == len({t.id for t in trials}) == len(trials)
-    assert len(experiment.sweep.seeds) >= 3
+    if (name, task) == ("desk/base", None):
+        return  # there to be extended; its tasks have the blocks
+    assert len(experiment.sweep.seeds) * max(1, len(experiment.sweep.class_sets)) >= 3
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
 def test_it_is_named_after_its_file_and_its_task(name, task, loaded):
     task = task or tasks_of(name)[0]
     assert loaded[name, task].name == name.replace("/", "_") + (f"_{task}" if task else "")
-    if task:
+    if task and task.endswith("class"):
         classes = loaded[name, task].finetune.classes
         assert task == f"{classes if isinstance(classes, int) else len(classes)}class"
 
