@@ -162,6 +162,10 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
         data["analog"] = experiment.as_written().get("analog", {})
     elif experiment.analog.granularity is None:
         data["analog"].pop("granularity_per_token", None)  # another setting is in force
-    for text in ("rule", "rules"):  # that of the file, which is read again
-        data["analog"].pop(text, None)
+    if experiment.analog.device_files:
+        written = experiment.as_written()["analog"]
+        data["analog"] |= {key: written.get(key, {}) for key in ("device", "slow_device")}
+    # Those of files, which are read again.
+    for content in ("rule", "rules", "device_files", "slow_array"):
+        data["analog"].pop(content, None)
     return data

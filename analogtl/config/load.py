@@ -94,17 +94,15 @@ def validate(source: Source) -> Experiment:
 
 def _embed_devices(data: dict[str, Any], folders: Sequence[Path]) -> None:
     """Take what each device file says that an experiment names into ``analog.device_files``."""
-    flat = flatten(data)
+    flat, names = flatten(data), []
     for key in DEVICE_FILES:
         levels = flat.get(f"sweep.axes.{key}", ())
-        for name in [flat.get(key), *(levels if isinstance(levels, list | tuple) else ())]:
-            if not isinstance(name, str):
-                continue
-            device = find_device(name, folders)
-            analog = data.setdefault("analog", {})
-            known = analog.setdefault("device_files", {}) if isinstance(analog, dict) else None
-            if device is not None and isinstance(known, dict) and name not in known:
-                known[name] = device.as_table()
+        names += [flat.get(key), *(levels if isinstance(levels, list | tuple) else ())]
+    for name in names:
+        section = data.setdefault("analog", {}) if isinstance(name, str) else None
+        known = section.setdefault("device_files", {}) if isinstance(section, dict) else None
+        if isinstance(known, dict) and name not in known and (found := find_device(name, folders)):
+            known[name] = found.as_table()
 
 
 def _not_text(source: Source) -> Iterator[str]:

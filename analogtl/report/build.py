@@ -342,6 +342,7 @@ FACTS = (
     ("size of the matrix", "programming.size"),
     ("algorithm", "analog.algorithm"),
     ("device", "analog.device.preset"),
+    ("device file", "analog.device.file"),
     ("epochs", "finetune.epochs"),
     ("epochs", "programming.epochs"),
 )
@@ -352,6 +353,8 @@ def facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
     run, settings = analysis.run, dict(page.flatten(analysis.run.experiment))
     programming = settings.get("kind") == Arm.WEIGHT_PROGRAMMING
     others = ("finetune.", "model.", "pretrain.") if programming else ("programming.",)
+    if "analog.device.file" in analysis.axes:
+        settings.pop("analog.device.preset", None)
     pairs = [
         (term, settings[key])
         for term, key in FACTS

@@ -8,6 +8,7 @@ import pytest
 from command_line import call
 
 from analogtl.config import catalog
+from analogtl.config.load import load_experiment
 from analogtl.config.schema import Analog, Device
 from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.fastsim.config import unsupported_reason
@@ -109,3 +110,24 @@ def test_the_fast_engine_takes_every_parameter_of_every_class(cls):
             other = fits.get(name, default * 1.1 or 0.1)
         analog = Analog(device=Device(preset=cls, **{name: other}))
         assert unsupported_reason(build_rpu_config(analog)) is None, name
+
+
+def test_what_a_dry_run_prints_is_the_same_experiment(capsys):
+    Path("exp.toml").write_text(
+        'name="s"\nkind="weight-programming"\n[analog.device]\nfile="mine.toml"\n'
+        "dw_min_std=0.1\n[analog.slow_device]\nfile='mine.toml'\ndw_min=0.3\n"
+        "[sweep.axes]\n'analog.device.file'=['mine.toml', 'EcRamPresetDevice']\n"
+    )
+    Path("again.toml").write_text(call(capsys, "sweep", "--dry-run").out)
+    resolved = [load_experiment(one).resolved() for one in ("exp.toml", "again.toml")]
+    assert resolved[0] == resolved[1]
+
+
+def test_the_report_names_the_device_files(capsys):
+    Path("exp.toml").write_text(
+        'name="s"\nkind="weight-programming"\n[programming]\nsize=3\nvectors=4\nepochs=1\n'
+        "[analog.device]\nfile='mine.toml'\n"
+    )
+    call(capsys, "finetune")
+    assert call(capsys, "report", "runs/s", "--format", "html").code == 0
+    assert "mine.toml" in Path("runs/s/report/report.html").read_text()

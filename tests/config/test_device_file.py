@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from analogtl.config.load import load_experiment, with_settings
 from analogtl.errors import ExperimentError
 from analogtl.study.basis import no_look
 from analogtl.study.study import Study
+from analogtl.study.trial import Trial
 
 DEVICE = """\
 class = "SoftBoundsReferenceDevice"
@@ -125,9 +128,16 @@ def test_an_experiment_needs_its_device_file_only_to_be_read(folder):
     assert again.analog.array_device == experiment.analog.array_device
 
 
-def test_a_device_file_beside_the_experiment_is_found_from_anywhere(folder, tmp_path_factory):
-    import os
+def test_a_trial_that_runs_elsewhere_has_its_device_with_it(folder):
+    trial = Study.open(folder / "exp.toml", sweep=True, look=no_look).trials[0]
+    frozen = json.loads(json.dumps(trial.as_data()))
+    (folder / "mine.toml").write_text(DEVICE.replace("0.02", "0.03"))
+    again = Trial.from_data(frozen)
+    assert again.experiment.analog.array_device.parameters["dw_min"] == 0.02
+    assert again.key == trial.key
 
+
+def test_a_device_file_beside_the_experiment_is_found_from_anywhere(folder, tmp_path_factory):
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert load_experiment(folder / "exp.toml").analog.array_device.parameters["dw_min"] == 0.02
 
