@@ -18,7 +18,9 @@ import tomli
 
 RUN_AXIS = "run"  # the axis of several runs that are reported as one
 # Folders of a run directory, or beside them, that hold no run of their own.
-RUN_FOLDERS = frozenset({"trials", "pretrain", "pretrained", "report", "replaced", "damaged"})
+RUN_FOLDERS = frozenset(
+    {"trials", "pretrain", "pretrained", "report", "replaced", "damaged", "tuning"}
+)
 
 MIN_SHARE = 0.9
 """Of a network's weights on arrays; with less, a user is warned and a table says so."""

@@ -11,24 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from analogtl.errors import RunError, counted
-from analogtl.study.columns import JUDGED_EPOCHS
+from analogtl.study.columns import JUDGED_EPOCHS, epochs_judged
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_EPOCHS: Final = 5
 _SAME: Final = 1e-4  # points; the CSV files hold nine digits
-
-
-def epochs_judged(epochs: int, asked: int | None) -> int:
-    """How many of the last epochs of a training count.
-
-    Args:
-        epochs: Its epochs.
-        asked: ``[report] judged_epochs``; without it `MOST_EPOCHS`, but at most half of the
-            training, and at least one.
-    """
-    return min(MOST_EPOCHS, max(1, epochs // 2)) if asked is None else asked
 
 
 def with_judged(

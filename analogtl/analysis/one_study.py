@@ -100,6 +100,8 @@ def _rows(
     wanted = [*COMPARED, "cpu", "key", "status", "trial", "arm"]
     texts = trials.reindex(columns=[*wanted, *axes]).astype("string").fillna("")
     known: dict[tuple[str, tuple[str, ...]], str] = {}
+    # Then a trial that is not asked for may be one of settings that were not chosen.
+    tuned = experiment.get("sweep", {}).get("tune", {}).get("candidates")
     rows = []
     for index, cells in zip(texts.index, texts.to_dict("records"), strict=True):
         arm, levels = cells["arm"], {axis: cells[axis] for axis in axes if cells[axis]}
@@ -111,11 +113,13 @@ def _rows(
                 known[along] = ""
         key, settings = planned.get(cells["trial"], ""), cells["settings"]
         standing = _UNTOLD
-        if key and cells["key"]:
+        if (key and cells["key"]) or (tuned and planned):
             standing = _ITS_KEY if key == cells["key"] else _OTHER_KEY
         elif settings and known[along]:
             standing = _ITS_SETTINGS if settings == known[along] else _OTHER_SETTINGS
         values = {column: cells[column] for column in (*COMPARED, "cpu")}
+        if standing == _ITS_KEY and known[along]:  # also where it was run before it was tuned
+            values["settings"] = known[along]
         values["device"] = values["device"] or CPU  # earlier tables have no such column
         values["numerics"] = values["numerics"].removesuffix(".0")  # a float beside empty cells
         values[_OUTDATED] = "yes" if standing == _OTHER_KEY else ""

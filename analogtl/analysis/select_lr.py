@@ -1,8 +1,7 @@
 """Which trials count: the best learning rate at each level, chosen on validation error alone.
 
 The paper varies the learning rate at every level and keeps the best model (arXiv 2505.11067,
-section III). Choosing on the test error would make every level look better than it is, and the
-level with the most learning rates best of all; here the test error plays no part.
+section III).
 """
 
 from __future__ import annotations
@@ -12,16 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from analogtl.analysis.blocks import blocks_of
+from analogtl.study.choice import choose
 from analogtl.study.columns import axis_columns
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CHOSEN: Final = "chosen"
-ONLY_ONE: Final = "only one learning rate"
-NO_VALIDATION: Final = "no validation error: the middle learning rate, not the best"
-NOTHING_SHARED: Final = "no block in common: the learning rate with most blocks, not the best"
-ALL_FAILED: Final = "every trial failed"
 
 GROUP: Final = ("experiment", "arm", "algorithm", "n_classes")
 """What trials must have in common to be compared; and the level of every axis."""
@@ -41,7 +35,7 @@ class Selection:
             `lr` (kept), `lrs` (all that were tried, separated by spaces), `n_lrs`,
             `n_blocks_compared` (blocks that all candidates share), `error_validation` (mean over
             those blocks at the learning rate kept, percent), `n_done` and `n_failed` (trials at the
-            learning rate kept), `how` (one of the words in this module).
+            learning rate kept), `how` (one of the words in `analogtl.study.choice`).
     """
 
     rows: pd.DataFrame
@@ -65,15 +59,7 @@ def finished(trials: pd.DataFrame) -> pd.Series[bool]:
 def select_learning_rate(trials: pd.DataFrame) -> Selection:
     """Keep, per experiment x arm x level, the learning rate of the lowest mean validation error.
 
-    The rule, in order:
-
-    1. A learning rate that failed on blocks where another one finished is out (all but those with
-       the fewest such blocks): a mean over the blocks that happened to survive would favour the
-       learning rate that diverges on the hard ones.
-    2. A learning rate that has finished fewer than half the blocks of the furthest one waits: it
-       would reduce the comparison to the few blocks it has.
-    3. The rest are compared on the blocks that all of them have finished, so that no learning rate
-       wins through an easy block. Equal means: the smaller learning rate.
+    By the rule of `analogtl.study.choice.choose`; of equals, the smaller learning rate.
 
     Args:
         trials: Rows of trials.csv, of any number of experiments.
@@ -153,23 +139,8 @@ def _choose(runs: list[_Run]) -> tuple[float, dict[str, Any]]:
         tried.setdefault(run.lr, set()).add(run.block)
         if run.done:
             errors.setdefault(run.lr, {})[run.block] = run.error
-    anyone = set().union(*errors.values())
-    lost = {rate: len(tried[rate] & anyone - errors[rate].keys()) for rate in errors}
-    left = [rate for rate in sorted(errors) if lost[rate] == min(lost.values())]
-    most = max((len(errors[rate]) for rate in left), default=0)
-    left = [rate for rate in left if 2 * len(errors[rate]) >= most]
-    shared = anyone.intersection(*(errors[rate] for rate in left)) if left else set()
-    means = {rate: _mean(errors[rate], shared) for rate in left}
-    if len(tried) == 1 or not left:
-        best, how = min(tried), ONLY_ONE if len(tried) == 1 else ALL_FAILED
-    elif len(left) == 1:
-        best, how = left[0], CHOSEN
-    elif not shared:
-        best, how = max(left, key=lambda rate: (len(errors[rate]), -rate)), NOTHING_SHARED
-    elif any(math.isnan(mean) for mean in means.values()):
-        best, how = left[(len(left) - 1) // 2], NO_VALIDATION
-    else:
-        best, how = min(left, key=lambda rate: (means[rate], rate)), CHOSEN
+    ordered = {rate: tried[rate] for rate in sorted(tried)}
+    best, how, shared, means = choose(ordered, errors)
     return best, {
         "lr": best or None,
         "lrs": " ".join(f"{rate:g}" for rate in sorted(tried)),
@@ -178,8 +149,3 @@ def _choose(runs: list[_Run]) -> tuple[float, dict[str, Any]]:
         "error_validation": means.get(best, math.nan),
         "how": how,
     }
-
-
-def _mean(errors: dict[str, float], blocks: set[str]) -> float:
-    compared = [error for block, error in errors.items() if block in blocks]
-    return sum(compared) / len(compared) if compared else math.nan

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output
 from analogtl.cli.layer_settings import layer_settings
+from analogtl.errors import counted
 from analogtl.study.data import as_data
 from analogtl.vocabulary import Backend
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from analogtl.scheduling.plan import Plan
     from analogtl.study.data import StageData
     from analogtl.study.study import Study
+    from analogtl.study.tuning import Tuning
 
 
 def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
@@ -60,12 +62,18 @@ def show_trials(
     from analogtl.training.preflight import Need, preflight
 
     check_backend(backend, jobs, options)
-    planned = plan(study)
+    tuning = study.tuning
+    to_tune = tuning is not None and not tuning.is_over
+    first = study.tuned_by(next(tuning.parts())) if tuning and to_tune else study
+    planned = plan(first)
     notes = preflight(map(Need.of, planned.left), need_data=False)
     pretrain = f"{planned.pretrain}: {planned.reason}"
-    found = study.data(at_hand=True)
-    facts = {**_images(found), "pretrain": pretrain, "trials": _counted(study, planned)}
-    trained = [one for one in planned.trials if one.arm.trains_arrays and one.arm.pretrained]
+    found = first.data(at_hand=True)
+    facts = {**_images(found), "pretrain": pretrain}
+    if tuning:
+        facts["tuning"] = _tuning(tuning, planned if to_tune else None)
+    facts["trials"] = _counted(study, None if to_tune else planned)
+    trained = [one for one in study.sketch if one.arm.trains_arrays and one.arm.pretrained]
     facts |= _layers(trained[0].experiment, trained[0].axes) if trained else {}
     record = {
         "data": as_data(found, ["pretrain", "finetune"]),
@@ -74,8 +82,11 @@ def show_trials(
         "finished": sorted(planned.finished),
         "failed": planned.failed,
     }
+    if tuning:
+        record |= {"tuning": {"trainings": tuning.trainings, "over": not to_tune}}
+        record |= {"trials": [trial.id for trial in study.sketch]} if to_tune else {}
     _print(study, facts, record, as_json=as_json)
-    lacking = shortages(planned.left, study.run, jobs=jobs)
+    lacking = shortages(planned.left, first.run, jobs=jobs)
     for line in () if as_json else (*notes, *planned.notes, *lacking):
         output.warn(line)
 
@@ -127,9 +138,22 @@ def _print(
     output.say(output.toml(_runnable(experiment)).rstrip())
 
 
-def _counted(study: Study, planned: Plan) -> str:
-    """How many trials there are, of what, and how many are left."""
-    counts = {"arm": len({trial.arm for trial in planned.trials})}
+def _tuning(tuning: Tuning, planned: Plan | None) -> str:
+    """How many choices there are to be made, from how many trainings; of those, what is left."""
+    outline = tuning.outline()
+    sizes = sorted({candidates for candidates, _ in outline})
+    of = f" of {' or '.join(map(str, sizes))} candidates" if sizes else ""
+    text = f"{counted(len(outline), 'choice')}{of}: {counted(tuning.trainings, 'training')}"
+    if planned is None:
+        return f"{text}, done"
+    left = tuning.trainings - len(planned.finished)
+    return f"{text}, {left} to run" if planned.finished else text
+
+
+def _counted(study: Study, planned: Plan | None) -> str:
+    """How many trials there are, of what, and how many are left; without a plan, of those to be."""
+    trials = study.sketch
+    counts = {"arm": len({trial.arm for trial in trials})}
     swept = study.experiment.sweep
     if study.sweep:
         counts |= {f"{name} level": len(levels) for name, levels in swept.axes.items()}
@@ -137,7 +161,9 @@ def _counted(study: Study, planned: Plan) -> str:
     counts |= {"class set": len(swept.class_sets)} if swept.class_sets else {}
     counts["seed"] = len(swept.seeds)
     factors = [f"{number} {what}{'s' if number > 1 else ''}" for what, number in counts.items()]
-    text = f"{len(planned.trials)}: {' x '.join(factors)}"
+    text = f"{len(trials)}: {' x '.join(factors)}"
+    if planned is None:
+        return f"{text}; with what is chosen"
     states = (
         (len(planned.finished), "finished"),
         (len(planned.failed), "failed before"),
@@ -162,6 +188,8 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
         data["analog"] = experiment.as_written().get("analog", {})
     elif experiment.analog.granularity is None:
         data["analog"].pop("granularity_per_token", None)  # another setting is in force
+    if not experiment.sweep.tune.candidates:
+        data["sweep"] = {key: value for key, value in data["sweep"].items() if key != "tune"}
     if experiment.analog.device_files:
         written = experiment.as_written()["analog"]
         data["analog"] |= {key: written.get(key, {}) for key in ("device", "slow_device")}

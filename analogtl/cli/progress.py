@@ -206,7 +206,7 @@ class Watcher:
 
 def watcher_of(name: str, trials: Sequence[Trial], **options: Any) -> Watcher:
     """A watcher of some trials, each called by its arm, levels, learning rate and seed."""
-    several_rates = len({trial.lr for trial in trials}) > 1
+    several_rates = len({trial.lr for trial in trials if "finetune.lr" not in trial.axes}) > 1
     labels = {trial.id: _label(trial, several_rates) for trial in trials}
     return Watcher(name, labels, error=error_name(trial.arm for trial in trials), **options)
 

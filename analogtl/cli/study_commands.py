@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import os
 import sys
 import time
@@ -20,13 +21,15 @@ from analogtl.cli import completion, options, output
 from analogtl.cli.layer_settings import layer_settings, written
 from analogtl.cli.process import stoppable
 from analogtl.errors import ExperimentError, counted, shell_command
-from analogtl.vocabulary import AXES, Backend, TrialStatus, key_of
+from analogtl.study.choice import CHOSEN
+from analogtl.vocabulary import AXES, Backend, TrialStatus, arm_label, key_of
 
 if TYPE_CHECKING:
     from analogtl.cli.progress import Watcher
     from analogtl.study.data import StageData
     from analogtl.study.limits import RunLimits
     from analogtl.study.study import Study
+    from analogtl.study.tuning import Tuning
     from analogtl.training.stages import ConversionResult
 
 MAX_FAILURES = 5  # that are told
@@ -302,7 +305,8 @@ def sweep(
         raise ExperimentError(f"--backend-option {name}: local has no options; give --backend too")
     axes = _axes(param or [], values or []) or None
     study = request.open(threads=threads, save_pulses=save_pulses, sweep=True, axes=axes)
-    if request.tells and not (study.experiment.sweep.axes or study.experiment.sweep.lr):
+    swept = study.experiment.sweep
+    if request.tells and not (swept.axes or swept.lr or swept.tune.candidates):
         output.note("no axis to sweep: give --param, or [sweep.axes] in the file")
     more |= {"jobs": jobs, "backend": backend, "limits": _limits(checkpoint_minutes, max_hours)}
     _run(request, study, skip_failed, **more)
@@ -377,12 +381,12 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
     from analogtl.study.device import arrays_stay
 
     jobs, quiet, as_json = how["jobs"] or 1, request.quiet, request.as_json
-    needs_of(study, how.get("backend", Backend.LOCAL), jobs)  # before anything is written
     if request.tells and (line := arrays_stay(study.experiment, study.experiment.arms)):
         output.note(line)
     if request.dry_run:
         from analogtl.cli.dry_run import show_trials
 
+        needs_of(study, how.get("backend", Backend.LOCAL), jobs)
         kept = {name: value for name, value in how.items() if name not in ("jobs", "limits")}
         show_trials(study, jobs=jobs, as_json=as_json, **kept)
         return
@@ -390,10 +394,19 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
 
     command = shell_command(["analogtl", *sys.argv[1:]])
     with study.nothing_left_if_wrong():
-        _announce(study, jobs, tells=request.tells)
-        _tell_data(request, study.data())
-        watcher = watcher_of(study.run.name, study.trials, quiet=quiet, as_json=as_json)
-        watch(run_trials(study, skip_failed=skip_failed, argv=sys.argv, **how), watcher, command)
+        for phase in study.phases():
+            needs_of(phase, how.get("backend", Backend.LOCAL), jobs)  # before anything is written
+            if phase is study and study.tuning and request.tells:
+                _tell_chosen(study.tuning)
+            _announce(phase, jobs, tells=request.tells)
+            _tell_data(request, phase.data())
+            watcher = watcher_of(phase.run.name, phase.trials, quiet=quiet, as_json=as_json)
+            updates = run_trials(phase, skip_failed=skip_failed, argv=sys.argv, **how)
+            watch(updates, watcher, command)
+    if phase is not study:
+        left = watcher.count(TrialStatus.MISSING, TrialStatus.STOPPED)
+        output.warn(f"{counted(left, 'training')} left before all is chosen; go on with: {command}")
+        return
     if as_json:
         statuses = (TrialStatus.DONE, TrialStatus.FAILED, TrialStatus.STOPPED)
         counts = {status.value: watcher.count(status) for status in statuses}
@@ -403,6 +416,20 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
         _sum_up(study, watcher, command, quiet=quiet)
     if watcher.count(TrialStatus.FAILED):
         raise typer.Exit(1)
+
+
+def _tell_chosen(tuning: Tuning) -> None:
+    """Say what was chosen for each arm at each level."""
+    for contest in tuning.contests:
+        choice = tuning.standing(contest).choice
+        if choice is None or len(contest.candidates) < 2:
+            continue
+        level = ", ".join(f"{name} = {value}" for name, value in contest.level.items())
+        values = ", ".join(f"{k} = {v}" for k, v in contest.candidates[choice.best].items())
+        where = arm_label(contest.arm) + (f" at {level}" if level else "")
+        error = choice.means.get(choice.best, math.nan)
+        told = f", validation error {error:.1f} %" if choice.how == CHOSEN else f" ({choice.how})"
+        output.note(f"chosen for {where}: {values}{told}")
 
 
 def _announce(study: Study, jobs: int, *, tells: bool) -> None:

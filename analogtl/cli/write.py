@@ -162,9 +162,10 @@ def validate(
         try:
             study = Study.open(file, settings or (), task=task, look=no_look)
             experiment = study.experiment
-            swept = bool(experiment.sweep.axes or experiment.sweep.lr)
+            section = experiment.sweep
+            swept = bool(section.axes or section.lr or section.tune.candidates)
             study = replace(study, sweep=swept)
-            trials = len(study.trials)
+            trials = len(study.sketch)
             notes = _preflight(study, file, need_data)
         except ExperimentError as error:
             new = [line for line in error.problems if line not in told]  # tasks share most of them
@@ -181,6 +182,8 @@ def validate(
             for note in notes:
                 output.note(f"{file}: {note}")
             what = f"{counted(trials, 'trial')}{' in its sweep' if swept else ''}"
+            if study.tuning:
+                what += f", {counted(study.tuning.trainings, 'training')} to tune it"
             output.say(f"{file}: ok: {experiment.name}, {what}")
     if told:
         raise typer.Exit(2)
@@ -194,7 +197,8 @@ def _preflight(study: Study, file: str, need_data: bool) -> list[str]:
     """
     from analogtl.training.preflight import Need, preflight
 
-    trials = [*replace(study, sweep=False).trials, *study.trials]
+    trials = [*replace(study, sweep=False).trials, *study.sketch]
+    trials += next(study.tuning.parts(), []) if study.tuning else []
     try:
         return preflight(map(Need.of, trials), need_data=need_data)
     except ExperimentError as error:

@@ -80,13 +80,19 @@ def validate(source: Source) -> Experiment:
     preset, file = (source.origin.get(f"analog.device.{key}", "") for key in ("preset", "file"))
     if preset and preset.rpartition(":")[0] == file.rpartition(":")[0]:
         problems.append(f"{file}: analog.device.file: takes the place of preset: give one of them")
-    for name, levels in experiment.sweep.axes.items():
+    varied = {f"sweep.axes.{name}": levels for name, levels in experiment.sweep.axes.items()}
+    varied |= {
+        f"sweep.tune.candidates.{key}": values
+        for key, values in experiment.sweep.tune.candidates.items()
+    }
+    for name, levels in varied.items():
+        key = name.removeprefix("sweep.axes.").removeprefix("sweep.tune.candidates.")
         for level in levels:
             try:
-                with_settings(experiment, {key_of(name): level})
+                with_settings(experiment, {key_of(key): level})
             except ExperimentError as error:
-                place = source.place(f"sweep.axes.{name}")
-                problems += [f"{place}: sweep.axes.{name} = {level}: {p}" for p in error.problems]
+                place = source.place(name)
+                problems += [f"{place}: {name} = {level}: {p}" for p in error.problems]
     if problems:
         raise _told(source, problems)
     return experiment

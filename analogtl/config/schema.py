@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -91,6 +92,12 @@ FOLLOW_FROM_DATA = ("num_classes", "in_chans", "img_size")
 FETCH_WEIGHTS = (
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
 )
+# No candidates of a choice by error: they say what the task is, and what it is chosen by.
+TASK_KEYS = (
+    *("finetune.dataset", "finetune.classes", "finetune.samples_per_class", "finetune.arms"),
+    *("finetune.test_samples_per_class", "finetune.validation_fraction"),
+)
+MAX_CANDIDATES = 10_000
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
 
 
@@ -497,6 +504,65 @@ class Programming(Section):
     devices."""
 
 
+class Tune(Section):
+    """Settings that are chosen before the sweep, for each arm at each level of its axes (so for
+    each device or algorithm, where these are axes), by validation error."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (100, 101)
+    """Seeds of the replicates that candidates are compared on: none of `sweep.seeds`, so that
+    nothing is chosen on what is tested."""
+    class_sets: tuple[ClassSet, ...] = ()
+    """Sets of classes, each of which is run with every seed, as `sweep.class_sets`, in whose place
+    they come. Empty: the same sets as in the sweep."""
+    method: Literal["grid", "halving"] = "grid"
+    """`grid`: every candidate on every block (a seed and a set of classes). `halving`: every
+    candidate on the first blocks, the better half on the next ones, and so on."""
+    budget: PositiveInt | None = None
+    """`halving`: how many trainings each choice (of an arm at a level) may take."""
+    candidates: dict[Text, tuple[Any, ...]] = {}
+    """Dotted key -> the values to choose among; of several keys, every combination is a candidate.
+    A key is left out where it changes nothing: of [analog] in digital arms, `analog.drive` in
+    algorithms without one. The shuffled control takes what analog-tl has."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten_candidates(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("candidates"), Mapping):
+            return {**data, "candidates": flatten(data["candidates"])}
+        return data
+
+    @model_validator(mode="after")
+    def _candidates_fit(self) -> Self:
+        return _raise(self._problems(), self)
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.model_fields_set and not self.candidates:
+            yield (
+                "candidates",
+                'expected a key and its values, e.g. { "finetune.lr" = [0.01, 0.02] }',
+            )
+        for key, values in self.candidates.items():
+            wrong = [v for v in values if not (is_number(v) or isinstance(v, bool | str))]
+            if wrong:
+                yield f"candidates.{key}", f"expected numbers or names; got {wrong}"
+            elif len(values) < 2:
+                yield f"candidates.{key}", f"expected two values or more; got {list(values)}"
+            elif len({(type(value) is bool, value) for value in values}) < len(values):
+                yield f"candidates.{key}", f"expected each value once; got {list(values)}"
+        for name in ("seeds", "class_sets"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                yield name, f"expected each value once; got {list(values)}"
+        first = math.prod(map(len, self.candidates.values()))
+        if first > MAX_CANDIDATES:
+            yield "candidates", f"{first:,} combinations; expected at most {MAX_CANDIDATES:,}"
+        if self.method == "grid" and self.budget is not None:
+            yield "budget", "the grid has none: every candidate runs; expected method = 'halving'"
+        if self.method == "halving" and (self.budget or 0) < first:
+            got = "none" if self.budget is None else self.budget
+            yield "budget", f"expected {first} or more, for each candidate once; got {got}"
+
+
 class Sweep(Section):
     """The trials: every combination of axes, learning rates and seeds, for every arm."""
 
@@ -512,6 +578,7 @@ class Sweep(Section):
     [finetune] lr alone (weight programming: [programming] lr)."""
     axes: dict[Text, tuple[Any, ...]] = {}
     """Axis name or dotted key -> levels; see `analogtl list axes`."""
+    tune: Tune = Tune()
 
     @model_validator(mode="before")
     @classmethod
@@ -615,20 +682,58 @@ class Experiment(Section):
         if len(self.sweep.lr) > 1 and not self.finetune.validation_fraction:
             key = "finetune.validation_fraction"
             yield key, "expected more than 0: sweep.lr is chosen on validation data"
+        if self.sweep.tune.candidates:
+            yield from self._tune_problems(self.sweep.tune)
+
+    def _tune_problems(self, tune: Tune) -> Iterator[Problem]:
+        for key in tune.candidates:
+            for problem in self._candidate_problems(key):
+                yield f"sweep.tune.candidates.{key}", problem
+        if self.sweep.lr:
+            yield "sweep.lr", f"expected {self.lr_key} among the candidates of sweep.tune instead"
+        if not (self.finetune.validation_fraction or self.is_weight_programming):
+            key = "finetune.validation_fraction"
+            yield key, "expected more than 0: sweep.tune chooses on validation data"
+        for problem in self._problems_of_sets(tune.class_sets):
+            yield "sweep.tune.class_sets", problem
+        own = tune.class_sets or self.sweep.class_sets or (self.finetune.classes,)
+        tested = self.sweep.class_sets or (self.finetune.classes,)
+        both = set(tune.seeds) & set(self.sweep.seeds)
+        if both and {*map(_as_set, own)} & {*map(_as_set, tested)}:
+            seeds = ", ".join(map(str, sorted(both)))
+            yield "sweep.tune.seeds", f"expected none that is tested, in sweep.seeds; got {seeds}"
+
+    def _candidate_problems(self, key: str) -> Iterator[str]:
+        section = key.split(".")[0]
+        if key in AXES:
+            yield f"expected a dotted key: {key_of(key)!r}"
+        elif "." not in key or section not in SWEPT_SECTIONS:
+            yield f"unknown key; expected one of {', '.join(f'{s}.*' for s in SWEPT_SECTIONS)}"
+        if key in TASK_KEYS:
+            yield "what the task is, or who judges it, is not to be chosen by the error"
+        if key in map(key_of, self.sweep.axes):
+            yield "is an axis already: give one of the two"
+        if own := self.taken_by(key):
+            yield f"{own} of this experiment comes first; tune that"
+        if self.is_weight_programming and section not in PROGRAMMING_SECTIONS:
+            yield f"sets [{section}], which {self.kind} does not use"
 
     def _class_set_problems(self) -> Iterator[Problem]:
         sets = self.sweep.class_sets
-        for one in sets:
-            for problem in class_problems(self.finetune.dataset, one):
-                yield "sweep.class_sets", problem
-        if len({len(one) for one in sets if not isinstance(one, str)}) > 1:
-            sizes = [len(one) for one in sets if not isinstance(one, str)]
-            yield "sweep.class_sets", f"expected sets of one size; got {sizes} classes"
-        if sets and self.is_weight_programming:
-            yield "sweep.class_sets", f"{self.kind} has no classes"
+        for problem in self._problems_of_sets(sets):
+            yield "sweep.class_sets", problem
         for axis in self.sweep.axes if sets else ():
             if key_of(axis) in ("finetune.classes", "finetune.dataset"):
                 yield f"sweep.axes.{axis}", "sets the same as sweep.class_sets: give one of the two"
+
+    def _problems_of_sets(self, sets: tuple[ClassSet, ...]) -> Iterator[str]:
+        for one in sets:
+            yield from class_problems(self.finetune.dataset, one)
+        sizes = [len(one) for one in sets if not isinstance(one, str)]
+        if len(set(sizes)) > 1:
+            yield f"expected sets of one size; got {sizes} classes"
+        if sets and self.is_weight_programming:
+            yield f"{self.kind} has no classes"
 
     def _axis_problems(self, name: str) -> Iterator[str]:
         key = key_of(name)
@@ -704,6 +809,11 @@ class Experiment(Section):
         """Only what the file and the overrides set, as JSON-able values."""
         data: dict[str, Any] = self.model_dump(mode="json", exclude_unset=True)
         return data
+
+
+def _as_set(classes: Any) -> Any:
+    """Classes in any order: what tells whether two sets are one task."""
+    return frozenset(map(str, classes)) if isinstance(classes, tuple) else classes
 
 
 def content_key(*parts: Any) -> str:

@@ -88,7 +88,7 @@ class SlurmPool(Pool):
         except (RuntimeError, OSError) as error:
             raise ExperimentError(f"backend 'slurm': {' '.join(str(error).split())}") from None
         self._executor.update_parameters(
-            name=f"analogtl-{run.name}",
+            name=f"analogtl-{run.name.replace('/', '-')}",
             timeout_min=max(1, round(60 * hours)),
             mem_gb=memory_gb,
             cpus_per_task=needs.threads,

@@ -70,6 +70,8 @@ def run_trials(
 ) -> Iterator[Update]:
     """Run what is left of a study's trials, in their order, and tell what happens meanwhile.
 
+    What has to be chosen first is trained first.
+
     Closing the generator (which Ctrl-C does) stops the workers after a checkpoint; another call
     goes on from there. The tables of the run directory are written every minute and at the end.
 
@@ -91,20 +93,21 @@ def run_trials(
     """
     # A trial whose process died is taken up again; here, the same is likely to happen once more.
     retries = 1 if backend == Backend.LOCAL else 3
-    needs, note = needs_of(study, backend, jobs)
-    with study.at_work(argv=argv):
-        limits = replace(limits, threads=needs.threads)
-        sweep = _Sweep(study, limits, skip_failed, retries, function)
-        pool = _pool(backend, study.run, jobs, needs, limits, function, options)
-        pool.notes += [note] if note else []
-        whole = False
-        try:
-            yield from sweep.updates(pool)
-            whole = True
-        finally:
-            pool.close()
-            with contextlib.nullcontext() if whole else contextlib.suppress(RunError):
-                study.run.collect()
+    for phase in study.phases():
+        needs, note = needs_of(phase, backend, jobs)
+        with phase.at_work(argv=argv):
+            within = replace(limits, threads=needs.threads)
+            sweep = _Sweep(phase, within, skip_failed, retries, function)
+            pool = _pool(backend, phase.run, jobs, needs, within, function, options)
+            pool.notes += [note] if note else []
+            whole = False
+            try:
+                yield from sweep.updates(pool)
+                whole = True
+            finally:
+                pool.close()
+                with contextlib.nullcontext() if whole else contextlib.suppress(RunError):
+                    phase.run.collect()
 
 
 def needs_of(study: Study, backend: str, jobs: int | None = None) -> tuple[Needs, str]:
@@ -114,7 +117,7 @@ def needs_of(study: Study, backend: str, jobs: int | None = None) -> tuple[Needs
         ExperimentError: If it needs a GPU and this machine, which is to run it, has none.
     """
     threads, note = study.experiment.run.threads, ""
-    on_gpu = any(Device.CUDA in trial.basis.devices for trial in study.trials)
+    on_gpu = any(Device.CUDA in trial.basis.devices for trial in study.sketch)
     if backend == Backend.LOCAL:
         if on_gpu:
             check_device(Device.CUDA)

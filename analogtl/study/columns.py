@@ -59,6 +59,7 @@ class TrialRow(TypedDict, total=False):
     engine: str
     n_classes: Count
     class_set: str
+    tuned: str
     status: Literal["done", "failed"]
     error_transfer: Size
     error_final: Size
@@ -82,6 +83,26 @@ class TrialRow(TypedDict, total=False):
     cpu: str
     key: str
     message: str
+
+
+@with_config(_CHECKS)
+class TuningRow(TypedDict, total=False):
+    """One row of ``tuning.csv``: what a candidate came to on a block.
+
+    A column for each axis and for each key that is tuned stands beside these.
+    """
+
+    experiment: str
+    arm: str
+    algorithm: str
+    seed: Seed
+    class_set: str
+    rung: Count
+    trial: str
+    status: Literal["done", "failed"]
+    error_validation: Size
+    n_validation: Count
+    chosen: bool
 
 
 class _Pulses(TypedDict, total=False):
@@ -161,15 +182,18 @@ class PulseRow(_LayerAndEpoch, _Pulses, total=False):
     """One row of ``pulses.csv``: the pulses on a layer's arrays in an epoch of fine-tuning."""
 
 
+TUNING_COLUMNS = tuple(TuningRow.__annotations__)
 EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
 TRIAL_COLUMNS = tuple(TrialRow.__annotations__)
 LAYER_COLUMNS = tuple(LayerRow.__annotations__)
 PULSE_COLUMNS = tuple(PulseRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
+TYPES |= get_type_hints(TuningRow)
 JUDGED = "error_judged"
 """What trials are judged by, percent; `analogtl.analysis.judged` adds it when a run is read."""
 JUDGED_EPOCHS = "judged_epochs"
 """Over how many epochs that is the mean."""
+MOST_EPOCHS = 5
 METRICS = (JUDGED, *(name for name in TRIAL_COLUMNS if name.startswith("error_")))
 """Columns that hold an error, percent."""
 ROWS_OF: dict[str, type] = {
@@ -177,7 +201,19 @@ ROWS_OF: dict[str, type] = {
     "trials.csv": TrialRow,
     "layers.csv": LayerRow,
     "pulses.csv": PulseRow,
+    "tuning.csv": TuningRow,
 }
+
+
+def epochs_judged(epochs: int, asked: int | None) -> int:
+    """How many of the last epochs of a training count.
+
+    Args:
+        epochs: Its epochs.
+        asked: ``[report] judged_epochs``; without it `MOST_EPOCHS`, but at most half of the
+            training, and at least one.
+    """
+    return min(MOST_EPOCHS, max(1, epochs // 2)) if asked is None else asked
 
 
 def axis_columns(columns: Iterable[str]) -> list[str]:

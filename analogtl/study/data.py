@@ -76,6 +76,25 @@ def data_of(experiments: Iterable[tuple[Experiment, str]], *, at_hand: bool) -> 
     return [one for one in found.values() if one is not None]
 
 
+def check_choosable(experiment: Experiment, found: Iterable[StageData]) -> None:
+    """See that the validation images of a tuning tell candidates apart by less than the margin.
+
+    Raises:
+        ExperimentError: If one image of all blocks is more than the margin.
+    """
+    blocks = len(experiment.sweep.seeds) * max(1, len(experiment.sweep.class_sets))
+    margin = experiment.report.margin
+    for one in found:
+        images = sum(each.validation for each in one.classes)
+        if one.stage == "finetune" and images * blocks * margin < 100:
+            seen = f"{100 / (images * blocks):.2g} points" if images else "nothing"
+            raise ExperimentError(
+                f"sweep.tune: {images} validation images on {counted(blocks, 'block')} show "
+                f"differences from {seen} on, which is more than report.margin, {margin:g}: raise "
+                "finetune.validation_fraction, or give more of sweep.tune.seeds"
+            )
+
+
 def as_data(found: Iterable[StageData], stages: Iterable[str]) -> dict[str, list[Any]]:
     """The content of ``data.json``: stage -> the images that it uses; several where they vary."""
     found = list(found)

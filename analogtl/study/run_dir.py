@@ -279,7 +279,7 @@ class RunDir:
         Safe to call at any time and from several processes: each table is replaced as a whole.
         """
         folder = self.trials
-        planned = self.planned()
+        planned, tuned = self.planned(), self.read("plan.json").get("tuned")
         names = [one for one in names_in(folder) if (folder / one).is_dir() or one in planned]
         rows: list[dict[str, Any]] = []
         parts: dict[str, list[Path]] = {table: [] for table in TRIAL_TABLES}
@@ -289,7 +289,10 @@ class RunDir:
                 record = self.record(name)
                 if record is None:
                     continue
-                rows.append(record.row)
+                row = record.row
+                if isinstance(tuned, dict) and record.key == planned.get(name):
+                    row = {**row, "tuned": tuned.get(name)}
+                rows.append(row)
                 for table in TRIAL_TABLES.keys() & record.files:
                     parts[table].append(folder / name / table)
             for table in ("trials.csv", *TRIAL_TABLES):

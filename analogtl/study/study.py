@@ -16,10 +16,11 @@ from analogtl.config.source import Source
 from analogtl.errors import ExperimentError, RunError
 from analogtl.files import make_way, names_in, write_atomically, write_json
 from analogtl.study.basis import Look, basis_of, fingerprint_of
-from analogtl.study.data import StageData, as_data, data_of
+from analogtl.study.data import StageData, as_data, check_choosable, data_of
 from analogtl.study.provenance import provenance
 from analogtl.study.run_dir import DEFAULT_ROOT, TABLES_OF_RUN, RunDir
-from analogtl.study.trial import Trial, pretrain_key, trials_of
+from analogtl.study.trial import Trial, level_key, pretrain_key, trials_of
+from analogtl.study.tuning import FOLDER, Tuning
 from analogtl.vocabulary import Arm, key_of
 
 
@@ -34,6 +35,7 @@ class Study:
     file: Path | None = None  # the experiment file; None for an experiment made in Python
     notes: tuple[str, ...] = ()  # what the user should know of how the settings were taken
     look: Look = fingerprint_of  # how to look at the images; only with this one can it be run
+    part: tuple[Trial, ...] | None = None  # the trials that are run, where it is not all
 
     @classmethod
     def open(
@@ -95,7 +97,47 @@ class Study:
         Raises:
             ExperimentError: If there are too many, levels that do not go together, or images that
                 cannot be found.
+            RunError: If something has to be chosen first; see `phases`.
         """
+        if self.part is not None:
+            return list(self.part)
+        chosen = self.tuning.chosen if self.tuning else None
+        return trials_of(self.experiment, sweep=self.sweep, look=self.look, chosen=chosen)
+
+    @cached_property
+    def tuning(self) -> Tuning | None:
+        """What is chosen before its trials run; None for nothing."""
+        if not self.sweep or self.part is not None:
+            return None
+        return Tuning.of(self.experiment, self.run, self.look)
+
+    def phases(self) -> Iterator[Study]:
+        """What to run, one after the other: what its choices are made from, then itself.
+
+        It ends early where a phase was left unfinished: the next call goes on.
+        """
+        tuning = self.tuning
+        if tuning is not None:
+            for trials in tuning.parts():
+                try:
+                    yield self.tuned_by(trials)
+                finally:
+                    tuning.write(self.run.path)
+            if not tuning.is_over:
+                return
+        yield self
+
+    def tuned_by(self, trials: Sequence[Trial]) -> Study:
+        """Some trainings of its tuning, as a study of their own."""
+        assert self.tuning is not None
+        experiment, run = self.tuning.own_experiment, self.tuning.run
+        return Study(experiment, run, True, self.file, look=self.look, part=tuple(trials))
+
+    @property
+    def sketch(self) -> list[Trial]:
+        """Its own trials, if nothing is chosen yet as they would be without tuning."""
+        if self.tuning is None or self.tuning.is_over:
+            return self.trials
         return trials_of(self.experiment, sweep=self.sweep, look=self.look)
 
     @cached_property
@@ -115,14 +157,17 @@ class Study:
             at_hand: Leave out what would have to be downloaded.
 
         Raises:
-            ExperimentError: If images cannot be found or read, or are too few.
+            ExperimentError: If images cannot be found or read, or are too few, also to choose by.
         """
         if not with_trials:
             return data_of([(self.experiment, "pretrain")], at_hand=at_hand)
         trials = [trial for trial in self.trials if trial.arm is not Arm.WEIGHT_PROGRAMMING]
         pretrained = ((trial.experiment, "pretrain") for trial in trials if trial.arm.pretrained)
         finetuned = ((trial.experiment, "finetune") for trial in trials)
-        return data_of((*pretrained, *finetuned), at_hand=at_hand)
+        found = data_of((*pretrained, *finetuned), at_hand=at_hand)
+        if self.part is not None:
+            check_choosable(self.experiment, found)
+        return found
 
     def prepare(self, *, argv: Sequence[str] = (), with_trials: bool = True) -> list[StageData]:
         """Write what describes the run; see `at_work`, which does that first."""
@@ -176,10 +221,20 @@ class Study:
                 stages = ("pretrain", "finetune") if with_trials else ("pretrain",)
                 known = {**run.read("data.json"), **as_data(data, stages)}
                 write_json(run.path / "data.json", known)
-                write_json(
-                    run.path / "plan.json", {"trials": planned, "pretrained": models} | rules
-                )
+                plan = {"trials": planned, "pretrained": models} | rules
+                write_json(run.path / "plan.json", plan | self._tuned(others or not with_trials))
             yield data
+
+    def _tuned(self, beside: bool) -> dict[str, dict[str, str]]:
+        """What was chosen for each trial, for the plan, beside earlier ones; {} where nothing."""
+        before = self.run.read("plan.json").get("tuned") if beside else None
+        found = dict(before) if isinstance(before, dict) else {}
+        if self.tuning is not None:
+            chosen = self.tuning.chosen
+            for trial in self.trials:
+                values = chosen.get(level_key(trial.arm, trial.axes), {})
+                found[trial.id] = "; ".join(f"{key} = {value}" for key, value in values.items())
+        return {"tuned": found} if found else {}
 
     def _rules(self) -> dict[str, dict[str, str]]:
         """The text of the rule files, for the plan; {} where there is none.
@@ -233,6 +288,7 @@ class Study:
                 self.run.record(file.parent.name) for file in run.glob("trials/*/trial.json")
             ]
             kept = any(record and record.done for record in recorded) or self.run.others_at_work()
+            kept = kept or any(run.glob(f"{FOLDER}/trials/*/trial.json"))
             if new_run and not kept:
                 shutil.rmtree(run, ignore_errors=True)
             if new_root and set(names_in(root)) <= {"pretrained"}:

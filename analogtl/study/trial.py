@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -139,14 +139,15 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
 def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
     """A hash of what trials of one arm along the same axes have in common.
 
-    That is everything but seed, learning rate and the axes' own keys (and the classes, if
-    ``class_set`` is among the axes), so that trials with different hashes belong to different
-    experiments.
+    That is everything but seed, learning rate, the axes' own keys (and the classes, if
+    ``class_set`` is among the axes) and what is tuned, so that trials with different hashes belong
+    to different experiments.
 
     Raises:
         KeyError: If `whole` is not what `Experiment.resolved` gives.
     """
     varied = {"finetune.lr", "programming.lr", *(key_of(axis) for axis in axes)}
+    varied |= set(whole.get("sweep", {}).get("tune", {}).get("candidates", ()))
     if "class_set" in varied:
         varied.add("finetune.classes")
     if "analog.algorithm" in varied:  # most settings of [analog] follow from it
@@ -175,7 +176,13 @@ def pretrain_key(experiment: Experiment, basis: Basis) -> str:
     return content_key(pretrain_settings(experiment), basis.as_data())
 
 
-def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_of) -> list[Trial]:
+def trials_of(
+    experiment: Experiment,
+    *,
+    sweep: bool,
+    look: Look = fingerprint_of,
+    chosen: Mapping[str, Mapping[str, Level]] | None = None,
+) -> list[Trial]:
     """All trials of an experiment, ordered so that a part of them is already useful.
 
     All levels come at the first seed, with all sets of classes, before any at the second; a digital
@@ -186,26 +193,27 @@ def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_o
         sweep: Whether its axes and learning rates are swept (`analogtl sweep`) or it is run as
             written (`analogtl finetune`).
         look: How to look at the images.
+        chosen: `level_key` -> further settings there, by dotted key, that tuning has chosen.
 
     Raises:
         ExperimentError: If there are more than anybody can run, levels that do not go together, or
             images that cannot be found.
     """
     swept = experiment.sweep
-    axes, rates = (swept.axes, swept.lr or (None,)) if sweep else ({}, (None,))
+    rates = (swept.lr or (None,)) if sweep else (None,)
     sets = swept.class_sets or (None,)
-    count = math.prod(map(len, [swept.seeds, sets, experiment.arms, rates, *axes.values()]))
-    if count > MAX_TRIALS:
-        raise ExperimentError(
-            f"sweep: {count:,} trials; expected at most {MAX_TRIALS:,}: take fewer levels or axes"
-        )
+    axes = swept.axes.values() if sweep else ()
+    check_count(swept.seeds, sets, experiment.arms, rates, *axes)
+    levels = levels_of(experiment) if sweep else [{}]
     # The seeds share what does not depend on them: a level's settings are validated once.
     bases: dict[object, Basis] = {}  # and images are looked at once
     at_one_seed = [
-        _trial(experiment, arm, dict(zip(axes, levels, strict=True)), rate, classes, bases, look)
+        trial_at(
+            experiment, arm, level, lr=rate, classes=classes, chosen=chosen, bases=bases, look=look
+        )
         for classes in sets
         for rate in rates
-        for levels in itertools.product(*axes.values())
+        for level in levels
         for arm in experiment.arms
     ]
     trials: dict[str, Trial] = {}
@@ -216,18 +224,60 @@ def trials_of(experiment: Experiment, *, sweep: bool, look: Look = fingerprint_o
     return list(trials.values())
 
 
-def _trial(
+def check_count(*factors: Sized) -> None:
+    """See that the combinations of some lists are no more trials than anybody can run.
+
+    Raises:
+        ExperimentError: If they are.
+    """
+    if (count := math.prod(map(len, factors))) > MAX_TRIALS:
+        raise ExperimentError(
+            f"sweep: {count:,} trials; expected at most {MAX_TRIALS:,}: take fewer levels or axes"
+        )
+
+
+def levels_of(experiment: Experiment) -> list[dict[str, Level]]:
+    """Every combination of the axes' levels."""
+    axes = experiment.sweep.axes
+    return [dict(zip(axes, levels, strict=True)) for levels in itertools.product(*axes.values())]
+
+
+def level_key(arm: Arm, axes: Mapping[str, Level]) -> str:
+    """What stands for an arm at a level, as `Trial.axes` has it."""
+    return content_key(arm.value, list(axes.items()))
+
+
+def trial_at(
     experiment: Experiment,
     arm: Arm,
-    axes: dict[str, Level],
-    lr: float | None,
-    classes: str | tuple[int | str, ...] | None,
+    axes: Mapping[str, Level],
+    *,
     bases: dict[object, Basis],
     look: Look,
+    lr: float | None = None,
+    classes: str | tuple[int | str, ...] | None = None,
+    chosen: Mapping[str, Mapping[str, Level]] | None = None,
 ) -> Trial:
+    """The trial of an arm at a level, with seed 0.
+
+    Args:
+        experiment: Its other settings.
+        arm: The arm.
+        axes: The level of each axis; those that leave the arm as it is are left out.
+        bases: What was looked at already, which is kept here.
+        look: How to look at the images.
+        lr: Learning rate; None for the experiment's own.
+        classes: One of several sets; None for the experiment's own.
+        chosen: See `trials_of`.
+
+    Raises:
+        ExperimentError: As `trials_of`.
+    """
     if not arm.analog:
         axes = {name: level for name, level in axes.items() if not analog_only(name)}
+    own_axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
     settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
+    settings |= (chosen or {}).get(level_key(arm, own_axes), {})
     if lr is not None:
         settings[experiment.lr_key] = lr
     class_set = ""
@@ -236,15 +286,14 @@ def _trial(
         class_set = classes if isinstance(classes, str) else "+".join(map(str, classes))
     if settings:
         experiment = with_settings(experiment, settings)
-    # `lr` is a column of every table: as an axis it goes by its dotted key.
-    axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
     stages = stages_of(arm)
     seen = [(getattr(experiment, one).dataset, getattr(experiment, one).classes) for one in stages]
     where = (experiment.run.device, experiment.analog.engine, arm.analog)
     what = (experiment.model.architecture, experiment.data, *where, *seen)
     if what not in bases:
         bases[what] = basis_of(experiment, *stages, arm=arm, look=look)
-    trial = Trial(experiment, arm, axes, 0.0, 0, bases[what], class_set)
+    # `lr` is a column of every table: as an axis it goes by its dotted key.
+    trial = Trial(experiment, arm, own_axes, 0.0, 0, bases[what], class_set)
     return dataclasses.replace(trial, lr=trial.section.lr)
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from trial_rows import trial_row
 
-from analogtl.analysis import select_lr as selection
 from analogtl.analysis.select_lr import select_learning_rate
+from analogtl.study import choice as selection
 
 VALIDATION = {0.005: 20.0, 0.01: 15.0, 0.02: 18.0}
 
