@@ -85,6 +85,7 @@ def validate(source: Source) -> Experiment:
         f"sweep.tune.candidates.{key}": values
         for key, values in experiment.sweep.tune.candidates.items()
     }
+    told: set[tuple[str, str]] = set()
     for name, levels in varied.items():
         key = name.removeprefix("sweep.axes.").removeprefix("sweep.tune.candidates.")
         for level in levels:
@@ -92,7 +93,9 @@ def validate(source: Source) -> Experiment:
                 with_settings(experiment, {key_of(key): level})
             except ExperimentError as error:
                 place = source.place(name)
-                problems += [f"{place}: {name} = {level}: {p}" for p in error.problems]
+                new = [p for p in error.problems if (name, p) not in told]
+                told |= {(name, p) for p in new}
+                problems += [f"{place}: {name} = {level}: {p}" for p in new]
     if problems:
         raise _told(source, problems)
     return experiment

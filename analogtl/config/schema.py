@@ -518,7 +518,8 @@ class Tune(Section):
     """`grid`: every candidate on every block (a seed and a set of classes). `halving`: every
     candidate on the first blocks, the better half on the next ones, and so on."""
     budget: PositiveInt | None = None
-    """`halving`: how many trainings each choice (of an arm at a level) may take."""
+    """`halving`: how many trainings each choice (of an arm at a level) may take. Half of those of
+    the grid if absent."""
     candidates: dict[Text, tuple[Any, ...]] = {}
     """Dotted key -> the values to choose among; of several keys, every combination is a candidate.
     A key is left out where it changes nothing: of [analog] in digital arms, `analog.drive` in
@@ -536,7 +537,7 @@ class Tune(Section):
         return _raise(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
-        if self.model_fields_set and not self.candidates:
+        if self.model_fields_set and "candidates" not in self.model_fields_set:
             yield (
                 "candidates",
                 'expected a key and its values, e.g. { "finetune.lr" = [0.01, 0.02] }',
@@ -558,9 +559,8 @@ class Tune(Section):
             yield "candidates", f"{first:,} combinations; expected at most {MAX_CANDIDATES:,}"
         if self.method == "grid" and self.budget is not None:
             yield "budget", "the grid has none: every candidate runs; expected method = 'halving'"
-        if self.method == "halving" and (self.budget or 0) < first:
-            got = "none" if self.budget is None else self.budget
-            yield "budget", f"expected {first} or more, for each candidate once; got {got}"
+        if self.method == "halving" and self.budget is not None and self.budget < first:
+            yield "budget", f"expected {first} or more, for each candidate once; got {self.budget}"
 
 
 class Sweep(Section):

@@ -123,6 +123,7 @@ class Study:
                     yield self.tuned_by(trials)
                 finally:
                     tuning.write(self.run.path)
+            tuning.write(self.run.path)  # also where another process was at work
             if not tuning.is_over:
                 return
         yield self

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analogtl.config.schema import Experiment, Level, content_key
+from analogtl.config.schema import Experiment, Level, Tune, content_key
 from analogtl.errors import RunError
 from analogtl.study.basis import Basis, Look
 from analogtl.study.choice import Choice, choose
@@ -73,7 +73,7 @@ class Standing:
     choice: Choice[int] | None
 
 
-def rungs(candidates: int, blocks: int, budget: int | None) -> list[tuple[int, int]]:
+def rungs(candidates: int, blocks: int, tune: Tune) -> list[tuple[int, int]]:
     """How many candidates, and how many blocks so far, each rung has.
 
     Successive halving as Karnin, Koren and Somekh, ICML 2013, have it: every rung has the same
@@ -82,12 +82,13 @@ def rungs(candidates: int, blocks: int, budget: int | None) -> list[tuple[int, i
     Args:
         candidates: How many there are.
         blocks: How many there are for each of them.
-        budget: Trainings in all; None for the whole grid.
+        tune: Method and budget.
     """
     if candidates == 1:
         return []
-    if budget is None:
+    if tune.method == "grid":
         return [(candidates, blocks)]
+    budget = tune.budget or max(candidates, candidates * blocks // 2)
     share, left = budget // math.ceil(math.log2(candidates)), budget
     found: list[tuple[int, int]] = []
     done = 0
@@ -184,7 +185,7 @@ class Tuning:
         wanted: dict[str, tuple[int, Trial, int]] = {}
         found: Choice[int] = choose({0: set()}, {})
         blocks = list(contest.trials[0])
-        for number, (count, done) in enumerate(rungs(len(alive), len(blocks), tune.budget), 1):
+        for number, (count, done) in enumerate(rungs(len(alive), len(blocks), tune), 1):
             alive = alive[:count]
             errors: dict[int, dict[str, float]] = {}
             whole = True
@@ -237,9 +238,9 @@ class Tuning:
 
     def outline(self) -> list[tuple[int, list[tuple[int, int]]]]:
         """Of each choice the number of candidates, and its `rungs`; of those to be made."""
-        budget = self.experiment.sweep.tune.budget
+        tune = self.experiment.sweep.tune
         sizes = [(len(one.candidates), len(one.trials[0])) for one in self.contests]
-        return [(n, rungs(n, blocks, budget)) for n, blocks in sizes if n > 1]
+        return [(n, rungs(n, blocks, tune)) for n, blocks in sizes if n > 1]
 
     @property
     def trainings(self) -> int:
