@@ -12,6 +12,7 @@ import pandas as pd
 
 from analogtl import vocabulary
 from analogtl.analysis import summaries
+from analogtl.analysis.costs import Costs, costs_of
 from analogtl.analysis.critical_point import ALPHA, DRAWS, MARGIN, JudgedCurve, judge_curves
 from analogtl.analysis.curves import References, curves, references
 from analogtl.analysis.read import RunData
@@ -82,6 +83,13 @@ class RunAnalysis:
     def layers(self) -> pd.DataFrame:
         """What was programmed into each layer, and how much of it changed."""
         return summaries.layers(self.run.layers, self.trials)
+
+    @cached_property
+    def costs(self) -> Costs | None:
+        """What the training cost, where [hardware] says what things cost and all was counted."""
+        if self.run.work.empty:
+            return None
+        return costs_of(self.run.work, self.trials, self.run.hardware)
 
     @cached_property
     def stages(self) -> pd.DataFrame:

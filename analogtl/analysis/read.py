@@ -15,9 +15,12 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analogtl.analysis.costs import hardware_of
 from analogtl.analysis.judged import with_judged
 from analogtl.analysis.one_study import each_once, of_one_study
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
+from analogtl.analysis.work import work_of
+from analogtl.config.hardware import Constant
 from analogtl.errors import ExperimentError, RunError, printable
 from analogtl.study.checked import Problems, read_checked, read_fields, visible
 from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, EpochRow, axis_columns
@@ -42,6 +45,8 @@ class RunData:
             chosen.
         epochs: Test error and changed cells per fine-tuning epoch of the chosen trials.
         layers: The rows of ``layers.csv`` of the chosen trials.
+        hardware: What [hardware] sets, by key; {} for nothing.
+        work: What the arrays of the chosen trials did (`analogtl.analysis.work`), where it does.
         pretrained: Test error after pretraining, percent; None if unknown.
         planned: Ids of the trials that were asked for; None if unknown.
         experiment: Resolved experiment.
@@ -57,6 +62,8 @@ class RunData:
     chosen: Selection
     epochs: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=_EPOCH_COLUMNS))
     layers: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=_LAYER_COLUMNS))
+    hardware: dict[str, Constant] = field(default_factory=dict)
+    work: pd.DataFrame = field(default_factory=pd.DataFrame)
     pretrained: float | None = None
     planned: list[str] | None = None
     experiment: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +137,9 @@ def run_names(paths: Iterable[Path]) -> list[str]:
     return ["/".join(part) for part in parts]
 
 
-def read_run(path: Path, name: str, judged_epochs: int | None = None) -> RunData:
+def read_run(
+    path: Path, name: str, judged_epochs: int | None = None, settings: Sequence[str] = ()
+) -> RunData:
     """Read a run's tables and the JSON beside them, choose its learning rates, judge its trials.
 
     Without ``trials.csv`` there is no run; what else cannot be read is left out, and noted.
@@ -139,8 +148,10 @@ def read_run(path: Path, name: str, judged_epochs: int | None = None) -> RunData
         path: The run directory.
         name: What to call it.
         judged_epochs: How many of the last epochs count; by default the experiment's own.
+        settings: ``hardware.key=value`` over the experiment's own.
 
     Raises:
+        ExperimentError: If a setting is wrong.
         RunError: If ``trials.csv`` cannot be read, or a trial has fewer epochs.
     """
     problems = Problems()
@@ -175,6 +186,9 @@ def read_run(path: Path, name: str, judged_epochs: int | None = None) -> RunData
     chosen = replace(chosen, rows=rows)
     if lacking:
         notes.append(f"{name}: {lacking}")
+    if hardware := hardware_of(experiment.get("hardware"), settings, name):
+        lines = _add_work(found, path, chosen.rows, experiment, hardware, problems)
+        notes += [f"{name}: {line}" for line in lines]
     provenance = read_fields(path / "provenance.json", ProvenanceFields, problems)
     return RunData(
         name=name,
@@ -189,6 +203,27 @@ def read_run(path: Path, name: str, judged_epochs: int | None = None) -> RunData
         unreadable=tuple(problems.all()),
         **found,
     )
+
+
+def _add_work(
+    found: dict[str, Any],
+    path: Path,
+    trials: pd.DataFrame,
+    experiment: Mapping[str, Any],
+    hardware: dict[str, Constant],
+    problems: Problems,
+) -> list[str]:
+    """Add hardware and work to the parts of a `RunData`; tell which arms have no costs, and why."""
+    layers = found.get("layers", pd.DataFrame(columns=_LAYER_COLUMNS))
+    endurance = hardware["endurance"].value if "endurance" in hardware else None
+    batch = experiment.get("finetune", {}).get("batch_size", 1)
+    work, lines = work_of(
+        path, trials, layers, batch_size=batch, endurance=endurance, problems=problems
+    )
+    if work.empty and not lines:
+        lines = ["no costs: no trial has arrays"]
+    found |= {"hardware": hardware, "work": work}
+    return lines
 
 
 def _numeric_axes(experiment: Mapping[str, Any]) -> list[str]:

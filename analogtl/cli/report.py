@@ -74,6 +74,16 @@ def command(
             "Judge by the mean test error of the last K epochs. Default: each experiment's own.",
         ),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        option(
+            "--set",
+            "KEY=VALUE",
+            "A constant for the costs, over the experiment's: hardware.preset=hfox-reram, "
+            "hardware.pulse_energy=1e-12; repeatable.",
+            completion.settings,
+        ),
+    ] = None,
     together: Annotated[
         bool, option("--together", None, "All runs in the same figures and tables.")
     ] = False,
@@ -103,6 +113,7 @@ def command(
         margin=margin,
         alpha=alpha,
         judged_epochs=judged_epochs,
+        settings=settings or (),
         together=together,
         plain=plain,
     )
@@ -127,4 +138,4 @@ def command(
     return code
 
 
-SHOWN = ("outcomes", "critical_points", "findings")
+SHOWN = ("outcomes", "critical_points", "costs_of_arms", "findings")

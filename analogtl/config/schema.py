@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from analogtl.config import catalog
 from analogtl.config.class_names import class_problems
 from analogtl.config.device_file import DeviceFile, device_problems
+from analogtl.config.hardware import hardware_presets
 from analogtl.config.parameters import (
     SECTIONS,
     Problem,
@@ -623,6 +624,45 @@ class Run(Section):
     `pulses.safetensors` (`analogtl explain csv`). A trial that is done is not run again for it."""
 
 
+class Hardware(Section):
+    """What the arrays, their converters and digital operations cost: from it and from what was
+    counted, reports compute energy, time and wear (`analogtl explain costs`). It changes no result
+    and no trial is run again for it."""
+
+    preset: Text | None = None
+    """Published constants (`analogtl list hardware`); the keys below come over them."""
+    pulse_energy: PositiveNumber | None = None
+    """Energy of one pulse at one cell, in J."""
+    read_energy: PositiveNumber | None = None
+    """Energy of one cell in one read of its array, forward, backward or of a transfer, in J."""
+    adc_energy: PositiveNumber | None = None
+    """Energy of one A/D conversion, in J."""
+    dac_energy: PositiveNumber | None = None
+    """Energy of one D/A conversion, in J."""
+    digital_energy: PositiveNumber | None = None
+    """Energy of one digital operation, a multiplication with its addition, in J."""
+    memory_energy: PositiveNumber | None = None
+    """Energy of moving a byte to or from the digital part's memory, in J; not set: not counted."""
+    pulse_time: PositiveNumber | None = None
+    """Time of one pulse slot, in s."""
+    read_time: PositiveNumber | None = None
+    """Time of one read of an array with its conversions, in s."""
+    digital_rate: PositiveNumber | None = None
+    """Digital operations per second; not set: no time for them."""
+    parallel_arrays: PositiveNumber | None = None
+    """How many arrays are at work at the same time, on average; not set: 1."""
+    endurance: PositiveNumber | None = None
+    """Pulses that a cell stands."""
+
+    @model_validator(mode="after")
+    def _known_preset(self) -> Self:
+        known = hardware_presets()
+        if self.preset is None or self.preset in known:
+            return self
+        hint = did_you_mean(self.preset, known)
+        return _raise([("preset", f"unknown hardware {self.preset!r}; {hint}")], self)
+
+
 class Report(Section):
     """How the results are judged."""
 
@@ -658,6 +698,7 @@ class Experiment(Section):
     programming: Programming = Programming()
     sweep: Sweep = Sweep()
     run: Run = Run()
+    hardware: Hardware = Hardware()
     report: Report = Report()
 
     @model_validator(mode="after")

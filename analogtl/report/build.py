@@ -38,6 +38,7 @@ def build_report(
     margin: float | None = None,
     alpha: float | None = None,
     judged_epochs: int | None = None,
+    settings: Sequence[str] = (),
     together: bool = False,
     plain: bool = False,
 ) -> Report:
@@ -54,6 +55,7 @@ def build_report(
         alpha: Significance level of the critical point's tests; by default each experiment's own.
         judged_epochs: How many of the last epochs of a training the judged error is the mean of; by
             default each experiment's own.
+        settings: ``hardware.key=value`` over the experiments' own, for the costs.
         together: Whether the runs share figures and tables, as if the run were an axis.
         plain: Whether figures are drawn without the critical points.
 
@@ -61,14 +63,14 @@ def build_report(
         The paths written, the tables, and messages on what is missing.
 
     Raises:
-        ExperimentError: No run there, an unknown format, or a bad margin, alpha or number of
-            epochs.
+        ExperimentError: No run there, an unknown format, a bad margin, alpha or number of epochs,
+            or costs asked for by settings without the counts that they need.
         RunError: None of the runs can be read, or the report cannot be written.
     """
     kinds = _checked(formats, margin, alpha, judged_epochs)
     where = [Path(place) for place in run_dirs]
     paths = find_runs(where)
-    runs, damaged = _read(paths, judged_epochs)
+    runs, damaged = _read(paths, judged_epochs, settings)
     damaged += [line for run in runs for line in run.unreadable]
     messages = list(damaged)
     for run in runs:
@@ -116,15 +118,21 @@ def _checked(
     return kinds
 
 
-def _read(paths: Sequence[Path], judged_epochs: int | None) -> tuple[list[RunData], list[str]]:
-    runs, messages = [], []
+def _read(
+    paths: Sequence[Path], judged_epochs: int | None, settings: Sequence[str]
+) -> tuple[list[RunData], list[str]]:
+    runs: list[RunData] = []
+    messages = []
     for path, name in zip(paths, run_names(paths), strict=True):
         try:
-            runs.append(read_run(path, name, judged_epochs))
+            runs.append(read_run(path, name, judged_epochs, settings))
         except RunError as error:
             messages.append(f"left out: {error}")
     if not runs:
         raise RunError("\n".join(messages))
+    if settings and all(run.work.empty for run in runs):
+        lines = [note for run in runs for note in run.notes if ": no costs" in note]
+        raise ExperimentError(lines or ["no costs: --set gives no constant of hardware"])
     return runs, messages
 
 
@@ -183,7 +191,7 @@ class Report:
         """Write everything."""
         shared = self.shared_tables()
         for section, folder in zip(self.sections, self.folders(), strict=True):
-            self._write_tables([*section.tables, *section.more_tables], folder)
+            self._write_tables(section.all_tables, folder)
         self._draw()
         self._write_tables(shared, Path())
         if "markdown" in self.kinds:
@@ -213,7 +221,7 @@ class Report:
         """Every table once: those over all runs in place of each run's own."""
         shared = self.shared_tables()
         names = {table.name for table in shared}
-        own = [table for s in self.sections for table in (*s.tables, *s.more_tables)]
+        own = [table for s in self.sections for table in s.all_tables]
         return [table for table in own if table.name not in names] + shared
 
     @property
@@ -280,7 +288,7 @@ class Report:
                 parts.append(f"![{tables.markdown_escape(spec.title)}]({relative})")
             parts += [
                 tables.to_markdown(table)
-                for table in section.more_tables
+                for table in (*section.cost_tables, *section.more_tables)
                 if len(table) <= MAX_LATEX_ROWS
             ]
         parts += [tables.to_markdown(table) for table in shared if len(table)]

@@ -17,7 +17,8 @@ from analogtl.analysis.critical_point import CriticalPoint, JudgedCurve
 from analogtl.analysis.curves import setting
 from analogtl.analysis.findings import GRADIENTS_TEACH, judge_findings
 from analogtl.analysis.judged import epochs_text
-from analogtl.report import figures, run_tables, words
+from analogtl.report import cost_tables, figures, run_tables, words
+from analogtl.report.cost_figure import cost_bars, names_of
 from analogtl.report.drawing import Draw, Drawn
 from analogtl.report.figures import QUANTITY
 from analogtl.report.style import MAX_LINES
@@ -30,6 +31,8 @@ from analogtl.vocabulary import (
     arm_label,
     label_of,
 )
+
+MAX_BARS = 40  # of arms and levels in the figure of costs
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class FigureSpec:
     stem: str
     title: str
     draw: Draw
-    about: Literal["errors", "layers"] = "errors"
+    about: Literal["errors", "layers", "costs"] = "errors"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Section:
         run: The run, analysed.
         tables: The tables everybody wants.
         more_tables: Long tables about learning rates and layers.
+        cost_tables: What training costs, where that is known.
         figures: Its figures.
         words: What the statistics say.
         limits: What a reader must know of the numbers before.
@@ -66,10 +70,16 @@ class Section:
     run: RunAnalysis
     tables: list[Table] = field(default_factory=list)
     more_tables: list[Table] = field(default_factory=list)
+    cost_tables: list[Table] = field(default_factory=list)
     figures: list[FigureSpec] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
+
+    @property
+    def all_tables(self) -> list[Table]:
+        """Every table of the run."""
+        return [*self.tables, *self.cost_tables, *self.more_tables]
 
     def drawn_about(self, about: str) -> list[tuple[FigureSpec, Drawn]]:
         """The figures of one group."""
@@ -97,7 +107,26 @@ def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
     section.figures.extend(_level_figures(run, plain=plain))
     section.figures.extend(_trace_figures(run))
     section.figures.extend(_layer_figures(run))
+    _add_costs(section)
     return section
+
+
+def _add_costs(section: Section) -> None:
+    costs, name = section.run.costs, section.name
+    if costs is None:
+        return
+    tables = (cost_tables.arms_table, cost_tables.terms_table, cost_tables.layers_table)
+    section.cost_tables.extend(table(costs, experiment=name) for table in tables)
+    if costs.totals["energy"].gt(0).any() and len(costs.totals) <= MAX_BARS:
+        draw = partial(cost_bars, costs.totals, names_of(costs, costs.totals), "arm")
+        section.figures.append(FigureSpec("costs", "Energy of training", draw, "costs"))
+    arms = [] if costs.axes else summaries.arms_of(costs.layers)
+    for arm in arms:
+        rows = costs.layers[costs.layers["arm"] == arm]
+        if len(rows) > 1 and rows["pulses"].gt(0).any() and rows["energy"].gt(0).all():
+            draw = partial(cost_bars, rows, rows["layer"].tolist(), "layer")
+            whose = f"Energy of training by layer, {arm_label(arm)}"
+            section.figures.append(FigureSpec(f"costs-layers-{slug(arm)}", whose, draw, "costs"))
 
 
 def _add_tables(section: Section) -> None:

@@ -30,6 +30,8 @@ def joined(runs: Sequence[RunData]) -> RunData:
         for axis, levels in asked.items() if isinstance(asked, dict) else ():
             known = axes.setdefault(axis, [])
             known += [level for level in levels if level not in known]
+    same = all(run.hardware == runs[0].hardware for run in runs)
+    hardware = runs[0].hardware if same else {}
     return RunData(
         name=name if len(name) <= MAX_NAME else f"{len(runs)} runs together",
         path=runs[0].path,
@@ -41,6 +43,8 @@ def joined(runs: Sequence[RunData]) -> RunData:
         ),
         epochs=_stacked(runs, lambda run: run.epochs),
         layers=_stacked(runs, lambda run: run.layers),
+        hardware=hardware,
+        work=_stacked(runs, lambda run: run.work) if hardware else pd.DataFrame(),
         notes=tuple(note for run in runs for note in run.notes),
         experiment={"sweep": {"axes": axes}, "report": runs[0].experiment.get("report")},
     )

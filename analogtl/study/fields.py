@@ -50,6 +50,7 @@ class ExperimentFields(TypedDict, total=False):
     programming: dict[str, Any]
     analog: dict[str, Any]
     sweep: _Sweep
+    hardware: dict[str, Any]
     report: _Report
 
 

@@ -1,0 +1,238 @@
+"""Energy, time and wear from counts, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+
+from analogtl.analysis.analyse import analyse
+from analogtl.analysis.costs import Costs, hardware_of
+from analogtl.analysis.read import read_run
+from analogtl.config.hardware import UNITS, hardware_presets, preset_constants
+from analogtl.config.load import load_experiment
+from analogtl.config.schema import Experiment
+from analogtl.errors import ExperimentError
+from analogtl.study.trial import trials_of
+
+# Two layers; 10 images of two vectors in epoch 1, 20 in epoch 2; 4 images a step.
+HARDWARE: dict[str, Any] = {
+    "pulse_energy": 2.0,
+    "read_energy": 3.0,
+    "adc_energy": 5.0,
+    "dac_energy": 7.0,
+    "digital_energy": 11.0,
+    "memory_energy": 13.0,
+    "pulse_time": 0.5,
+    "read_time": 0.25,
+    "digital_rate": 8.0,
+    "parallel_arrays": 2.0,
+    "endurance": 100.0,
+}
+
+
+def kinds(array: str, numbers: str) -> dict[str, float]:
+    """Columns of one array: sum, mean and max of its pulses up, then of those down."""
+    names = [f"{array}_{way}_{what}" for way in ("up", "down") for what in ("sum", "mean", "max")]
+    return dict(zip(names, map(float, numbers.split()), strict=True))
+
+
+def write(folder: Path, arm: str = "analog-tl", algorithm: str = "c-ttv2", **changed: Any) -> Path:
+    """Write a run of one trial whose counts are known; ``changed``: columns of its layers."""
+    base = {"experiment": "run", "trial": "t", "seed": 0}
+    trial = {**base, "arm": arm, "lr": 0.1, "algorithm": algorithm, "engine": "fast"}
+    trial |= {"status": "done", "error_final": 10.0}
+    epochs = [
+        {**base, "arm": arm, "stage": "finetune", "epoch": epoch, "split": split, "error": 10.0,
+         "n_samples": n}
+        for epoch, split, n in [(0, "test", 9), (1, "train", 10), (1, "test", 9),
+                                (2, "train", 20), (2, "test", 9)]
+    ]  # fmt: skip
+    layer = {"engine": "fast", "desired_bl": 5, "transfer_bl": 1, "tokens_per_image": 2}
+    one = {**base, **layer, "layer": "one", "shape": "3x4", "tiles": 1, "reads": 60}
+    one |= {"read_conversions": 180, "pass_conversions": 60 * 7}
+    one |= kinds("a", "120 10 40 240 20 50") | kinds("c", "12 1 3 0 0 0")
+    # Two tiles side by side: 60 vectors x (4 inputs + 2 x 2 outputs).
+    two = {**base, **layer, "layer": "two", "shape": "2x4", "tiles": 2, "reads": 120}
+    two |= {"read_conversions": 240, "pass_conversions": 60 * 8}
+    two |= kinds("a", "960 120 150 80 10 10") | kinds("c", "0 0 0 8 1 2")
+    pulses = [
+        {**base, "layer": "one", "epoch": 1, **kinds("a", "60 5 30 60 5 30"),
+         **kinds("c", "12 1 3 0 0 0")},
+        {**base, "layer": "one", "epoch": 2, **kinds("a", "60 5 30 180 15 30"),
+         **kinds("c", "0 0 0 0 0 0")},
+        {**base, "layer": "two", "epoch": 1, **kinds("a", "320 40 60 0 0 0"),
+         **kinds("c", "0 0 0 8 1 2")},
+        {**base, "layer": "two", "epoch": 2, **kinds("a", "640 80 90 80 10 10"),
+         **kinds("c", "0 0 0 0 0 0")},
+    ]  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    tables = {"trials": [trial], "epochs": epochs, "layers": [one | changed, two | changed]}
+    for name, rows in {**tables, "pulses": pulses}.items():
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    settings = {"name": "run", "hardware": HARDWARE, "finetune": {"batch_size": 4}}
+    (folder / "experiment.resolved.json").write_text(json.dumps(settings))
+    return folder
+
+
+def costs_in(folder: Path, *settings: str) -> Costs:
+    found = analyse(read_run(folder, "run", settings=settings)).costs
+    assert found is not None
+    return found
+
+
+def test_every_energy_and_time_is_a_count_times_a_constant(tmp_path: Path) -> None:
+    epochs = costs_in(write(tmp_path / "run")).epochs.set_index(["layer", "epoch"])
+    one = epochs.loc["one", 1]  # 20 of 60 vectors, so a third of the reads
+    assert one["energy_pulses"] == 2 * (60 + 60 + 12)
+    assert one["energy_reads"] == 3 * (2 * 20 * 12 + 180 / 3)
+    assert one["energy_da"] == 7 * (20 * 7 + 60 / 3)
+    assert one["energy_ad"] == 5 * (20 * 7 + 180 / 3)
+    assert one["energy_digital"] == 11 * 180 / 3
+    assert one["energy_memory"] == 13 * 8 * 180 / 3
+    parts = [c for c in epochs if c.startswith("energy_") and "same" not in c]
+    assert one["energy"] == one[parts].sum()
+    assert one["time_array_reads"] == 0.25 * (2 * 20 + 60 / 3) / 2
+    assert one["time_pulse_slots"] == 0.5 * (20 * 5 + 60 / 3) / 2
+    assert one["time_digital"] == 60 / 8
+    assert one["time"] == 7.5 + 30 + 7.5
+    assert one["same_energy"] == 11 * 3 * 20 * 12 + 13 * 16 * 12 * 3  # three steps
+    assert one["same_time"] == 3 * 20 * 12 / 8
+    two = epochs.loc["two", 2]  # 40 of 60 vectors
+    assert two["energy_da"] == pytest.approx(7 * (40 * 8 + 80))
+    assert two["time_array_reads"] == pytest.approx(0.25 * (2 * 40 * 2 + 80) / 2)
+    assert two["time_pulse_slots"] == pytest.approx(0.5 * (40 * 2 * 5 + 80) / 2)
+
+
+def test_sums_over_layers_and_epochs_are_those_of_the_arm(tmp_path: Path) -> None:
+    found = costs_in(write(tmp_path / "run"))
+    (total,) = found.totals.to_dict("records")
+    for name in ("energy", "time", "same_energy", "pulses"):
+        assert total[name] == pytest.approx(found.epochs[name].sum())
+        assert total[name] == pytest.approx(found.layers[name].sum())
+    assert total["tops_per_w"] == pytest.approx(2e-12 * 3 * 60 * 20 / total["energy"])
+    terms = found.terms()
+    assert terms["energy"].sum() == pytest.approx(total["energy"] + total["same_energy"])
+    for row in terms.dropna(subset=["energy"]).to_dict("records"):
+        assert row["energy"] == pytest.approx(row["count"] * HARDWARE[row["constant"]])
+
+
+def test_wear_is_bounded_by_maximum_and_mean_and_exact_with_saved_cells(tmp_path: Path) -> None:
+    run = write(tmp_path / "run")
+    epochs = costs_in(run).epochs.set_index(["layer", "epoch"])
+    one, two = epochs.loc["one", 2], epochs.loc["two", 2]
+    assert (one["worn_low"], one["worn_high"], one["most_pulses"]) == (0, 0, 90)
+    # A: a cell had 150 pulses up, so one of 8 at least is worn; the mean, 130, allows all.
+    # C has none worn: half of each.
+    assert (two["worn_low"], two["worn_high"], two["most_pulses"]) == (1 / 16, 1 / 2, 160)
+    assert epochs.loc["two", 1]["worn_high"] == 0
+    up = np.array([[101, 100, 0, 0], [0, 0, 0, 250]])
+    counts = {"A_up": up, "A_down": np.zeros_like(up), "C_up": up * 0, "C_down": up * 0}
+    counts["A_down"][0, 1] = 1
+    cells = run / "trials" / "t" / "pulses.safetensors"
+    cells.parent.mkdir(parents=True)
+    safetensors.numpy.save_file({f"two.0.{name}": one for name, one in counts.items()}, cells)
+    exact = costs_in(run).epochs.set_index(["layer", "epoch"]).loc["two", 2]
+    assert exact["worn_low"] == exact["worn_high"] == 3 / 16
+    assert exact["most_pulses"] == 250
+    total = costs_in(run).totals.iloc[0]
+    assert total["worn_high"] == pytest.approx((12 * 0 + 8 * 3 / 16) / 20)
+
+
+def test_frozen_arrays_are_read_and_convert_without_pulses(tmp_path: Path) -> None:
+    nothing = kinds("a", "0 0 0 0 0 0") | kinds("c", "0 0 0 0 0 0")
+    nothing |= {"reads": 0, "read_conversions": 0, "pass_conversions": 0}
+    run = write(tmp_path / "run", arm="frozen-array", **nothing)
+    layers = costs_in(run).layers.set_index("layer")
+    assert layers.loc["one", "da_conversions"] == 60 * 7
+    assert layers.loc["one", "pulse_slots"] == 0
+    assert layers.loc["one", "macs"] == 2 * 60 * 12  # no gradient of the weights
+    assert np.isnan(layers.loc["two", "da_conversions"])  # how it is split is nowhere written
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "operations"), [("c-ttv2", 420), ("tt", 0), ("sgd", 0), ("mp", 60 * 20)]
+)
+def test_what_the_algorithm_computes_digitally(
+    tmp_path: Path, algorithm: str, operations: float
+) -> None:
+    total = costs_in(write(tmp_path / "run", algorithm=algorithm)).totals.iloc[0]
+    assert total["digital_operations"] == pytest.approx(operations)
+
+
+def test_other_constants_need_no_new_run(tmp_path: Path) -> None:
+    run = write(tmp_path / "run")
+    before, after = costs_in(run), costs_in(run, "hardware.pulse_energy=4")
+    assert (after.totals["energy_pulses"] == 2 * before.totals["energy_pulses"]).all()
+    terms = after.terms().set_index("constant")
+    assert "--set" in terms.loc["pulse_energy", "source"]
+
+
+def test_a_constant_that_is_not_set_leaves_its_term_out(tmp_path: Path) -> None:
+    run = write(tmp_path / "run")
+    settings = json.loads((run / "experiment.resolved.json").read_text())
+    del settings["hardware"]["memory_energy"], settings["hardware"]["digital_rate"]
+    (run / "experiment.resolved.json").write_text(json.dumps(settings))
+    found = costs_in(run)
+    assert "energy_memory" not in found.totals
+    assert found.totals["energy"].notna().all()
+    terms = found.terms().set_index("constant")
+    assert terms.loc["memory_energy", "energy"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"engine": "aihwkit"}, "aihwkit's own"),
+        ({"a_up_sum": None}, "version"),
+        ({"pass_conversions": None}, "version"),
+    ],
+)
+def test_without_counts_a_line_says_which_are_lacking(
+    tmp_path: Path, changed: dict[str, Any], says: str
+) -> None:
+    run = read_run(write(tmp_path / "run", **changed), "run")
+    assert run.work.empty
+    (note,) = run.notes
+    assert says in note
+    assert "analog TL" in note
+
+
+def test_without_the_table_of_pulses_a_line_says_so(tmp_path: Path) -> None:
+    run = write(tmp_path / "run")
+    (run / "pulses.csv").unlink()
+    (note,) = read_run(run, "run").notes
+    assert "pulses.csv" in note
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["hardware.pulse_energy=-1", "hardware.read_time=0", "hardware.endurence=5", "finetune.lr=1",
+     "hardware.preset=reram", "hardware.adc_energy=inf"],
+)  # fmt: skip
+def test_wrong_constants_are_one_line_with_the_key(wrong: str) -> None:
+    with pytest.raises(ExperimentError) as error:
+        hardware_of({}, [wrong], "run")
+    (line,) = error.value.problems
+    assert wrong.partition("=")[0] in line
+
+
+def test_presets_have_a_source_for_each_constant() -> None:
+    for preset in hardware_presets():
+        found = preset_constants(preset)
+        assert {one.name for one in found} >= {"pulse_energy", "adc_energy", "endurance"}
+        assert all(one.source and one.value > 0 and one.unit for one in found)
+        assert Experiment(name="x", hardware={"preset": preset}).hardware.preset == preset
+    assert set(UNITS) == set(Experiment(name="x").hardware.model_dump()) - {"preset"}
+
+
+def test_hardware_is_in_no_key_of_a_trial() -> None:
+    plain = load_experiment("quickstart")
+    costed = load_experiment("quickstart", ["hardware.preset=li-ecram", "hardware.endurance=5"])
+    keys = [{t.id: t.key for t in trials_of(one, sweep=False)} for one in (plain, costed)]
+    assert keys[0] == keys[1]
