@@ -14,6 +14,7 @@ from analogtl.cli.completion import meanings
 from analogtl.cli.options import argument, checked
 from analogtl.cli.show import show
 from analogtl.config import catalog
+from analogtl.config.hardware import hardware_presets, preset_constants
 from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, FileAlgorithm, Network
 
@@ -56,6 +57,12 @@ def _device_parameters() -> Iterator[tuple[Any, ...]]:
         lacking = [device for device in everywhere if device not in devices]
         many = "all but " + ", ".join(lacking) if lacking else "all"
         yield name, default, meaning, many if len(lacking) < 4 else ", ".join(devices)
+
+
+def _hardware() -> Iterator[tuple[Any, ...]]:
+    for preset in hardware_presets():
+        for one in preset_constants(preset):
+            yield preset, one.name, f"{one.value:g} {one.unit}", one.source
 
 
 def _classes() -> Iterator[tuple[Any, ...]]:
@@ -144,6 +151,12 @@ KINDS = {
             for one in AXES.values()
         ),
     ),
+    "hardware": Kind(
+        "constants of hardware",
+        "[hardware] preset, or a key of one's own; what training costs (analogtl explain costs)",
+        ("preset", "key", "value", "source"),
+        _hardware,
+    ),
     "experiments": Kind(
         "shipped experiments",
         "analogtl finetune NAME",
@@ -159,7 +172,7 @@ def list_(
         argument(
             "KIND",
             "presets, devices, device-parameters, models, datasets, classes, algorithms, arms, "
-            "axes or experiments.",
+            "axes, hardware or experiments.",
             completion.choices(lambda: ((name, one.title) for name, one in KINDS.items())),
         ),
     ] = None,
