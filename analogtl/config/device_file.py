@@ -24,7 +24,7 @@ from typing import Any
 import tomli_w
 
 from analogtl.config import catalog
-from analogtl.config.parameters import Problem, is_number, table_problems
+from analogtl.config.parameters import Problem, device_conflicts, is_number, table_problems
 from analogtl.config.source import read_toml
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.files import write_atomically
@@ -83,7 +83,8 @@ def device_problems(table: Mapping[str, Any]) -> Iterator[Problem]:
             yield key, f"unknown key; {did_you_mean(key, ['class', *TABLES])}"
     own, fit = (table.get(key) for key in TABLES)
     if name in known and isinstance(own, dict):
-        for key, problem in table_problems("device", own, Algorithm.SGD, name):
+        wrong = list(table_problems("device", own, Algorithm.SGD, name))
+        for key, problem in wrong or device_conflicts(name, own):
             yield f"parameters.{key}", problem
     for key, value in fit.items() if isinstance(fit, dict) else ():
         if key in ("source", "sha256", "unit") and not isinstance(value, str):

@@ -46,6 +46,8 @@ _WHOLE = (
     "max_output_size",
     "n_d_bins",
     "n_x_bins",
+    "n_estimation_steps",
+    "p_max",
 )
 # By the ends of their names; 0 turns most of them off.
 _NOT_NEGATIVE = (
@@ -53,7 +55,12 @@ _NOT_NEGATIVE = (
     *("_thres", "_drop", "_series", "granularity", "momentum"),
 )
 _AT_MOST_ONE = ("_prob", "momentum")
-_ABOVE_ZERO = ("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound", "n_reads_per_transfer")
+_ABOVE_ZERO = (
+    *("dw_min", "w_max", "desired_bl", "inp_bound", "out_bound", "n_reads_per_transfer"),
+    *("p_max", "alpha", "range_max"),
+)
+_NOT_ABOVE_ZERO = ("w_min", "range_min")  # aihwkit's bounds have 0 between them
+_SMALLEST, _LARGEST = 1e-37, 1e38  # about what 32 bits hold
 
 _Tables = dict[str, dict[str, Any]]  # table of [analog] -> parameter -> value
 _COMMON: _Tables = {"mapping": {"weight_scaling_omega": 0.6}}
@@ -160,11 +167,29 @@ def _expected(name: str, value: Any, default: Any) -> str:
         return "a finite number"
     if isinstance(default, int) and name in _WHOLE and value != int(value):
         return "a whole number"
+    if value and not _SMALLEST < abs(value) < _LARGEST:
+        return "a number that 32 bits hold"
+    if value > 0 and name in _NOT_ABOVE_ZERO:
+        return "zero or less"
     if value < 0 and name.endswith(_NOT_NEGATIVE):
         return "zero or more"
     if value > 1 and name.endswith(_AT_MOST_ONE):
         return "a number from 0 to 1"
     return "a number above zero" if value <= 0 and name in _ABOVE_ZERO else ""
+
+
+def device_conflicts(preset: str, values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find parameters of a device that are right by themselves, but not together.
+
+    Args:
+        preset: The preset or device class.
+        values: The parameters that differ from it, each right by itself.
+    """
+    given = {**catalog.device_parameters(preset), **values}
+    up, down = (given.get(f"piecewise_{way}", [1]) for way in ("up", "down"))
+    if len(up) != len(down) or not up:
+        expected = "expected as many factors as piecewise_up has, at least 1"
+        yield "piecewise_down", f"{expected}; got {len(down)} and {len(up)}"
 
 
 def is_number(value: Any) -> bool:

@@ -33,6 +33,7 @@ from analogtl.config.parameters import (
     Problem,
     Table,
     defaults_of,
+    device_conflicts,
     is_number,
     table_problems,
 )
@@ -373,7 +374,9 @@ class Analog(Section):
             if preset in known or not kind.endswith("device"):
                 rule, of = self.rule_of(algorithm), classes.get(kind, preset)
                 for key, problem in table_problems(kind, values, algorithm, of, rule):
-                    yield f"{name}.{key}", problem
+                    wrong.append((f"{name}.{key}", problem))
+        yield from wrong
+        yield from () if wrong or preset not in known else self._conflicts()
         if self.engine == "aihwkit" and self.rule_of(self.algorithm):
             yield "engine", f"aihwkit does not run {self.algorithm}; expected 'auto' or 'fast'"
         wanted = self.granularity_per_token not in ("auto", 0)
@@ -408,6 +411,16 @@ class Analog(Section):
                 hint = did_you_mean(file, catalog.presets())
                 what = "no such file beside the experiment, and no preset of that name"
                 yield f"{key}.file", f"{file}: {what}" + (f"; {hint}" if "?" in hint else "")
+
+    def _conflicts(self) -> Iterator[Problem]:
+        """Parameters of the devices that do not go together."""
+        fast = self.array_device
+        slow = self.slow_array_device or fast
+        for key, problem in device_conflicts(fast.preset, fast.parameters):
+            yield f"device.{key}", problem
+        own = {**slow.parameters, **self.values("slow_device")}
+        for key, problem in device_conflicts(slow.preset, own) if own != fast.parameters else ():
+            yield f"slow_device.{key}", problem
 
     @property
     def _slow_file(self) -> Any:

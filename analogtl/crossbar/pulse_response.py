@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from analogtl.config.catalog import device_class, device_parameters
 from analogtl.config.schema import Device, Nonidealities
 from analogtl.crossbar.rpu_config import build_device, set_parameters
+from analogtl.errors import ExperimentError
 
 Array = NDArray[np.float64]
 
@@ -123,12 +124,15 @@ def view_device(
         seed: Seed of the device draw; the pulses' noise is drawn anew each time.
 
     Raises:
-        ExperimentError: If the installed aihwkit lacks a parameter.
+        ExperimentError: If the installed aihwkit lacks a parameter, or no device moves.
     """
     built = build_device(device, nonidealities or Nonidealities())
     set_parameters(built, later or {}, "analog.slow_device")
     quiet, cls = _quiet(built), device_class(device.preset)
     measured = _measure(_Pulsed(quiet, n_devices, seed))
+    if not (measured.step > 0).any():
+        line = f"{name or device.preset}: no pulse moves any of its devices: nothing to show"
+        raise ExperimentError(line)
     update_noise, write_noise = _noise(_Pulsed(built, n_devices, seed), measured)
     shown = _Pulsed(built, n_shown, seed)
     ramp = shown.ramp
@@ -267,7 +271,8 @@ def _facts(
         yield Fact(name, "", 50.0, 100 * share, 100 * about, unit="%", note=note)
     if getattr(device, "write_noise_std", 0.0) > 0:
         on_set = " and programming" if getattr(device, "apply_write_noise_on_set", False) else ""
-        parameter, noise = "write_noise_std x dw_min", device.write_noise_std * device.dw_min
+        parameter = "write_noise_std x dw_min"
+        noise = None if device.dw_min is None else device.write_noise_std * device.dw_min
         note = f"of the weight as read, after a pulse{on_set}"
         yield Fact("write noise", parameter, noise, write_noise, note=note)
     if getattr(device, "reference_std", 0.0) > 0:

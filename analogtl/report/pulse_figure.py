@@ -32,6 +32,7 @@ def pulse_figure(views: Sequence[DeviceView]) -> Figure:
         else:
             figure = style.new_figure(height=4.2, width=max(5.0, COLUMN * len(views)))
             axes = figure.subplots(2, len(views), squeeze=False)
+            figure.suptitle(f"{_shown(views[0])}; below: {_measured(views[0])}", fontsize=8)
             for ramps, steps in axes[:, 1:].T:  # one scale of the weight; steps differ too much
                 ramps.sharey(axes[0, 0])
                 steps.sharex(axes[1, 0])
@@ -39,8 +40,11 @@ def pulse_figure(views: Sequence[DeviceView]) -> Figure:
             ramps, steps = axes[:, number]
             _draw_ramps(ramps, view)
             _draw_steps(steps, view, legend=not number)
-            if len(views) > 1:
-                ramps.set_title(f"{view.name}\n{ramps.get_title()}")
+            if len(views) == 1:
+                ramps.set_title(_shown(view))
+                steps.set_title(_measured(view))
+            else:
+                ramps.set_title(view.name.replace(": ", ":\n"))
             if number:
                 ramps.set_ylabel("")
                 steps.set_ylabel("")
@@ -52,6 +56,14 @@ def _title(view: DeviceView) -> str:
     return view.name if same else f"{view.name} ({view.device_class})"
 
 
+def _shown(view: DeviceView) -> str:
+    return f"{len(view.symmetry_points)} devices; dots: symmetry points"
+
+
+def _measured(view: DeviceView) -> str:
+    return f"median of {view.n_devices} devices"
+
+
 def _draw_ramps(ramps: Axes, view: DeviceView) -> None:
     ramps.axvline(view.turn, color="#999999", linewidth=0.6, linestyle=":")
     for number, point in enumerate(view.symmetry_points):
@@ -61,7 +73,6 @@ def _draw_ramps(ramps: Axes, view: DeviceView) -> None:
             ramps.plot(crossing, point, "o", color=color, markersize=4.5, markeredgecolor="black")
     ramps.set_xlabel("pulse (up, then down)")
     ramps.set_ylabel("weight")
-    ramps.set_title(f"{len(view.symmetry_points)} devices; dots: symmetry points")
 
 
 def _draw_steps(steps: Axes, view: DeviceView, *, legend: bool) -> None:
@@ -72,4 +83,3 @@ def _draw_steps(steps: Axes, view: DeviceView, *, legend: bool) -> None:
     steps.set_ylim(bottom=0)
     if legend:
         steps.legend()
-    steps.set_title(f"median of {view.n_devices} devices")

@@ -105,7 +105,7 @@ def test_every_parameter_of_every_class_is_listed_with_its_meaning(capsys):
 def test_the_fast_engine_takes_every_parameter_of_every_class(cls):
     fits = {"pow_gamma": 0.5, "n_estimation_steps": 10}
     for name, default in catalog.device_parameters(cls).items():
-        other = not default if isinstance(default, bool) else [1.0, 0.5]
+        other = not default if isinstance(default, bool) else [0.5]
         if isinstance(default, int | float) and not isinstance(default, bool):
             other = fits.get(name, default * 1.1 or 0.1)
         analog = Analog(device=Device(preset=cls, **{name: other}))

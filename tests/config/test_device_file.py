@@ -49,7 +49,12 @@ def key(folder: Path, *settings: str) -> str:
 
 def test_what_is_written_is_read_again(tmp_path):
     fit = {"source": "a.csv", "g_min": 1e-6, "intervals": {"dw_min": [0.019, 0.021]}}
-    parameters = {"piecewise_up": [1.0, 0.5], "dw_min": 0.02, "dw_min_dtod_log_normal": True}
+    parameters = {
+        "piecewise_up": [1.0, 0.5],
+        "piecewise_down": [1, 2],
+        "dw_min": 0.02,
+        "dw_min_dtod_log_normal": True,
+    }
     device = DeviceFile("PiecewiseStepDevice", parameters, fit)
     write_device(tmp_path / "d.toml", device, "two\nlines")
     assert read_device(tmp_path / "d.toml") == device
@@ -75,6 +80,13 @@ def test_what_is_written_is_read_again(tmp_path):
         ),
         ('class = "PowStepDevice"\n[fit]\nsource = 1\ng_min = "1 uS"', ["3: fit", "4: fit"]),
         ('class = "PowStepDevice"\n[fit.intervals]\ndw_min = [0.1, inf]', ["2: fit.intervals"]),
+        (
+            'class = "SoftBoundsPmaxDevice"\n[parameters]\nrange_min = 0.1\nalpha = 0\n'
+            "p_max = 1.5\ndw_min_std = 1e300",
+            [f"{n}: parameters." for n in (3, 4, 5, 6)],
+        ),
+        ('class = "PiecewiseStepDevice"\n[parameters]\npiecewise_up = [1, 2]', ["2: parameters"]),
+        ('class = "PowStepDevice"\n[parameters]\nw_min = 0.1', ["3: parameters.w_min"]),
         ("class = ,", ["1: not valid"]),
         ("", ["empty"]),
         ("a = " + 2000 * "[", ["nested"]),
@@ -178,6 +190,10 @@ def test_the_slow_array_has_a_device_of_its_own(folder):
         (["analog.device.file=."], "plain file"),
         (["analog.slow_device.file=3"], "slow_device.file"),
         (["analog.device.preset=EcRamPresetDevice"], "device.file"),
+        (
+            ["analog.device.file=PiecewiseStepDevice", "analog.device.piecewise_up=[1,2]"],
+            "device.piecewise",
+        ),
         (["analog.device.reference_std=0.1", "analog.device.file=EcRamPresetDevice"], "reference"),
         (["sweep.axes.spv=[1,2]", "analog.device.file=EcRamPresetDevice"], "reference_std"),
         (['sweep.axes={"analog.device.preset"=["EcRamPresetDevice"]}'], "device.file"),

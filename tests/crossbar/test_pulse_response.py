@@ -7,6 +7,7 @@ import torch
 from analogtl.config.schema import Device, Nonidealities
 from analogtl.crossbar import pulse_response
 from analogtl.crossbar.pulse_response import symmetry_in_range, view_device
+from analogtl.errors import ExperimentError
 
 N_STATES = "(w_max - w_min) / dw_min"
 HFO2 = "ReRamArrayHfO2PresetDevice"
@@ -67,8 +68,13 @@ def test_nonidealities_reach_the_tile():
 
 
 def test_the_device_that_has_no_nominal_step_is_shown_too():
-    view = view_device(Device(preset="SoftBoundsPmaxDevice"), n_devices=50)
+    view = view_device(Device(preset="SoftBoundsPmaxDevice", write_noise_std=2.0), n_devices=50)
     assert facts(view)["dw_min"].measured > 0
+
+
+def test_a_device_that_no_pulse_moves_is_refused():
+    with pytest.raises(ExperimentError):
+        view_device(Device(preset="SoftBoundsReferenceDevice", reference_mean=9.0), n_devices=5)
 
 
 def test_ramps_go_up_then_down():
