@@ -204,22 +204,16 @@ class Algorithm(_Noun):
         return self in (Algorithm.C_TTV2, Algorithm.AGAD, Algorithm.TTV2)
 
 
-class FileAlgorithm(str):
-    """A training algorithm in a Python file: ``my_rule.py:Rule``, the file and the class in it.
+class Defined(str):
+    """What a Python file of the user's own defines: ``my_rule.py:Rule``, the file and the name.
 
-    It knows of itself what an `Algorithm` knows.
+    The name may be left out where it is the usual one.
     """
 
-    compound = None
-    granular = False  # its pulses are its own matter
-    meaning = "a rule in a Python file"
+    usual = ""
 
     def __new__(cls, name: str) -> Self:
-        return super().__new__(cls, f"{name}:Rule" if name.endswith(".py") else name)
-
-    @property
-    def value(self) -> str:
-        return str(self)
+        return super().__new__(cls, f"{name}:{cls.usual}" if name.endswith(".py") else name)
 
     @property
     def file(self) -> str:
@@ -227,20 +221,47 @@ class FileAlgorithm(str):
         return self.rpartition(":")[0]
 
     @property
-    def class_name(self) -> str:
+    def inside(self) -> str:
+        """The name in the file."""
         return self.rpartition(":")[2]
 
     @property
     def label(self) -> str:
-        """As tables and figures call it: without folder and ending, and without the usual class."""
+        """As tables and figures call it: without folder and ending, and without the usual name."""
         name = self.file.rpartition("/")[2].removesuffix(".py")
-        return name if self.class_name == "Rule" else f"{name}:{self.class_name}"
+        return name if self.inside == self.usual else f"{name}:{self.inside}"
+
+    @classmethod
+    def named(cls, name: Any) -> Self | None:
+        """What a text names; None if it names nothing of this form."""
+        is_one = isinstance(name, str) and re.fullmatch(r"[^:]+\.py(:[^\W\d]\w*)?", name)
+        return cls(name) if is_one else None
 
 
-def file_algorithm(name: Any) -> FileAlgorithm | None:
-    """The algorithm in a file that text names; None if it names none."""
-    is_one = isinstance(name, str) and re.fullmatch(r"[^:]+\.py(:[^\W\d]\w*)?", name)
-    return FileAlgorithm(name) if is_one else None
+class FileAlgorithm(Defined):
+    """A training algorithm in a Python file: ``my_rule.py:Rule``.
+
+    It knows of itself what an `Algorithm` knows.
+    """
+
+    usual = "Rule"
+    compound = None
+    granular = False  # its pulses are its own matter
+    meaning = "a rule in a Python file"
+
+    @property
+    def value(self) -> str:
+        return str(self)
+
+
+class FileNetwork(Defined):
+    """A network in a Python file: ``my_net.py:build``."""
+
+    usual = "build"
+
+
+file_algorithm = FileAlgorithm.named
+file_network = FileNetwork.named
 
 
 def algorithm_label(name: str) -> str:

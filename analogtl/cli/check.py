@@ -122,13 +122,13 @@ def _check_rule(name: str) -> list[dict[str, Any]]:
     from analogtl.fastsim.rules.check import check_rule
     from analogtl.vocabulary import file_algorithm
 
-    algorithm, data = file_algorithm(name), {"analog": {"algorithm": name}}
-    embed_rules(data, [Path()])
-    text: Any = data["analog"].get("rules", {})
+    algorithm, data = file_algorithm(name), dict[str, Any]()
+    embed_rules(data, {"analog.algorithm": name}, [Path()])
+    text = data.get("analog", {}).get("rules", {})
     if algorithm is None or algorithm.file not in text:
         raise ExperimentError(f"--algorithm {name}: no such rule; expected my_rule.py:Rule")
     try:
-        return check_rule(RuleText(algorithm.file, algorithm.class_name, text[algorithm.file]))
+        return check_rule(RuleText(algorithm.file, algorithm.inside, text[algorithm.file]))
     except RuleError as error:
         raise ExperimentError(str(error)) from None
 

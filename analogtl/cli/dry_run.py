@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,8 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
 
     programs = experiment.is_weight_programming
     unused = set(SWEPT_SECTIONS) - set(PROGRAMMING_SECTIONS) if programs else {"programming"}
-    data = {key: value for key, value in experiment.resolved().items() if key not in unused}
+    whole = copy.deepcopy(experiment.resolved())
+    data = {key: value for key, value in whole.items() if key not in unused}
     if "analog.algorithm" in experiment.sweep.axes:
         data["analog"] = experiment.as_written().get("analog", {})
     elif experiment.analog.granularity is None:
@@ -196,4 +198,5 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
     # Those of files, which are read again.
     for content in ("rule", "rules", "device_files", "slow_array"):
         data["analog"].pop(content, None)
+    data.get("model", {}).pop("network", None)
     return data

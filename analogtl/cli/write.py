@@ -16,7 +16,7 @@ from analogtl.cli import completion, options, output
 from analogtl.cli.options import argument, option
 from analogtl.errors import ExperimentError, counted, did_you_mean, shell_command
 from analogtl.files import write_atomically
-from analogtl.vocabulary import Algorithm, Backend, Network, file_algorithm
+from analogtl.vocabulary import Algorithm, Backend, Network, file_algorithm, file_network
 
 if TYPE_CHECKING:
     from analogtl.study.study import Study
@@ -46,7 +46,8 @@ def init(
         option(
             "--model",
             "NAME",
-            "Network: one of `analogtl list models`, or any timm name. Default: the task's.",
+            "Network: one of `analogtl list models`, or any timm name; or my_net.py, a network of "
+            "your own beside FILE, which is written if it is not there. Default: the task's.",
             completion.choices(lambda: completion.meanings(Network)),
         ),
     ] = None,
@@ -76,7 +77,9 @@ def init(
             f"{file}: exists already; --force overwrites it, or name another file"
         )
     from analogtl.config import catalog, starter
-    from analogtl.config.rule_file import rule_text
+    from analogtl.config.network_file import network_template
+    from analogtl.config.python_file import text_or_template
+    from analogtl.config.rule_file import rule_template
 
     if not yes and sys.stdin.isatty() and sys.stdout.isatty():
         presets = {name: catalog.device_class(name) for name in catalog.presets()}
@@ -90,21 +93,24 @@ def init(
         algorithms = dict(completion.meanings(Algorithm))
         algorithm = algorithm or _ask("Algorithm", algorithms, starter.DEFAULT_ALGORITHM)
     algorithm = algorithm or starter.DEFAULT_ALGORITHM
-    rules, new = {}, False
-    if (rule := file_algorithm(algorithm)) is not None:
-        algorithm, place = str(rule), file.parent / rule.file
-        rules[rule.file], new = rule_text(place, rule)
+    rule, network = file_algorithm(algorithm), file_network(model)
+    texts, written = {}, []
+    for named, template in ((rule, rule_template()), (network, network_template())):
+        if named is not None:
+            place = file.parent / named.file
+            texts[named.file], new = text_or_template(place, template, named)
+            written += [(place, texts[named.file])] if new else []
     text = starter.starter(
         task or starter.DEFAULT_TASK,
         model=model,
         device=device or starter.DEFAULT_DEVICE,
-        algorithm=algorithm,
+        algorithm=str(rule or algorithm),
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:100] or "exp",
         file=str(file),
-        rules=rules,
+        texts=texts,
     )
-    if rule is not None and new:
-        write_atomically(place, rules[rule.file])
+    for place, own in written:
+        write_atomically(place, own)
         output.say(f"{place} written")
     write_atomically(file, text)
     output.say(f"{file} written")

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from analogtl.config.device_file import DEVICE_FILES, find_device
+from analogtl.config.network_file import embed_networks
+from analogtl.config.python_file import values_of
 from analogtl.config.rule_file import embed_rules
 from analogtl.config.schema import Experiment, flatten
 from analogtl.config.source import Source, read_files, resolve_data_root
@@ -66,8 +68,9 @@ def validate(source: Source) -> Experiment:
     if problems := [f"{source.place(key)}: {key}: not UTF-8 text" for key in _not_text(source)]:
         raise _told(source, problems)
     # What the command line names is looked for where it was typed, too.
-    embed_rules(source.data, (*source.folders, Path.cwd()))
-    _embed_devices(source.data, (*source.folders, Path.cwd()))
+    places, flat = (*source.folders, Path.cwd()), flatten(source.data)
+    for embed in (embed_rules, embed_networks, _embed_devices):
+        embed(source.data, flat, places)
     try:
         experiment = Experiment.model_validate(source.data)
     except ValidationError as error:
@@ -77,9 +80,10 @@ def validate(source: Source) -> Experiment:
         own = experiment.taken_by(key) if place.startswith("--set ") else None
         if own:
             problems.append(f"{place}: has no effect, as {own} comes first; set that")
-    preset, file = (source.origin.get(f"analog.device.{key}", "") for key in ("preset", "file"))
-    if preset and preset.rpartition(":")[0] == file.rpartition(":")[0]:
-        problems.append(f"{file}: analog.device.file: takes the place of preset: give one of them")
+    for section, key in (("analog.device", "preset"), ("model", "architecture")):
+        other, file = (source.origin.get(f"{section}.{one}", "") for one in (key, "file"))
+        if other and other.rpartition(":")[0] == file.rpartition(":")[0]:
+            problems.append(f"{file}: {section}.file: takes the place of {key}: give one of them")
     varied = {f"sweep.axes.{name}": levels for name, levels in experiment.sweep.axes.items()}
     varied |= {
         f"sweep.tune.candidates.{key}": values
@@ -101,13 +105,9 @@ def validate(source: Source) -> Experiment:
     return experiment
 
 
-def _embed_devices(data: dict[str, Any], folders: Sequence[Path]) -> None:
+def _embed_devices(data: dict[str, Any], flat: Mapping[str, Any], folders: Sequence[Path]) -> None:
     """Take what each device file says that an experiment names into ``analog.device_files``."""
-    flat, names = flatten(data), []
-    for key in DEVICE_FILES:
-        levels = flat.get(f"sweep.axes.{key}", ())
-        names += [flat.get(key), *(levels if isinstance(levels, list | tuple) else ())]
-    for name in names:
+    for name in (one for key in DEVICE_FILES for one in values_of(flat, key)):
         section = data.setdefault("analog", {}) if isinstance(name, str) else None
         known = section.setdefault("device_files", {}) if isinstance(section, dict) else None
         if isinstance(known, dict) and name not in known and (found := find_device(name, folders)):

@@ -28,6 +28,7 @@ from analogtl.config import catalog
 from analogtl.config.class_names import class_problems
 from analogtl.config.device_file import DeviceFile, device_problems
 from analogtl.config.hardware import hardware_presets
+from analogtl.config.network_file import check_network_file, imports
 from analogtl.config.parameters import (
     SECTIONS,
     Problem,
@@ -37,6 +38,7 @@ from analogtl.config.parameters import (
     is_number,
     table_problems,
 )
+from analogtl.config.python_file import parsed
 from analogtl.config.rule_file import RuleFacts, rule_facts
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.vocabulary import (
@@ -46,7 +48,10 @@ from analogtl.vocabulary import (
     Arm,
     Dataset,
     FileAlgorithm,
+    FileNetwork,
+    Network,
     file_algorithm,
+    file_network,
     key_of,
 )
 from analogtl.vocabulary import Device as ComputeDevice
@@ -94,6 +99,7 @@ FOLLOW_FROM_DATA = ("num_classes", "in_chans", "img_size")
 FETCH_WEIGHTS = (
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
 )
+GIVEN_TO_BUILD = ("n_classes", "image_size", "in_channels")  # by analogtl
 # No candidates of a choice by error: they say what the task is, and what it is chosen by.
 TASK_KEYS = (
     *("finetune.dataset", "finetune.classes", "finetune.samples_per_class", "finetune.arms"),
@@ -142,12 +148,58 @@ class Model(Section):
     architecture: Text = "swin_digits"
     """`swin_cifar_tiny` (the paper's), `swin_cifar_desk`, `swin_digits`, `mlp_digits`, or any timm
     model name."""
+    file: Text | None = None
+    """In place of an architecture: a network of your own, `my_net.py:build`, the Python file
+    (beside the experiment file) and the function in it. The file is run as it is
+    (`analogtl explain models`)."""
     kwargs: dict[Text, Any] = {}
     """Further arguments for the model's constructor, e.g. `{ depths = [2, 2] }`."""
+    files: dict[Text, Text] = {}
+    """The text of each network file that is named, by its name: filled in when the experiment is
+    read, so that what was planned is what runs."""
 
     @model_validator(mode="after")
-    def _initial_weights_are_random(self) -> Self:
-        return _raise(model_problems(self.architecture, self.kwargs), self)
+    def _can_be_built(self) -> Self:
+        return _raise(self._problems(), self)
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.file is None:
+            yield from model_problems(self.architecture, self.kwargs)
+            return
+        if (network := self.own) is None:
+            yield (
+                "file",
+                f"expected a Python file and a function, my_net.py:build; got {self.file!r}",
+            )
+        elif network.file not in self.files:
+            yield "file", f"{network.file}: no such file beside the experiment"
+        else:
+            try:
+                check_network_file(network, self.files[network.file])
+            except ExperimentError as error:
+                yield "file", error.problems[0]
+        for key in GIVEN_TO_BUILD:
+            if key in self.kwargs:
+                yield f"kwargs.{key}", "follows from the data set; remove it"
+
+    @property
+    def own(self) -> FileNetwork | None:
+        """The network of the user's own; None for one that has a name."""
+        return file_network(self.file)
+
+    @property
+    def uses_timm(self) -> bool:
+        """Whether its outcome can depend on timm's version."""
+        if self.own is not None:
+            return "timm" in dict(imports(parsed(self.own.file, self.files[self.own.file])))
+        return self.architecture not in set(Network)
+
+    def resolved(self) -> dict[str, Any]:
+        """What counts, defaults filled in, as JSON-able values."""
+        if self.own is None:
+            return self.model_dump(mode="json", exclude={"file", "files"})
+        key = content_key(self.own.inside, self.files[self.own.file])
+        return {**self.model_dump(mode="json", exclude={"architecture", "files"}), "network": key}
 
 
 class Data(Section):
@@ -821,9 +873,13 @@ class Experiment(Section):
 
         It is one of an algorithm's own table, or that of a device file.
         """
-        by_file, axes = "analog.device.file", map(key_of, self.sweep.axes)
-        if key == "analog.device.preset" and (self.analog.device.file or by_file in axes):
-            return by_file
+        axes = set(map(key_of, self.sweep.axes))
+        for other, by_file, file in (
+            ("analog.device.preset", "analog.device.file", self.analog.device.file),
+            ("model.architecture", "model.file", self.model.file),
+        ):
+            if key == other and (file or by_file in axes):
+                return by_file
         algorithms = {self.analog.algorithm, *self.sweep.axes.get("analog.algorithm", ())}
         for algorithm, own in self.analog.algorithms.items():
             for table, values in own.items() if algorithm in algorithms else ():
@@ -857,7 +913,8 @@ class Experiment(Section):
 
     @cached_property
     def _resolved(self) -> dict[str, Any]:
-        return {**self.model_dump(mode="json"), "analog": self.analog.resolved()}
+        own = {"model": self.model.resolved(), "analog": self.analog.resolved()}
+        return {**self.model_dump(mode="json"), **own}
 
     def as_written(self) -> dict[str, Any]:
         """Only what the file and the overrides set, as JSON-able values."""

@@ -17,7 +17,7 @@ from analogtl.config import catalog
 from analogtl.config.reference import keys, toml_value
 from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError, did_you_mean, shell_command
-from analogtl.vocabulary import AXES, Algorithm, file_algorithm
+from analogtl.vocabulary import AXES, Algorithm, file_algorithm, file_network
 
 WIDTH = 92
 DEFAULT_TASK = "digits"
@@ -35,18 +35,18 @@ def starter(
     algorithm: str = DEFAULT_ALGORITHM,
     name: str = "exp",
     file: str = "exp.toml",
-    rules: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> str:
     """The text of an experiment file.
 
     Args:
         task: One of `TASKS`.
-        model: Network; the task's own if None.
+        model: Network, or a file with one; the task's own if None.
         device: Device preset or device class.
         algorithm: Training algorithm.
         name: Name of the experiment.
         file: The file it goes to, as the commands in its header name it.
-        rules: The text of the file of an algorithm that is one, by its name.
+        texts: The text of each file that an algorithm or a network is in, by its name.
 
     Raises:
         ExperimentError: With one line per choice that does not exist.
@@ -65,9 +65,9 @@ def starter(
     text = _text(TASKS[task], model, device, algorithm, name, file)
     try:
         data = tomli.loads(text)
-        Experiment.model_validate(
-            {**data, "analog": {**data["analog"], "rules": dict(rules or {})}}
-        )
+        for section, table in (("analog", "rules"), ("model", "files")):
+            data[section][table] = dict(texts or {})
+        Experiment.model_validate(data)
     except ValidationError as error:
         details = error.errors()[0]
         if told := details.get("ctx", {}).get("problems"):
@@ -86,7 +86,7 @@ def _text(
     title = str(task["title"])
     given = {
         "": {"name": name, "description": title},
-        "model": {"architecture": model} if model else task["model"],
+        "model": _network(model) if model else task["model"],  # one of them
         "analog": {"algorithm": algorithm},
         "analog.device": {"preset": device},
         "sweep.axes": {axis.name: list(axis.levels)},
@@ -107,11 +107,17 @@ def _text(
         f"# `analogtl explain keys` has every key; `analogtl validate {file}` checks this file.",
     ]
     for section in ("", *(name for name, key in keys().items() if not key.kind), "sweep.axes"):
-        own = {**task.get(section, {}), **_DATA["all"].get(section, {}), **given.get(section, {})}
+        mine = given.get(section) or task.get(section, {})
+        own = {**mine, **_DATA["all"].get(section, {})}
         more = {**_DATA["shown"].get(section, {}), **shown.get(section, {})}
         if own or more:
             lines += ["", *_section(section, own, more)]
     return "\n".join(lines) + "\n"
+
+
+def _network(model: str) -> dict[str, str]:
+    own = file_network(model)
+    return {"architecture": model} if own is None else {"file": str(own)}
 
 
 def _section(section: str, given: Mapping[str, Any], more: Mapping[str, Any]) -> Iterator[str]:

@@ -149,7 +149,7 @@ def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: T
     if not surveyed.arrays:
         reasons = Counter(part.reason for part in surveyed.digital)
         why = "; ".join(f"{counted(n, 'part')}: {reason}" for reason, n in reasons.most_common(3))
-        key = "convert.digital_layers" if convert.digital_layers else "model.architecture"
+        key = "convert.digital_layers" if convert.digital_layers else "model"
         raise ExperimentError(f"{key}: nothing of the network can go onto arrays: {why}")
     is_rule = isinstance(analog.algorithm, FileAlgorithm)
     must = is_rule or analog.engine == "fast"

@@ -112,7 +112,7 @@ def _driven(
     analog: Analog, algorithm: FileAlgorithm, device: PulsedDevice, pulsing: Pulsing, seed: int
 ) -> RuleCompound:
     """Make the arrays that a rule drives."""
-    text = RuleText(algorithm.file, algorithm.class_name, analog.rules[algorithm.file])
+    text = RuleText(algorithm.file, algorithm.inside, analog.rules[algorithm.file])
     values = analog.values("compound")
     if analog.granularity is not None:
         values["auto_granularity"] = pulsing.auto_granularity

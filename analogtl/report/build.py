@@ -346,6 +346,7 @@ FACTS = (
     ("task", "finetune.dataset"),
     ("classes", "finetune.classes"),
     ("model", "model.architecture"),
+    ("model", "model.file"),
     ("pretrained on", "pretrain.dataset"),
     ("size of the matrix", "programming.size"),
     ("algorithm", "analog.algorithm"),

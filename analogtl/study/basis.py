@@ -14,7 +14,7 @@ from analogtl.config.schema import Experiment, Training
 from analogtl.errors import RunError
 from analogtl.study.device import device_of
 from analogtl.study.provenance import versions
-from analogtl.vocabulary import Arm, Device, Network
+from analogtl.vocabulary import Arm, Device
 
 if TYPE_CHECKING:  # numpy is too slow for completion
     from analogtl.tasks.inventory import Inventory
@@ -49,7 +49,7 @@ class Basis:
     ) -> Basis:
         """What a result of this installation rests on."""
         found = {name: versions()[name].partition("+")[0] for name in ("aihwkit", "torch", "timm")}
-        if experiment.is_weight_programming or experiment.model.architecture in set(Network):
+        if experiment.is_weight_programming or not experiment.model.uses_timm:
             found["timm"] = ""
         if set(devices) <= {CPU}:
             devices = ()

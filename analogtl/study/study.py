@@ -238,18 +238,18 @@ class Study:
         return {"tuned": found} if found else {}
 
     def _rules(self) -> dict[str, dict[str, str]]:
-        """The text of the rule files, for the plan; {} where there is none.
+        """The text of the files that hold rules or networks, for the plan; {} if there is none.
 
         Raises:
             ExperimentError: If one has changed since this run began.
         """
-        now = self.experiment.analog.rules
+        now = {**self.experiment.analog.rules, **self.experiment.model.files}
         before = self.run.read("plan.json").get("rules")
         before = before if isinstance(before, dict) else {}
         if changed := [file for file in now if before.get(file, now[file]) != now[file]]:
             raise ExperimentError(
                 f"{file}: has changed since the run in {self.run.path} began: put it back, or run "
-                "the changed rule with --set name=ANOTHER"
+                "what changed with --set name=ANOTHER"
                 for file in changed
             )
         return {"rules": {**before, **now}} if now else {}

@@ -123,7 +123,7 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
     analog = {key: value for key, value in whole["analog"].items() if key != "device_files"}
     for name in {"device", "slow_array"} & set(analog):
         analog[name] = {key: value for key, value in analog[name].items() if key != "file"}
-    whole = {**whole, "analog": analog}
+    whole = {**whole, "analog": analog, "model": _network_of(whole)}
     if arm is Arm.WEIGHT_PROGRAMMING:
         return {key: whole[key] for key in PROGRAMMING_SECTIONS}
     kept = {key: whole[key] for key in ("model", "finetune")}
@@ -134,6 +134,11 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
         kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
     kept["data"] = {"image_size": whole["data"]["image_size"]}
     return kept
+
+
+def _network_of(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """What counts of the network: of a file its content, not its name."""
+    return {key: value for key, value in whole["model"].items() if key != "file"}
 
 
 def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
@@ -152,7 +157,8 @@ def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
         varied.add("finetune.classes")
     if "analog.algorithm" in varied:  # most settings of [analog] follow from it
         varied.add("analog")
-    varied |= {DEVICE_FILES[key] for key in DEVICE_FILES.keys() & varied}
+    follows = {**DEVICE_FILES, "model.file": "model.network"}
+    varied |= {follows[key] for key in follows.keys() & varied}
     flat = {
         key: value
         for key, value in flatten(_settings_of(whole, arm)).items()
@@ -165,7 +171,7 @@ def pretrain_settings(experiment: Experiment) -> dict[str, Any]:
     """What a pretrained model depends on beside the images themselves."""
     whole = experiment.resolved()
     return {
-        "model": whole["model"],
+        "model": _network_of(whole),
         "pretrain": whole["pretrain"],
         "size": whole["data"]["image_size"],
     }
@@ -289,7 +295,8 @@ def trial_at(
     stages = stages_of(arm)
     seen = [(getattr(experiment, one).dataset, getattr(experiment, one).classes) for one in stages]
     where = (experiment.run.device, experiment.analog.engine, arm.analog)
-    what = (experiment.model.architecture, experiment.data, *where, *seen)
+    network = experiment.model.file or experiment.model.architecture
+    what = (network, experiment.data, *where, *seen)
     if what not in bases:
         bases[what] = basis_of(experiment, *stages, arm=arm, look=look)
     # `lr` is a column of every table: as an axis it goes by its dotted key.

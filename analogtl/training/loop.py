@@ -22,6 +22,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from analogtl.config.schema import Pretrain, Training
 from analogtl.crossbar.defaults import Plan
 from analogtl.errors import RunError
+from analogtl.models.own import told_with_line
 from analogtl.tasks.images import Split, Task, batch_count, batches
 
 EVALUATION_BATCH = 128
@@ -124,7 +125,8 @@ def train_epochs(
                 group["lr"] = rate
             optimizer.zero_grad()
             x_BCHW, y_B = x_BCHW.to(device), y_B.to(device)
-            logits_BK = model(x_BCHW)
+            with told_with_line():
+                logits_BK = model(x_BCHW)
             loss = F.cross_entropy(logits_BK, y_B, label_smoothing=section.label_smoothing)
             value = loss.item()
             if not math.isfinite(value):
@@ -161,7 +163,8 @@ def evaluate(model: nn.Module, split: Split, task: Task) -> Score:
             split, EVALUATION_BATCH, task=task, seed=0, epoch=0, shuffle=False
         ):
             x_BCHW, y_B = x_BCHW.to(device), y_B.to(device)
-            logits_BK = model(x_BCHW)
+            with told_with_line():
+                logits_BK = model(x_BCHW)
             loss_sum += F.cross_entropy(logits_BK, y_B, reduction="sum").item()
             wrong += int((logits_BK.argmax(1) != y_B).sum())
     if not math.isfinite(loss_sum):

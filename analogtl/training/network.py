@@ -8,15 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analogtl.config.schema import Experiment, Training
+from analogtl.config.schema import GIVEN_TO_BUILD, Experiment, Training
 from analogtl.crossbar.convert import survey_arrays
 from analogtl.errors import ExperimentError, one_line
 from analogtl.models.build import build_model
+from analogtl.models.own import OwnNetwork
 from analogtl.tasks.images import Task, batches
 
 
 def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
     """The model with random weights, from torch's generator."""
+    if (own := _own_network(experiment, task)) is not None:
+        return own.build()
     return build_model(
         experiment.model.architecture,
         n_classes=task.n_classes,
@@ -24,6 +27,15 @@ def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
         in_channels=task.in_channels,
         kwargs=experiment.model.kwargs,
     )
+
+
+def _own_network(experiment: Experiment, task: Task) -> OwnNetwork | None:
+    network = experiment.model.own
+    if network is None:
+        return None
+    sizes = {name: getattr(task, name) for name in GIVEN_TO_BUILD}
+    text = experiment.model.files[network.file]
+    return OwnNetwork(network, text, sizes, experiment.model.kwargs)
 
 
 def check_same_images(source: Task, target: Task) -> None:
@@ -40,12 +52,14 @@ def check_same_images(source: Task, target: Task) -> None:
             )
 
 
-def replace_head(model: nn.Module, experiment: Experiment, task: Task) -> None:
-    """Give a pretrained network a new head, from torch's generator, for the classes of a task.
+def replace_head(model: nn.Module, experiment: Experiment, task: Task) -> nn.Module:
+    """The pretrained network with a new head, from torch's generator, for the classes of a task.
 
     Raises:
         ExperimentError: If the network has no head that can be replaced.
     """
+    if (own := _own_network(experiment, task)) is not None:
+        return own.with_new_head(model)
     whole: Any = model
     try:
         whole.reset_classifier(task.n_classes)
@@ -54,6 +68,7 @@ def replace_head(model: nn.Module, experiment: Experiment, task: Task) -> None:
             f"model {experiment.model.architecture}: has no head that can be replaced, as an arm "
             f"that starts from the pretrained network needs: {one_line(error)}"
         ) from error
+    return model
 
 
 def on_device(model: nn.Module, device: str) -> nn.Module:

@@ -200,7 +200,7 @@ def _check_network(need: Need, tasks: dict[str, Task]) -> None:
             if tasks[stage] is not task:
                 check_same_images(task, tasks[stage])
                 task = tasks[stage]
-                replace_head(model, experiment, task)
+                model = replace_head(model, experiment, task)
             smallest_batch(model, task, getattr(experiment, stage), stage)
         if need.on_arrays:
             survey_arrays(model, experiment.analog, experiment.convert, example_images(task))

@@ -410,8 +410,7 @@ def _start_model(
     check_same_images(source, task)
     model = _load_pretrained(trial.experiment, checkpoint)
     torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
-    replace_head(model, trial.experiment, task)
-    return model
+    return replace_head(model, trial.experiment, task)
 
 
 def _held(found: Survey) -> dict[str, Any]:

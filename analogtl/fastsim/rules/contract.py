@@ -10,10 +10,8 @@ import ast
 import hashlib
 import inspect
 import json
-import linecache
 import math
 import re
-import traceback
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +24,8 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 from numba.core.errors import NumbaError
+
+from analogtl.fastsim.python_file import PythonFileError, parse_text, run_text, told
 
 # What a function of a rule knows beside the rule's own parameters: ``p.lr``, ...
 FACTS: dict[str, str] = {
@@ -53,10 +53,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 ATTRIBUTES = ("arrays", "cell", "column", "parameters", "counterpart", "label")
 ALLOWED = ("math", "numpy", "numba", "analogtl.fastsim.rules")
 MAX_ARRAYS = 16
-
-
-class RuleError(ValueError):
-    """A rule file is wrong; the message names file and line."""
+RuleError = PythonFileError  # a rule file is wrong; the message names file and line
 
 
 @dataclass(frozen=True)
@@ -267,7 +264,7 @@ class Rule:
             try:
                 return self.functions[name](*arguments)
             except Exception as error:
-                raise RuleError(_placed(error, self.text, f"{name}: ")) from None
+                raise RuleError(told(error, self.text.file, f"{name}: ")) from None
 
     def compile_each(self, arrays: int) -> None:
         """Compile every function by itself, to say which one does not compile, and where.
@@ -325,7 +322,7 @@ class _Lines:
     """Lines of a class and its attributes."""
 
     def __init__(self, text: RuleText) -> None:
-        self._tree = _parsed(text)
+        self._tree = parse_text(text.file, text.text)
         self._name = text.name
 
     def of(self, name: str) -> int:
@@ -343,18 +340,9 @@ class _Lines:
         return 1
 
 
-def _parsed(text: RuleText) -> ast.Module:
-    try:
-        return ast.parse(text.text)
-    except SyntaxError as error:
-        raise RuleError(f"{text.file}:{error.lineno or 1}: not Python: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        raise RuleError(f"{text.file}:1: not Python: {error}") from None
-
-
 def _run(text: RuleText) -> type:
     """Run a rule file; return the class."""
-    for node in ast.walk(_parsed(text)):
+    for node in ast.walk(parse_text(text.file, text.text)):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -364,24 +352,13 @@ def _run(text: RuleText) -> type:
             if name != "__future__" and not any(f"{name}.".startswith(f"{a}.") for a in ALLOWED):
                 what = f"imports {name}; a rule is one file, and may import {', '.join(ALLOWED)}"
                 raise RuleError(f"{text.file}:{getattr(node, 'lineno', 1)}: {what}")
-    linecache.cache[text.file] = (len(text.text), None, text.text.splitlines(True), text.file)
-    scope: dict[str, Any] = {"__name__": f"rule {text.file}"}
-    try:
-        exec(compile(text.text, text.file, "exec", dont_inherit=True), scope)
-    except Exception as error:
-        raise RuleError(_placed(error, text)) from None
+    scope = run_text(text.file, text.text)
     found = scope.get(text.name)
     if not isinstance(found, type):
         classes = [name for name, value in scope.items() if isinstance(value, type)]
         hint = f"; there is {', '.join(classes)}" if classes else ""
         raise RuleError(f"{text.file}:1: has no class {text.name!r}{hint}")
     return found
-
-
-def _placed(error: Exception, text: RuleText, what: str = "") -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == text.file]
-    line = frames[-1].lineno if frames else 1
-    return f"{text.file}:{line}: {what}{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 @cache
