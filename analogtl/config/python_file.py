@@ -95,7 +95,8 @@ def embed(
 
 
 def values_of(flat: Mapping[str, Any], key: str) -> Iterator[Any]:
-    """All values that tables, flattened, give to a dotted key: its own, and those of its axis."""
+    """All values that tables, flattened, give to a key: its own, and those it is varied over."""
     yield flat.get(key)
-    levels = flat.get(f"sweep.axes.{key}")
-    yield from levels if isinstance(levels, list | tuple) else ()
+    for table in ("sweep.axes", "sweep.tune.candidates"):
+        levels = flat.get(f"{table}.{key}")
+        yield from levels if isinstance(levels, list | tuple) else ()
