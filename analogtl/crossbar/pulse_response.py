@@ -6,7 +6,7 @@ so it holds for the device that an experiment would train on, whatever its class
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,19 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from aihwkit.simulator.configs import SingleRPUConfig, UpdateParameters
-from aihwkit.simulator.tiles import AnalogTile
 from numpy.typing import NDArray
 
 from analogtl.config.catalog import device_class, device_parameters
 from analogtl.config.schema import Device, Nonidealities
+from analogtl.crossbar.pulsed_tile import PulsedTile, Replay, Trace, replay
 from analogtl.crossbar.rpu_config import build_device, set_parameters
 from analogtl.errors import ExperimentError
 
 Array = NDArray[np.float64]
 
 NOISE_PARAMETERS = ("dw_min_std", "dw_min_std_add", "dw_min_std_slope", "write_noise_std")
-MAX_RAMP = 20_000  # pulses; a device of 10,000 states goes from bound to bound
 RAMP_POINTS = 200  # weights kept per ramp
 GRID = 41  # weights between the bounds at which the steps are measured
 N_DEVICES = 400  # that are drawn and measured
@@ -74,6 +72,7 @@ class DeviceView:
             point (S,).
         grid: Weights at which the steps were measured, median over the devices (G,).
         up, down: Step of an up and of a down pulse there, both positive, median (G,).
+        replays: Real devices beside simulated ones with the same pulses.
     """
 
     name: str
@@ -88,6 +87,7 @@ class DeviceView:
     grid: Array
     up: Array
     down: Array
+    replays: tuple[Replay, ...] = ()
 
     def crossings(self, number: int) -> Iterator[float]:
         """Find the pulse at which each ramp of a shown device first passes its symmetry point."""
@@ -108,6 +108,7 @@ def view_device(
     *,
     later: Mapping[str, Any] | None = None,
     name: str = "",
+    traces: Sequence[Trace] = (),
     n_devices: int = N_DEVICES,
     n_shown: int = 5,
     seed: int = 1,
@@ -119,6 +120,7 @@ def view_device(
         nonidealities: As in ``[analog.nonidealities]``.
         later: Parameters that come after these, as in ``[analog.slow_device]``.
         name: What to call the device; by default by its preset.
+        traces: Readings of real devices, whose pulses simulated ones get too.
         n_devices: Devices that are drawn and measured (N).
         n_shown: Devices whose ramps are kept (S).
         seed: Seed of the device draw; the pulses' noise is drawn anew each time.
@@ -129,27 +131,34 @@ def view_device(
     built = build_device(device, nonidealities or Nonidealities())
     set_parameters(built, later or {}, "analog.slow_device")
     quiet, cls = _quiet(built), device_class(device.preset)
-    measured = _measure(_Pulsed(quiet, n_devices, seed))
+    measured = _measure(PulsedTile(quiet, n_devices, seed))
     if not (measured.step > 0).any():
         line = f"{name or device.preset}: no pulse moves any of its devices: nothing to show"
         raise ExperimentError(line)
-    update_noise, write_noise = _noise(_Pulsed(built, n_devices, seed), measured)
-    shown = _Pulsed(built, n_shown, seed)
+    update_noise, write_noise = _noise(PulsedTile(built, n_devices, seed), measured)
+    shown = PulsedTile(built, n_shown, seed)
     ramp = shown.ramp
     pulses, weights = _ramps(shown)
+    facts = [*_facts(built, measured, _in_range(built, seed), update_noise, write_noise)]
+    replays = [replay(built, trace, n=n_devices, seed=seed) for trace in traces]
+    if replays:
+        inside = 100 * float(np.mean([one.inside for one in replays]))
+        note = "of what was measured, in the middle of simulated devices with the same pulses"
+        facts.append(Fact("readings in the central 90 %", "", 90.0, inside, unit="%", note=note))
     return DeviceView(
         name=name or device.preset,
         device_class=cls,
         parameters={one: getattr(built, one) for one in device_parameters(cls)},
         n_devices=n_devices,
-        facts=tuple(_facts(built, measured, _in_range(built, seed), update_noise, write_noise)),
+        facts=tuple(facts),
         pulses=pulses,
         turn=float(ramp),
         weights=weights,
-        symmetry_points=_measure(_Pulsed(quiet, n_shown, seed)).points,
+        symmetry_points=_measure(PulsedTile(quiet, n_shown, seed)).points,
         grid=np.median(measured.grid, axis=1),
         up=np.median(measured.up, axis=1),
         down=np.median(measured.down, axis=1),
+        replays=tuple(replays),
     )
 
 
@@ -180,7 +189,7 @@ def _in_range(built: Any, seed: int) -> tuple[float, float] | None:
     if fine.dw_min is not None:  # up and down steps keep their ratio
         fine.dw_min = min(fine.dw_min, (fine.w_max - fine.w_min) / FINE_STATES)
     with torch.random.fork_rng(devices=[]):
-        measured = _measure(_Pulsed(fine, N_DEVICES, seed))
+        measured = _measure(PulsedTile(fine, N_DEVICES, seed))
     has_range = measured.upper > measured.lower
     points = measured.points
     known = has_range & ~np.isnan(points)
@@ -291,52 +300,7 @@ def _middle(values: Array) -> tuple[float, float]:
     return float(middle), float(high - low) / 2
 
 
-class _Pulsed:
-    """A tile of n devices in one column; each pulse reaches every device."""
-
-    def __init__(self, device: Any, n: int, seed: int) -> None:
-        device = deepcopy(device)
-        device.construction_seed = seed
-        update = UpdateParameters(desired_bl=1, update_bl_management=False, update_management=False)
-        self.n = n
-        self.tile = AnalogTile(n, 1, SingleRPUConfig(device=device, update=update)).tile
-        step = device.dw_min
-        if step is None:  # aihwkit derives it from other parameters
-            step = float(self.hidden("dwmin_up").mean())
-        # With x = d = 1 and trains of one, a large learning rate gives one pulse for certain; one
-        # of dw_min does not where aihwkit reckons with another step (the exponential ones).
-        self.tile.set_learning_rate(100 * step)
-        span = float((self.hidden("max_bound") - self.hidden("min_bound")).mean())
-        # Pulses that take a device from one bound (nearly) to the other.
-        self.ramp = int(np.clip(np.ceil(2 * span / step), 20, MAX_RAMP))
-
-    def hidden(self, name: str) -> Array:
-        """Read a parameter of each device (N,), by aihwkit's name of it."""
-        place = self.tile.get_hidden_parameter_names().index(name)
-        values = self.tile.get_hidden_parameters()[place]
-        return _array(values)
-
-    def pulse(self, sign: int, number: int = 1) -> None:
-        x = torch.ones(number, 1)
-        d = torch.full((number, self.n), float(-sign))
-        self.tile.update(x, d, False)
-
-    def saturate(self, sign: int) -> None:
-        self.pulse(sign, min(3 * self.ramp, MAX_RAMP))
-
-    def weights(self) -> Array:
-        return _array(self.tile.get_weights())
-
-    def set(self, weights: Array) -> None:
-        self.tile.set_weights(torch.tensor(weights, dtype=torch.float32).reshape(-1, 1))
-
-
-def _array(values: torch.Tensor) -> Array:
-    flat: Array = values.numpy().astype(float).ravel()  # a copy: aihwkit may reuse its memory
-    return flat
-
-
-def _measure(tile: _Pulsed) -> _Measured:
+def _measure(tile: PulsedTile) -> _Measured:
     """Measure the bounds, and an up and a down step at a grid of weights between them."""
     tile.set(np.zeros(tile.n))  # a tile starts at random weights
     tile.saturate(+1)
@@ -357,7 +321,7 @@ def _measure(tile: _Pulsed) -> _Measured:
     return _Measured(lower, upper, np.array(grid), np.array(up), np.array(down))
 
 
-def _noise(tile: _Pulsed, measured: _Measured) -> tuple[float, float]:
+def _noise(tile: PulsedTile, measured: _Measured) -> tuple[float, float]:
     """Measure the noise of a pulse (relative to the step) and of a read (weight units)."""
     start, step = measured.places, measured.step
     has_write_noise = "persistent_weights" in tile.tile.get_hidden_parameter_names()
@@ -372,7 +336,7 @@ def _noise(tile: _Pulsed, measured: _Measured) -> tuple[float, float]:
     return float(np.median(relative)), float(np.std(np.array(read) - np.array(kept)))
 
 
-def _ramps(tile: _Pulsed) -> tuple[Array, Array]:
+def _ramps(tile: PulsedTile) -> tuple[Array, Array]:
     """Give pulses from the lower bound up, then down again: pulses (P,) and weights (P, S)."""
     tile.saturate(-1)
     points = min(tile.ramp, RAMP_POINTS) + 1

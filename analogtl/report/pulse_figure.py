@@ -30,9 +30,10 @@ def pulse_figure(views: Sequence[DeviceView]) -> Figure:
             axes = figure.subplots(1, 2, width_ratios=(3, 2), squeeze=False).T
             figure.suptitle(_title(views[0]), fontsize=8)
         else:
-            figure = style.new_figure(height=4.2, width=max(5.0, COLUMN * len(views)))
+            figure = style.new_figure(height=4.2, width=max(5.6, COLUMN * len(views)))
             axes = figure.subplots(2, len(views), squeeze=False)
-            figure.suptitle(f"{_shown(views[0])}; below: {_measured(views[0])}", fontsize=8)
+            above = "; ".join(dict.fromkeys(map(_shown, views)))
+            figure.suptitle(f"{above}; below: {_measured(views[0])}", fontsize=8)
             for ramps, steps in axes[:, 1:].T:  # one scale of the weight; steps differ too much
                 ramps.sharey(axes[0, 0])
                 steps.sharex(axes[1, 0])
@@ -57,6 +58,8 @@ def _title(view: DeviceView) -> str:
 
 
 def _shown(view: DeviceView) -> str:
+    if view.replays:
+        return "dots: measured; line, band: median and 90 % of simulated"
     return f"{len(view.symmetry_points)} devices; dots: symmetry points"
 
 
@@ -65,6 +68,9 @@ def _measured(view: DeviceView) -> str:
 
 
 def _draw_ramps(ramps: Axes, view: DeviceView) -> None:
+    if view.replays:
+        _draw_replays(ramps, view)
+        return
     ramps.axvline(view.turn, color="#999999", linewidth=0.6, linestyle=":")
     for number, point in enumerate(view.symmetry_points):
         color = COLORS[number % len(COLORS)]
@@ -72,6 +78,17 @@ def _draw_ramps(ramps: Axes, view: DeviceView) -> None:
         for crossing in view.crossings(number):
             ramps.plot(crossing, point, "o", color=color, markersize=4.5, markeredgecolor="black")
     ramps.set_xlabel("pulse (up, then down)")
+    ramps.set_ylabel("weight")
+
+
+def _draw_replays(ramps: Axes, view: DeviceView) -> None:
+    for number, one in enumerate(view.replays[: len(COLORS)]):
+        color = COLORS[number % len(COLORS)]
+        ramps.fill_between(one.pulses, one.low, one.high, color="#D5D9DE", linewidth=0, zorder=1)
+        ramps.plot(one.pulses, one.middle, color="black", linewidth=0.8, zorder=3)
+        dots = ramps.plot(one.pulses, one.measured, ".", color=color, markersize=2.5, zorder=2)
+        dots[0].set_markeredgewidth(0)
+    ramps.set_xlabel("pulse, as measured")
     ramps.set_ylabel("weight")
 
 

@@ -1,5 +1,7 @@
 """The figure of `analogtl show --out`."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -27,3 +29,16 @@ def test_several_devices_have_a_column_each_with_their_own_steps():
         low, high = step.get_ylim()
         assert low == 0
         assert high == pytest.approx(max(view.up.max(), view.down.max()), rel=0.2)
+
+
+def test_what_was_measured_lies_beside_what_is_simulated():
+    trace = SimpleNamespace(
+        weights=np.array([-0.5, -0.49, -0.48, -0.47]),
+        signs=np.array([0, 1, 1, 1]),
+        starts=np.array([True, False, False, False]),
+    )
+    view = view_device(Device(preset="EcRamPresetDevice"), traces=[trace], n_devices=20, n_shown=1)
+    ramps = pulse_figure([view]).axes[0]
+    measured = [line for line in ramps.lines if line.get_marker() == "."]
+    assert measured[0].get_ydata() == pytest.approx(trace.weights)
+    assert measured[0].get_xdata() == pytest.approx([0, 1, 2, 3])
