@@ -115,12 +115,11 @@ def _layers(experiment: Experiment, level: Mapping[str, Any] | None = None) -> d
 
 
 def _images(found: Sequence[StageData]) -> dict[str, str]:
-    """What each stage sees; several lines where it varies."""
-    lines: dict[str, str] = {}
+    """What each stage sees, where it varies everything that some trial sees."""
+    seen: dict[str, list[str]] = {}
     for one in found:
-        name = f"{one.stage} on"
-        lines[name] = f"{lines[name]}; {one}" if name in lines else str(one)
-    return lines
+        seen.setdefault(f"{one.stage} on", []).append(str(one))
+    return {name: "; ".join(dict.fromkeys(lines)) for name, lines in seen.items()}
 
 
 def _print(
