@@ -130,4 +130,4 @@ def test_the_report_names_the_device_files(capsys):
     )
     call(capsys, "finetune")
     assert call(capsys, "report", "runs/s", "--format", "html").code == 0
-    assert "mine.toml" in Path("runs/s/report/report.html").read_text()
+    assert "device file" in Path("runs/s/report/report.html").read_text()

@@ -13,6 +13,7 @@ from analogtl.config.device_file import DeviceFile, read_device, write_device
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.errors import ExperimentError
 from analogtl.study.basis import no_look
+from analogtl.study.run_dir import trial_row
 from analogtl.study.study import Study
 from analogtl.study.trial import Trial
 
@@ -161,6 +162,8 @@ def test_device_files_and_presets_are_levels_of_a_sweep(folder):
     classes = {device.preset for device in devices}
     assert classes == {"SoftBoundsReferenceDevice", "ReRamSBPresetDevice"}
     assert len({trial.key for trial in study.trials}) == 4
+    common = {trial_row(trial)["settings"] for trial in study.trials}
+    assert len(common) == 1  # else a report would not take them for one experiment
     axes["analog.device.file"][0] = "none.toml"
     with pytest.raises(ExperimentError, match="none"):
         Study.open(folder / "exp.toml", sweep=True, axes=axes, look=no_look)
