@@ -351,6 +351,8 @@ def _message(details: ErrorDetails, key: str, section: Any) -> str:
         return f"expected one of {listed}; got {shown}{hint}"
     if key.endswith(".classes"):
         expected = "a number of classes (2 or more) or a list of names or numbers"
+    elif key == "evaluate.times" and kind.startswith("float"):
+        expected = "seconds, or text such as '1 day' or '10 years'"
     elif kind == "too_short":
         expected = f"at least {counted(context['min_length'], 'entry', 'entries')}"
     elif kind in EXPECTED:

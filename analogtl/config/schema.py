@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -39,6 +40,7 @@ from analogtl.config.parameters import (
     table_problems,
 )
 from analogtl.config.python_file import parsed
+from analogtl.config.retention import NOISE_MODELS, OF_DEVICE, retention_problems, seconds
 from analogtl.config.rule_file import RuleFacts, rule_facts
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.vocabulary import (
@@ -629,6 +631,45 @@ class Tune(Section):
             yield "budget", f"expected {first} or more, for each candidate once; got {self.budget}"
 
 
+class Evaluate(Section):
+    """The test error after training, of the arrays as they are when they have been left alone. It
+    changes no trial: each that ends keeps its final state, which is evaluated, also later on."""
+
+    times: tuple[Annotated[NonNegative, BeforeValidator(seconds)], ...] = ()
+    """How long after training: seconds, or text such as `"1 day"` or `"10 years"`. 0: as trained.
+    Empty: no evaluation."""
+    noise_model: Literal[tuple(NOISE_MODELS)] = OF_DEVICE  # type: ignore[valid-type]
+    """What happens to the weights meanwhile: `device` (the lifetime and diffusion of
+    [analog.device], where it has any), or aihwkit's model for inference of this name, with its
+    drift and read noise (the weights are those that were trained: none are programmed anew)."""
+    parameters: dict[Text, Any] = {}
+    """Parameters of the noise model by aihwkit's names, e.g. `{ drift_scale = 0.5 }`."""
+    batch_s: PositiveNumber | None = None
+    """Seconds that a mini-batch takes on the hardware: the unit of a device's lifetime and
+    diffusion."""
+    drift_compensation: Literal["none", "GlobalDriftCompensation", "PerColumnDriftCompensation"] = (
+        "GlobalDriftCompensation"
+    )
+    """Digital factor that undoes the mean decay of a tile's outputs, or of each output, as aihwkit
+    has it: from reads of the tile at the end of training and at each time."""
+    repeats: Annotated[Int, Field(ge=1, le=1000)] = 10
+    """How often everything random is drawn anew."""
+    seed: Seed = 0
+    """Seed of these draws, beside the trial's own."""
+
+    @model_validator(mode="after")
+    def _model_fits(self) -> Self:
+        found = retention_problems(self.times, self.noise_model, self.parameters, self.batch_s)
+        return _raise(found, self)
+
+    @field_validator("times")
+    @classmethod
+    def _each_once(cls, times: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(times)) < len(times):
+            _raise([("", f"expected each time once; got {[f'{t:g} s' for t in times]}")], times)
+        return times
+
+
 class Sweep(Section):
     """The trials: every combination of axes, learning rates and seeds, for every arm."""
 
@@ -761,6 +802,7 @@ class Experiment(Section):
     finetune: Finetune = Finetune()
     analog: Analog = Analog()
     programming: Programming = Programming()
+    evaluate: Evaluate = Evaluate()
     sweep: Sweep = Sweep()
     run: Run = Run()
     hardware: Hardware = Hardware()
@@ -782,6 +824,7 @@ class Experiment(Section):
         if variability is not None and (lacks := self._lacks("reference_std")):
             yield "analog.nonidealities.symmetry_point_variability", lacks
         yield from self._class_set_problems()
+        yield from self._evaluate_problems()
         judged, epochs = self.report.judged_epochs, max(1, self.epochs)
         if judged is not None and judged > epochs:
             yield "report.judged_epochs", f"expected at most the epochs, {epochs}; got {judged}"
@@ -823,6 +866,20 @@ class Experiment(Section):
             yield f"{own} of this experiment comes first; tune that"
         if self.is_weight_programming and section not in PROGRAMMING_SECTIONS:
             yield f"sets [{section}], which {self.kind} does not use"
+
+    def _evaluate_problems(self) -> Iterator[Problem]:
+        asked, device = self.evaluate, self.analog.array_device
+        if asked.times and self.is_weight_programming:
+            yield "evaluate.times", f"{self.kind} has no network to test"
+        elif asked.times and asked.noise_model == OF_DEVICE:
+            known = catalog.device_parameters(device.preset)
+            values = {**known, **device.parameters, **self.analog.slow_device}
+            if not (values.get("lifetime") or values.get("diffusion")):
+                others = ", ".join(name for name in NOISE_MODELS if name != OF_DEVICE)
+                what = "has neither lifetime nor diffusion: nothing would change with time"
+                yield "evaluate.noise_model", f"{device.preset} {what}; expected one of {others}"
+            elif asked.batch_s is None:
+                yield "evaluate.batch_s", "missing: lifetime and diffusion are in mini-batches"
 
     def _class_set_problems(self) -> Iterator[Problem]:
         sets = self.sweep.class_sets

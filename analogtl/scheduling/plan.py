@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from analogtl.config.schema import flatten
-from analogtl.errors import RunError
+from analogtl.errors import RunError, counted
 from analogtl.files import nearest_folder
 from analogtl.study.basis import Basis, differences
 from analogtl.study.run_dir import RunDir, trial_row
@@ -56,6 +56,7 @@ def plan(study: Study) -> Plan:
     run = study.run
     finished, failed, begun, changed = set(), {}, set(), {}
     notes: list[str] = []
+    to_evaluate = 0
     for trial in study.trials:
         try:
             record = run.checked_record(trial.id)
@@ -69,10 +70,13 @@ def plan(study: Study) -> Plan:
                 changed[trial.id] = " and ".join(others)
         elif record is not None and record.done:
             finished.add(trial.id)
+            to_evaluate += run.is_to_evaluate(trial, record)
         elif record is not None:
             failed[trial.id] = str(record.row.get("message") or "")
         if trial.id not in finished and run.state_path(trial).is_dir():
             begun.add(trial.id)
+    if to_evaluate:
+        notes.append(f"{counted(to_evaluate, 'finished trial')} will be evaluated after training")
     if any("" in trial.basis.data for trial in study.trials):
         notes.append("images are not here yet: they are downloaded before anything is run")
     pretrain, reason = _pretraining(study, finished)

@@ -252,6 +252,7 @@ class _Sweep:
 
     def _look_through(self) -> Iterator[Update]:
         finished: list[dict[str, Any]] = []
+        lacking = 0
         for trial in self._trials:
             notes: list[str] = []
             record = self._run.record(trial.id, notes)
@@ -259,10 +260,17 @@ class _Sweep:
                 yield Update("message", trial.id, text=note)
             ours = record is not None and record.key == trial.key
             if record is not None and ours and record.done:
+                if self._run.is_to_evaluate(trial, record):
+                    self._todo.append(trial)
+                    continue
+                lacking += bool(trial.evaluation_key) and record.evaluation != trial.evaluation_key
                 finished.append(record.row)
                 yield Update("skipped", trial.id, record.row)
             elif not (ours and self._skip_failed):
                 self._todo.append(trial)
+        if lacking:
+            said = f"{counted(lacking, 'trial')} ended without keeping a final state, as evaluate.times"
+            yield Update("message", text=f"{said} was not set: left without that evaluation")
         for row in finished:
             yield from self._said_by(row)
 
@@ -275,7 +283,9 @@ class _Sweep:
             maker = self._maker(trial, keys)
             if maker is not None and not pool.takes_all:
                 blocked.append(trial)
-            elif record := self._run.finished(trial):  # by another process, since we looked
+            elif (record := self._run.finished(trial)) and not self._run.is_to_evaluate(
+                trial, record
+            ):  # by another process, since we looked
                 yield Update("skipped", trial.id, record.row)
             else:
                 pool.submit(Job.of(trial, self._run, self._limits, self._function, maker))
@@ -396,7 +406,7 @@ class _Sweep:
                     continue
             del self._elsewhere[trial_id]
             record = self._run.finished(trial)
-            if record is not None:
+            if record is not None and not self._run.is_to_evaluate(trial, record):
                 yield Update("done", trial_id, record.row, "by another process")
             else:
                 self._todo.appendleft(trial)

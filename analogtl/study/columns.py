@@ -183,10 +183,27 @@ class PulseRow(_LayerAndEpoch, _Pulses, total=False):
 
 
 TUNING_COLUMNS = tuple(TuningRow.__annotations__)
+
+
+@with_config(_CHECKS)
+class EvaluationRow(TypedDict, total=False):
+    """One row of ``evaluation.csv``: the test images, a time after training."""
+
+    experiment: str
+    trial: str
+    seed: Seed
+    time: Size
+    repeat: Count
+    loss: float
+    error: Size
+    n_samples: Count
+
+
 EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
 TRIAL_COLUMNS = tuple(TrialRow.__annotations__)
 LAYER_COLUMNS = tuple(LayerRow.__annotations__)
 PULSE_COLUMNS = tuple(PulseRow.__annotations__)
+EVALUATION_COLUMNS = tuple(EvaluationRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
 TYPES |= get_type_hints(TuningRow)
 JUDGED = "error_judged"
@@ -202,6 +219,7 @@ ROWS_OF: dict[str, type] = {
     "layers.csv": LayerRow,
     "pulses.csv": PulseRow,
     "tuning.csv": TuningRow,
+    "evaluation.csv": EvaluationRow,
 }
 
 

@@ -10,13 +10,20 @@ from typing import Any
 from analogtl.errors import RunError
 from analogtl.files import digest, read_sealed
 from analogtl.study.checked import row_problem
-from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, PULSE_COLUMNS, TrialRow
+from analogtl.study.columns import (
+    EPOCH_COLUMNS,
+    EVALUATION_COLUMNS,
+    LAYER_COLUMNS,
+    PULSE_COLUMNS,
+    TrialRow,
+)
 from analogtl.vocabulary import TrialStatus
 
 TRIAL_TABLES = {
     "epochs.csv": EPOCH_COLUMNS,
     "layers.csv": LAYER_COLUMNS,
     "pulses.csv": PULSE_COLUMNS,
+    "evaluation.csv": EVALUATION_COLUMNS,
 }
 CELLS = "pulses.safetensors"
 """File of a trial with the pulses of every cell, where they were asked for."""
@@ -30,6 +37,7 @@ class Record:
     done: bool  # finished, as opposed to failed
     row: dict[str, Any]  # its row of ``trials.csv``
     files: dict[str, str]  # name of each of its tables, and of `CELLS` -> SHA-256
+    evaluation: str = ""  # `Trial.evaluation_key` of what it was evaluated with after training
 
 
 def state_of_files(path: Path) -> object:
@@ -70,8 +78,9 @@ def read_record(path: Path, trial_id: str) -> Record:
             raise RunError(f"{path / name}: {error.strerror or error}") from None
         if not whole:
             raise RunError(f"{path / name}: checksum does not match")
+    evaluation = str(content.get("evaluation", ""))
     done = content.get("status") == TrialStatus.DONE
-    return Record(str(content.get("key")), done, content["row"], content["files"])
+    return Record(str(content.get("key")), done, content["row"], content["files"], evaluation)
 
 
 def is_plain(value: Any) -> bool:

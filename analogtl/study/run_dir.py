@@ -8,6 +8,7 @@ runs/<name>/
   pretrain/                  epochs.csv, and which shared checkpoint was used
   trials/<trial>/            trial.json (written last), epochs.csv, layers.csv, pulses.csv;
                              pulses.safetensors where asked for (`run.save_pulses`)
+                             evaluation.csv, final/ where asked for (`evaluate.times`)
   trials/<trial>/resume/<key>/   what a training that was interrupted goes on from
   epochs.csv trials.csv layers.csv pulses.csv   all trials together
 runs/pretrained/<key>/       checkpoints, shared by all experiments with the same pretraining
@@ -129,6 +130,20 @@ class RunDir:
             RunError: As `trial_path`.
         """
         return self.inside("trials", trial.id, "resume", trial.key)
+
+    def final_path(self, trial_id: str) -> Path:
+        """Stem of the files of the final state of a trial; see `evaluate.times`.
+
+        Raises:
+            RunError: As `trial_path`.
+        """
+        return self.inside("trials", trial_id, "final") / "state"
+
+    def is_to_evaluate(self, trial: Trial, record: Record) -> bool:
+        """Whether a trial that is done is to be evaluated, and its final state is kept."""
+        wanted = trial.evaluation_key
+        kept = self.final_path(trial.id).with_suffix(".json")
+        return bool(wanted) and record.evaluation != wanted and kept.is_file()
 
     def read(self, *parts: str) -> dict[str, Any]:
         """A JSON table of the run; empty if there is none that can be read."""
@@ -255,6 +270,21 @@ class RunDir:
             "usage": usage(),
         }
         write_sealed(path / "trial.json", content)
+
+    def write_evaluation(self, trial: Trial, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the evaluation of a trial that is done, whose record vouches for it from then on.
+
+        Raises:
+            RunError: If the record is damaged, or nothing can be written.
+        """
+        path, name = self.trial_path(trial.id), "evaluation.csv"
+        content = read_sealed(path / "trial.json")
+        if content["files"].pop(name, None):  # a crash must not make the trial look damaged
+            write_sealed(path / "trial.json", content | {"evaluation": ""})
+        make_way(path / name, self.damaged)
+        write_rows(path / name, TRIAL_TABLES[name], rows)
+        content["files"][name] = digest(path / name)
+        write_sealed(path / "trial.json", content | {"evaluation": trial.evaluation_key})
 
     def _keep_earlier(self, trial: Trial, path: Path) -> None:
         """Move a finished trial of other settings out of the way: its hours are not thrown away.

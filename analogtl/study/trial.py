@@ -70,6 +70,13 @@ class Trial:
         """A hash of `settings` and basis: a finished trial with the same key is not run again."""
         return content_key(self.settings(), self.basis.as_data())
 
+    @property
+    def evaluation_key(self) -> str:
+        """A hash of the evaluation after training; empty if none is asked for."""
+        asked = self.experiment.evaluate
+        wanted = self.arm.analog and asked.times
+        return content_key(asked.model_dump(mode="json")) if wanted else ""
+
     @cached_property
     def pretrain_key(self) -> str:
         """`pretrain_key` of the model that a pretrained arm starts from."""

@@ -17,6 +17,7 @@ import torch
 
 from analogtl.config.schema import Analog, Experiment, Programming, Training, content_key
 from analogtl.crossbar.convert import layer_settings, survey_arrays
+from analogtl.crossbar.retention import aged_weights
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
 from analogtl.study.basis import stages_of
 from analogtl.study.data import data_of
@@ -144,6 +145,9 @@ class _Checks:
 
         if need.on_arrays:
             told(_try_array, analog, parts=analog.resolved())
+            if experiment.evaluate.times:
+                asked = experiment.evaluate
+                told(aged_weights, asked, parts=asked.model_dump(mode="json"))
         if experiment.is_weight_programming:
             if need.stages:
                 found.append("kind: weight-programming has no network; `analogtl sweep` runs it")

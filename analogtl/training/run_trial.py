@@ -12,6 +12,7 @@ from analogtl.files import write_json
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.trial import Trial
+from analogtl.training.after import evaluate_if_due
 from analogtl.training.resumable import Rows, Stopped
 from analogtl.training.stages import finetune
 from analogtl.vocabulary import TrialStatus
@@ -28,8 +29,9 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
     with run.trial_lock(trial.id, wait=False) as held:
         if not held:
             return {**trial_row(trial), "status": TrialStatus.BUSY}
-        record = run.finished(trial)
-        if record is not None:
+        record = run.record(trial.id)
+        if record is not None and record.done and record.key == trial.key:
+            evaluate_if_due(trial, run)
             return dict(record.row)
         if run.planned().get(trial.id, "") not in ("", trial.key):
             # A job from a queue, handed in before the experiment became another one.
@@ -44,6 +46,7 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
                 try:
                     rows = next(steps)
                 except StopIteration as stop:
+                    evaluate_if_due(trial, run)
                     progress.unlink(missing_ok=True)
                     return dict(stop.value)
                 if began_at is None and rows[-1]["stage"] != "pretrain":

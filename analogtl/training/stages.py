@@ -327,6 +327,9 @@ def _train(
     for new in training.run():
         rows += new
         yield new
+    if trial.evaluation_key:
+        tensors, meta = state.capture(training.model)
+        state.save(run.final_path(trial.id), tensors, meta | {"trial": trial.key})
     if layers:
         _, changed = training.changed()
         worn = training.wear()

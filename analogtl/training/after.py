@@ -1,0 +1,81 @@
+"""After training: the test error of a trial's arrays when they have been left alone for a time.
+
+It starts from the final state that the trial has kept, so that it can be asked for again, with
+other times or another model, without another training.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from torch import nn
+
+from analogtl.crossbar import checkpoint as state
+from analogtl.crossbar import convert as transfer
+from analogtl.crossbar.retention import Ageing
+from analogtl.errors import AnalogtlError, RunError, one_line
+from analogtl.study.run_dir import RunDir
+from analogtl.study.trial import Trial
+from analogtl.tasks.images import Task
+from analogtl.training.loop import evaluate, planned
+from analogtl.training.network import example_images, fresh_model, on_device
+from analogtl.training.resumable import Rows
+from analogtl.training.stages import prepare_torch, task_of
+
+_LOG = logging.getLogger(__name__)
+
+
+def evaluate_if_due(trial: Trial, run: RunDir) -> None:
+    """Evaluate a trial that is done, if that is asked for and not done yet.
+
+    The trial is none the worse where it cannot be evaluated; a line in the log says why.
+    """
+    record = run.record(trial.id)
+    if record is None or not record.done or not run.is_to_evaluate(trial, record):
+        return
+    try:
+        run.write_evaluation(trial, evaluation(trial, run))
+    except (AnalogtlError, OSError, RuntimeError, ValueError, KeyError) as error:
+        _LOG.warning("%s: not evaluated after training: %s", trial.id, one_line(error))
+
+
+def evaluation(trial: Trial, run: RunDir) -> Rows:
+    """Test the arrays of a trial at each time after training: the rows of ``evaluation.csv``.
+
+    Raises:
+        RunError: If the final state is damaged or of another trial, or the images are others.
+    """
+    prepare_torch(trial.experiment.run.threads)
+    task = task_of(trial.experiment, "finetune", trial.basis.data[0])
+    model = on_device(_final_model(trial, run, task), trial.basis.device)
+    asked = trial.experiment.evaluate
+    ageing = Ageing(model, asked, trial.seed)
+    about = {"experiment": trial.experiment.name, "trial": trial.id, "seed": trial.seed}
+    rows: list[dict[str, Any]] = []
+    for time in asked.times:
+        for repeat in range(asked.repeats):
+            with ageing.at(time, repeat):
+                score = evaluate(model, task.test, task)
+            said = {"time": time, "repeat": repeat, "loss": score.loss, "error": score.error}
+            rows.append({**about, **said, "n_samples": score.n_samples})
+    return rows
+
+
+def _final_model(trial: Trial, run: RunDir, task: Task) -> nn.Module:
+    """The network with the arrays that a trial has trained, as they were at its end."""
+    file = run.final_path(trial.id)
+    loaded = state.load(file)
+    if loaded is None or loaded[1].get("trial") != trial.key:
+        raise RunError(f"{file}: not the final state of this trial")
+    experiment = trial.experiment
+    conversion = transfer.to_analog(
+        fresh_model(experiment, task),
+        experiment.analog,
+        experiment.convert,
+        seed=trial.seed,
+        example=example_images(task),
+        plan=planned(experiment.finetune, task),
+    )
+    state.restore(conversion.model, *loaded)
+    return conversion.model

@@ -1,0 +1,250 @@
+"""Arrays that are left alone after training: what is drawn, what is kept, what is done again."""
+
+import math
+
+import aihwkit.inference
+import pytest
+import torch
+from command_line import call
+
+import analogtl
+from analogtl.config.load import load_experiment
+from analogtl.config.schema import Evaluate
+from analogtl.crossbar.convert import analog_tiles, to_analog
+from analogtl.crossbar.retention import Ageing
+from analogtl.errors import ExperimentError
+from analogtl.scheduling.sweep import run_trials
+from analogtl.study.run_dir import RunDir
+from analogtl.study.study import Study
+from analogtl.study.tables import read_rows
+from analogtl.study.trial import trials_of
+from analogtl.training import stages
+from analogtl.training.run_trial import run_trial
+
+PCM = {"noise_model": "PCMLikeNoiseModel", "repeats": 2}
+CAPACITOR = {"preset": "CapacitorPresetDevice", "lifetime_dtod": 0.0, "reset_dtod": 0.0}
+
+
+def a_trial(tiny, times, arm="analog-scratch", **asked):
+    evaluate = {**PCM, **asked, "times": times}
+    finetune = {"arms": [arm], "epochs": 1, "batch_size": 10}
+    [trial] = trials_of(tiny(finetune=finetune, evaluate=evaluate), sweep=False)
+    return trial
+
+
+def rows_of(run, trial):
+    return read_rows(run.trial_path(trial.id) / "evaluation.csv")
+
+
+def ageing_of(tiny, device=None, **asked):
+    """A converted network of one small layer, and how it ages."""
+    experiment = tiny(analog={"device": device or {}})
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 10))
+    example = torch.randn(2, 1, 4, 5)
+    convert = experiment.convert
+    model = to_analog(model, experiment.analog, convert, seed=1, example=example).model.eval()
+    return Ageing(model, Evaluate(**asked), seed=1), next(analog_tiles(model)), example
+
+
+@pytest.mark.parametrize("arm", ["analog-scratch", "frozen-array"])
+def test_a_trial_keeps_its_final_state_and_is_evaluated_again_without_training(
+    tiny, run_dir, monkeypatch, arm
+):
+    first = a_trial(tiny, [0, 3600], arm)
+    assert run_trial(first, run_dir)["status"] == "done"
+    before = rows_of(run_dir, first)
+    assert [(row["time"], row["repeat"]) for row in before] == [
+        (time, repeat) for time in ("0", "3600") for repeat in ("0", "1")
+    ]
+    monkeypatch.setattr("analogtl.training.run_trial.finetune", None)  # a training would fail
+    more = a_trial(tiny, [86400, 3600], arm)
+    assert more.key == first.key
+    assert run_trial(more, run_dir)["status"] == "done"
+    after = rows_of(run_dir, more)
+    assert after[2:] == before[2:]  # whatever else is asked for
+    assert {row["time"] for row in after} == {"86400", "3600"}
+    assert run_dir.checked_record(more.id).done
+
+
+def test_the_first_time_is_the_test_after_the_last_epoch_where_passes_have_no_noise(tiny, run_dir):
+    perfect = {"is_perfect": True}
+    finetune = {"arms": ["analog-scratch"], "epochs": 1, "batch_size": 10}
+    experiment = tiny(
+        finetune=finetune, analog={"forward": perfect}, evaluate={**PCM, "times": [0, 3.0e8]}
+    )
+    [trial] = trials_of(experiment, sweep=False)
+    row = run_trial(trial, run_dir)
+    at_once, later = (float(rows_of(run_dir, trial)[place]["error"]) for place in (0, 2))
+    last = [one for one in read_rows(run_dir.trial_path(trial.id) / "epochs.csv")][-1]
+    assert last["split"] == "test"
+    assert math.isclose(at_once, row["error_final"], rel_tol=1e-6)
+    assert {one["loss"] for one in rows_of(run_dir, trial)[:2]} == {last["loss"]}
+    assert later != at_once or rows_of(run_dir, trial)[2]["loss"] != last["loss"]
+
+
+def test_a_sweep_evaluates_what_was_finished_and_says_what_kept_nothing(tiny, tmp_path):
+    plain = tiny(finetune={"arms": ["analog-scratch"], "epochs": 1})
+    list(run_trials(Study.open(plain, root=tmp_path)))
+    told = list(run_trials(Study.open(a_trial(tiny, [0]).experiment, root=tmp_path)))
+    # Of other settings (a batch size), so it is run; then a second call has a kept state.
+    assert [one.kind for one in told if one.kind in ("done", "skipped")] == ["done"]
+    told = list(run_trials(Study.open(a_trial(tiny, [0, 60]).experiment, root=tmp_path)))
+    assert [one.kind for one in told if one.kind in ("done", "skipped")] == ["done"]
+    run = RunDir(tmp_path, "tiny")
+    assert len(read_rows(run.path / "evaluation.csv")) == 4
+    asked = tiny(finetune={"arms": ["analog-scratch"], "epochs": 1}, evaluate={**PCM, "times": [0]})
+    list(run_trials(Study.open(plain, root=tmp_path / "other")))
+    told = list(run_trials(Study.open(asked, root=tmp_path / "other")))
+    assert [one.kind for one in told] == ["skipped", "message"]
+
+
+def test_a_damaged_final_state_leaves_the_trial_as_it_is(tiny, run_dir, caplog):
+    trial = a_trial(tiny, [0])
+    run_trial(trial, run_dir)
+    [state] = run_dir.final_path(trial.id).parent.glob("*.safetensors")
+    state.write_bytes(b"nothing")
+    again = a_trial(tiny, [0, 1])
+    assert run_trial(again, run_dir)["status"] == "done"
+    assert "not evaluated" in caplog.text
+    assert len(rows_of(run_dir, trial)) == 2
+
+
+def test_the_arrays_are_as_before_afterwards(tiny):
+    ageing, tile, x = ageing_of(tiny, **PCM, times=[1e7])
+    before, scales = tile.tile.get_weights().clone(), tile.get_mapping_scales().clone()
+    with ageing.at(1e7, 0):
+        assert not torch.equal(tile.tile.get_weights(), before)
+        assert not torch.equal(tile.get_mapping_scales(), scales)
+    assert torch.equal(tile.tile.get_weights(), before)
+    assert torch.equal(tile.get_mapping_scales(), scales)
+
+
+@pytest.mark.parametrize("engine", ["fast", "aihwkit"])
+def test_drift_without_noise_is_the_power_law_that_aihwkit_has(tiny, engine):
+    parameters = {"drift_nu_mean": 0.1, "drift_nu_std": 0.0, "read_noise_scale": 0.0, "t_0": 10.0}
+    experiment = {"noise_model": "StateIndependentNoiseModel", "parameters": parameters}
+    ageing, tile, _ = ageing_of(tiny, times=[990], **experiment, drift_compensation="none")
+    before = tile.tile.get_weights().clone()
+    with ageing.at(990.0, 0):
+        expected = before * (1000 / 10) ** -0.1
+        torch.testing.assert_close(tile.tile.get_weights(), expected)
+
+
+@pytest.mark.parametrize("kind", ["GlobalDriftCompensation", "PerColumnDriftCompensation"])
+def test_compensation_undoes_a_decay_that_all_weights_share(tiny, kind):
+    parameters = {"drift_nu_mean": 0.2, "drift_nu_std": 0.0, "read_noise_scale": 0.0}
+    model = {"noise_model": "StateIndependentNoiseModel", "parameters": parameters}
+    ageing, tile, x = ageing_of(tiny, times=[1e6], **model, drift_compensation=kind)
+    outputs = []
+    for time in (0.0, 1e6):
+        with ageing.at(time, 0), torch.no_grad():
+            # Without the bias, and the noise of 400 passes averaged.
+            units = torch.eye(20).repeat(400, 1)
+            outputs.append(tile(units).reshape(400, 20, 10).mean(0) - tile.bias)
+    # Noise of a mean: 0.06 / 20, times the scale, and of the factor's reads; five of them.
+    torch.testing.assert_close(outputs[1], outputs[0], atol=0.03, rtol=0.05)
+    assert outputs[0].abs().mean() > 0.05
+
+
+def test_a_lifetime_takes_the_weights_back_by_the_share_of_each_batch(tiny):
+    device = {**CAPACITOR, "reset": 0.0}
+    ageing, tile, _ = ageing_of(
+        tiny, device, times=["1 min"], batch_s=1e-3, drift_compensation="none"
+    )
+    before = tile.tile.get_weights().clone()
+    with ageing.at(60.0, 0):
+        # 60,000 mini-batches of a lifetime of a million, in float32 steps of 6e-8.
+        expected = before * (1 - 1e-6) ** 60_000
+        torch.testing.assert_close(tile.tile.get_weights(), expected, atol=1e-6, rtol=4e-3)
+
+
+def test_a_walk_spreads_with_the_root_of_time(tiny):
+    device = {"preset": "IdealizedPresetDevice", "diffusion": 1e-3, "diffusion_dtod": 0.0}
+    ageing, tile, _ = ageing_of(tiny, device, times=[1], batch_s=1.0, drift_compensation="none")
+    before = tile.tile.get_weights().clone()
+    moved = []
+    for repeat in range(20):
+        with ageing.at(900.0, repeat):
+            moved.append(tile.tile.get_weights() - before)
+    # 4,000 draws: the spread of their spread is 1.1 %; five of these.
+    assert math.isclose(float(torch.stack(moved).std()), 1e-3 * 30, rel_tol=0.056)
+
+
+@pytest.mark.parametrize(
+    "model", ["PCMLikeNoiseModel", "ReRamWan2022NoiseModel", "ReRamCMONoiseModel"]
+)
+def test_weights_spread_as_the_model_of_aihwkit_spreads_them(tiny, model):
+    time = 86_400.0
+    ageing, tile, _ = ageing_of(tiny, noise_model=model, times=[time], drift_compensation="none")
+    weights = tile.tile.get_weights().clone()
+    found = []
+    for repeat in range(200):
+        with ageing.at(time, repeat):
+            found.append(tile.tile.get_weights())
+    theirs = getattr(aihwkit.inference, model)()
+    torch.manual_seed(0)
+    expected = []
+    for _ in range(200):
+        conductances, scales = theirs.g_converter.convert_to_conductances(weights)
+        single = torch.is_tensor(conductances)
+        aged = [
+            theirs.apply_drift_noise_to_conductance(
+                g.clone(), theirs.generate_drift_coefficients(g.clone()), time
+            )
+            for g in ([conductances] if single else conductances)
+        ]
+        expected.append(theirs.g_converter.convert_back_to_weights(aged, scales).view(10, 20))
+    ours, aihwkits = torch.stack(found), torch.stack(expected)
+    # Over 200 cells of 200 draws each the means differ by less than five standard errors.
+    error = aihwkits.std(0) * (2 / 200) ** 0.5
+    assert bool(((ours.mean(0) - aihwkits.mean(0)).abs() <= 5 * error + 1e-6).all())
+    assert math.isclose(float(ours.std(0).mean()), float(aihwkits.std(0).mean()), rel_tol=0.03)
+
+
+def test_the_times_change_no_trial(tiny):
+    without, with_times = a_trial(tiny, []), a_trial(tiny, ["1 day"])
+    assert without.key == with_times.key
+    assert with_times.experiment.evaluate.times == (86_400.0,)
+    assert not a_trial(tiny, [1], arm="digital-scratch").evaluation_key
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ('times = ["1 our"]', "times"),
+        ("times = [-1]", "times"),
+        ("times = [3, 3.0]", "times"),
+        ("times = [1]", "noise_model"),  # the device of the quickstart does not change
+        ('noise_model = "PCM"', "noise_model"),
+        ('noise_model = "PCMLikeNoiseModel"\nparameters = { drift = 1 }', "parameters.drift"),
+        ('times = [5]\nnoise_model = "ReRamWan2022NoiseModel"', "times"),
+        ('noise_model = "CustomDriftPCMLikeNoiseModel"', "parameters.custom_drift_model"),
+        ('noise_model = "PCMLikeNoiseModel"\nbatch_s = 1', "batch_s"),
+        ("repeats = 0", "repeats"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_at_its_place(tmp_path, lines, key):
+    file = tmp_path / "exp.toml"
+    file.write_text(f'name = "exp"\nextends = "quickstart"\n[evaluate]\n{lines}\n')
+    with pytest.raises(ExperimentError) as error:
+        load_experiment(file)
+    [line] = error.value.problems
+    assert f": evaluate.{key}: " in line
+    assert f"{file}:" in line
+
+
+def test_a_lifetime_needs_the_duration_of_a_batch(tiny):
+    with pytest.raises(ValueError, match=r"batch_s"):
+        tiny(analog={"device": CAPACITOR}, evaluate={"times": [1]})
+
+
+def test_what_aihwkit_refuses_is_found_before_anything_is_trained(tiny, tmp_path):
+    table = {"g_lst": [1.0, 2.0], "nu_mean_lst": [0.1, 0.1], "nu_std_lst": [0.0, 0.0]}
+    asked = {
+        "times": [1],
+        "noise_model": "CustomDriftPCMLikeNoiseModel",
+        "parameters": {"custom_drift_model": table},  # conductances go from 0 to 25
+    }
+    with pytest.raises(ExperimentError, match=r"evaluate\.parameters"):
+        list(run_trials(Study.open(tiny(evaluate=asked), root=tmp_path)))
