@@ -1,4 +1,4 @@
-"""What can be asked of arrays after training: moments in time, and aihwkit's models of what happens.
+"""What can be asked of arrays after training: times, and aihwkit's models of what happens.
 
 Names of models and of their parameters are aihwkit's. Nothing here imports aihwkit.
 """

@@ -1,8 +1,8 @@
 """Arrays that are left alone after training: drift, retention and read noise, and what undoes it.
 
 aihwkit's models turn the weights of a tile into conductances, let these drift, and turn them back;
-the forward pass is the experiment's own, with its noise and resolution. A weight that has drifted is
-where it is: it is not cut at the bounds that pulses cannot take it beyond.
+the forward pass is the experiment's own, with its noise and resolution. A weight that has drifted
+is where it is: it is not cut at the bounds that pulses cannot take it beyond.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _Device:
 
 
 def _last_device(tile: Any) -> dict[str, Tensor]:
-    """What the cells of the array that holds the weights have, [out, in] each, by aihwkit's name."""
+    """Find what the cells of the array with the weights have, [out, in], by aihwkit's name."""
     hidden = tile.get_hidden_parameters()
     last = [name.removeprefix("max_bound") for name in hidden if name.startswith("max_bound")][-1]
     wanted = ("min_bound", "max_bound", "decay_scales", "reset_bias", "diffusion_rates")

@@ -269,8 +269,9 @@ class _Sweep:
             elif not (ours and self._skip_failed):
                 self._todo.append(trial)
         if lacking:
-            said = f"{counted(lacking, 'trial')} ended without keeping a final state, as evaluate.times"
-            yield Update("message", text=f"{said} was not set: left without that evaluation")
+            said = f"{counted(lacking, 'trial')} ended without keeping a final state"
+            why = "evaluate.times was not set then: left without that evaluation"
+            yield Update("message", text=f"{said}, as {why}")
         for row in finished:
             yield from self._said_by(row)
 
