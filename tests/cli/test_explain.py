@@ -12,7 +12,13 @@ from analogtl.config.device_file import read_device
 from analogtl.config.schema import flatten
 from analogtl.errors import ExperimentError
 from analogtl.report.results import BLOCK
-from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS, PULSE_COLUMNS, TRIAL_COLUMNS
+from analogtl.study.columns import (
+    EPOCH_COLUMNS,
+    EVALUATION_COLUMNS,
+    LAYER_COLUMNS,
+    PULSE_COLUMNS,
+    TRIAL_COLUMNS,
+)
 from analogtl.vocabulary import AXES, TRANSFER_ARMS, Algorithm, Dataset, Network
 
 WRITTEN = [page for page in sorted(EXPLAIN.glob("*.md")) if page.stem not in ("keys", "commands")]
@@ -90,7 +96,13 @@ def test_lines_fit_a_terminal(page):
 
 def test_every_column_is_described():
     page = text("csv")
-    for columns in (TRIAL_COLUMNS, EPOCH_COLUMNS, LAYER_COLUMNS, PULSE_COLUMNS):
+    for columns in (
+        TRIAL_COLUMNS,
+        EPOCH_COLUMNS,
+        LAYER_COLUMNS,
+        PULSE_COLUMNS,
+        EVALUATION_COLUMNS,
+    ):
         for column in columns:
             assert f"{column} " in page or f"{column}," in page, column
 
