@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +70,7 @@ def validate(source: Source) -> Experiment:
         raise _told(source, problems)
     # What the command line names is looked for where it was typed, too.
     places, flat = (*source.folders, Path.cwd()), flatten(source.data)
-    for embed in (embed_rules, embed_networks, _embed_devices):
+    for embed in (embed_rules, embed_networks, _embed_devices, _find_weights):
         embed(source.data, flat, places)
     try:
         experiment = Experiment.model_validate(source.data)
@@ -112,6 +113,17 @@ def _embed_devices(data: dict[str, Any], flat: Mapping[str, Any], folders: Seque
         known = section.setdefault("device_files", {}) if isinstance(section, dict) else None
         if isinstance(known, dict) and name not in known and (found := find_device(name, folders)):
             known[name] = found.as_table()
+
+
+def _find_weights(data: dict[str, Any], flat: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    """Take the place of each file of weights that an experiment names into the section [model]."""
+    for name in values_of(flat, "model.weights"):
+        model = data.setdefault("model", {}) if isinstance(name, str) and name else None
+        known = model.setdefault("weight_files", {}) if isinstance(model, dict) else None
+        if isinstance(known, dict) and name not in known and "\0" not in name:
+            places = (folder / os.path.expanduser(name) for folder in folders)
+            if found := next(filter(os.path.lexists, places), None):
+                known[name] = str(found.absolute())
 
 
 def _not_text(source: Source) -> Iterator[str]:

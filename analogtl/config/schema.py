@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -108,6 +109,7 @@ TASK_KEYS = (
     *("finetune.test_samples_per_class", "finetune.validation_fraction"),
 )
 MAX_CANDIDATES = 10_000
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".onnx")
 PROGRAMMING_SECTIONS = ("analog", "programming")  # what weight programming depends on
 
 
@@ -119,21 +121,20 @@ def _raise(problems: Iterable[Problem], value: T) -> T:
     return value
 
 
-def model_problems(architecture: str, kwargs: Iterable[str]) -> Iterator[Problem]:
-    """Find what would load published weights, or contradict the data set, in [model]."""
-    name, dot, tag = architecture.partition(".")
-    if dot:
-        yield (
-            "architecture",
-            f"the tag {tag!r} means published weights, which cannot be loaded; pretraining is part "
-            f"of the experiment: write {name!r}",
-        )
+def kwargs_problems(kwargs: Iterable[str]) -> Iterator[Problem]:
+    """Find what would load weights behind our back, or contradict the data set, in [model]."""
     for key in kwargs:
         if key in FOLLOW_FROM_DATA:
             yield f"kwargs.{key}", "follows from the data set; remove it"
         elif key in FETCH_WEIGHTS:
-            reason = "would load published weights; weights come from the pretrain stage"
-            yield f"kwargs.{key}", f"{reason} here; remove it"
+            yield f"kwargs.{key}", "would load weights; name them in model.weights instead"
+
+
+def is_published(name: str) -> bool:
+    """Whether a name is of the kind that published weights have, and not that of a file."""
+    of_hub = re.fullmatch(r"hf[-_]hub:[\w.-]+/[\w.-]+", name)
+    of_timm = re.fullmatch(r"\w+\.\w+", name) and not name.lower().endswith(WEIGHT_SUFFIXES)
+    return bool(of_hub or of_timm)
 
 
 class Section(BaseModel):
@@ -149,7 +150,7 @@ class Model(Section):
 
     architecture: Text = "swin_digits"
     """`swin_cifar_tiny` (the paper's), `swin_cifar_desk`, `swin_digits`, `mlp_digits`, or any timm
-    model name."""
+    model name. With a tag, as in `resnet18.a1_in1k`, it names published weights as well."""
     file: Text | None = None
     """In place of an architecture: a network of your own, `my_net.py:build`, the Python file
     (beside the experiment file) and the function in it. The file is run as it is
@@ -160,13 +161,28 @@ class Model(Section):
     """The text of each network file that is named, by its name: filled in when the experiment is
     read, so that what was planned is what runs."""
 
+    weights: Text | None = None
+    """Weights that the pretrained arms start from, in place of random ones: a safetensors or
+    PyTorch file beside the experiment file, timm's name of published ones (`resnet18.a1_in1k`), or
+    a repository of the Hugging Face hub (`hf_hub:owner/name`). With [pretrain] epochs = 0 these are
+    the pretrained network."""
+    mean: Annotated[tuple[Number, ...], Field(min_length=1)] | None = None
+    """Mean of each colour channel by which images are normalised, 1 being white. As the weights say
+    if absent, else that of the training images."""
+    std: Annotated[tuple[PositiveNumber, ...], Field(min_length=1)] | None = None
+    """Standard deviation of each colour channel, likewise; given together with the mean."""
+    weight_files: dict[Text, Text] = {}
+    """Where each file of weights lies that is named, by its name: filled in when the experiment is
+    read. For results the content counts, not the place."""
+
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
         return _raise(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
+        yield from self._weight_problems()
         if self.file is None:
-            yield from model_problems(self.architecture, self.kwargs)
+            yield from kwargs_problems(self.kwargs)
             return
         if (network := self.own) is None:
             yield (
@@ -184,24 +200,46 @@ class Model(Section):
             if key in self.kwargs:
                 yield f"kwargs.{key}", "follows from the data set; remove it"
 
+    def _weight_problems(self) -> Iterator[Problem]:
+        if self.weights is not None and self.start != self.weights:
+            yield "weights", f"{self.architecture!r} names weights already: give one of the two"
+        elif self.weights and not (self.weights in self.weight_files or is_published(self.weights)):
+            yield "weights", f"{self.weights}: no such file beside the experiment"
+        if (self.mean is None) != (self.std is None):
+            yield "mean" if self.std is None else "std", "expected mean and std, or neither"
+        elif self.mean and self.std and len(self.mean) != len(self.std):
+            yield "std", f"expected as many numbers as mean has, {len(self.mean)}"
+
     @property
     def own(self) -> FileNetwork | None:
         """The network of the user's own; None for one that has a name."""
         return file_network(self.file)
 
     @property
+    def network(self) -> str:
+        """The architecture without the tag."""
+        return self.architecture.partition(".")[0]
+
+    @property
+    def start(self) -> str | None:
+        """The name of the weights that the pretrained arms start from, if any."""
+        return self.architecture if self.file is None and "." in self.architecture else self.weights
+
+    @property
     def uses_timm(self) -> bool:
         """Whether its outcome can depend on timm's version."""
         if self.own is not None:
             return "timm" in dict(imports(parsed(self.own.file, self.files[self.own.file])))
-        return self.architecture not in set(Network)
+        return self.network not in set(Network)
 
     def resolved(self) -> dict[str, Any]:
         """What counts, defaults filled in, as JSON-able values."""
+        unset = {name for name in ("weights", "mean", "std") if getattr(self, name) is None}
+        rest = {"weight_files", "files", *unset}
         if self.own is None:
-            return self.model_dump(mode="json", exclude={"file", "files"})
+            return self.model_dump(mode="json", exclude={"file", *rest})
         key = content_key(self.own.inside, self.files[self.own.file])
-        return {**self.model_dump(mode="json", exclude={"architecture", "files"}), "network": key}
+        return {**self.model_dump(mode="json", exclude={"architecture", *rest}), "network": key}
 
 
 class Data(Section):
@@ -212,7 +250,8 @@ class Data(Section):
     folder that the environment variable `ANALOGTL_DATA` names, then in the user's cache folder.
     Relative to the file; with `--set`, to the current folder."""
     download: Bool = True
-    """Download a missing CIFAR archive from its official address (its checksum is verified)."""
+    """Download a missing CIFAR archive from its official address (its checksum is verified), and
+    published weights from the Hugging Face hub."""
     image_size: Annotated[Int, Field(ge=4, le=1024)] | None = None
     """Resize images to this many pixels a side; `image_folder` needs it (default 32)."""
     min_test_images: PositiveInt = 25
@@ -948,6 +987,11 @@ class Experiment(Section):
     def is_weight_programming(self) -> bool:
         """Whether one array is programmed with a matrix; else networks are transferred."""
         return self.kind == "weight-programming"
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the pretrained arms begin with a pretraining; else their weights are given."""
+        return not (self.model.start and self.pretrain.epochs == 0)
 
     @property
     def epochs(self) -> int:

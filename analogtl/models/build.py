@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analogtl.config.schema import model_problems
+from analogtl.config.schema import kwargs_problems
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.models.mlp import PixelMLP
 from analogtl.models.swin import SmallImageSwin
@@ -64,8 +64,7 @@ def build_model(
     through, so that a model too deep for such small images fails here and not in the first epoch.
 
     Args:
-        architecture: One of `OWN_MODELS`, or a name in timm's registry. A tag after a dot, which
-            names published weights, is refused: none are loaded.
+        architecture: One of `OWN_MODELS`, or a name in timm's registry, without a tag.
         n_classes: Outputs of the head.
         image_size: Height and width of the images, in pixels.
         in_channels: Channels of the images.
@@ -76,7 +75,9 @@ def build_model(
     """
     kwargs = dict(kwargs or {})
     sizes = {"num_classes": n_classes, "in_chans": in_channels, "img_size": image_size}
-    problems = [f"model.{key}: {reason}" for key, reason in model_problems(architecture, kwargs)]
+    problems = [f"model.{key}: {reason}" for key, reason in kwargs_problems(kwargs)]
+    if "." in architecture:
+        problems.append(f"model.architecture: {architecture}: a tag names weights, not a network")
     if problems:
         raise ExperimentError(problems)
     if architecture not in OWN_MODELS:

@@ -79,6 +79,9 @@ def plan(study: Study) -> Plan:
         notes.append(f"{counted(to_evaluate, 'finished trial')} will be evaluated after training")
     if any("" in trial.basis.data for trial in study.trials):
         notes.append("images are not here yet: they are downloaded before anything is run")
+    given = [t for t in study.trials if t.arm.pretrained and t.experiment.model.start]
+    if not all(trial.basis.weights for trial in given):
+        notes.append("weights are not here yet: they are downloaded before anything is run")
     pretrain, reason = _pretraining(study, finished)
     return Plan(study.trials, finished, failed, begun, changed, pretrain, reason, notes)
 
@@ -86,8 +89,10 @@ def plan(study: Study) -> Plan:
 def _pretraining(
     study: Study, finished: set[str]
 ) -> tuple[Literal["run", "reuse", "not needed"], str]:
-    trials = [trial for trial in study.trials if trial.arm.pretrained]
+    trials = [trial for trial in study.trials if trial.pretrains]
     if not trials:
+        if any(trial.arm.pretrained for trial in study.trials):
+            return "not needed", "the weights that are given are the pretrained model"
         return "not needed", "no arm starts from a pretrained model"
     wanted = {trial.pretrain_key: trial for trial in trials if trial.id not in finished}
     if not wanted:

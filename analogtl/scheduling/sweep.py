@@ -301,7 +301,7 @@ class _Sweep:
 
         Without it, the trial would only hold a process (or a node) while it waits for the lock.
         """
-        if not trial.arm.pretrained:
+        if not trial.pretrains:
             return None
         key = trial.pretrain_key
         if key not in waited_for:

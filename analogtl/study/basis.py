@@ -14,6 +14,7 @@ from analogtl.config.schema import Experiment, Training
 from analogtl.errors import RunError
 from analogtl.study.device import device_of
 from analogtl.study.provenance import versions
+from analogtl.study.weights import WEIGHTS, find_weights, weights_fingerprint
 from analogtl.vocabulary import Arm, Device
 
 if TYPE_CHECKING:  # numpy is too slow for completion
@@ -42,10 +43,15 @@ class Basis:
     timm: str  # empty for a network of this package's own
     # What each of these stages computes on; empty for the CPU everywhere.
     devices: tuple[str, ...] = ()
+    weights: str = ""  # fingerprint of the weights that are given to start from; empty for none
 
     @classmethod
     def here(
-        cls, experiment: Experiment, data: tuple[str, ...], devices: tuple[str, ...] = ()
+        cls,
+        experiment: Experiment,
+        data: tuple[str, ...],
+        devices: tuple[str, ...] = (),
+        weights: str = "",
     ) -> Basis:
         """What a result of this installation rests on."""
         found = {name: versions()[name].partition("+")[0] for name in ("aihwkit", "torch", "timm")}
@@ -53,7 +59,7 @@ class Basis:
             found["timm"] = ""
         if set(devices) <= {CPU}:
             devices = ()
-        return cls(data, NUMERICS, **found, devices=devices)
+        return cls(data, NUMERICS, **found, devices=devices, weights=weights)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Basis:
@@ -62,14 +68,14 @@ class Basis:
         Raises:
             TypeError: If it is none.
         """
-        data = {"devices": (), **data}
+        data = {"devices": (), "weights": "", **data}
         lists = {name: tuple(map(str, data[name])) for name in ("data", "devices")}
         return cls(**{**data, **lists})
 
     def as_data(self) -> dict[str, Any]:
-        """The basis as JSON-able data: what keys are made of, as before there were devices."""
-        data = dataclasses.asdict(self)
-        return data if self.devices else {k: v for k, v in data.items() if k != "devices"}
+        """The basis as JSON-able data: what keys are made of, without what is not used."""
+        unused = {name for name in ("devices", "weights") if not getattr(self, name)}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in unused}
 
     @property
     def device(self) -> str:
@@ -85,17 +91,19 @@ class Basis:
 
     def columns(self) -> dict[str, Any]:
         """Its cells of ``trials.csv``."""
-        short = "+".join(fingerprint[:8] for fingerprint in self.data)
+        seen = (*self.data, *([self.weights] if self.weights else []))
+        short = "+".join(fingerprint[:8] for fingerprint in seen)
         device = "+".join(dict.fromkeys(self.devices)) or CPU
         same = {name: getattr(self, name) for name in BASIS_COLUMNS[1:-1]}
         return {"data": short, **same, "device": device}
 
 
-def stages_of(arm: Arm) -> tuple[str, ...]:
+def stages_of(experiment: Experiment, arm: Arm) -> tuple[str, ...]:
     """The stages whose images a trial of this arm sees, in the order of `Basis.data`."""
     if arm is Arm.WEIGHT_PROGRAMMING:
         return ()
-    return ("finetune", "pretrain") if arm.pretrained else ("finetune",)
+    pretrains = arm.pretrained and experiment.pretrains
+    return ("finetune", "pretrain") if pretrains else ("finetune",)
 
 
 def inventory_of(experiment: Experiment, stage: str) -> Inventory:
@@ -117,16 +125,19 @@ def inventory_of(experiment: Experiment, stage: str) -> Inventory:
     )
 
 
-# Three ways to look at the images of a stage: their fingerprint, or "" where it is not known.
+# Three ways to look at the images of a stage, or at the WEIGHTS to start from: their fingerprint,
+# or "" where it is not known.
 Look = Callable[[Experiment, str], str]
 
 
 def fingerprint_of(experiment: Experiment, stage: str) -> str:
-    """Fingerprint of the images of a stage, which are downloaded if need be.
+    """Fingerprint of the images of a stage, or of the weights; downloaded if need be.
 
     Raises:
         ExperimentError: If they cannot be found or read.
     """
+    if stage == WEIGHTS:
+        return weights_fingerprint(experiment)
     return inventory_of(experiment, stage).fingerprint
 
 
@@ -136,7 +147,10 @@ def fingerprint_at_hand(experiment: Experiment, stage: str) -> str:
 
 
 def is_at_hand(experiment: Experiment, stage: str) -> bool:
-    """Whether the images of a stage can be looked at without a download."""
+    """Whether the images of a stage, or the weights, can be looked at without a download."""
+    if stage == WEIGHTS:
+        absent = find_weights(experiment, download=False) is None
+        return not (experiment.data.download and absent)
     from analogtl.tasks.sources import is_absent
 
     dataset = getattr(experiment, stage).dataset
@@ -144,7 +158,7 @@ def is_at_hand(experiment: Experiment, stage: str) -> bool:
 
 
 def no_look(experiment: Experiment, stage: str) -> str:
-    """Look at no image: enough to count trials and to name them, but not to run any."""
+    """Look at nothing: enough to count trials and to name them, but not to run any."""
     return ""
 
 
@@ -168,7 +182,10 @@ def basis_of(
         ExperimentError: If images cannot be found or read.
     """
     devices = tuple(device_of(experiment, stage, arm) for stage in stages)
-    return Basis.here(experiment, tuple(look(experiment, stage) for stage in stages), devices)
+    starts = experiment.model.start and (arm.pretrained if arm else "pretrain" in stages)
+    weights = look(experiment, WEIGHTS) if starts else ""
+    seen = tuple(look(experiment, stage) for stage in stages)
+    return Basis.here(experiment, seen, devices, weights)
 
 
 def differences(
@@ -200,7 +217,7 @@ def check_versions(basis: Basis, experiment: Experiment) -> None:
     Raises:
         RunError: If it has another version of something; the line names both.
     """
-    here = Basis.here(experiment, basis.data, basis.devices)
+    here = Basis.here(experiment, basis.data, basis.devices, basis.weights)
     words = differences(basis.columns(), here.columns())
     if words:
         raise RunError(

@@ -163,7 +163,7 @@ class Study:
         if not with_trials:
             return data_of([(self.experiment, "pretrain")], at_hand=at_hand)
         trials = [trial for trial in self.trials if trial.arm is not Arm.WEIGHT_PROGRAMMING]
-        pretrained = ((trial.experiment, "pretrain") for trial in trials if trial.arm.pretrained)
+        pretrained = ((trial.experiment, "pretrain") for trial in trials if trial.pretrains)
         finetuned = ((trial.experiment, "finetune") for trial in trials)
         found = data_of((*pretrained, *finetuned), at_hand=at_hand)
         if self.part is not None:
@@ -208,7 +208,7 @@ class Study:
                 self._check_sameness(planned, others)
                 if with_trials:
                     mine = {trial.id: trial.key for trial in self.trials}
-                    needed = {t.pretrain_key for t in self.trials if t.arm.pretrained}
+                    needed = {t.pretrain_key for t in self.trials if t.pretrains}
                     planned = {**planned, **mine} if others else mine
                     models = sorted({*models, *needed} if others else needed)
                 stack.enter_context(run.working())

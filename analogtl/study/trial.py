@@ -82,6 +82,11 @@ class Trial:
         """`pretrain_key` of the model that a pretrained arm starts from."""
         return pretrain_key(self.experiment, self.basis.of_pretraining())
 
+    @property
+    def pretrains(self) -> bool:
+        """Whether it starts from a model that is pretrained here."""
+        return self.arm.pretrained and self.experiment.pretrains
+
     def as_data(self) -> dict[str, Any]:
         """The trial as JSON-able data, frozen: what a queue or another machine runs later."""
         return {
@@ -125,17 +130,20 @@ class Trial:
 def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
     """What the outcome of an arm depends on, of a resolved experiment.
 
-    Of a device file that is what it says of the device: not its name, nor where it comes from.
+    Of a device file that is what it says of the device: not its name, nor where it comes from. The
+    content of the weights that pretrained arms start from is in the `Basis`.
     """
     analog = {key: value for key, value in whole["analog"].items() if key != "device_files"}
     for name in {"device", "slow_array"} & set(analog):
         analog[name] = {key: value for key, value in analog[name].items() if key != "file"}
+    model = whole["model"]
+    given = model.get("weights") or "." in model.get("architecture", "")
     whole = {**whole, "analog": analog, "model": _network_of(whole)}
     if arm is Arm.WEIGHT_PROGRAMMING:
         return {key: whole[key] for key in PROGRAMMING_SECTIONS}
     kept = {key: whole[key] for key in ("model", "finetune")}
     kept["finetune"] = {k: v for k, v in kept["finetune"].items() if k != "arms"}
-    if arm.pretrained:
+    if arm.pretrained and not (given and whole["pretrain"]["epochs"] == 0):
         kept["pretrain"] = whole["pretrain"]
     if arm.analog:
         kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
@@ -144,8 +152,11 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
 
 
 def _network_of(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """What counts of the network: of a file its content, not its name."""
-    return {key: value for key, value in whole["model"].items() if key != "file"}
+    """What counts of the network: of a file its content, not its name; not what it starts from."""
+    model = {key: one for key, one in whole["model"].items() if key not in ("file", "weights")}
+    if "architecture" in model:
+        model["architecture"] = model["architecture"].partition(".")[0]
+    return model
 
 
 def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
@@ -299,11 +310,12 @@ def trial_at(
         class_set = classes if isinstance(classes, str) else "+".join(map(str, classes))
     if settings:
         experiment = with_settings(experiment, settings)
-    stages = stages_of(arm)
+    stages = stages_of(experiment, arm)
     seen = [(getattr(experiment, one).dataset, getattr(experiment, one).classes) for one in stages]
     where = (experiment.run.device, experiment.analog.engine, arm.analog)
-    network = experiment.model.file or experiment.model.architecture
-    what = (network, experiment.data, *where, *seen)
+    model = experiment.model
+    network = (model.file or model.network, model.start, arm.pretrained)
+    what = (*network, experiment.data, *where, *seen)
     if what not in bases:
         bases[what] = basis_of(experiment, *stages, arm=arm, look=look)
     # `lr` is a column of every table: as an axis it goes by its dotted key.

@@ -12,8 +12,8 @@ import io
 import pickle
 import re
 import struct
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from analogtl.errors import ExperimentError
 # CIFAR-100 needs 300,000 operations, and text for names of files only.
 MAX_OPERATIONS = 1_000_000
 MAX_TEXT = 1 << 26  # bytes
+T = TypeVar("T")
 _MAX_NAME = 100  # characters of a name in a message
 
 
@@ -39,16 +40,25 @@ def load_pickle(content: bytes, where: str) -> Any:
     Raises:
         ExperimentError: it names anything else, or is damaged.
     """
+    return read_pickle(lambda: _finish(PlainUnpickler(content).load()), where)
+
+
+def read_pickle(read: Callable[[], T], where: str) -> T:
+    """Return what a function reads with a `PlainUnpickler`; tell what is wrong with it.
+
+    Raises:
+        ExperimentError: it is refused, or damaged.
+    """
     try:
-        return _finish(_PlainUnpickler(content).load())
-    except _RefusedError as error:
+        return read()
+    except RefusedError as error:
         raise ExperimentError(f"{where}: refused: {error}") from error
     except Exception as error:  # damaged pickles fail in every way there is
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise ExperimentError(f"{where}: not a readable pickle ({reason})") from error
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """The pickle asks for something that plain data does not need."""
 
 
@@ -79,9 +89,9 @@ class _Operations:
     def __getitem__(self, code: int) -> Callable[[Any], None]:
         self.left -= 1
         if self.left < 0:
-            raise _RefusedError(f"it takes more than {MAX_OPERATIONS} operations")
+            raise RefusedError(f"it takes more than {MAX_OPERATIONS} operations")
         if code not in self.table:
-            raise _RefusedError(f"operation {bytes([code])!r}; plain data needs no such")
+            raise RefusedError(f"operation {bytes([code])!r}; plain data needs no such")
         return self.table[code]
 
 
@@ -92,29 +102,35 @@ class _Dict(dict[Any, Any]):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, str | bytes | int | float):
-            raise _RefusedError(f"a {type(key).__name__} for a key")
+            raise RefusedError(f"a {type(key).__name__} for a key")
         super().__setitem__(key, value)
 
 
 _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
-class _PlainUnpickler(_PythonUnpickler):  # type: ignore[misc]
+class PlainUnpickler(_PythonUnpickler):  # type: ignore[misc]
     """Knows the names that an array consists of, and no other.
 
-    The Python implementation, because its memo is a dict: the C one allocates room for whatever
-    memo index a hostile file states. On CIFAR's files it is as fast.
+    A subclass may know more names and operations. The Python implementation, because its memo is a
+    dict: the C one allocates room for whatever memo index a hostile file states. On CIFAR's files
+    it is as fast.
     """
 
-    def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="bytes")
+    stand_ins: Mapping[tuple[str, str], Callable[..., Any]] = {}
+    operations = b""  # beside those of plain data
+
+    def __init__(self, content: bytes, encoding: str = "bytes") -> None:
+        super().__init__(io.BytesIO(content), encoding=encoding)
         own = {
-            pickle.BINUNICODE[0]: _PlainUnpickler.load_text,
-            pickle.EMPTY_DICT[0]: _PlainUnpickler.load_plain_dict,
-            pickle.REDUCE[0]: _PlainUnpickler.load_plain_call,
+            pickle.BINUNICODE[0]: PlainUnpickler.load_text,
+            pickle.EMPTY_DICT[0]: PlainUnpickler.load_plain_dict,
+            pickle.REDUCE[0]: PlainUnpickler.load_plain_call,
         }
         known = _PythonUnpickler.dispatch
-        self.dispatch = _Operations({code: own.get(code, known[code]) for code in _OPERATIONS})
+        self.dispatch = _Operations(
+            {code: own.get(code, known[code]) for code in _OPERATIONS + self.operations}
+        )
         self.room = MAX_TEXT
         self.encoded: dict[int, tuple[str, bytes]] = {}
 
@@ -123,7 +139,7 @@ class _PlainUnpickler(_PythonUnpickler):  # type: ignore[misc]
         (size,) = struct.unpack("<I", self.read(4))
         self.room -= size
         if self.room < 0:
-            raise _RefusedError(f"more than {MAX_TEXT} bytes of text")
+            raise RefusedError(f"more than {MAX_TEXT} bytes of text")
         self.append(str(self.read(size), "utf-8", "surrogatepass"))
 
     def load_plain_dict(self) -> None:
@@ -132,19 +148,17 @@ class _PlainUnpickler(_PythonUnpickler):  # type: ignore[misc]
     def load_plain_call(self) -> None:
         """Arguments come as a tuple: the bytes of an image would become a million of them."""
         arguments = self.stack.pop()
-        if not (isinstance(self.stack[-1], _Inert) and isinstance(arguments, tuple)):
-            raise _RefusedError("the pickle calls something in a way that plain data does not")
+        if not (isinstance(self.stack[-1], Inert) and isinstance(arguments, tuple)):
+            raise RefusedError("the pickle calls something in a way that plain data does not")
         self.stack[-1] = self.stack[-1](*arguments)
 
     def find_class(self, module: str, name: str) -> Any:
-        make = _STAND_INS.get((module, name))
+        make = {**_STAND_INS, **self.stand_ins}.get((module, name))
         if make is None:
             asked = f"{module[:_MAX_NAME]}.{name[:_MAX_NAME]}"
-            raise _RefusedError(
-                f"the pickle asks for {asked}; plain data and numeric arrays need no such"
-            )
+            raise RefusedError(f"the pickle asks for {asked}; plain data and numbers need no such")
         # A fresh one for each: a pickle may set the state of what it is given.
-        return _Inert(lambda *args: make(self, *args))
+        return Inert(lambda *args: make(self, *args))
 
     def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
         """``_codecs.encode`` as Python 3's protocol 2 uses it: bytes spelt as Latin-1.
@@ -152,13 +166,13 @@ class _PlainUnpickler(_PythonUnpickler):  # type: ignore[misc]
         The same text gives the same bytes, not a copy for each time that it is referred to.
         """
         if not isinstance(text, str) or encoding != "latin1":
-            raise _RefusedError("the pickle encodes by other than Latin-1")
+            raise RefusedError("the pickle encodes by other than Latin-1")
         if id(text) not in self.encoded:
             self.encoded[id(text)] = text, text.encode("latin1")
         return self.encoded[id(text)][1]
 
 
-class _Inert:
+class Inert:
     """A name of the pickle: may be called as ``make``, has no state, is no type."""
 
     __slots__ = ("make",)
@@ -170,7 +184,7 @@ class _Inert:
         return self.make(*args)
 
     def __setstate__(self, state: Any) -> None:
-        raise _RefusedError("the pickle changes what it was given to build arrays")
+        raise RefusedError("the pickle changes what it was given to build arrays")
 
 
 class _DType:
@@ -178,7 +192,7 @@ class _DType:
 
     __slots__ = ("code", "order")
 
-    def __init__(self, _: _PlainUnpickler, code: Any = None, *__: Any) -> None:
+    def __init__(self, _: PlainUnpickler, code: Any = None, *__: Any) -> None:
         self.code, self.order = _text(code), "="
 
     def __setstate__(self, state: Any) -> None:
@@ -186,7 +200,7 @@ class _DType:
 
     def build(self) -> np.dtype[Any]:
         if not re.fullmatch(r"[biuf][1248]", self.code) or self.order not in tuple("<>=|"):
-            raise _RefusedError(f"an array of type {self.code!r}; numbers were expected")
+            raise RefusedError(f"an array of type {self.code!r}; numbers were expected")
         return np.dtype(self.order + self.code)
 
 
@@ -195,7 +209,7 @@ class _Array:
 
     __slots__ = ("state", "unpickler")
 
-    def __init__(self, unpickler: _PlainUnpickler, *_: Any) -> None:
+    def __init__(self, unpickler: PlainUnpickler, *_: Any) -> None:
         self.unpickler = unpickler
         self.state: Any = None
 
@@ -205,12 +219,12 @@ class _Array:
     def build(self) -> np.ndarray[Any, Any]:
         _, shape, dtype, fortran, raw = self.state
         if not isinstance(dtype, _DType):
-            raise _RefusedError("an array without a numeric type")
+            raise RefusedError("an array without a numeric type")
         dtype = dtype.build()  # before the content: an array of objects carries a list
         if isinstance(raw, str):  # as Python 3 spells bytes in protocol 2
             raw = self.unpickler.encode(raw)
         if not isinstance(raw, bytes):
-            raise _RefusedError("an array whose content is not bytes")
+            raise RefusedError("an array whose content is not bytes")
         return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
 
 
@@ -219,14 +233,14 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _DType,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("_codecs", "encode"): _PlainUnpickler.encode,
+    ("_codecs", "encode"): PlainUnpickler.encode,
 }
 
 
 def _text(value: Any) -> str:
     text = value.decode("latin1") if isinstance(value, bytes) else value
     if not isinstance(text, str) or len(text) > _MAX_NAME:
-        raise _RefusedError("an array without a numeric type")
+        raise RefusedError("an array without a numeric type")
     return text
 
 
@@ -240,6 +254,6 @@ def _finish(value: Any) -> Any:
 def _built(value: Any) -> Any:
     if isinstance(value, _Array):
         return value.build()
-    if isinstance(value, _DType | _Inert):
-        raise _RefusedError("the pickle holds parts of an array in place of one")
+    if isinstance(value, _DType | Inert):
+        raise RefusedError("the pickle holds parts of an array in place of one")
     return value

@@ -21,7 +21,7 @@ def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
     if (own := _own_network(experiment, task)) is not None:
         return own.build()
     return build_model(
-        experiment.model.architecture,
+        experiment.model.network,
         n_classes=task.n_classes,
         image_size=task.image_size,
         in_channels=task.in_channels,
@@ -65,7 +65,7 @@ def replace_head(model: nn.Module, experiment: Experiment, task: Task) -> nn.Mod
         whole.reset_classifier(task.n_classes)
     except Exception as error:  # timm's models have many ways to fail
         raise ExperimentError(
-            f"model {experiment.model.architecture}: has no head that can be replaced, as an arm "
+            f"model {experiment.model.network}: has no head that can be replaced, as an arm "
             f"that starts from the pretrained network needs: {one_line(error)}"
         ) from error
     return model

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +19,10 @@ from analogtl.config.schema import Analog, Experiment, Programming, Training, co
 from analogtl.crossbar.convert import layer_settings, survey_arrays
 from analogtl.crossbar.retention import aged_weights
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
-from analogtl.study.basis import stages_of
+from analogtl.study.basis import is_at_hand, stages_of
 from analogtl.study.data import data_of
 from analogtl.study.trial import Trial
+from analogtl.study.weights import WEIGHTS
 from analogtl.tasks.images import Task
 from analogtl.tasks.sources import is_absent
 from analogtl.tasks.stand_in import nominal_counts, stand_in
@@ -34,6 +35,7 @@ from analogtl.training.network import (
     smallest_batch,
 )
 from analogtl.training.programming import WeightProgrammingRun
+from analogtl.training.weights import normalised, start_from
 from analogtl.vocabulary import FileAlgorithm
 
 T = TypeVar("T")
@@ -48,12 +50,14 @@ class Need:
     stages: tuple[str, ...]  # whose images are seen: "pretrain", "finetune"
     on_arrays: bool
     level: str = ""  # of a sweep, in words
+    starts: bool = True  # from the weights that are given, if any are
 
     @classmethod
     def of(cls, trial: Trial) -> Need:
         """What a trial needs."""
         level = ", ".join(f"{name} = {value}" for name, value in trial.axes.items())
-        return cls(trial.experiment, stages_of(trial.arm), trial.arm.analog, level)
+        stages = stages_of(trial.experiment, trial.arm)
+        return cls(trial.experiment, stages, trial.arm.analog, level, trial.arm.pretrained)
 
 
 def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
@@ -71,10 +75,10 @@ def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
     """
     checks = _Checks(need_data)
     levels: dict[str, list[str]] = {}
-    looked: set[tuple[int, tuple[str, ...], bool]] = set()
+    looked: set[tuple[int, tuple[str, ...], bool, bool]] = set()
     kept = []  # an id is good for as long as its object lives
     for need in needs:
-        same = (id(need.experiment), need.stages, need.on_arrays)
+        same = (id(need.experiment), need.stages, need.on_arrays, need.starts)
         if same in looked:
             continue
         looked.add(same)
@@ -160,8 +164,20 @@ class _Checks:
         if None not in tasks.values():
             seen = [whole[name] for name in ("model", "data", "convert", *need.stages)]
             covered = analog.resolved() if analog.engine == "fast" else None
-            told(_check_network, need, tasks, parts=(seen, need.on_arrays, covered))
+            starts = need.starts and self._has_weights(experiment)
+            need = replace(need, starts=starts)
+            told(_check_network, need, tasks, parts=(seen, need.on_arrays, covered, starts))
         return found
+
+    def _has_weights(self, experiment: Experiment) -> bool:
+        """Whether there are weights to start from, and they are here."""
+        if not experiment.model.start:
+            return False
+        if self._need_data or is_at_hand(experiment, WEIGHTS):
+            return True
+        line = f"weights {experiment.model.start}: not on this machine; they are not checked"
+        self.notes += [] if line in self.notes else [line]
+        return False
 
     def _once(self, check: Callable[..., T], arguments: Any, parts: Any) -> T | ExperimentError:
         key = content_key(check.__name__, parts)
@@ -197,9 +213,12 @@ def _is_absent(experiment: Experiment, dataset: str) -> bool:
 def _check_network(need: Need, tasks: dict[str, Task]) -> None:
     """Build the network as the stages do, and see what they would do with it."""
     experiment, stages = need.experiment, list(reversed(need.stages))  # pretraining comes first
+    tasks = {s: normalised(task, experiment, started=need.starts) for s, task in tasks.items()}
     task = tasks[stages[0]]
     with torch.random.fork_rng():
         model = fresh_model(experiment, task)
+        if need.starts:
+            start_from(model, experiment, task)
         for stage in stages:
             if tasks[stage] is not task:
                 check_same_images(task, tasks[stage])

@@ -37,6 +37,7 @@ from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import write_rows
 from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
+from analogtl.study.weights import weights_fingerprint
 from analogtl.tasks.images import Task, batches, load_task
 from analogtl.training.loop import evaluate, planned
 from analogtl.training.network import (
@@ -51,6 +52,7 @@ from analogtl.training.network import (
 from analogtl.training.preflight import stand_in_of
 from analogtl.training.programming import WeightProgrammingRun
 from analogtl.training.resumable import ResumableTraining, Rows, Stopped, delete_checkpoint
+from analogtl.training.weights import normalised, start_from
 from analogtl.vocabulary import Arm, TrialStatus
 
 
@@ -123,7 +125,7 @@ def pretrain(
     prepare_torch()
     basis, section = basis or basis_of(experiment, "pretrain"), experiment.pretrain
     check_device(basis.device)
-    task = task_of(experiment, "pretrain", *basis.data)
+    task = normalised(task_of(experiment, "pretrain", *basis.data), experiment, started=True)
     folder = below(run.pretrained, pretrain_key(experiment, basis))
     lock = below(run.pretrained, ".locks") / f"{folder.name}.lock"
     with lock_file(lock, until=limits.should_stop) as held:
@@ -134,6 +136,9 @@ def pretrain(
             return found
         torch.manual_seed(transfer.derived_seed(section.seed, "initial weights"))
         model = fresh_model(experiment, task)
+        if experiment.model.start:
+            _check_weights(experiment, basis)
+            start_from(model, experiment, task)
         smallest = smallest_batch(model, task, section, "pretrain")
         training = ResumableTraining(
             model=on_device(model, basis.device),
@@ -163,6 +168,8 @@ def pretrain(
             "n_classes": task.n_classes,
             "in_channels": task.in_channels,
             "image_size": task.image_size,
+            "mean": task.mean,
+            "std": task.std,
             "error": [row for row in rows if row["split"] == "test"][-1]["error"],
             "versions": versions(),
         }
@@ -216,7 +223,7 @@ def convert(
         Rows of ``epochs.csv`` of the pretraining, if it has to run first.
     """
     prepare_torch()
-    task = task_of(experiment, "pretrain")
+    task = normalised(task_of(experiment, "pretrain"), experiment, started=True)
     if run.find_pretrained(pretrain_key(experiment, basis_of(experiment, "pretrain"))) is None:
         check_network(experiment, task, on_arrays=True)
     checkpoint = yield from pretrain(experiment, run, limits)
@@ -288,6 +295,7 @@ def _train(
 ) -> Generator[Rows, None, _Outcome]:
     experiment = trial.experiment
     task = task_of(experiment, "finetune", trial.basis.data[0])
+    task = normalised(task, experiment, started=trial.arm.pretrained)
     model = yield from _start_model(trial, run, task, limits)
     began = time.perf_counter()  # the pretraining counts for all trials, and for none
     base = _names(trial)
@@ -403,6 +411,11 @@ def _start_model(
     if not trial.arm.pretrained:
         torch.manual_seed(transfer.derived_seed(trial.seed, "initial weights"))
         return fresh_model(trial.experiment, task)
+    if not trial.pretrains:
+        torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
+        model = fresh_model(trial.experiment, task)
+        start_from(model, trial.experiment, task)
+        return replace_head(model, trial.experiment, task)
     if run.find_pretrained(trial.pretrain_key) is None:
         check_network(trial.experiment, task, on_arrays=trial.arm.analog)
     # The limit of a trial is no limit of the work that all trials share.
@@ -490,9 +503,22 @@ def _check_basis(trial: Trial) -> None:
     """
     check_versions(trial.basis, trial.experiment)
     check_device(trial.basis.device)
-    for stage, expected in zip(stages_of(trial.arm), trial.basis.data, strict=True):
+    if trial.basis.weights:
+        _check_weights(trial.experiment, trial.basis)
+    stages = stages_of(trial.experiment, trial.arm)
+    for stage, expected in zip(stages, trial.basis.data, strict=True):
         seen = inventory_of(trial.experiment, stage).fingerprint
         _check_data(trial.experiment, stage, seen, expected)
+
+
+def _check_weights(experiment: Experiment, basis: Basis) -> None:
+    seen = weights_fingerprint(experiment)
+    if seen != basis.weights:
+        raise RunError(
+            f"model.weights: {experiment.model.start} is not what was planned with (SHA-256 "
+            f"{seen[:8]}, then {basis.weights[:8]}): it changed meanwhile, or this machine has "
+            "another; the same command takes what is here now"
+        )
 
 
 def _check_data(experiment: Experiment, stage: str, seen: str, expected: str | None) -> None:

@@ -126,7 +126,7 @@ def test_an_arm_rests_on_the_images_that_it_sees(tiny: Any) -> None:
     changed, same = trials_of(other, sweep=False)
     assert changed.key != pretrained.key
     assert same.key == scratch.key
-    assert basis.stages_of(Arm.WEIGHT_PROGRAMMING) == ()
+    assert basis.stages_of(tiny(), Arm.WEIGHT_PROGRAMMING) == ()
 
 
 def test_what_would_be_downloaded_is_not_by_a_dry_run(tiny: Any, tmp_path: Path) -> None:
