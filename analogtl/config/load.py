@@ -83,7 +83,7 @@ def validate(source: Source) -> Experiment:
             problems.append(f"{place}: has no effect, as {own} comes first; set that")
     for section, key in (("analog.device", "preset"), ("model", "architecture")):
         other, file = (source.origin.get(f"{section}.{one}", "") for one in (key, "file"))
-        if other and other.rpartition(":")[0] == file.rpartition(":")[0]:
+        if other and file and other.rpartition(":")[0] == file.rpartition(":")[0]:
             problems.append(f"{file}: {section}.file: takes the place of {key}: give one of them")
     varied = {f"sweep.axes.{name}": levels for name, levels in experiment.sweep.axes.items()}
     varied |= {
