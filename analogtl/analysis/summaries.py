@@ -136,7 +136,7 @@ def with_unit(axis: str, level: object) -> str:
 
 
 OUTCOMES = (
-    *("error_transfer", JUDGED, "error_final", "error_best"),
+    *("error_transfer", JUDGED, "error_final", "error_best", "balanced_error_final"),
     *("weights_changed", "symmetry_point", "symmetry_spread", "wall_s"),
 )
 

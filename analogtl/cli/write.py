@@ -16,7 +16,7 @@ from analogtl.cli import completion, options, output
 from analogtl.cli.options import argument, option
 from analogtl.errors import ExperimentError, counted, did_you_mean, shell_command
 from analogtl.files import write_atomically
-from analogtl.vocabulary import Algorithm, Backend, Network, file_algorithm, file_network
+from analogtl.vocabulary import Algorithm, Backend, Dataset, Network, file_algorithm, file_network
 
 if TYPE_CHECKING:
     from analogtl.study.study import Study
@@ -160,6 +160,7 @@ def validate(
     """
     from analogtl.scheduling.sweep import check_backend
     from analogtl.study.basis import no_look
+    from analogtl.study.data import as_data
     from analogtl.study.study import Study
 
     check_backend(backend)
@@ -173,6 +174,9 @@ def validate(
             study = replace(study, sweep=swept)
             trials = len(study.sketch)
             notes = _preflight(study, file, need_data)
+            images = [
+                one for one in study.data(at_hand=True) if one.dataset == Dataset.IMAGE_FOLDER
+            ]
         except ExperimentError as error:
             new = [line for line in error.problems if line not in told]  # tasks share most of them
             told.update(new)
@@ -183,9 +187,10 @@ def validate(
             continue
         if as_json:
             facts = {"name": experiment.name, "trials": trials, "notes": notes}
+            facts["data"] = as_data(images, ["pretrain", "finetune"])
             output.emit({"file": file, "ok": True, **facts})
         elif not quiet:
-            for note in notes:
+            for note in (*notes, *(f"{one.stage}: {one}" for one in images)):
                 output.note(f"{file}: {note}")
             what = f"{counted(trials, 'trial')}{' in its sweep' if swept else ''}"
             if study.tuning:

@@ -254,6 +254,9 @@ class Data(Section):
     published weights from the Hugging Face hub."""
     image_size: Annotated[Int, Field(ge=4, le=1024)] | None = None
     """Resize images to this many pixels a side; `image_folder` needs it (default 32)."""
+    split_seed: Seed | None = None
+    """For an `image_folder` without folders `train` and `test`: the seed that draws one image in
+    five of each class for testing. If absent it is every fifth by file name."""
     min_test_images: PositiveInt = 25
     """Fewer test images of the chosen classes are refused. The test error of 25 images has a
     standard error of up to 10 percentage points. `test_samples_per_class` may keep fewer."""

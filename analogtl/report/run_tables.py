@@ -39,6 +39,7 @@ COLUMNS: Final = {
         Column("error_judged", "judged error", "%", "number"),
         Column("error_final", "final error", "%", "number"),
         Column("error_best", "best error", "%", "number"),
+        Column("balanced_error_final", "balanced error, last epoch", "%", "number"),
         Column("epoch_best", "best epoch", kind="count"),
         Column("error_validation", "validation error", "%", "number", digits=2),
         Column("weights_changed", "cells changed", "%", "number", scale=100),
@@ -111,9 +112,10 @@ COLUMNS: Final = {
     )
 }
 ERRORS: Final = ("error_transfer", "error_judged", "error_final", "error_best")
+BALANCED: Final = "balanced_error_final"  # which only imbalanced classes have
 OUTCOMES: Final = (
     "arm", AXES, "symmetry_point", "symmetry_spread", "share_on_arrays", "lr", "n", *ERRORS,
-    "weights_changed", "wall_s",
+    BALANCED, "weights_changed", "wall_s",
 )  # fmt: skip
 LEARNING_RATES: Final = (
     "arm", AXES, "lrs", "kept", "error_validation", "n_blocks_compared", "how",

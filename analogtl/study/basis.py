@@ -122,6 +122,7 @@ def inventory_of(experiment: Experiment, stage: str) -> Inventory:
         classes=section.classes,
         image_size=where.image_size,
         download=where.download,
+        split_seed=where.split_seed,
     )
 
 

@@ -21,7 +21,10 @@ Size = Annotated[float, Field(ge=0)]  # seconds, percent, ...: a rate that diver
 Share = Annotated[float, Field(ge=0, le=1)]
 MAX_ERROR = 100.0  # percent, of images: a weight may be further from its target
 _ARMS = frozenset(Arm)
-_ERRORS = ("error", "error_transfer", "error_final", "error_best", "error_validation")
+_ERRORS = (
+    *("error", "error_transfer", "error_final", "error_best", "error_validation"),
+    *("balanced_error", "balanced_error_final", "balanced_error_validation"),
+)
 _CHECKS = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
@@ -39,6 +42,7 @@ class EpochRow(TypedDict, total=False):
     loss: float
     accuracy: Share
     error: Size
+    balanced_error: Size
     lr: Size
     n_samples: Count
     wall_s: Size
@@ -66,6 +70,8 @@ class TrialRow(TypedDict, total=False):
     error_best: Size
     epoch_best: Count
     error_validation: Size
+    balanced_error_final: Size
+    balanced_error_validation: Size
     share_on_arrays: Share
     weights_changed: Share
     symmetry_point: Share

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from analogtl.config.schema import Experiment, Training
 from analogtl.errors import ExperimentError, counted
 from analogtl.study.basis import inventory_of, is_at_hand
+from analogtl.vocabulary import Dataset
 
 if TYPE_CHECKING:  # numpy is too slow for completion
     from analogtl.tasks.counts import ClassCount
+
+
+MAX_SHOWN = 12  # classes whose images are counted in a line
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,34 @@ class StageData:
         )
         images = ", ".join(f"{total} {name}" for total, name in totals if total)
         text = f"{self.dataset}, {len(self.classes)} classes: {images} images"
+        if self.dataset == Dataset.IMAGE_FOLDER:
+            text += f"; of each class {self._each()}"
         if self.left_out:
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.left_out.items())
             text += f"; left out: {counted(sum(self.left_out.values()), 'file')} ({reasons})"
+        return text
+
+    def _each(self) -> str:
+        """How many images of each class there are, of many the largest and the smallest."""
+        from analogtl.tasks.counts import IMBALANCED, imbalance
+
+        brought = [
+            one
+            for one in ("train", "validation", "test")
+            if any(map(attrgetter(one), self.classes))
+        ]
+        known = sorted(self.classes, key=lambda one: (-one.train - one.test, one.name))
+        shown = self.classes if len(known) <= MAX_SHOWN else [*known[:3], *known[-3:]]
+        counts = [f"{one.name} {'/'.join(str(getattr(one, s)) for s in brought)}" for one in shown]
+        if len(known) > MAX_SHOWN:
+            counts.insert(3, "...")
+        text = f"({', '.join(brought)}): {', '.join(counts)}"
+        most = max(imbalance(getattr(one, split) for one in known) for split in brought)
+        if most > IMBALANCED:
+            text += (
+                f"; imbalanced, {known[0].name} has up to {most:.1f} times as many as others: "
+                "balanced_error counts each class alike"
+            )
         return text
 
 

@@ -19,6 +19,16 @@ class ClassCount:
     test: int
 
 
+IMBALANCED = 1.5
+"""Classes are imbalanced where the largest has more than so many times the images of another."""
+
+
+def imbalance(sizes: Iterable[int]) -> float:
+    """How many times the images of the smallest class the largest has; 1 where there are none."""
+    known = [size for size in sizes if size]
+    return max(known) / min(known) if known else 1.0
+
+
 def held_out(count: int, fraction: float) -> int:
     """How many of a class's training images are validation data: one at least, unless 0."""
     return max(1, round(fraction * count)) if fraction else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections import Counter
@@ -76,16 +77,21 @@ class Folder:
             raise ExperimentError(listed(problems))
 
 
-def find_images(folder: Path) -> Folder:
+def find_images(folder: Path, split_seed: int | None = None) -> Folder:
     """Find the images of a folder that holds one folder per class.
 
     Either ``folder/train/<class>/`` with ``folder/test/<class>/`` or ``folder/val/<class>/`` (the
-    test set; if both exist, ``val`` is validation data), or ``folder/<class>/``, where every fifth
-    image of a class, by file name, is for testing. Images may lie in sub-folders of a class.
+    test set; if both exist, ``val`` is validation data), or ``folder/<class>/``, where one image of
+    a class in five is for testing. Images may lie in sub-folders of a class.
+
+    Args:
+        folder: The folder.
+        split_seed: Draws the images for testing; without it every fifth by file name is one.
 
     Raises:
-        ExperimentError: no such folder, fewer than two classes, splits with different classes,
-            something that is no file under an image's name (each named).
+        ExperimentError: no such folder, fewer than two classes, splits with different classes, a
+            seed for what is split already, something that is no file under an image's name (each
+            named).
         OSError: A folder cannot be read.
     """
     where = f"data set image_folder: {folder}"
@@ -98,14 +104,18 @@ def find_images(folder: Path) -> Folder:
         images = [walk.images(folder / name) for name in names]
         walk.count_others(folder, known=names)
         walk.raise_problems()
-        return Folder(
-            folder,
-            names,
-            tuple(tuple(p for i, p in enumerate(one) if not _tests(i)) for one in images),
-            None,
-            tuple(tuple(p for i, p in enumerate(one) if _tests(i)) for one in images),
-            walk.left_out,
-        )
+        tests = [_for_testing(one, folder, split_seed) for one in images]
+        parts = [
+            tuple(
+                tuple(path for path in one if (path in test) == wanted)
+                for one, test in zip(images, tests, strict=True)
+            )
+            for wanted in (False, True)
+        ]
+        return Folder(folder, names, parts[0], None, parts[1], walk.left_out)
+    if split_seed is not None:
+        folders = " and ".join(f"{place.name}/" for place in splits.values())
+        raise ExperimentError(f"{where} has {folders}; data.split_seed splits what is not split")
     names = _class_folders(splits["train"], f"{where}/{splits['train'].name}")
     found = {}
     for split, place in splits.items():
@@ -131,8 +141,20 @@ def listed(problems: Sequence[str]) -> list[str]:
     return [*problems[:MAX_LISTED], *more]
 
 
-def _tests(rank: int) -> bool:
-    return rank % TEST_EVERY == TEST_EVERY - 1
+def _for_testing(images: Sequence[Path], folder: Path, seed: int | None) -> set[Path]:
+    """The images of a class that are for testing: one in `TEST_EVERY`.
+
+    A seed orders them by a hash of it and of their places in the folder, which is the same
+    everywhere, whatever other classes there are.
+    """
+    if seed is None:
+        return set(images[TEST_EVERY - 1 :: TEST_EVERY])
+
+    def drawn(path: Path) -> bytes:
+        name = f"{seed} {path.relative_to(folder).as_posix()}"
+        return hashlib.blake2b(name.encode("utf-8", "surrogateescape")).digest()
+
+    return set(sorted(images, key=drawn)[: len(images) // TEST_EVERY])
 
 
 def _splits_of(folder: Path, where: str) -> dict[str, Path]:

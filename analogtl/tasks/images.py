@@ -93,6 +93,7 @@ def load_task(
     seed: int = 0,
     image_size: int | None = None,
     download: bool = True,
+    split_seed: int | None = None,
     min_test_images: int = 1,
 ) -> Task:
     """Read a data set and make a task of it.
@@ -113,6 +114,7 @@ def load_task(
         seed: Of the choices above.
         image_size: Resize to so many pixels squared; as they are if None (32 for folders).
         download: Whether CIFAR may be fetched if absent.
+        split_seed: Draws the test images of a folder that has none apart; see `find_images`.
         min_test_images: Fewer test images of the chosen classes than this are refused;
             ``test_samples_per_class`` may keep fewer.
 
@@ -120,7 +122,7 @@ def load_task(
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
     """
     try:
-        source, chosen = read(dataset, root, classes, image_size, download)
+        source, chosen = read(dataset, root, classes, image_size, download, split_seed)
     except OSError as error:  # no permission, a name too long, a device that fails
         reason = f"cannot read {error.filename}: {error.strerror}"
         raise ExperimentError(f"data set {dataset}: {reason}") from error

@@ -62,19 +62,20 @@ def take_inventory(
     classes: Classes,
     image_size: int | None,
     download: bool = True,
+    split_seed: int | None = None,
 ) -> Inventory:
     """Take stock of the chosen classes of a data set.
 
     Args:
-        dataset, root, classes, image_size, download: As `analogtl.tasks.images.load_task` takes
-            them.
+        dataset, root, classes, image_size, download, split_seed: As
+            `analogtl.tasks.images.load_task` takes them.
 
     Raises:
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
     """
     try:
         if dataset == Dataset.IMAGE_FOLDER:
-            return _of_folder(find_images(folder_of(root)), classes, image_size)
+            return _of_folder(find_images(folder_of(root), split_seed), classes, image_size)
         if dataset == Dataset.DIGITS:
             return _of_digits(classes, image_size)
         if dataset in CIFAR:

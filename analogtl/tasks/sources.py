@@ -48,7 +48,12 @@ class Source:
 
 
 def read(
-    dataset: str, root: Path | None, classes: Classes, image_size: int | None, download: bool
+    dataset: str,
+    root: Path | None,
+    classes: Classes,
+    image_size: int | None,
+    download: bool,
+    split_seed: int | None = None,
 ) -> tuple[Source, list[int]]:
     """Read a data set; return it with the label numbers of the chosen classes.
 
@@ -60,7 +65,7 @@ def read(
         OSError: a file or folder cannot be read.
     """
     if dataset == Dataset.IMAGE_FOLDER:
-        folder = find_images(folder_of(root))
+        folder = find_images(folder_of(root), split_seed)
         chosen = choose_classes(dataset, folder.classes, classes)
         return read_images(folder, chosen, image_size or FOLDER_IMAGE_SIZE), chosen
     if dataset in CIFAR:

@@ -30,11 +30,15 @@ EVALUATION_BATCH = 128
 
 @dataclass(frozen=True)
 class Score:
-    """How a model does on a split: mean loss, error in percent, number of images."""
+    """How a model does on a split: mean loss, error in percent, number of images.
+
+    ``balanced_error``: the mean of the classes' own errors, percent; None while it is trained.
+    """
 
     loss: float
     error: float
     n_samples: int
+    balanced_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def evaluate(model: nn.Module, split: Split, task: Task) -> Score:
         RunError: If the outputs are not finite: they would silently score as chance.
     """
     model.eval()
-    loss_sum, wrong = 0.0, 0
+    loss_sum, missed = 0.0, []
     device = _device(model)
     with torch.no_grad():
         for x_BCHW, y_B in batches(
@@ -166,10 +170,19 @@ def evaluate(model: nn.Module, split: Split, task: Task) -> Score:
             with told_with_line():
                 logits_BK = model(x_BCHW)
             loss_sum += F.cross_entropy(logits_BK, y_B, reduction="sum").item()
-            wrong += int((logits_BK.argmax(1) != y_B).sum())
+            missed.append((logits_BK.argmax(1) != y_B).cpu())
     if not math.isfinite(loss_sum):
         raise RunError("the network's outputs are not finite")
-    return Score(loss_sum / max(1, len(split)), 100 * wrong / max(1, len(split)), len(split))
+    wrong = torch.cat(missed) if missed else torch.zeros(0, dtype=torch.bool)
+    sizes = torch.bincount(split.labels)
+    errors = torch.bincount(split.labels[wrong], minlength=len(sizes)).double() / sizes
+    count = max(1, len(split))
+    return Score(
+        loss_sum / count,
+        100 * int(wrong.sum()) / count,
+        len(split),
+        100 * float(errors.nanmean()) if len(split) else 0.0,  # NaN: no image of the class
+    )
 
 
 def planned(section: Training, task: Task) -> Plan:

@@ -161,6 +161,7 @@ class ResumableTraining:
                 "loss": score.loss,
                 "accuracy": (100 - score.error) / 100,
                 "error": score.error,
+                "balanced_error": score.balanced_error,
                 "lr": lr,
                 "n_samples": score.n_samples,
                 "wall_s": seconds,

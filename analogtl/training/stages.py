@@ -38,6 +38,7 @@ from analogtl.study.tables import write_rows
 from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
 from analogtl.study.weights import weights_fingerprint
+from analogtl.tasks.counts import IMBALANCED, imbalance
 from analogtl.tasks.images import Task, batches, load_task
 from analogtl.training.loop import evaluate, planned
 from analogtl.training.network import (
@@ -352,6 +353,7 @@ def _train(
         _cells(trial, training.model),
         {
             **facts,
+            **_balanced(rows, task),
             "n_classes": task.n_classes,
             "wall_s": training.spent + time.perf_counter() - began,
             "resumed": training.resumed,
@@ -445,6 +447,17 @@ def _symmetry(trial: Trial) -> dict[str, Any]:
     return {name: round(one, 4) for name, one in zip(names, found or (), strict=False)}
 
 
+def _balanced(rows: Rows, task: Task) -> dict[str, Any]:
+    """The balanced errors after the last epoch, of splits whose classes are imbalanced."""
+    found = {}
+    for split, name in (("test", "final"), ("validation", "validation")):
+        sizes = torch.bincount(getattr(task, split).labels).tolist()
+        if imbalance(sizes) > IMBALANCED:
+            of_split = [row for row in rows if row["split"] == split]
+            found[f"balanced_error_{name}"] = of_split[-1].get("balanced_error")
+    return found
+
+
 def _names(trial: Trial) -> dict[str, Any]:
     """What a row of any table says of its trial first."""
     return {"experiment": trial.experiment.name, "trial": trial.id, "seed": trial.seed}
@@ -478,7 +491,7 @@ def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> 
     section: Training = getattr(experiment, stage)
     names = ("dataset", "classes", "samples_per_class", "test_samples_per_class")
     settings = {name: getattr(section, name) for name in (*names, "validation_fraction")}
-    where = ("image_size", "download", "min_test_images")
+    where = ("image_size", "download", "split_seed", "min_test_images")
     settings |= {name: getattr(experiment.data, name) for name in where}
     seen = inventory_of(experiment, stage).fingerprint
     _check_data(experiment, stage, seen, expected)
