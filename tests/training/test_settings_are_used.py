@@ -465,7 +465,7 @@ def test_every_setting_has_a_row():
     elsewhere = {
         "finetune.arms", "convert.weight_transfer_noise", "convert.relative_to", "analog.engine",
         "analog.nonidealities.symmetry_point_skew_bound", "programming.seed", "analog.rules",
-        "model.file", "model.files",
+        "model.file", "model.files", "data.split_seed",
     }  # fmt: skip
     rows = {*TRAINING, *SHARED, *ARRAYS, *(f"programming.{key}" for key in PROGRAMMING)}
     fields = Experiment.model_fields
