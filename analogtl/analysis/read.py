@@ -19,6 +19,7 @@ from analogtl.analysis.costs import hardware_of
 from analogtl.analysis.judged import with_judged
 from analogtl.analysis.one_study import each_once, of_one_study
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
+from analogtl.analysis.tuning import read_tuning, untuned_axes
 from analogtl.analysis.work import work_of
 from analogtl.config.hardware import Constant
 from analogtl.errors import ExperimentError, RunError, printable
@@ -47,6 +48,8 @@ class RunData:
         layers: The rows of ``layers.csv`` of the chosen trials.
         hardware: What [hardware] sets, by key; {} for nothing.
         work: What the arrays of the chosen trials did (`analogtl.analysis.work`), where it does.
+        tuning: What was chosen by [sweep.tune]; see `analogtl.analysis.tuning.read_tuning`.
+        untuned: Axes along which devices or algorithms are compared that were not tuned.
         pretrained: Test error after pretraining, percent; None if unknown.
         planned: Ids of the trials that were asked for; None if unknown.
         experiment: Resolved experiment.
@@ -64,6 +67,8 @@ class RunData:
     layers: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=_LAYER_COLUMNS))
     hardware: dict[str, Constant] = field(default_factory=dict)
     work: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    untuned: tuple[str, ...] = ()
     pretrained: float | None = None
     planned: list[str] | None = None
     experiment: dict[str, Any] = field(default_factory=dict)
@@ -190,11 +195,15 @@ def read_run(
         lines = _add_work(found, path, chosen.rows, experiment, hardware, problems)
         notes += [f"{name}: {line}" for line in lines]
     provenance = read_fields(path / "provenance.json", ProvenanceFields, problems)
+    tuned = experiment.get("sweep", {}).get("tune", {}).get("candidates", {})
+    numeric = [*_numeric_axes(experiment), *_of_numbers(tuned)]
     return RunData(
         name=name,
         path=path,
         trials=trials,
         chosen=chosen,
+        tuning=_shown(read_tuning(path / "tuning.csv", tuned, problems, numeric=numeric)),
+        untuned=untuned_axes(rows),
         planned=None if plan is None else visible(list(plan)),
         experiment=experiment,
         provenance=provenance,
@@ -228,8 +237,11 @@ def _add_work(
 
 def _numeric_axes(experiment: Mapping[str, Any]) -> list[str]:
     """The axes whose levels are all numbers in the experiment."""
-    axes = experiment.get("sweep", {}).get("axes", {})
-    return [axis for axis, levels in axes.items() if all(type(x) in (int, float) for x in levels)]
+    return _of_numbers(experiment.get("sweep", {}).get("axes", {}))
+
+
+def _of_numbers(varied: Mapping[str, Iterable[Any]]) -> list[str]:
+    return [key for key, values in varied.items() if all(type(x) in (int, float) for x in values)]
 
 
 def _table(

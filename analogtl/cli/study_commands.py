@@ -478,6 +478,7 @@ def _show_results(study: Study) -> None:
     from analogtl.analysis import summaries
     from analogtl.analysis.judged import epochs_text, with_judged
     from analogtl.analysis.select_lr import select_learning_rate
+    from analogtl.analysis.tuning import untuned_axes
     from analogtl.report import run_tables
     from analogtl.study.columns import TRIAL_COLUMNS
     from analogtl.study.tables import read_table
@@ -498,6 +499,7 @@ def _show_results(study: Study) -> None:
         experiment=study.experiment.name,
         judged=epochs_text(rows),
         several_rates=several,
+        untuned=untuned_axes(rows),
     )
     output.show_table(table)
 

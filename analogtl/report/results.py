@@ -43,7 +43,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -223,7 +223,14 @@ def _table(block: Block, runs: Sequence[RunData]) -> str:
             shown.append(replace(value, key=key, header=head, unit=unit))
     if by := block.settings.get("sort"):
         frame = frame.sort_values(f"{by}.0_mean" if f"{by}.0_mean" in frame else f"{by}.0")
-    return markdown_rows(Table("results", "", frame, tuple(shown)))
+    text = markdown_rows(Table("results", "", frame, tuple(shown)))
+    return text + _not_tuned(runs, [*rows, *columns])
+
+
+def _not_tuned(runs: Sequence[RunData], shown: Iterable[str]) -> str:
+    """That what rows or columns compare was not tuned; "" where it was."""
+    axes = [axis for axis in shown if any(axis in run.untuned for run in runs)]
+    return f"\n\n{words.not_tuned(axes)}" if axes else ""
 
 
 def _source(run: RunData, by_stage: bool) -> pd.DataFrame:
@@ -351,7 +358,7 @@ def _controls(block: Block, runs: Sequence[RunData]) -> str:
     )
     table = Table("controls", "", pd.DataFrame(rows), columns)
     needed = tuple(column for column in columns if column.is_needed(table.frame))
-    return markdown_rows(replace(table, columns=needed))
+    return markdown_rows(replace(table, columns=needed)) + _not_tuned(runs, [axis])
 
 
 def _judged(

@@ -65,6 +65,11 @@ COLUMNS: Final = {
         Column("engine", "engine"),
         Column("message", "message"),
         Column("lrs", "tried"),
+        Column("settings_kept", "settings chosen"),
+        Column("tried", "candidates", kind="count"),
+        Column("lead", "better than the next by", "points", "number"),
+        Column("resolution", "resolution", "points", "number"),
+        Column("edge", "at the edge of what was tried"),
         Column("kept", "kept", kind="level"),
         Column("n_blocks_compared", "blocks compared", kind="count"),
         Column("how", "how", if_varied=True),
@@ -120,6 +125,10 @@ OUTCOMES: Final = (
 LEARNING_RATES: Final = (
     "arm", AXES, "lrs", "kept", "error_validation", "n_blocks_compared", "how",
 )  # fmt: skip
+TUNING: Final = (
+    "arm", AXES, "settings_kept", "tried", "n_blocks_compared", "error_validation", "lead",
+    "resolution", "edge", "how",
+)  # fmt: skip
 CRITICAL_POINTS: Final = (
     "experiment", "arm", "axis_label", "at", "verdict", "unfit", "critical", "first_worse", "elbow",
     "elbow_low", "elbow_high", "certified", "margin", "n_blocks", "shared_with",
@@ -172,6 +181,7 @@ def outcomes_table(
     experiment: str = "",
     judged: str = "last epoch",
     several_rates: bool = False,
+    untuned: Sequence[str] = (),
 ) -> Table:
     """Error per arm and level, from `summaries.levels`.
 
@@ -180,11 +190,13 @@ def outcomes_table(
         experiment: Name of the run.
         judged: What the judged error is, in words.
         several_rates: Whether learning rates were chosen from.
+        untuned: Axes whose levels are compared without having been tuned.
     """
     axes = summaries.axis_columns(levels)
     title = error_name(levels["arm"]).capitalize()
     title += f" against {' and '.join(map(label_of, axes))}" if axes else " per arm"
     note = f"{SPREAD_NOTE} Judged error: {judged}." + (f" {RATE_NOTE}" if several_rates else "")
+    note += f" {words.not_tuned(untuned, rates=several_rates)}" if untuned else ""
     # One epoch is judged: then the final error is the judged one.
     names = [one for one in OUTCOMES if one != "error_final" or judged != "last epoch"]
     return _table("outcomes", title, levels, names, note, experiment=experiment, axes=axes)
@@ -199,6 +211,28 @@ def learning_rates_table(
         "Learning rates tried and kept",
         choices.assign(kept=choices["lr"]),
         LEARNING_RATES,
+        experiment=experiment,
+        axes=axes,
+        whole=choices,
+    )
+
+
+def tuning_table(choices: pd.DataFrame, axes: Sequence[str], *, experiment: str = "") -> Table:
+    """What was chosen for each arm at each level, and how clearly; see `read_tuning`."""
+    note = (
+        "Chosen by the validation error, mean of the judged epochs, on blocks that nothing here is "
+        "tested on. Resolution: standard error of the difference of two such errors; a smaller "
+        "lead is none."
+    )
+    shown = choices.rename(columns={"kept": "settings_kept"})
+    axes = [axis for axis in axes if axis in choices]
+    title = "Settings chosen on validation data"
+    return _table(
+        "tuning_choices",
+        title,
+        shown,
+        TUNING,
+        note,
         experiment=experiment,
         axes=axes,
         whole=choices,

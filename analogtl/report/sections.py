@@ -137,12 +137,16 @@ def _add_tables(section: Section) -> None:
             experiment=name,
             judged=epochs_text(run.trials),
             several_rates=run.several_rates,
+            untuned=run.run.untuned,
         )
     )
     if run.run.images.get("pretrain") or run.run.images.get("finetune"):
         section.tables.append(run_tables.images_table(run.run.images, experiment=name))
     if any(map(_is_told, run.curves)):
         section.tables.append(run_tables.critical_points_table(run.curves, experiment=name))
+    if not run.run.tuning.empty:
+        axes = [axis for axis in summaries.axis_columns(run.levels) if axis in run.run.tuning]
+        section.more_tables.append(run_tables.tuning_table(run.run.tuning, axes, experiment=name))
     if run.several_rates:
         section.more_tables.append(
             run_tables.learning_rates_table(run.run.chosen.choices, run.axes, experiment=name)
@@ -159,6 +163,9 @@ def _add_tables(section: Section) -> None:
 def _limits(run: RunAnalysis) -> Iterator[str]:
     """What a reader must know of the numbers: what they mix, and what is not on arrays."""
     yield from run.run.notes
+    if run.run.untuned:
+        yield f"Limit: {words.not_tuned(run.run.untuned, rates=run.several_rates)}"
+    yield from words.tuning_limits(run.run.tuning)
     if "share_on_arrays" in run.levels:
         for arm, share in run.levels.groupby("arm", sort=False)["share_on_arrays"].min().items():
             if not pd.isna(share):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analogtl.analysis.read import RunData
 from analogtl.analysis.select_lr import Selection
+from analogtl.analysis.tuning import COMPARED
 from analogtl.report.page import flatten
 from analogtl.vocabulary import RUN_AXIS
 
@@ -45,9 +46,19 @@ def joined(runs: Sequence[RunData]) -> RunData:
         layers=_stacked(runs, lambda run: run.layers),
         hardware=hardware,
         work=_stacked(runs, lambda run: run.work) if hardware else pd.DataFrame(),
+        untuned=_untuned(runs),
         notes=tuple(note for run in runs for note in run.notes),
         experiment={"sweep": {"axes": axes}, "report": runs[0].experiment.get("report")},
     )
+
+
+def _untuned(runs: Sequence[RunData]) -> tuple[str, ...]:
+    """Their untuned axes, and the run itself where runs of other devices are not all tuned."""
+    found = {axis: None for run in runs for axis in run.untuned}
+    kinds = {repr([run.setting(*key.split(".")) for key in COMPARED]) for run in runs}
+    if len(kinds) > 1 and any(run.tuning.empty for run in runs):
+        found[RUN_AXIS] = None
+    return tuple(found)
 
 
 def _stacked(runs: Sequence[RunData], frame_of: Callable[[RunData], pd.DataFrame]) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 from analogtl.analysis.blocks import MIN_BLOCKS
 from analogtl.analysis.critical_point import POWER, RECOMMENDED_BLOCKS, CriticalPoint, JudgedCurve
@@ -24,6 +24,7 @@ from analogtl.analysis.findings import (
 )
 from analogtl.analysis.summaries import with_unit
 from analogtl.errors import counted
+from analogtl.study.choice import CHOSEN
 from analogtl.vocabulary import (
     AXES,
     Algorithm,
@@ -33,6 +34,11 @@ from analogtl.vocabulary import (
     error_name,
     label_of,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_EDGES: Final = 4  # that a sentence lists
 
 
 def p_text(p_value: float) -> str:
@@ -186,6 +192,37 @@ def _gaps(curve: Curve, point: CriticalPoint) -> Iterator[str]:
             yield f"Left out: {level} ({counted(gap.n_blocks, noun)} finished{failed})."
         else:
             yield f"At {level}{failed}: what they would have shown is not known."
+
+
+def tuning_limits(choices: pd.DataFrame) -> Iterator[str]:
+    """What a reader must know of the choices: which lie at the edge, which are no clear ones."""
+    if choices.empty:
+        return
+    of = f"of {counted(len(choices), 'choice')}"
+    edges = choices["edge"].astype(str)
+    if at_edge := int((edges != "").sum()):
+        values = dict.fromkeys(one for edge in edges if edge for one in edge.split("; "))
+        listed = "; ".join([*values][:MAX_EDGES]) + ("; ..." if len(values) > MAX_EDGES else "")
+        yield (
+            f"Limit: {at_edge} {of} lie at the edge of what was tried ({listed}): beyond it may be "
+            "better."
+        )
+    unclear = int((choices["lead"] < choices["resolution"]).sum())
+    if unclear:
+        yield (
+            f"Limit: {unclear} {of} were made by a lead that the validation images do not resolve: "
+            "the next best candidate may be as good."
+        )
+    unknown = choices.loc[choices["how"] != CHOSEN, "how"].unique()
+    for how in unknown:
+        yield f"Limit: {int((choices['how'] == how).sum())} {of} were not made by the error: {how}."
+
+
+def not_tuned(axes: Sequence[str], *, rates: bool = False) -> str:
+    """That levels which may need settings of their own were compared without."""
+    what = " and ".join(map(label_of, axes))
+    but = "no setting but the learning rate was" if rates else "no setting was"
+    return f"Not tuned: {but} chosen for each {what}; another may suit it better."
 
 
 def _noun(class_sets: int) -> str:

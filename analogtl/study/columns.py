@@ -105,7 +105,7 @@ class TuningRow(TypedDict, total=False):
     class_set: str
     rung: Count
     trial: str
-    status: Literal["done", "failed"]
+    done: bool
     error_validation: Size
     n_validation: Count
     chosen: bool

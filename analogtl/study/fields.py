@@ -31,8 +31,14 @@ class _Report(TypedDict, total=False):
 
 
 @with_config(_OPEN)
+class _Tune(TypedDict, total=False):
+    candidates: dict[str, list[Any]]
+
+
+@with_config(_OPEN)
 class _Sweep(TypedDict, total=False):
     axes: dict[str, list[Any]]
+    tune: _Tune
 
 
 @with_config(_OPEN)

@@ -19,6 +19,7 @@ from analogtl.files import names_in, read_sealed
 from analogtl.study.checked import row_problem
 from analogtl.study.columns import TrialRow
 from analogtl.study.run_dir import DEFAULT_ROOT, RunDir
+from analogtl.study.tuning import FOLDER
 from analogtl.vocabulary import TrialStatus
 
 State = Literal["running", "complete", "failed", "partial", "empty"]
@@ -46,8 +47,9 @@ class RunState:
 
 
 def find_runs(root: Path) -> list[RunDir]:
-    """The run directories below a folder, sorted by name."""
-    return [RunDir(root, name) for name in names_in(root) if _is_run(root / name)]
+    """The run directories below a folder, sorted by name, each before its tuning."""
+    names = [one for name in names_in(root) for one in (name, f"{name}/{FOLDER}")]
+    return [RunDir(root, name) for name in names if _is_run(root / name)]
 
 
 def open_run(where: str | Path, root: Path = DEFAULT_ROOT) -> RunDir:
@@ -59,6 +61,8 @@ def open_run(where: str | Path, root: Path = DEFAULT_ROOT) -> RunDir:
     for path in (Path(where), root / where):
         if _is_run(path):
             whole = path.resolve()
+            if whole.name == FOLDER:
+                return RunDir(whole.parent.parent, f"{whole.parent.name}/{FOLDER}")
             return RunDir(whole.parent, whole.name)
     known = [run.name for run in find_runs(root)]
     hint = f"; {did_you_mean(str(where), known)}" if known else ""

@@ -294,7 +294,7 @@ class Tuning:
                         "class_set": trial.class_set,
                         "rung": rung,
                         "trial": trial.id,
-                        "status": "" if end is None else "done" if end.done else "failed",
+                        "done": end and end.done,
                         "error_validation": end and end.error,
                         "n_validation": end and end.images,
                         "chosen": standing.choice and standing.choice.best == number,
