@@ -13,7 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analogtl.analysis import summaries
-from analogtl.analysis.work import COUNTS
+from analogtl.analysis.work import COLUMNS, COUNTS
 from analogtl.config.hardware import UNITS, Constant, constants_of
 from analogtl.config.load import apply_overrides, validate
 from analogtl.config.source import Source
@@ -161,7 +161,7 @@ def costs_of(
 ) -> Costs | None:
     """Cost what `work_of` counted of some trials; None where it counted nothing."""
     axes = summaries.swept_axes(trials)
-    rows = work.merge(trials[["trial", "arm", *axes]], on="trial")
+    rows = work[list(COLUMNS)].merge(trials[["trial", "arm", *axes]], on="trial")
     if rows.empty:
         return None
     level = ["arm", *axes]

@@ -153,7 +153,7 @@ KINDS = {
     ),
     "hardware": Kind(
         "constants of hardware",
-        "[hardware] preset, or a key of one's own; what training costs (analogtl explain costs)",
+        "[hardware] preset, or a key of one's own; what training costs (analogtl explain cost)",
         ("preset", "key", "value", "source"),
         _hardware,
     ),

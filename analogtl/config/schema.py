@@ -774,7 +774,7 @@ class Run(Section):
 
 class Hardware(Section):
     """What the arrays, their converters and digital operations cost: from it and from what was
-    counted, reports compute energy, time and wear (`analogtl explain costs`). It changes no result
+    counted, reports compute energy, time and wear (`analogtl explain cost`). It changes no result
     and no trial is run again for it."""
 
     preset: Text | None = None

@@ -57,9 +57,10 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str], corner: str) -> Drawing
     for place, name, ratio, other in zip(places, names, ratios, factor * digital, strict=True):
         if np.isfinite(ratio):
             drawing.numbers[name, "the same digitally"] = f"{other:.3g} {unit}"
+            times = f"digitally {float(f'{ratio:.2g}'):g} x"
             ax.annotate(
-                f"digitally {ratio:.2g} x", (start[place], place), (3, 0), va="center",
-                textcoords="offset points", fontsize=style.SMALL, color=style.MUTED,
+                times, (start[place], place), (3, 0), textcoords="offset points", va="center",
+                fontsize=style.SMALL, color=style.MUTED,
             )  # fmt: skip
     ax.set(xlabel=f"energy ({unit})", ylim=(len(frame) - 0.4, -0.6))
     ax.set_xlim(0, 1.4 * max(start.max(), 1e-12))
