@@ -80,6 +80,11 @@ class RunAnalysis:
         return summaries.traces(self.run.epochs, self.trials)
 
     @cached_property
+    def ages(self) -> pd.DataFrame:
+        """Test error a while after training, per arm, level and time."""
+        return summaries.ages(self.run.evaluation, self.trials)
+
+    @cached_property
     def layers(self) -> pd.DataFrame:
         """What was programmed into each layer, and how much of it changed."""
         return summaries.layers(self.run.layers, self.trials)

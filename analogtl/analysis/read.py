@@ -24,7 +24,13 @@ from analogtl.analysis.work import work_of
 from analogtl.config.hardware import Constant
 from analogtl.errors import ExperimentError, RunError, printable
 from analogtl.study.checked import Problems, read_checked, read_fields, visible
-from analogtl.study.columns import LAYER_COLUMNS, TRIAL_COLUMNS, EpochRow, axis_columns
+from analogtl.study.columns import (
+    EVALUATION_COLUMNS,
+    LAYER_COLUMNS,
+    TRIAL_COLUMNS,
+    EpochRow,
+    axis_columns,
+)
 from analogtl.study.fields import DataFields, ExperimentFields, PlanFields, ProvenanceFields
 from analogtl.study.tables import find_tables, read_table
 
@@ -50,6 +56,7 @@ class RunData:
         work: What the arrays of the chosen trials did (`analogtl.analysis.work`), where it does.
         tuning: What was chosen by [sweep.tune]; see `analogtl.analysis.tuning.read_tuning`.
         untuned: Axes along which devices or algorithms are compared that were not tuned.
+        evaluation: The rows of ``evaluation.csv`` of the chosen trials.
         pretrained: Test error after pretraining, percent; None if unknown.
         planned: Ids of the trials that were asked for; None if unknown.
         experiment: Resolved experiment.
@@ -69,6 +76,9 @@ class RunData:
     work: pd.DataFrame = field(default_factory=pd.DataFrame)
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
     untuned: tuple[str, ...] = ()
+    evaluation: pd.DataFrame = field(
+        default_factory=partial(pd.DataFrame, columns=list(EVALUATION_COLUMNS))
+    )
     pretrained: float | None = None
     planned: list[str] | None = None
     experiment: dict[str, Any] = field(default_factory=dict)
@@ -182,6 +192,13 @@ def read_run(
         layers = layers[layers["trial"].isin(ids)]
         same = ["trial", "layer"]
         found["layers"] = each_once(layers, same, path / "layers.csv", problems)
+    except RunError as error:
+        problems.other(f"left out: {error}")
+    try:
+        names = EVALUATION_COLUMNS
+        needed = ("trial", "time", "error")
+        rows = _table(path / "evaluation.csv", names, problems, needed=needed)
+        found["evaluation"] = rows[rows["trial"].isin(ids)]
     except RunError as error:
         problems.other(f"left out: {error}")
     if judged_epochs is None:

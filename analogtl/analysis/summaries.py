@@ -191,6 +191,25 @@ def traces(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return _with_low_shares(summary, trials)
 
 
+def ages(evaluation: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Test error at each time after training, over seeds.
+
+    Args:
+        evaluation: The rows of ``evaluation.csv``.
+        trials: The trials to average over.
+
+    Returns:
+        Columns arm, the swept axes, time (seconds), n, then mean and sd of error over the trials,
+        each the mean of its repeats, and of repeats_sd: the spread of a trial's repeats.
+    """
+    axes = swept_axes(trials)
+    each = evaluation.groupby(["trial", "time"], sort=True)["error"]
+    rows = each.agg(["mean", "std"]).reset_index()
+    rows = rows.rename(columns={"mean": "error", "std": "repeats_sd"})
+    rows = rows.merge(trials[["trial", "arm", *axes]], on="trial")
+    return spread(rows, ["arm", *axes, "time"], ("error", "repeats_sd"))
+
+
 _PULSES = [
     f"{kind}_{what}" for kind in ("a_up", "a_down", "c_up", "c_down") for what in ("mean", "max")
 ]

@@ -57,6 +57,16 @@ def seconds(value: Any) -> Any:
         return value
 
 
+def time_text(time: float) -> str:
+    """A time in the largest unit that it is a whole number of, or at least one: ``30 d``."""
+    units = {"y": 365 * 86_400, "d": 86_400, "h": 3600, "min": 60, "s": 1}
+    if not time:
+        return "0"
+    whole = [unit for unit, size in units.items() if time >= size and time % size == 0]
+    unit = (whole or [unit for unit, size in units.items() if time >= size] or ["s"])[0]
+    return f"{time / units[unit]:.3g} {unit}"
+
+
 def retention_problems(
     times: Sequence[float], model: str, parameters: Mapping[str, Any], batch_s: float | None
 ) -> Iterator[Problem]:

@@ -25,6 +25,7 @@ from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import CriticalPoint
 from analogtl.analysis.judged import epochs_text
 from analogtl.analysis.summaries import Series
+from analogtl.config.retention import time_text
 from analogtl.report import style
 from analogtl.report.drawing import Drawing
 from analogtl.study.columns import JUDGED
@@ -105,6 +106,50 @@ def error_traces(
     ax.margins(x=0.02)
     _from_zero(ax)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    _legend_above(fig, handles)
+    return drawing
+
+
+def error_after(ages: pd.DataFrame) -> Drawing:
+    """Test error against the time after training, log axis; time 0 a decade before the first.
+
+    Args:
+        ages: From `summaries.ages`.
+    """
+    lines = summaries.series(ages, "time", "error", summaries.axis_columns(ages))
+    labels = style.line_labels(lines)
+    times = sorted({float(time) for time in ages["time"]})
+    first = next((time for time in times if time > 0), 1.0)
+    places = {time: time or first / 10 for time in times}
+    names = {time: time_text(time) for time in times}
+    fig = style.new_figure(2.15)
+    caption = _spread_caption("bars", (n for line in lines for n in line.n))
+    drawing = Drawing(fig, "time after training", list(names.values()), labels, caption)
+    ax = fig.subplots()
+    ax.set_xscale("log")
+    handles: list[Any] = []
+    for line, label, look in zip(lines, labels, style.line_looks(lines), strict=True):
+        x = [places[float(time)] for time in line.x]
+        drawn = style.line_style(look)
+        bars = ax.errorbar(
+            x, line.mean, yerr=np.nan_to_num(line.sd), capsize=2, elinewidth=0.8, label=label,
+            **drawn,
+        )  # fmt: skip
+        handles.append(bars)
+        texts = map(value_text, line.mean, line.sd, line.n)
+        values = [(names[float(t)], label, text) for t, text in zip(line.x, texts, strict=True)]
+        drawing.tell(ax, x, list(line.mean), values)
+    ax.set(xlabel="time after training", ylabel="test error (%)")
+    ax.minorticks_off()
+    # Labels as far as there is room: never closer than a twelfth of the axis.
+    span = math.log(max(places.values()) / min(places.values())) or 1.0
+    shown, last = [], -math.inf
+    for time in times:
+        place = math.log(places[time]) / span
+        shown.append(names[time] if place - last >= 1 / 12 else "")
+        last = place if shown[-1] else last
+    ax.set_xticks(list(places.values()), shown)
+    _from_zero(ax)
     _legend_above(fig, handles)
     return drawing
 

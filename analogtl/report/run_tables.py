@@ -10,6 +10,7 @@ import pandas as pd
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import JudgedCurve, points_frame
 from analogtl.analysis.findings import JudgedFinding, findings_frame
+from analogtl.config.retention import time_text
 from analogtl.report import words
 from analogtl.report.tables import Column, Table
 from analogtl.vocabulary import CriticalPointVerdict, error_name, label_of
@@ -112,6 +113,9 @@ COLUMNS: Final = {
         Column("stage", "stage"),
         Column("layers", "layers", kind="count"),
         Column("cells", "cells", kind="count"),
+        Column("after", "time after training"),
+        Column("error", "error", "%", "number"),
+        Column("repeats_sd", "spread of repeats", "%", "number", digits=2),
         Column("trial", "trial"),
         Column("state", "state"),
     )
@@ -122,6 +126,7 @@ OUTCOMES: Final = (
     "arm", AXES, "symmetry_point", "symmetry_spread", "share_on_arrays", "lr", "n", *ERRORS,
     BALANCED, "weights_changed", "wall_s",
 )  # fmt: skip
+AGES: Final = ("arm", AXES, "after", "n", "error", "repeats_sd")
 LEARNING_RATES: Final = (
     "arm", AXES, "lrs", "kept", "error_validation", "n_blocks_compared", "how",
 )  # fmt: skip
@@ -297,6 +302,14 @@ def findings_table(judged: Sequence[JudgedFinding]) -> Table:
         note += f" Findings without a run here: {silent}."
     title = "Findings and what these runs say"
     return _table("findings", title, frame, FINDINGS, note, whole=findings)
+
+
+def ages_table(ages: pd.DataFrame, model: str, *, experiment: str = "") -> Table:
+    """Error a while after training, from `summaries.ages`."""
+    note = f"{SPREAD_NOTE} Of a trial counts the mean of its repeats. Noise model: {model}."
+    axes, title = summaries.axis_columns(ages), "Test error after training"
+    shown = ages.assign(after=[time_text(time) for time in ages["time"]])
+    return _table("ages", title, shown, AGES, note, experiment=experiment, axes=axes, whole=ages)
 
 
 def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:

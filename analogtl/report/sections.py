@@ -106,6 +106,7 @@ def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
     _add_words(section)
     section.figures.extend(_level_figures(run, plain=plain))
     section.figures.extend(_trace_figures(run))
+    section.figures.extend(_age_figures(run))
     section.figures.extend(_layer_figures(run))
     _add_costs(section)
     return section
@@ -142,6 +143,9 @@ def _add_tables(section: Section) -> None:
     )
     if run.run.images.get("pretrain") or run.run.images.get("finetune"):
         section.tables.append(run_tables.images_table(run.run.images, experiment=name))
+    if len(run.ages):
+        model = str(run.run.setting("evaluate", "noise_model"))
+        section.tables.append(run_tables.ages_table(run.ages, model, experiment=name))
     if any(map(_is_told, run.curves)):
         section.tables.append(run_tables.critical_points_table(run.curves, experiment=name))
     if not run.run.tuning.empty:
@@ -305,6 +309,19 @@ def _readable_traces(
         rows = traces[traces["arm"] == arm]
         if len(rows[list(axes)].drop_duplicates()) <= MAX_LINES:
             yield arm, pd.concat([without, rows], ignore_index=True)
+
+
+def _age_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
+    """Error against the time after training: all arms, or each arm's levels."""
+    ages = run.ages
+    if ages.empty or ages["time"].nunique() < 2:
+        return
+    for arm in [""] if not run.axes else summaries.arms_of(ages):
+        rows = ages[ages["arm"] == arm] if arm else ages
+        if len(rows[["arm", *run.axes]].drop_duplicates()) <= MAX_LINES:
+            whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
+            title = f"Test error after training{whose}"
+            yield FigureSpec(f"ages{suffix}", title, partial(figures.error_after, rows))
 
 
 # ------------------------------------------------------------------------------------ layers

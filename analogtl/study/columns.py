@@ -211,7 +211,7 @@ LAYER_COLUMNS = tuple(LayerRow.__annotations__)
 PULSE_COLUMNS = tuple(PulseRow.__annotations__)
 EVALUATION_COLUMNS = tuple(EvaluationRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
-TYPES |= get_type_hints(TuningRow)
+TYPES |= get_type_hints(TuningRow) | get_type_hints(EvaluationRow)
 JUDGED = "error_judged"
 """What trials are judged by, percent; `analogtl.analysis.judged` adds it when a run is read."""
 JUDGED_EPOCHS = "judged_epochs"

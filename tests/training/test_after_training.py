@@ -6,11 +6,14 @@ import aihwkit.inference
 import pytest
 import torch
 
+from analogtl.analysis.analyse import analyse
+from analogtl.analysis.read import read_run
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.schema import Evaluate
 from analogtl.crossbar.convert import analog_tiles, to_analog
 from analogtl.crossbar.retention import Ageing
 from analogtl.errors import ExperimentError
+from analogtl.report.build import build_report
 from analogtl.scheduling.sweep import run_trials
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
@@ -247,3 +250,15 @@ def test_what_aihwkit_refuses_is_found_before_anything_is_trained(tiny, tmp_path
     }
     with pytest.raises(ExperimentError, match=r"evaluate\.parameters"):
         list(run_trials(Study.open(tiny(evaluate=asked), root=tmp_path)))
+
+
+def test_a_report_has_the_error_after_training(tiny, tmp_path):
+    run = RunDir(tmp_path, "tiny")
+    run_trial(a_trial(tiny, [0, 3600]), run)
+    run.collect()
+    ages = analyse(read_run(run.path, "tiny")).ages
+    assert list(ages["time"]) == [0, 3600]
+    errors = [float(row["error"]) for row in read_rows(run.path / "evaluation.csv")]
+    assert math.isclose(ages["error_mean"][0], sum(errors[:2]) / 2)
+    report = build_report([run.path], formats=["csv", "svg"])
+    assert {"ages.csv", "ages.svg"} <= {path.name for path in report.paths}
