@@ -822,6 +822,10 @@ class Report(Section):
     judged_epochs: PositiveInt | None = None
     """How many of the last epochs the test error that is judged is the mean of. 5 if absent, but
     at most half of the training, and at least 1. 1: the last epoch alone."""
+    track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Trackers that get the numbers of each epoch, where they are installed: `tensorboard`,
+    `wandb`, `mlflow`, `trackio`. They write to the run's folder `tracking`, and send nothing away
+    unless their own environment variables say so. Changes no trial."""
     findings: Bool = False
     """Whether reports hold the runs to the published findings (`analogtl explain findings`)."""
 

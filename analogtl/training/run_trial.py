@@ -15,6 +15,7 @@ from analogtl.study.trial import Trial
 from analogtl.training.after import evaluate_if_due
 from analogtl.training.resumable import Rows, Stopped
 from analogtl.training.stages import finetune
+from analogtl.training.track import tracked
 from analogtl.vocabulary import TrialStatus
 
 
@@ -39,7 +40,7 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
             return {**trial_row(trial), "status": TrialStatus.FAILED, "message": why}
         began = time.perf_counter()
         began_at = None  # of the trial itself, which is after the pretraining
-        steps = finetune(trial, run, limits)
+        steps = tracked(finetune(trial, run, limits), trial, run)
         progress = run.trial_path(trial.id) / "progress.json"
         try:
             while True:
