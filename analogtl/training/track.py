@@ -41,7 +41,7 @@ def tracked(
             _LOG.warning("report.track: %s: not sent: %s", name, one_line(error))
             return None
 
-    for name in trial.experiment.report.track:
+    for name in map(str, trial.experiment.report.track):
         open_it = partial(_OPENED[name], trial, run.path / "tracking" / name)
         if (sink := told(name, open_it)) is not None:
             sinks[name] = sink
