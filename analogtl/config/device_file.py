@@ -10,7 +10,7 @@
     source = "pulses.csv"
     sha256 = "..."
 
-`analogtl fit` writes them, and so does an editor; ``[analog.device] file`` names one.
+They are written by hand, or by a program (`write_device`); ``[analog.device] file`` names one.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def read_device(file: Path) -> DeviceFile:
     """
     if os.path.lexists(file) and not os.path.isfile(file):
         raise ExperimentError(f"{file}: expected a plain file")
-    table, lines = read_toml(file, "a device file", "`analogtl fit` writes one")
+    page = "see `analogtl explain devices-and-nonidealities`"
+    table, lines = read_toml(file, "a device file", page)
     problems = []
     for key, problem in device_problems(table):
         line = lines.get(key, lines.get(key.partition(".")[0]))

@@ -354,8 +354,9 @@ class Device(BaseModel):
     preset: Text = "ReRamArrayHfO2PresetDevice"
     """aihwkit preset device (`analogtl list presets`) or pulsed device class."""
     file: Text | None = None
-    """In place of a preset: a device file beside the experiment file (`analogtl fit` writes one),
-    or the name of a preset. Parameters that are set here come over those of the file."""
+    """In place of a preset: a device file beside the experiment file (see `analogtl explain
+    devices-and-nonidealities`), or the name of a preset. Parameters that are set here come over
+    those of the file."""
     apply_write_noise_on_set: Bool = False
     """Whether programming a weight adds write noise. aihwkit's default is true, which destroys a
     pretrained network on the ReRAM array presets; hence off unless asked."""
