@@ -88,8 +88,9 @@ def test_trials_of_an_experiment_have_all_but_axes_seed_and_rate_in_common(name:
     one = load_experiment(name)
     resolved = json.loads(json.dumps(one.resolved()))
     for trial in trials_of(one, sweep=True, look=no_look)[:40]:
-        ours = common_key(trial.experiment.resolved(), trial.arm, trial.axes)
-        assert ours == common_key(resolved, trial.arm, trial.axes)
+        varied = [*trial.axes, *(["class_set"] if trial.class_set else [])]
+        ours = common_key(trial.experiment.resolved(), trial.arm, varied)
+        assert ours == common_key(resolved, trial.arm, varied)
     if one.kind == "transfer-learning":
         other = load_experiment(name, ["finetune.batch_size=3"])
         assert common_key(other.resolved(), Arm.ANALOG_TL, ()) != common_key(
