@@ -82,11 +82,11 @@ def test_data_that_is_not_here_is_a_note_unless_it_is_asked_for(capsys, tmp_path
 
 
 def test_validate_looks_at_the_sweep_and_at_the_file_as_it_is(capsys, tmp_path):
-    written(tmp_path, SMALL + "[sweep.axes]\n'analog.device.w_min' = [-1, 0.5]\n")
+    written(tmp_path, SMALL + "[sweep.axes]\n'analog.compound.n_reads_per_transfer' = [1, 3]\n")
     result = call(capsys, "validate", "exp.toml")
     assert (result.code, len(result.problems)) == (2, 1)
     assert "exp.toml: " in result.err
-    assert "w_min = 0.5" in result.err
-    written(tmp_path, SMALL + "[analog.device]\nw_min = 0.5\n[sweep.axes]\n"
-            "'analog.device.w_min' = [-1]\n")  # fmt: skip
+    assert "n_reads_per_transfer = 3" in result.err
+    written(tmp_path, SMALL + "[analog.compound]\nn_reads_per_transfer = 3\n[sweep.axes]\n"
+            "'analog.compound.n_reads_per_transfer' = [1]\n")  # fmt: skip
     assert call(capsys, "validate", "exp.toml").code == 2

@@ -236,7 +236,7 @@ def test_a_subclass_goes_onto_arrays_if_it_does_what_its_parent_does():
 
 def test_a_network_without_anything_for_arrays_is_refused():
     for net in (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), nn.Sequential(nn.Flatten())):
-        with pytest.raises(ExperimentError, match="architecture"):
+        with pytest.raises(ExperimentError, match="arrays"):
             to_analog(net, Analog(), Convert(), seed=0, example=torch.zeros(2, 2, 8, 8))
 
 

@@ -42,7 +42,8 @@ def filled(runs: Path, tmp_path: Path, block: str) -> list[str]:
 
 
 def cells(lines: list[str]) -> list[list[str]]:
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    table = [line for line in lines if line.startswith("|")]  # a note may follow
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     return [rows[0], *rows[2:]]
 
 

@@ -465,7 +465,8 @@ def test_every_setting_has_a_row():
     elsewhere = {
         "finetune.arms", "convert.weight_transfer_noise", "convert.relative_to", "analog.engine",
         "analog.nonidealities.symmetry_point_skew_bound", "programming.seed", "analog.rules",
-        "model.file", "model.files", "data.split_seed",
+        "model.file", "model.files", "model.weights", "model.weight_files", "model.mean",
+        "model.std", "data.split_seed", "analog.device.file", "analog.device_files",
     }  # fmt: skip
     rows = {*TRAINING, *SHARED, *ARRAYS, *(f"programming.{key}" for key in PROGRAMMING)}
     fields = Experiment.model_fields
