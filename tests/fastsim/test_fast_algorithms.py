@@ -257,7 +257,7 @@ WRONG = {
         "SGD_exponential",
         lambda tile: altered(fast=tile.tile.spec.fast._replace(write_noise=np.float32(0)))(tile),
     ),
-    "Tiki-Taka's transfers a tenth stronger": ("TT", altered(transfer_lr=np.float32(1.1))),
+    "Tiki-Taka's transfers a fourth stronger": ("TT", altered(transfer_lr=np.float32(1.25))),
     "Tiki-Taka's read without noise": (
         "TT_idle",
         lambda tile: altered(read=tile.tile.spec.read._replace(noise=np.float32(0)))(tile),
