@@ -217,7 +217,8 @@ def outcome(file: Path, overrides: list[str], run: RunDir) -> str:
     try:
         with no_longer_than(SECONDS):
             experiment = load_experiment(file, overrides)
-            planned = plan(Study(experiment, run, sweep=True, look=no_look))
+            study = Study(experiment, run, sweep=True, look=no_look)
+            planned = plan(next(iter(study.phases())))  # where settings are tuned: that, first
     except ExperimentError as error:
         problems = error.problems
     else:
