@@ -12,16 +12,15 @@ from typing import Any
 from torch import nn
 
 from analogtl.crossbar import checkpoint as state
-from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.retention import Ageing
 from analogtl.errors import AnalogtlError, RunError, one_line
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
 from analogtl.tasks.images import Task
-from analogtl.training.loop import evaluate, planned
-from analogtl.training.network import example_images, fresh_model, on_device
+from analogtl.training.loop import evaluate
+from analogtl.training.network import fresh_model, on_device
 from analogtl.training.resumable import Rows
-from analogtl.training.stages import prepare_torch, task_of
+from analogtl.training.stages import on_arrays, prepare_torch, task_of_trial
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def evaluation(trial: Trial, run: RunDir) -> Rows:
         RunError: If the final state is damaged or of another trial, or the images are others.
     """
     prepare_torch(trial.experiment.run.threads)
-    task = task_of(trial.experiment, "finetune", trial.basis.data[0])
+    task = task_of_trial(trial)
     model = on_device(_final_model(trial, run, task), trial.basis.device)
     asked = trial.experiment.evaluate
     ageing = Ageing(model, asked, trial.seed)
@@ -68,14 +67,6 @@ def _final_model(trial: Trial, run: RunDir, task: Task) -> nn.Module:
     loaded = state.load(file)
     if loaded is None or loaded[1].get("trial") != trial.key:
         raise RunError(f"{file}: not the final state of this trial")
-    experiment = trial.experiment
-    conversion = transfer.to_analog(
-        fresh_model(experiment, task),
-        experiment.analog,
-        experiment.convert,
-        seed=trial.seed,
-        example=example_images(task),
-        plan=planned(experiment.finetune, task),
-    )
-    state.restore(conversion.model, *loaded)
-    return conversion.model
+    model = on_arrays(trial, fresh_model(trial.experiment, task), task).model
+    state.restore(model, *loaded)
+    return model

@@ -30,8 +30,8 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
     with run.trial_lock(trial.id, wait=False) as held:
         if not held:
             return {**trial_row(trial), "status": TrialStatus.BUSY}
-        record = run.record(trial.id)
-        if record is not None and record.done and record.key == trial.key:
+        record = run.finished(trial)
+        if record is not None:
             evaluate_if_due(trial, run)
             return dict(record.row)
         if run.planned().get(trial.id, "") not in ("", trial.key):

@@ -295,8 +295,7 @@ def _train(
     trial: Trial, run: RunDir, limits: RunLimits, checkpoint: Path
 ) -> Generator[Rows, None, _Outcome]:
     experiment = trial.experiment
-    task = task_of(experiment, "finetune", trial.basis.data[0])
-    task = normalised(task, experiment, started=trial.arm.pretrained)
+    task = task_of_trial(trial)
     model = yield from _start_model(trial, run, task, limits)
     began = time.perf_counter()  # the pretraining counts for all trials, and for none
     base = _names(trial)
@@ -306,14 +305,7 @@ def _train(
     smallest = smallest_batch(model, task, experiment.finetune, "finetune")
     if trial.arm.analog:
         kind = "analog" if trial.arm.trains_arrays else "frozen"
-        conversion = transfer.to_analog(
-            model,
-            experiment.analog,
-            experiment.convert,
-            seed=trial.seed,
-            example=example_images(task),
-            plan=planned(experiment.finetune, task),
-        )
+        conversion = on_arrays(trial, model, task)
         model, layers = conversion.model, conversion.layers
         if trial.arm is Arm.SHUFFLED_GRADIENTS:
             shuffle_gradients(model)
@@ -480,6 +472,34 @@ def _outcome(rows: Rows) -> dict[str, Any]:
 
 
 # -- what the stages share -------------------------------------------------------------------------
+
+
+def task_of_trial(trial: Trial) -> Task:
+    """The images that a trial is fine-tuned and tested on, normalised as its network wants them.
+
+    Raises:
+        RunError: If their fingerprint is another one than planned.
+        ExperimentError: If the network wants images of other channels.
+    """
+    task = task_of(trial.experiment, "finetune", trial.basis.data[0])
+    return normalised(task, trial.experiment, started=trial.arm.pretrained)
+
+
+def on_arrays(trial: Trial, model: nn.Module, task: Task) -> transfer.Conversion:
+    """The network of a trial, programmed onto arrays that are to be trained as planned.
+
+    Raises:
+        ExperimentError: As `analogtl.crossbar.convert.to_analog`.
+    """
+    experiment = trial.experiment
+    return transfer.to_analog(
+        model,
+        experiment.analog,
+        experiment.convert,
+        seed=trial.seed,
+        example=example_images(task),
+        plan=planned(experiment.finetune, task),
+    )
 
 
 def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> Task:

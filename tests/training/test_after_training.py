@@ -67,12 +67,14 @@ def test_a_trial_keeps_its_final_state_and_is_evaluated_again_without_training(
     assert run_dir.checked_record(more.id).done
 
 
-def test_the_first_time_is_the_test_after_the_last_epoch_where_passes_have_no_noise(tiny, run_dir):
+@pytest.mark.parametrize("model", [{}, {"mean": [0.1], "std": [3.0]}])
+def test_the_first_time_is_the_test_after_the_last_epoch_where_passes_have_no_noise(
+    tiny, run_dir, model
+):
     perfect = {"is_perfect": True}
     finetune = {"arms": ["analog-scratch"], "epochs": 1, "batch_size": 10}
-    experiment = tiny(
-        finetune=finetune, analog={"forward": perfect}, evaluate={**PCM, "times": [0, 3.0e8]}
-    )
+    analog, evaluate = {"forward": perfect}, {**PCM, "times": [0, 3.0e8]}
+    experiment = tiny(model=model, finetune=finetune, analog=analog, evaluate=evaluate)
     [trial] = trials_of(experiment, sweep=False)
     row = run_trial(trial, run_dir)
     at_once, later = (float(rows_of(run_dir, trial)[place]["error"]) for place in (0, 2))
