@@ -207,8 +207,9 @@ class Reason(Enum):
     BEND_OUTSIDE = FindingVerdict.FAILS, "the elbow's interval lies outside the tolerance"
     CONTRADICTION = FindingVerdict.OPEN, "the level tests and the hinge contradict each other"
     SWEEP_ENDS = FindingVerdict.OPEN, "no level above the published one was tested"
-    # little effect
+    # harm
     HARMFUL = FindingVerdict.HOLDS, "worse at the level or before"
+    # little effect
     HARMLESS = FindingVerdict.HOLDS, "every level of the range is certified"
     COSTLY = FindingVerdict.FAILS, "some level is shown to cost more than the margin"
     TRIALS_MISSING = FindingVerdict.OPEN, "trials failed at some level of the range"
@@ -454,12 +455,11 @@ def _compare(
     difference = float((worse - better).mean())
     se = float((worse - better).std(ddof=1)) / math.sqrt(n)
     half = float(special.stdtrit(n - 1, 1 - analysis.alpha)) * se
-    above = p_above(difference - finding.above, se, n - 1) if finding.above > -math.inf else 0.0
-    below = p_above(finding.below - difference, se, n - 1) if finding.below < math.inf else 0.0
-    too_low = 1.0
-    if finding.fails_below > -math.inf:
-        too_low = p_above(finding.fails_below - difference, se, n - 1)
-    too_high = p_above(difference - finding.below, se, n - 1) if finding.below < math.inf else 1.0
+    # Of an infinite limit the p value is 0 or 1.
+    above = p_above(difference - finding.above, se, n - 1)
+    below = p_above(finding.below - difference, se, n - 1)
+    too_low = p_above(finding.fails_below - difference, se, n - 1)
+    too_high = p_above(difference - finding.below, se, n - 1)
     return replace(
         found,
         reason=Reason.UNDECIDED,

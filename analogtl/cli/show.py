@@ -171,7 +171,7 @@ def _show_facts(view: DeviceView) -> None:
     output.rows_table(
         ["", "set", f"{view.n_devices} devices", "unit", ""],
         rows,
-        title=_title(view),
+        title=view.title,
         right=(1, 2),
         styles={4: "dim"},
     )
@@ -212,11 +212,6 @@ def _own(view: DeviceView) -> list[str]:
     defaults, given = catalog.device_parameters(view.device_class), view.parameters
     quiet = set() if given.get("write_noise_std") else {"apply_write_noise_on_set"}
     return [name for name in given if given[name] != defaults[name] and name not in quiet]
-
-
-def _title(view: DeviceView) -> str:
-    same = view.name == view.device_class
-    return view.name if same else f"{view.name} ({view.device_class})"
 
 
 def _measured(fact: Fact) -> str:

@@ -85,14 +85,12 @@ def validate(source: Source) -> Experiment:
         other, file = (source.origin.get(f"{section}.{one}", "") for one in (key, "file"))
         if other and file and other.rpartition(":")[0] == file.rpartition(":")[0]:
             problems.append(f"{file}: {section}.file: takes the place of {key}: give one of them")
-    varied = {f"sweep.axes.{name}": levels for name, levels in experiment.sweep.axes.items()}
-    varied |= {
-        f"sweep.tune.candidates.{key}": values
-        for key, values in experiment.sweep.tune.candidates.items()
-    }
+    swept = experiment.sweep
+    varied = [("sweep.axes", *one) for one in swept.axes.items()]
+    varied += [("sweep.tune.candidates", *one) for one in swept.tune.candidates.items()]
     told: set[tuple[str, str]] = set()
-    for name, levels in varied.items():
-        key = name.removeprefix("sweep.axes.").removeprefix("sweep.tune.candidates.")
+    for table, key, levels in varied:
+        name = f"{table}.{key}"
         for level in levels:
             try:
                 with_settings(experiment, {key_of(key): level})

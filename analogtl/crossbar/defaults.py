@@ -29,6 +29,7 @@ from analogtl.config.schema import Analog
 from analogtl.crossbar.reads import Reads, best_reads, reads_at
 from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import unsupported_reason
+from analogtl.fastsim.spec import devices_of
 
 QUIET_WALK, MAX_WALK = 0.05, 0.12  # of the range, rms
 MIN_REACH, MIN_PULSES = 1.0, 12.0  # times the range; onto a cell
@@ -135,7 +136,7 @@ def warnings(analog: Analog, layers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _range_warnings(device: Any) -> list[str]:
     """Say that the array which holds the weights cannot hold those of one sign."""
-    slow = getattr(device, "unit_cell_devices", [getattr(device, "device", device)])[-1]
+    *_, slow = devices_of(device).values() or [None]
     low, high = getattr(slow, "w_min", -1.0), getattr(slow, "w_max", 1.0)
     if low < 0 < high:
         return []

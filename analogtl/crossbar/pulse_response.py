@@ -89,6 +89,12 @@ class DeviceView:
     down: Array
     replays: tuple[Replay, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Its name, and its class where that is another."""
+        same = self.name == self.device_class
+        return self.name if same else f"{self.name} ({self.device_class})"
+
     def crossings(self, number: int) -> Iterator[float]:
         """Find the pulse at which each ramp of a shown device first passes its symmetry point."""
         point, weights, pulses = self.symmetry_points[number], self.weights[:, number], self.pulses

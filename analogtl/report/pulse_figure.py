@@ -28,7 +28,7 @@ def pulse_figure(views: Sequence[DeviceView]) -> Figure:
         if len(views) == 1:
             figure = style.new_figure(height=2.4, width=7.0)
             axes = figure.subplots(1, 2, width_ratios=(3, 2), squeeze=False).T
-            figure.suptitle(_title(views[0]), fontsize=8)
+            figure.suptitle(views[0].title, fontsize=8)
         else:
             figure = style.new_figure(height=4.2, width=max(5.6, COLUMN * len(views)))
             axes = figure.subplots(2, len(views), squeeze=False)
@@ -50,11 +50,6 @@ def pulse_figure(views: Sequence[DeviceView]) -> Figure:
                 ramps.set_ylabel("")
                 steps.set_ylabel("")
     return figure
-
-
-def _title(view: DeviceView) -> str:
-    same = view.name == view.device_class
-    return view.name if same else f"{view.name} ({view.device_class})"
 
 
 def _shown(view: DeviceView) -> str:

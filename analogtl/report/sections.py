@@ -185,13 +185,14 @@ def _lost_in_noise(run: RunAnalysis) -> Iterator[str]:
 
     How far they moved does not tell where to; how they fare against shuffled gradients does.
     """
+    lost = summaries.lost_in_noise(run.layers)
     controls = {
         one.at: one.verdict
-        for one in judge_findings([run], published=False)
+        for one in ([] if lost.empty else judge_findings([run], published=False))
         if one.finding is GRADIENTS_TEACH and one.n_blocks >= MIN_BLOCKS
     }
     axes = summaries.axis_columns(run.layers)
-    for row in summaries.lost_in_noise(run.layers).to_dict("records"):
+    for row in lost.to_dict("records"):
         of_arm = controls if row["arm"] == Arm.ANALOG_TL else {}
         verdict = of_arm.get(setting({axis: row[axis] for axis in axes}))
         if verdict is FindingVerdict.HOLDS:
