@@ -109,7 +109,7 @@ def _layers(experiment: Experiment, level: Mapping[str, Any] | None = None) -> d
         for row in (headings, *rows)
     ]
     where = "".join(f", {name} = {value}" for name, value in (level or {}).items())
-    for warning in warnings(experiment.analog, layers):
+    for warning in warnings([experiment.analog], layers):
         output.warn(warning)
     return {"arrays": "\n#   ".join([f"as they are to be trained{where}:", *lines])}
 

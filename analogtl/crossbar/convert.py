@@ -6,12 +6,9 @@ Shape suffixes: O output rows, I input columns of a weight matrix.
 from __future__ import annotations
 
 import copy
-import fnmatch
 import hashlib
 import itertools
-import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +19,18 @@ from aihwkit.simulator.tiles.base import SimulatorTileWrapper
 from torch import Tensor, nn
 
 from analogtl.config.schema import Analog, Convert
-from analogtl.crossbar.defaults import LayerSize, Plan, choose, warnings
-from analogtl.crossbar.rpu_config import Pulsing, RPUConfig, build_rpu_config
-from analogtl.crossbar.survey import Survey, candidates, survey
-from analogtl.errors import ExperimentError, counted
+from analogtl.crossbar.defaults import Plan, warnings
+from analogtl.crossbar.layer_settings import (
+    LayerSettings,
+    Variant,
+    not_covered,
+    resolved,
+    settings_by_layer,
+    survey_arrays,
+)
+from analogtl.crossbar.rpu_config import RPUConfig
+from analogtl.crossbar.survey import Survey
 from analogtl.fastsim import fast_rpu_config, unsupported_reason
-from analogtl.vocabulary import FileAlgorithm
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def to_analog(
     seed: int,
     example: Tensor,
     plan: Plan | None = None,
+    variant: Variant | None = None,
 ) -> Conversion:
     """Program a digital model onto arrays.
 
@@ -75,27 +79,22 @@ def to_analog(
         example: One batch of images (B, C, H, W), to count the vectors that each layer sees.
         plan: The training that is planned, for what the experiment leaves to be chosen
             (`defaults.choose`); None: `Pulsing.given`.
+        variant: What differs in some layers.
 
     Raises:
         ExperimentError: If a pattern matches no layer, nothing is left to convert, or
             engine = "fast" does not cover a layer.
     """
     surveyed = survey_arrays(model, analog, convert, example)
-    sizes = layer_sizes(model, analog, surveyed)
-    chosen = (choose(analog, sizes, plan) if plan else None) or {}
+    settings = settings_by_layer(model, surveyed, analog, convert, plan, variant)
     notes: list[str] = []
     engines: dict[str, str] = {}
 
     def layer_config(name: str, vectors: int) -> RPUConfig:
-        given = Pulsing.given(analog, vectors)
-        config = build_rpu_config(
-            analog,
-            chosen[name].pulsing if name in chosen else given,
-            construction_seed=derived_seed(seed, "devices", name),
-        )
+        config = settings[name].config(vectors, derived_seed(seed, "devices", name))
         unsupported = unsupported_reason(config)
         if unsupported and analog.engine == "auto":
-            notes.append(f"{name}: {_not_covered(unsupported)}")
+            notes.append(f"{name}: {not_covered(unsupported)}")
         is_fast = analog.engine != "aihwkit" and not unsupported
         engines[name] = "fast" if is_fast else "aihwkit"
         if is_fast:
@@ -115,111 +114,23 @@ def to_analog(
         owner, _, attribute = name.rpartition(".")
         setattr(converted.get_submodule(owner), attribute, layer)
         generator = torch.Generator().manual_seed(derived_seed(seed, "weight transfer noise", name))
-        achieved = _program(layer, weight_OI, convert, generator, analog)
+        achieved = _program(layer, weight_OI, settings[name], generator)
         config = next(iter(analog_tiles(layer))).rpu_config
         layers.append(
             {
                 "layer": name,
                 "shape": "x".join(map(str, weight_OI.shape)),
                 **achieved,
-                **_resolved(config),
-                **(chosen[name].row() if name in chosen else {}),
+                **resolved(config),
+                **settings[name].row(),
                 "tokens_per_image": on_array.vectors,
                 "engine": engines[name],
             }
         )
     kinds = set(engines.values())
     engine = kinds.pop() if len(kinds) == 1 else "mixed"
-    return Conversion(converted, layers, engine, surveyed, [*notes, *warnings(analog, layers)])
-
-
-def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: Tensor) -> Survey:
-    """Survey what `to_analog` would put on arrays; nothing is programmed.
-
-    Args:
-        model: As for `to_analog`, and so are the others.
-        analog: Its engine and device.
-        convert: Its layers that stay digital.
-        example: One batch of images (B, C, H, W).
-
-    Raises:
-        ExperimentError: As `to_analog` does.
-    """
-    surveyed = survey(model, example, digital_layers(model, convert.digital_layers))
-    if not surveyed.arrays:
-        reasons = Counter(part.reason for part in surveyed.digital)
-        why = "; ".join(f"{counted(n, 'part')}: {reason}" for reason, n in reasons.most_common(3))
-        key = "convert.digital_layers" if convert.digital_layers else "model"
-        raise ExperimentError(f"{key}: nothing of the network can go onto arrays: {why}")
-    is_rule = isinstance(analog.algorithm, FileAlgorithm)
-    must = is_rule or analog.engine == "fast"
-    if must and (reason := unsupported_reason(build_rpu_config(analog))):
-        if is_rule:
-            raise ExperimentError(
-                f"analog.algorithm = {str(analog.algorithm)!r}: only the fast engine runs rules, "
-                f"and it does not cover {reason}"
-            )
-        raise ExperimentError(f"analog.engine = 'fast': {_not_covered(reason)}")
-    return surveyed
-
-
-def layer_settings(
-    model: nn.Module, analog: Analog, convert: Convert, *, example: Tensor, plan: Plan
-) -> list[dict[str, Any]]:
-    """Tell how `to_analog` would set up the arrays of each layer; the arguments are its own.
-
-    Returns:
-        One row per layer, with the columns of ``layers.csv`` that are known before conversion.
-    """
-    surveyed = survey_arrays(model, analog, convert, example)
-    chosen = choose(analog, layer_sizes(model, analog, surveyed), plan)
-    return [
-        {
-            "layer": name,
-            **_resolved(build_rpu_config(analog, settings.pulsing)),
-            **settings.row(),
-        }
-        for name, settings in (chosen or {}).items()
-    ]
-
-
-def layer_sizes(model: nn.Module, analog: Analog, surveyed: Survey) -> dict[str, LayerSize]:
-    """Find the size of the largest tile of every layer that goes onto arrays."""
-    mapping = build_rpu_config(analog).mapping
-
-    def tile(lines: int, most: int) -> int:
-        return math.ceil(lines / math.ceil(lines / most)) if most > 0 else lines
-
-    sizes = {}
-    for name, on_array in surveyed.arrays.items():
-        weight: Any = model.get_submodule(name).weight
-        out_size, in_size = weight.shape[0], weight[0].numel()
-        columns = tile(in_size, mapping.max_input_size)
-        sizes[name] = LayerSize(columns, tile(out_size, mapping.max_output_size), on_array.vectors)
-    return sizes
-
-
-def _not_covered(reason: str) -> str:
-    return f'the fast engine does not cover {reason}; engine = "aihwkit" does'
-
-
-def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
-    """Find the layers that stay digital by choice.
-
-    Raises:
-        ExperimentError: If a pattern matches no layer.
-    """
-    names = list(candidates(model))
-    matching = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    problems = [
-        f"convert.digital_layers: {pattern!r} matches no layer; layers: {shown}"
-        for pattern, found in matching.items()
-        if not found
-    ]
-    if problems:
-        raise ExperimentError(problems)
-    return set(itertools.chain.from_iterable(matching.values()))
+    notes += warnings([analog, *([variant.analog] if variant else [])], layers)
+    return Conversion(converted, layers, engine, surveyed, notes)
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
@@ -316,11 +227,11 @@ def tile_slices(layer: nn.Module) -> Iterator[tuple[SimulatorTileWrapper, slice,
 def _program(
     layer: nn.Module,
     weight_OI: Tensor,
-    convert: Convert,
+    settings: LayerSettings,
     generator: torch.Generator,
-    analog: Analog,
 ) -> dict[str, Any]:
     """Add the weight transfer noise to a converted layer and compare with the digital weights."""
+    convert = settings.convert
     scale = {
         "absmax": float(weight_OI.abs().max()),
         "std": float(weight_OI.std()) if weight_OI.numel() > 1 else 0.0,
@@ -347,22 +258,9 @@ def _program(
         error += float(((written * alpha - weight_OI[rows, columns]) ** 2).sum())
         power += float((weight_OI[rows, columns] ** 2).sum())
     # With write noise on set nearly every cell is off its target: clipping cannot be told apart.
-    noisy = analog.array_device.apply_write_noise_on_set
+    noisy = settings.analog.array_device.apply_write_noise_on_set
     return {
         "tiles": tiles,
         "relative_error": (error / power) ** 0.5 if power else 0.0,
         "share_clipped": None if noisy else clipped / weight_OI.numel(),
-    }
-
-
-def _resolved(config: RPUConfig) -> dict[str, Any]:
-    """Read the learning rates and the granularity that a layer ended up with."""
-    device = config.device
-    values = getattr(device, "values", {})  # a rule's
-    return {
-        "fast_lr": getattr(device, "fast_lr", None),
-        "transfer_lr": values.get("transfer_lr", getattr(device, "transfer_lr", None)),
-        "granularity": values.get("auto_granularity", getattr(device, "auto_granularity", None)),
-        "desired_bl": config.update.desired_bl,
-        "transfer_bl": getattr(getattr(device, "transfer_update", None), "desired_bl", None),
     }

@@ -18,7 +18,7 @@ The limits were fitted to trainings whose best granularity is known; see `analog
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
@@ -107,13 +107,14 @@ def choose(
     return {name: layer.with_granularity(per_token, bound_by) for name, layer in training.items()}
 
 
-def warnings(analog: Analog, layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what in the device and the settings of layers (rows of ``layers.csv``) bodes ill."""
+def warnings(settings: Iterable[Analog], layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what in the devices and the settings of layers (rows of ``layers.csv``) bodes ill."""
     body = [row for row in layers[:-1] or layers if row.get("read_snr") is not None]
     deaf = [row["read_snr"] for row in body if row["read_snr"] < MIN_SNR]
     noisy = [row["noise_walk"] for row in body if row["noise_walk"] > 1.5 * QUIET_WALK]
     stuck = [row["reach"] for row in body if row["reach"] < MIN_REACH / 10]
-    found = _range_warnings(build_rpu_config(analog).device)
+    devices = (build_rpu_config(analog).device for analog in settings)
+    found = list(dict.fromkeys(line for one in devices for line in _range_warnings(one)))
     if deaf:
         found.append(
             f"{len(deaf)} of {len(body)} layers hardly hear the gradient: a read of A has a signal "

@@ -153,6 +153,7 @@ class _Layer(TypedDict, total=False):
     noise_walk: Size
     noise_changed: Share
     bound_by: str
+    own_settings: str
     kept_all: float
     kept_programming: float
     kept_noise: float

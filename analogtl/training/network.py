@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from analogtl.config.schema import GIVEN_TO_BUILD, Experiment, Training
-from analogtl.crossbar.convert import survey_arrays
+from analogtl.crossbar.layer_settings import survey_arrays
 from analogtl.errors import ExperimentError, one_line
 from analogtl.models.build import build_model
 from analogtl.models.own import OwnNetwork

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from analogtl.config.schema import Analog, Experiment, Programming, Training, content_key
-from analogtl.crossbar.convert import layer_settings, survey_arrays
+from analogtl.crossbar.layer_settings import layer_settings, survey_arrays
 from analogtl.crossbar.retention import aged_weights
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
 from analogtl.study.basis import is_at_hand, stages_of

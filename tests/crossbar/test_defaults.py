@@ -121,7 +121,7 @@ def test_noise_moves_as_many_cells_as_foretold(per_token: float) -> None:
 
 def test_devices_that_hold_one_sign_only_are_told_beforehand() -> None:
     def told(preset: str) -> list[str]:
-        return warnings(Analog.model_validate({"device": {"preset": preset}}), [])
+        return warnings([Analog.model_validate({"device": {"preset": preset}})], [])
 
     (line,) = told("PCMPresetDevice")
     assert "0 to 2" in line

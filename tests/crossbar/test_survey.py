@@ -12,11 +12,11 @@ from torch.nn.utils.parametrizations import weight_norm
 from analogtl.config.schema import Analog, Convert
 from analogtl.crossbar.convert import (
     analog_layers,
-    digital_layers,
     programmed_weights,
     share_changed,
     to_analog,
 )
+from analogtl.crossbar.layer_settings import digital_layers
 from analogtl.crossbar.products import product_weights
 from analogtl.crossbar.survey import survey
 from analogtl.errors import ExperimentError
