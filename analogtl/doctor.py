@@ -165,7 +165,7 @@ def _run_probe() -> None:
     from aihwkit.optim import AnalogSGD
     from aihwkit.simulator.rpu_base import cuda
 
-    from analogtl.config.schema import Analog
+    from analogtl.config.arrays import Analog
     from analogtl.crossbar.rpu_config import build_rpu_config
 
     def learn(rpu_config: Any, size: int = 8, steps: int = 1) -> float:

@@ -153,9 +153,77 @@ def arm_style(name: str) -> Style:
     return arm.style if arm else OTHER_STYLE
 
 
-def error_name(arms: Iterable[str]) -> str:
-    """What the error of trials of these arms is: of test images, or of programmed weights."""
-    return "programming error" if set(arms) == {Arm.WEIGHT_PROGRAMMING} else "test error"
+class Metric(_Noun):
+    """What trials are judged by, on examples that were held out: lower is better."""
+
+    label: str  # as tables and figures call it
+    unit: str  # of a value; "" for a plain number
+    gap: str  # unit of a difference
+    decimals: int  # to show
+    margin: float  # what counts as no harm where an experiment does not say
+
+    ERROR = "error", "test error", "%", "points", 1, 2.0
+    PROGRAMMING = "programming-error", "programming error", "%", "points", 1, 2.0
+    CROSS_ENTROPY = "cross-entropy", "test loss", "nats per token", "nats per token", 3, 0.05
+    DENOISING = "denoising-loss", "denoising loss", "", "", 3, 0.02
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share in percent, and an accuracy is what is missing to 100 %."""
+        return self is Metric.ERROR
+
+    @property
+    def is_percent(self) -> bool:
+        """Whether it is given in percent, and differences in points."""
+        return self.unit == "%"
+
+    @property
+    def axis(self) -> str:
+        """Label and unit, as on a figure's axis."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def number(self, value: float | None, form: str = "") -> str:
+        """A value or a difference without its unit."""
+        return "–" if value is None else f"{value:{form}.{self.decimals}f}"
+
+    def text(self, value: float) -> str:
+        """A value with its unit: ``14.5 %``."""
+        return f"{self.number(value)} {self.unit}".rstrip()
+
+    def difference(self, value: float | None, sign: str = "") -> str:
+        """A difference with its unit: ``1.2 points``."""
+        return f"{self.number(value, sign)} {self.gap}".rstrip()
+
+    def least(self, margin: float) -> str:
+        """A margin in as few digits as it has, with its unit: ``2 points``."""
+        return f"{margin:g} {self.gap}".rstrip()
+
+
+def metric_of(names: Iterable[Any], arms: Iterable[str] = ()) -> Metric:
+    """The metric of trials by the cells of the column ``metric``, which earlier tables lack."""
+    for name in names:
+        if found := Metric.named(name):
+            return found
+    return Metric.PROGRAMMING if set(arms) == {Arm.WEIGHT_PROGRAMMING} else Metric.ERROR
+
+
+class Objective(_Noun):
+    """What a network learns to do."""
+
+    meaning: str
+    metric: Metric
+
+    CLASSIFICATION = "classification", "tell the classes of images apart", Metric.ERROR
+    NEXT_TOKEN = (
+        "next-token",
+        "predict the next byte of a text from those before it",
+        Metric.CROSS_ENTROPY,
+    )
+    DENOISING = (
+        "denoising",
+        "find the noise in noisy images or points: what a diffusion model learns",
+        Metric.DENOISING,
+    )
 
 
 class Algorithm(_Noun):
@@ -283,17 +351,50 @@ class TrialStatus(_Noun):
     MISSING = "missing", "planned, without a record"
 
 
+_IMAGES = ("images", ("class", "classes"), (Objective.CLASSIFICATION, Objective.DENOISING))
+_TEXTS = ("windows", ("text", "texts"), (Objective.NEXT_TOKEN,))
+
+
 class Dataset(_Noun):
-    """A data set that images come from."""
+    """A data set that examples come from."""
 
     meaning: str
+    examples: str  # what its examples are called
+    parts: tuple[str, str]  # what `classes` chooses among: one, several
+    objectives: tuple[Objective, ...]  # what can be learned from it
 
-    CIFAR10 = "cifar10", "CIFAR-10: 32x32 colour images, 10 classes"
-    CIFAR100 = "cifar100", "CIFAR-100: 32x32 colour images, 100 classes in 20 superclasses"
-    DIGITS = "digits", "scikit-learn's bundled 8x8 digits, 10 classes; no download"
+    CIFAR10 = "cifar10", "CIFAR-10: 32x32 colour images, 10 classes", *_IMAGES
+    CIFAR100 = (
+        "cifar100",
+        "CIFAR-100: 32x32 colour images, 100 classes in 20 superclasses",
+        *_IMAGES,
+    )
+    DIGITS = (
+        "digits",
+        "scikit-learn's bundled 8x8 digits, 10 classes; no download",
+        *_IMAGES,
+    )
     IMAGE_FOLDER = (
         "image_folder",
         "your own images: [data] root/train/<class>/*.png and root/test/<class>/*.png",
+        *_IMAGES,
+    )
+    KJV = (
+        "kjv",
+        "three books of the King James Bible, bundled; `classes` chooses genesis, proverbs or mark",
+        *_TEXTS,
+    )
+    TEXT_FOLDER = (
+        "text_folder",
+        "your own texts: [data] root is a .txt file, or a folder of them; `classes` chooses files",
+        *_TEXTS,
+    )
+    POINTS = (
+        "points",
+        "points in the plane: `classes` chooses among circle, moons and spiral",
+        "points",
+        ("shape", "shapes"),
+        (Objective.DENOISING,),
     )
 
 
@@ -301,17 +402,45 @@ class Network(_Noun):
     """A network that comes with analogtl; beside these, any timm model name."""
 
     meaning: str
+    objective: Objective
 
     SWIN_CIFAR_TINY = (
         "swin_cifar_tiny",
         "the paper's Swin-T for 32x32 images, 26.6 million parameters",
+        Objective.CLASSIFICATION,
     )
     SWIN_CIFAR_DESK = (
         "swin_cifar_desk",
         "a small Swin for 32x32 images that trains on a laptop, 208,862 parameters",
+        Objective.CLASSIFICATION,
     )
-    SWIN_DIGITS = "swin_digits", "a very small Swin for the 8x8 digits"
-    MLP_DIGITS = "mlp_digits", "a small MLP for the 8x8 digits"
+    SWIN_DIGITS = (
+        "swin_digits",
+        "a very small Swin for the 8x8 digits",
+        Objective.CLASSIFICATION,
+    )
+    MLP_DIGITS = "mlp_digits", "a small MLP for the 8x8 digits", Objective.CLASSIFICATION
+    GPT_BYTES = (
+        "gpt_bytes",
+        "a small GPT on bytes, 478,272 parameters",
+        Objective.NEXT_TOKEN,
+    )
+    DENOISER_DIGITS = (
+        "denoiser_digits",
+        "an MLP that finds the noise in 8x8 digits",
+        Objective.DENOISING,
+    )
+    DENOISER_2D = (
+        "denoiser_2d",
+        "the 2-14-14-2 score network of arXiv 2404.05648",
+        Objective.DENOISING,
+    )
+
+
+def objective_of(architecture: str) -> Objective:
+    """What a network is made for; one of timm's is for classification."""
+    network = Network.named(architecture)
+    return network.objective if network else Objective.CLASSIFICATION
 
 
 class Backend(_Noun):

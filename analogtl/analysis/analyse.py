@@ -10,14 +10,14 @@ from functools import cached_property
 
 import pandas as pd
 
-from analogtl import vocabulary
 from analogtl.analysis import summaries
 from analogtl.analysis.costs import Costs, costs_of
-from analogtl.analysis.critical_point import ALPHA, DRAWS, MARGIN, JudgedCurve, judge_curves
-from analogtl.analysis.curves import References, curves, references
+from analogtl.analysis.critical_point import ALPHA, DRAWS, JudgedCurve, judge_curves
+from analogtl.analysis.curves import References, curves, metric_in, references
 from analogtl.analysis.read import RunData
 from analogtl.errors import check_known
 from analogtl.study.columns import JUDGED, METRICS
+from analogtl.vocabulary import Metric
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class RunAnalysis:
         return self.run.setting("report", "findings") is True
 
     @property
-    def error_name(self) -> str:
-        """What the error is: of test images, or of programmed weights."""
-        return vocabulary.error_name(self.trials["arm"])
+    def error(self) -> Metric:
+        """What the error is: of test images, of programmed weights, a loss."""
+        return metric_in(self.run.trials)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -126,7 +126,7 @@ def analyse(
 
     Args:
         run: The run as read.
-        margin: Points of test error that count as harmless; by default the experiment's own.
+        margin: What counts as harmless; by default the experiment's own, or its metric's.
         alpha: Error probability of each claim; by default the experiment's own.
         metric: Column of the test error that is judged, percent.
         draws: Of the hinges' tests and intervals; 0 leaves the hinges out.
@@ -136,7 +136,7 @@ def analyse(
         ExperimentError: If the trials have no such column.
     """
     check_known("metric", [metric], METRICS)
-    margin = _own(run, "margin", MARGIN) if margin is None else margin
+    margin = _own(run, "margin", metric_in(run.trials).margin) if margin is None else margin
     alpha = _own(run, "alpha", ALPHA) if alpha is None else alpha
     beside = references([run.chosen]) if beside is None else beside
     return RunAnalysis(run, metric, alpha, margin, draws, beside)

@@ -14,7 +14,7 @@ from analogtl.analysis.reference import Control
 from analogtl.analysis.select_lr import GROUP, Selection
 from analogtl.errors import check_known
 from analogtl.study.columns import JUDGED, METRICS, axis_columns
-from analogtl.vocabulary import AXES, Arm
+from analogtl.vocabulary import AXES, Arm, Metric, metric_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ class Curve:
         control: What training at the reference has to beat; None where nobody can say.
         at_reference: What tells the trials at the reference from others: block and key or outcome.
         weights_changed: Mean share of the analog cells that changed, 0..1; None if unknown.
+        error: What the errors are.
     """
 
     experiment: str
@@ -56,6 +57,7 @@ class Curve:
     control: Control | None
     at_reference: frozenset[tuple[str, str]]
     weights_changed: float | None
+    error: Metric = Metric.ERROR
 
     @property
     def name(self) -> str:
@@ -207,7 +209,14 @@ def _sides(
             control=_control(here, frozen[frozen[axis] == reference], metric, n_classes),
             at_reference=frozenset(map(_identity, here.to_dict("records"))),
             weights_changed=mean_share(done["weights_changed"]),
+            error=metric_in(rows),
         )
+
+
+def metric_in(trials: pd.DataFrame) -> Metric:
+    """What the errors of these trials, of one experiment, are."""
+    names = trials["metric"].dropna().unique() if "metric" in trials else ()
+    return metric_of(names, trials["arm"])
 
 
 def _control(

@@ -41,6 +41,7 @@ from analogtl.vocabulary import (
     Arm,
     CriticalPointVerdict,
     FindingVerdict,
+    Metric,
 )
 
 if TYPE_CHECKING:
@@ -270,6 +271,7 @@ class JudgedFinding:
     reason: Reason
     experiment: str = ""
     n_classes: int | None = None
+    metric: Metric = Metric.ERROR  # what the errors are
     at: str = ""
     estimate: Estimate = UNKNOWN
     p_holds: float | None = None
@@ -308,7 +310,8 @@ def judge_findings(
     asked = [one.asks_for_findings if published is None else published for one in analyses]
     judged: list[JudgedFinding] = []
     for analysis, all_of_them in zip(analyses, asked, strict=True):
-        findings = FINDINGS if all_of_them else CONTROLS
+        # The published ones are of errors in percent.
+        findings = FINDINGS if all_of_them and analysis.error.gap == "points" else CONTROLS
         judged += [*_judge_arms(analysis, findings), *_judge_axes(analysis, findings)]
     result = []
     for finding in FINDINGS if any(asked) else CONTROLS:
@@ -446,7 +449,8 @@ def _compare(
         class_sets=int(used["class_set"].nunique()) if "class_set" in used else 0,
         judged_by=epochs_text(used) if metric == JUDGED else metric,
         trials=tuple(used["trial"].astype(str)),
-        estimate=Estimate(unit="points"),
+        estimate=Estimate(unit=analysis.error.gap),
+        metric=analysis.error,
         weights_changed=mean_share(used.loc[used["arm"].eq(Arm.ANALOG_TL), "weights_changed"]),
     )
     if n < MIN_BLOCKS:
@@ -458,14 +462,19 @@ def _compare(
     # Of an infinite limit the p value is 0 or 1.
     above = p_above(difference - finding.above, se, n - 1)
     below = p_above(finding.below - difference, se, n - 1)
-    too_low = p_above(finding.fails_below - difference, se, n - 1)
+    least = finding.fails_below * analysis.error.margin / Metric.ERROR.margin
+    too_low = p_above(least - difference, se, n - 1)
     too_high = p_above(difference - finding.below, se, n - 1)
     return replace(
         found,
         reason=Reason.UNDECIDED,
         errors=(float(better.mean()), float(worse.mean())),
         estimate=Estimate(
-            difference, difference - half, difference + half, 1 - 2 * analysis.alpha, "points"
+            difference,
+            difference - half,
+            difference + half,
+            1 - 2 * analysis.alpha,
+            analysis.error.gap,
         ),
         p_holds=max(above, below),
         p_fails=min(too_low, too_high),

@@ -16,7 +16,7 @@ from rich.text import Text
 from analogtl.cli import output
 from analogtl.cli.process import Interrupted, announced
 from analogtl.errors import RunError, counted, duration
-from analogtl.vocabulary import AXES, TrialStatus, arm_label, error_name
+from analogtl.vocabulary import AXES, Metric, TrialStatus, arm_label
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,13 +52,13 @@ class Watcher:
         name: str,
         labels: Mapping[str, str],
         *,
-        error: str = "test error",
+        metric: Metric = Metric.ERROR,
         quiet: bool = False,
         as_json: bool = False,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name, self._labels, self._error = name, labels, error
+        self._name, self._labels, self._metric = name, labels, metric
         self._quiet, self._as_json, self._clock = quiet, as_json, clock
         self.status = dict.fromkeys(labels, TrialStatus.MISSING)
         self.rows: dict[str, Mapping[str, Any]] = {}
@@ -156,7 +156,7 @@ class Watcher:
             return
         epoch, epochs, error, loss = (row.get(key) for key in ("epoch", "epochs", "error", "loss"))
         doing = f"{'pretraining' if kind == 'pretrain' else 'epoch'} {epoch}/{epochs}"
-        shown = doing if error is None else f"{doing}, {error:.1f} %"
+        shown = doing if error is None else f"{doing}, {self._metric.text(error)}"
         self._bars.update(self._running[trial], completed=epoch, total=epochs, doing=shown)
         if kind == "epoch" and epochs:
             self._bars.update(self._all, advance=epoch / epochs - self._share.get(trial, 0.0))
@@ -166,7 +166,7 @@ class Watcher:
             return
         self._said[trial] = self._clock()
         doing += "" if loss is None else f", loss {loss:.3g}"
-        doing += "" if error is None else f", {self._error} {error:.1f} %"
+        doing += "" if error is None else f", {self._metric.label} {self._metric.text(error)}"
         doing += f", {duration(row['seconds_left'])} left" if row.get("seconds_left") else ""
         self._line(f"{self._place(trial)}: {doing}")
 
@@ -184,8 +184,10 @@ class Watcher:
 
     def _result(self, row: Mapping[str, Any]) -> str:
         final, best, took = (row.get(key) for key in ("error_final", "error_best", "wall_s"))
-        text = "done" + ("" if final is None else f", {self._error} {final:.1f} %")
-        text += "" if best is None else f" (best {best:.1f} %)"
+        text = "done" + (
+            "" if final is None else f", {self._metric.label} {self._metric.text(final)}"
+        )
+        text += "" if best is None else f" (best {self._metric.text(best)})"
         text += "" if took is None else f", {duration(took)}"
         left = None if self._live else self.seconds_left()
         return text + (f"; {duration(left)} left in all" if left else "")
@@ -208,7 +210,8 @@ def watcher_of(name: str, trials: Sequence[Trial], **options: Any) -> Watcher:
     """A watcher of some trials, each called by its arm, levels, learning rate and seed."""
     several_rates = len({trial.lr for trial in trials if "finetune.lr" not in trial.axes}) > 1
     labels = {trial.id: _label(trial, several_rates) for trial in trials}
-    return Watcher(name, labels, error=error_name(trial.arm for trial in trials), **options)
+    metric = trials[0].experiment.metric if trials else Metric.ERROR
+    return Watcher(name, labels, metric=metric, **options)
 
 
 def _label(trial: Trial, several_rates: bool) -> str:

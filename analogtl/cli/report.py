@@ -53,9 +53,9 @@ def command(
         float | None,
         option(
             "--margin",
-            "POINTS",
-            "Percentage points of test error that count as no harm. Default: each experiment's "
-            "own.",
+            "M",
+            "What counts as no harm, in the metric's unit (percentage points of test error). "
+            "Default: each experiment's own.",
         ),
     ] = None,
     alpha: Annotated[

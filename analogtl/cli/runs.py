@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from analogtl.cli import completion, output
 from analogtl.cli.options import Json, Runs, argument, option
 from analogtl.errors import counted, duration, printable, shell_command
-from analogtl.vocabulary import arm_label
+from analogtl.vocabulary import Metric, arm_label, metric_of
 
 if TYPE_CHECKING:
     from analogtl.study.run_dir import RunDir
@@ -62,7 +62,7 @@ def list_(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Show one run: where it stands, its trials, what failed and why, what it was run with."""
-    from analogtl.config.schema import flatten
+    from analogtl.config.section import flatten
     from analogtl.study.checked import Problems, read_fields
     from analogtl.study.fields import ProvenanceFields
     from analogtl.study.index import open_run, recorded_rows, state_of
@@ -99,16 +99,21 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
     for name, fact in facts.items():
         if fact:
             output.say(f"{name:<10} {printable(fact)}")
+    metric = metric_of(row.get("metric") for row in recorded[0])
     rows = [
         (
             str(row.get("trial", "")),
             str(row.get("status", "")),
-            *(_number(row.get(key)) for key in ("error_transfer", "error_final", "error_best")),
+            *(
+                _number(row.get(key), metric)
+                for key in ("error_transfer", "error_final", "error_best")
+            ),
             duration(row["wall_s"]) if row.get("wall_s") else "",
         )
         for row in recorded[0]
     ]
-    headings = ("trial", "status", "epoch 0", "final %", "best %", "time")
+    unit = f" {metric.unit}".rstrip()
+    headings = ("trial", "status", "epoch 0", f"final{unit}", f"best{unit}", "time")
     output.rows_table(headings, rows, right=(2, 3, 4, 5))
     for name, progress in state.running.items():
         at = f"{progress.get('epoch', '?')}/{progress.get('epochs', '?')}"
@@ -139,7 +144,7 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
         difference = f"{its[0] - mine[0]:+.1f}" if mine and its else ""
         rows.append((arm_label(arm), levels, _spread(mine), _spread(its), difference))
     headings = ("arm", "levels", first.name, second.name, "difference")
-    title = "Judged test error, %: mean ± sd (trials)"
+    title = "Judged error: mean ± sd (trials)"
     output.rows_table(headings, rows, title=title, right=(2, 3, 4))
     if not differences:
         output.say("no difference in settings, versions or machine")
@@ -224,8 +229,8 @@ def clean(
         output.say(f"removed: {decimal(remove(things))}")
 
 
-def _number(value: Any) -> str:
-    return f"{value:.1f}" if isinstance(value, int | float) else ""
+def _number(value: Any, metric: Metric) -> str:
+    return metric.number(value) if isinstance(value, int | float) else ""
 
 
 COMMANDS: dict[str, Any] = {"list": list_, "show": show, "diff": diff, "clean": clean}

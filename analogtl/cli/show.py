@@ -16,7 +16,8 @@ from analogtl.errors import ExperimentError, RunError, printable
 from analogtl.vocabulary import Algorithm, key_of
 
 if TYPE_CHECKING:
-    from analogtl.config.schema import Analog, Experiment
+    from analogtl.config.arrays import Analog
+    from analogtl.config.schema import Experiment
     from analogtl.crossbar.pulse_response import DeviceView, Fact
 
 SUFFIXES = (".pdf", ".png", ".svg")

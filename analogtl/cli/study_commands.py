@@ -22,7 +22,7 @@ from analogtl.cli.layer_settings import layer_settings, written
 from analogtl.cli.process import stoppable
 from analogtl.errors import ExperimentError, counted, shell_command
 from analogtl.study.choice import CHOSEN
-from analogtl.vocabulary import AXES, Backend, TrialStatus, arm_label, key_of
+from analogtl.vocabulary import AXES, Backend, Metric, TrialStatus, arm_label, key_of
 
 if TYPE_CHECKING:
     from analogtl.cli.progress import Watcher
@@ -129,7 +129,9 @@ def pretrain(request: Request) -> None:
         output.emit({**record, "reused": checkpoint.reused, "error": checkpoint.error})
         return
     how = "found trained" if checkpoint.reused else "trained"
-    output.say(f"{how}: test error {checkpoint.error:.1f} %, in {output.short(where)}")
+    metric = study.experiment.metric
+    said = f"{metric.label} {metric.text(checkpoint.error)}"
+    output.say(f"{how}: {said}, in {output.short(where)}")
     if request.tells:
         output.note(f"next: {_typed('finetune')}")
 
@@ -164,7 +166,7 @@ def convert(request: Request) -> None:
         share = {"share_on_arrays": result.survey.share_on_arrays}
         output.emit({"event": "converted", **record, **share})
         return
-    _show_layers(result)
+    _show_layers(result, study.experiment.metric)
     if request.tells:
         output.note(f"every number: {output.short(study.run.path / 'convert' / 'layers.csv')}")
         output.note(f"next: {_typed('finetune')}")
@@ -187,7 +189,8 @@ def _stage(request: Request, study: Study, stage: Callable[..., Any], *, on_arra
     with study.nothing_left_if_wrong(), at_work as data, stopping as stop:
         _tell_data(request, data)
         steps = stage(study.experiment, study.run, limits=RunLimits(stop=stop))
-        how = {"quiet": request.quiet, "as_json": request.as_json}
+        how: dict[str, Any] = {"quiet": request.quiet, "as_json": request.as_json}
+        how["metric"] = study.experiment.metric
         return watch_pretraining(steps, study.experiment.pretrain.epochs, stop, **how)
 
 
@@ -197,7 +200,7 @@ def _tell_data(request: Request, found: Iterable[StageData]) -> None:
         (output.warn if one.left_out else output.note)(f"{one.stage}: {one}")
 
 
-def _show_layers(result: ConversionResult) -> None:
+def _show_layers(result: ConversionResult, metric: Metric) -> None:
     known = result.outputs_kept is not None
     causes = ("all", "programming", "noise", "resolution", "bounds") if known else ()
     rows = [
@@ -232,8 +235,8 @@ def _show_layers(result: ConversionResult) -> None:
     if known:
         output.say(f"outputs of the network: correlation {result.outputs_kept:.2f} with digital")
     output.say(
-        f"test error on the pretraining task: {result.error_digital:.1f} % digital, "
-        f"{result.error_analog:.1f} % on the arrays ({result.engine} engine)"
+        f"{metric.label} on the pretraining task: {metric.text(result.error_digital)} digital, "
+        f"{metric.text(result.error_analog)} on the arrays ({result.engine} engine)"
     )
 
 
@@ -428,7 +431,8 @@ def _tell_chosen(tuning: Tuning) -> None:
         values = ", ".join(f"{k} = {v}" for k, v in contest.candidates[choice.best].items())
         where = arm_label(contest.arm) + (f" at {level}" if level else "")
         error = choice.means.get(choice.best, math.nan)
-        told = f", validation error {error:.1f} %" if choice.how == CHOSEN else f" ({choice.how})"
+        error_text = tuning.experiment.metric.text(error)
+        told = f", validation error {error_text}" if choice.how == CHOSEN else f" ({choice.how})"
         output.note(f"chosen for {where}: {values}{told}")
 
 
@@ -500,6 +504,7 @@ def _show_results(study: Study) -> None:
         judged=epochs_text(rows),
         several_rates=several,
         untuned=untuned_axes(rows),
+        metric=study.experiment.metric,
     )
     output.show_table(table)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from analogtl.vocabulary import Dataset
+
 # Source of the names: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 SUPERCLASSES = {
     "aquatic_mammals": "beaver dolphin otter seal whale",
@@ -32,21 +34,27 @@ SUPERCLASSES = {
     "vehicles_2": "lawn_mower rocket streetcar tank tractor",
 }
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-CLASS_NAMES: dict[str, tuple[str, ...]] = {  # in label order, which is alphabetical in all three
+CLASS_NAMES: dict[str, tuple[str, ...]] = {  # in label order, which is alphabetical for images
     "cifar10": tuple(_CIFAR10.split()),
     "cifar100": tuple(sorted(" ".join(SUPERCLASSES.values()).split())),
     "digits": tuple("0123456789"),
+    "kjv": ("genesis", "proverbs", "mark"),
+    "points": ("circle", "moons", "spiral"),
 }
 
 
 def class_problems(dataset: str, classes: int | str | Sequence[int | str] | None) -> list[str]:
-    """What is wrong with a choice of classes, one line each; nothing if the data set is a user's.
+    """What is wrong with a choice of classes, one line each; little if the data set is a user's.
 
     Args:
         dataset: Name of the data set, e.g. ``cifar100``.
         classes: As `analogtl.tasks.images.load_task` takes them.
     """
     names = CLASS_NAMES.get(dataset)
+    if isinstance(classes, Sequence) and not isinstance(classes, str) and len(classes) == 1:
+        superclass = dataset == "cifar100" and str(classes[0]).removeprefix("superclass:")
+        if Dataset(dataset).parts[0] == "class" and superclass not in SUPERCLASSES:
+            return [f"expected 2 classes at least; got {list(classes)}"]
     if names is None or classes is None:
         return []
     if isinstance(classes, int):

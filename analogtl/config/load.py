@@ -23,7 +23,8 @@ from analogtl.config.device_file import DEVICE_FILES, find_device
 from analogtl.config.network_file import embed_networks
 from analogtl.config.python_file import values_of
 from analogtl.config.rule_file import embed_rules
-from analogtl.config.schema import Experiment, flatten
+from analogtl.config.schema import Experiment
+from analogtl.config.section import flatten
 from analogtl.config.source import Source, read_files, resolve_data_root
 from analogtl.errors import ExperimentError, counted, did_you_mean
 from analogtl.vocabulary import AXES, key_of

@@ -15,8 +15,10 @@ from typing import Any
 import tomli_w
 
 from analogtl.config import catalog
+from analogtl.config.arrays import Analog
 from analogtl.config.parameters import PARAMETERS_OF
-from analogtl.config.schema import SWEPT_SECTIONS, Analog, Experiment, Training
+from analogtl.config.schema import SWEPT_SECTIONS, Experiment
+from analogtl.config.training import Training
 from analogtl.vocabulary import AXES, Algorithm
 
 INTRODUCTION = """\

@@ -18,7 +18,7 @@ from aihwkit.simulator.tiles.array import TileModuleArray
 from aihwkit.simulator.tiles.base import SimulatorTileWrapper
 from torch import Tensor, nn
 
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar.defaults import Plan, warnings
 from analogtl.crossbar.layer_settings import (
     LayerSettings,

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from scipy.stats import norm
 
-from analogtl.config.schema import Analog
+from analogtl.config.arrays import Analog
 from analogtl.crossbar.reads import Reads, best_reads, reads_at
 from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import unsupported_reason

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from analogtl.config.arrays import Analog, Convert
 from analogtl.config.per_layer import meant
-from analogtl.config.schema import Analog, Convert
 from analogtl.crossbar.defaults import LayerDefaults, LayerSize, Plan, choose
 from analogtl.crossbar.rpu_config import Pulsing, RPUConfig, build_rpu_config
 from analogtl.crossbar.survey import Survey, candidates, survey

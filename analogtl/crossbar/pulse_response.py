@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from analogtl.config.arrays import Device, Nonidealities
 from analogtl.config.catalog import device_class, device_parameters
-from analogtl.config.schema import Device, Nonidealities
 from analogtl.crossbar.pulsed_tile import PulsedTile, Replay, Trace, replay
 from analogtl.crossbar.rpu_config import build_device, set_parameters
 from analogtl.errors import ExperimentError

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from analogtl.config.schema import Analog
+from analogtl.config.arrays import Analog
 from analogtl.crossbar.rpu_config import build_rpu_config, split_drive
 from analogtl.fastsim import FastTile, fast_rpu_config, layout
 

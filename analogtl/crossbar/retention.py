@@ -20,7 +20,7 @@ from aihwkit.simulator.tiles.base import SimulatorTileWrapper
 from torch import Tensor, nn
 
 from analogtl.config.retention import OF_DEVICE
-from analogtl.config.schema import Evaluate
+from analogtl.config.run import Evaluate
 from analogtl.crossbar.convert import analog_layers, analog_tiles, derived_seed
 from analogtl.errors import ExperimentError, RunError, one_line
 from analogtl.fastsim import FastTile

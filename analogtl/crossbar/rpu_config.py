@@ -26,7 +26,7 @@ from aihwkit.simulator.configs import devices as device_classes
 from aihwkit.simulator.configs.devices import PulsedDevice
 from aihwkit.simulator.presets import devices as preset_classes
 
-from analogtl.config.schema import Analog, Device, Nonidealities
+from analogtl.config.arrays import Analog, Device, Nonidealities
 from analogtl.errors import ExperimentError
 from analogtl.fastsim.rules import RuleCompound, RuleError, RuleText, load_rule
 from analogtl.vocabulary import Algorithm, FileAlgorithm

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analogtl.config.schema import kwargs_problems
+from analogtl.config.network import kwargs_problems
 from analogtl.errors import ExperimentError, did_you_mean
+from analogtl.models.denoiser import Denoiser
+from analogtl.models.fit import Fit, fit_of
+from analogtl.models.gpt import SmallGPT
 from analogtl.models.mlp import PixelMLP
 from analogtl.models.swin import SmallImageSwin
 from analogtl.vocabulary import Network
@@ -47,34 +50,29 @@ OWN_MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
         },
     ),
     Network.MLP_DIGITS: (PixelMLP, {}),
+    Network.GPT_BYTES: (SmallGPT, {}),
+    Network.DENOISER_DIGITS: (Denoiser, {"hidden": (256, 256)}),
+    Network.DENOISER_2D: (Denoiser, {}),
 }
 
 
 def build_model(
-    architecture: str,
-    *,
-    n_classes: int,
-    image_size: int,
-    in_channels: int,
-    kwargs: Mapping[str, Any] | None = None,
+    architecture: str, *, kwargs: Mapping[str, Any] | None = None, **sizes: int
 ) -> nn.Module:
-    """Build a network for images and classes of a data set.
+    """Build a network for the examples of a data set.
 
-    The weights are drawn from torch's generator: seed it first. One image of zeros is sent
+    The weights are drawn from torch's generator: seed it first. One example of zeros is sent
     through, so that a model too deep for such small images fails here and not in the first epoch.
 
     Args:
         architecture: One of `OWN_MODELS`, or a name in timm's registry, without a tag.
-        n_classes: Outputs of the head.
-        image_size: Height and width of the images, in pixels.
-        in_channels: Channels of the images.
         kwargs: What else the model takes, e.g. ``{"embed_dim": 48, "depth": 4}``.
+        sizes: Of the task; see `fit_of`.
 
     Raises:
         ExperimentError: unknown name, arguments the model does not take, sizes that do not fit.
     """
     kwargs = dict(kwargs or {})
-    sizes = {"num_classes": n_classes, "in_chans": in_channels, "img_size": image_size}
     problems = [f"model.{key}: {reason}" for key, reason in kwargs_problems(kwargs)]
     if "." in architecture:
         problems.append(f"model.architecture: {architecture}: a tag names weights, not a network")
@@ -82,16 +80,17 @@ def build_model(
         raise ExperimentError(problems)
     if architecture not in OWN_MODELS:
         _require_timm_name(architecture)
+    fit = fit_of(sizes)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes on renamed models: not the user's concern
-            model = _build(architecture, sizes, kwargs)
-            _try_out(model, (in_channels, image_size, image_size), n_classes)
+            model = _build(architecture, dict(fit.arguments), kwargs)
+            _try_out(model, fit)
     except Exception as error:  # timm's models fail on what they cannot take in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ExperimentError(
-            f"model {architecture}: cannot be built for {in_channels} x {image_size} x "
-            f"{image_size} images with {kwargs or 'its default kwargs'}: {reason}"
+            f"model {architecture}: cannot be built for {fit.words[0]}s with "
+            f"{kwargs or 'its default kwargs'}: {reason}"
         ) from error
     return model
 
@@ -121,12 +120,12 @@ def _build(architecture: str, sizes: dict[str, Any], kwargs: dict[str, Any]) -> 
         return timm.create_model(architecture, **sizes, **kwargs)
 
 
-def _try_out(model: nn.Module, image_shape: tuple[int, int, int], n_classes: int) -> None:
-    """Send one image of zeros through, in evaluation mode, so that no statistics are updated."""
+def _try_out(model: nn.Module, fit: Fit) -> None:
+    """Send one example of zeros through, in evaluation mode, so that no statistics are updated."""
     model.eval()
     with torch.no_grad():
-        logits = model(torch.zeros(1, *image_shape))
+        outputs = model(fit.example)
     model.train()
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (1, n_classes):
-        raise ValueError(f"its output is {shape}, not (1, {n_classes})")
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if shape != fit.outputs:
+        raise ValueError(f"its output is {shape}, not {fit.outputs}")

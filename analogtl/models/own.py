@@ -1,7 +1,8 @@
 """Build a network of the user's own: what ``build`` in a Python file returns.
 
-It is given ``n_classes``, ``image_size`` and ``in_channels`` and what ``[model] kwargs`` holds, by
-name, and returns a `torch.nn.Module`, or one and the name of the layer that is its head.
+It is given the sizes of the task (of images ``n_classes``, ``image_size`` and ``in_channels``) and
+what ``[model] kwargs`` holds, by name, and returns a `torch.nn.Module`, or one and the name of the
+layer that is its head.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from analogtl.config.network_file import line_of
 from analogtl.errors import AnalogtlError, ExperimentError
 from analogtl.fastsim.python_file import PythonFileError, place_of, run_text, told
+from analogtl.models.fit import fit_of
 from analogtl.vocabulary import FileNetwork
 
 
@@ -26,7 +28,7 @@ class OwnNetwork:
 
     network: FileNetwork
     text: str
-    sizes: Mapping[str, int]  # n_classes, image_size, in_channels
+    sizes: Mapping[str, int]  # of the task: see `fit_of`
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
@@ -106,20 +108,20 @@ class OwnNetwork:
         return model, head
 
     def _try_out(self, model: nn.Module) -> None:
-        """Send black images through: one to see, and two to learn from.
+        """Send zeros through: one example to see, and two to learn from.
 
         A mistake of the file shows here, and not hours later in the first epoch.
         """
-        size, channels = self.sizes["image_size"], self.sizes["in_channels"]
-        one, two = (torch.zeros(n, channels, size, size) for n in (1, 2))
+        fit = fit_of(self.sizes)
+        one, two = fit.example, torch.cat([fit.example] * 2)
         with told_with_line():
             with torch.no_grad():
                 logits = model.eval()(one)
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else _kind(logits)
-            if shape != (1, self.sizes["n_classes"]):
+            if shape != fit.outputs:
+                seen, wanted = fit.words
                 raise self._error(
-                    f"its output for one {channels} x {size} x {size} image is {shape}; expected "
-                    f"(1, {self.sizes['n_classes']}), a number for each class"
+                    f"its output for one {seen} is {shape}; expected {fit.outputs}, {wanted}"
                 )
             model.train()(two).sum().backward()
 

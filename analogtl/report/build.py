@@ -50,7 +50,7 @@ def build_report(
         formats: Any of `FORMATS`. ``html``: one self-contained page; ``markdown``: one document
             with the tables and figures; ``csv``: every table with all its digits; ``latex``:
             booktabs tables and PDF figures; ``png``, ``svg``, ``pdf``: the figures.
-        margin: Percentage points of test error that count as harmless for the certified level; by
+        margin: What counts as harmless, in the metric's unit, for the certified level; by
             default each experiment's own.
         alpha: Significance level of the critical point's tests; by default each experiment's own.
         judged_epochs: How many of the last epochs of a training the judged error is the mean of; by
@@ -106,7 +106,7 @@ def _checked(
         if kind not in FORMATS
     ]
     if margin is not None and not margin > 0:
-        problems.append(f"margin {margin:g}: expected percentage points above 0")
+        problems.append(f"margin {margin:g}: expected a number above 0")
     if alpha is not None and not 0 < alpha < 0.5:
         problems.append(f"alpha {alpha:g}: expected a number between 0 and 0.5")
     if judged_epochs is not None and judged_epochs < 1:
@@ -345,6 +345,7 @@ def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:
 FACTS = (
     ("task", "finetune.dataset"),
     ("classes", "finetune.classes"),
+    ("objective", "objective"),
     ("model", "model.architecture"),
     ("model", "model.file"),
     ("pretrained on", "pretrain.dataset"),
@@ -370,7 +371,9 @@ def facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
         if key in settings and key not in analysis.axes and not key.startswith(others)
     ]
     if run.pretrained is not None:
-        pairs.append(("test error after pretraining", f"{run.pretrained:.1f} %"))
+        pairs.append(
+            (f"{analysis.error.label} after pretraining", analysis.error.text(run.pretrained))
+        )
     if sets := run.setting("sweep", "class_sets"):
         pairs = [pair for pair in pairs if pair[0] != "classes"]
         pairs.append(("class sets", str(len(sets))))

@@ -23,13 +23,14 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import CriticalPoint
+from analogtl.analysis.curves import metric_in
 from analogtl.analysis.judged import epochs_text
 from analogtl.analysis.summaries import Series
 from analogtl.config.retention import time_text
 from analogtl.report import style
 from analogtl.report.drawing import Drawing
 from analogtl.study.columns import JUDGED
-from analogtl.vocabulary import arm_label, error_name, label_of
+from analogtl.vocabulary import Metric, arm_label, label_of
 
 QUANTITY = JUDGED
 _ROOM = 190  # points of a figure's width that the axes get
@@ -42,14 +43,17 @@ LAYER_QUANTITIES = {
 # --------------------------------------------------------------------------------- in words
 
 
-def value_text(mean: float, sd: float, n: int, unit: str = "%") -> str:
+def value_text(mean: float, sd: float, n: int, metric: Metric = Metric.ERROR) -> str:
     """A value as it is read out: ``14.5 ± 1.2 % (n = 5)``, not to be broken at the signs."""
-    spread = "" if math.isnan(sd) else f"\u00a0±\u00a0{sd:.1f}"
-    return f"{mean:.1f}{spread}\u00a0{unit} (n\u00a0=\u00a0{n})"
+    spread = "" if math.isnan(sd) else f" ± {metric.number(sd)}"
+    text = f"{metric.number(mean)}{spread} {metric.unit}".rstrip()
+    return f"{text} (n = {n})".replace(" ", "\u00a0").replace("\u00a0(", " (")
 
 
 def _error_label(trials: pd.DataFrame) -> str:
-    return f"{error_name(trials['arm'])}, {epochs_text(trials, short=True)} (%)"
+    metric, epochs = metric_in(trials), epochs_text(trials, short=True)
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{metric.label}, {epochs}{unit}"
 
 
 def _named(axis: str, level: object) -> str:
@@ -71,8 +75,9 @@ def error_traces(
     traces: pd.DataFrame,
     *,
     quantity: str = "error",
-    label: str = "test error (%)",
+    label: str = Metric.ERROR.axis,
     scale: float = 1.0,
+    metric: Metric = Metric.ERROR,
 ) -> Drawing:
     """Test error per epoch and arm, mean and one standard deviation over trials (paper, Fig. 2).
 
@@ -81,6 +86,7 @@ def error_traces(
         quantity: ``error`` or ``weights_changed``.
         label: The y axis's label.
         scale: Factor on the quantity (100 for a share in percent).
+        metric: How values are written.
     """
     lines = summaries.series(traces, "epoch", quantity, summaries.axis_columns(traces))
     labels = style.line_labels(lines)
@@ -99,7 +105,7 @@ def error_traces(
         handles += ax.plot(x, mean, markevery=every, label=name, **style.line_style(look))
         low, high = mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)
         ax.fill_between(x, low, high, color=look.color, alpha=0.16, linewidth=0)
-        texts = map(value_text, mean, sd, line.n)
+        texts = [value_text(*one, metric) for one in zip(mean, sd, line.n, strict=True)]
         values = [(f"epoch {at:g}", name, text) for at, text in zip(x, texts, strict=True)]
         drawing.tell(ax, line.x, list(mean), values)
     ax.set(xlabel="epoch", ylabel=label)
@@ -110,11 +116,12 @@ def error_traces(
     return drawing
 
 
-def error_after(ages: pd.DataFrame) -> Drawing:
+def error_after(ages: pd.DataFrame, metric: Metric = Metric.ERROR) -> Drawing:
     """Test error against the time after training, log axis; time 0 a decade before the first.
 
     Args:
         ages: From `summaries.ages`.
+        metric: What the errors are.
     """
     lines = summaries.series(ages, "time", "error", summaries.axis_columns(ages))
     labels = style.line_labels(lines)
@@ -136,10 +143,11 @@ def error_after(ages: pd.DataFrame) -> Drawing:
             **drawn,
         )  # fmt: skip
         handles.append(bars)
-        texts = map(value_text, line.mean, line.sd, line.n)
+        told = zip(line.mean, line.sd, line.n, strict=True)
+        texts = [value_text(*one, metric) for one in told]
         values = [(names[float(t)], label, text) for t, text in zip(line.x, texts, strict=True)]
         drawing.tell(ax, x, list(line.mean), values)
-    ax.set(xlabel="time after training", ylabel="test error (%)")
+    ax.set(xlabel="time after training", ylabel=metric.axis)
     ax.minorticks_off()
     # Labels as far as there is room: never closer than a twelfth of the axis.
     span = math.log(max(places.values()) / min(places.values())) or 1.0
@@ -199,6 +207,7 @@ def error_vs_level(
         points: What to mark, by the arm and the setting of a line; not where the levels are names,
             which have no order.
     """
+    metric = metric_in(trials)
     others = [a for a in summaries.axis_columns(levels) if a != axis]
     lines = summaries.series(levels, axis, QUANTITY, others)
     flat = summaries.baselines(levels, axis, QUANTITY)
@@ -228,7 +237,8 @@ def error_vs_level(
                 mine[axis].map(places), mine[QUANTITY], ".", color=look.color, markersize=3,
                 markeredgewidth=0, alpha=0.55, transform=_shifted(ax, shift + 3.2),
             )  # fmt: skip
-        texts = map(value_text, line.mean, line.sd, line.n)
+        told = zip(line.mean, line.sd, line.n, strict=True)
+        texts = [value_text(*one, metric) for one in told]
         values = [(rows[level], label, text) for level, text in zip(line.x, texts, strict=True)]
         drawing.tell(ax, x, line.mean, values, transform=beside)
     for base, look, label in zip(flat, looks[len(lines) :], labels[len(lines) :], strict=True):
@@ -236,7 +246,7 @@ def error_vs_level(
         handles.append(ax.axhline(mean, color=look.color, linestyle=look.dash, label=label))
         if not math.isnan(sd):
             ax.axhspan(mean - sd, mean + sd, color=look.color, alpha=0.12, linewidth=0)
-        values = [(row, label, value_text(mean, sd, n)) for row in rows.values()]
+        values = [(row, label, value_text(mean, sd, n, metric)) for row in rows.values()]
         drawing.tell(ax, list(places.values()), [mean] * len(places), values)
     ax.set(xlabel=label_of(axis), ylabel=_error_label(trials))
     tops = [m + s for line in [*lines, *flat] for m, s in zip(line.mean, line.sd, strict=True)]
@@ -252,7 +262,7 @@ def error_vs_level(
         ]
         if len(marked) == 1:
             marked = [(marked[0][0], style.INK, "")]
-        handles += _mark_points(ax, marked, axis)
+        handles += _mark_points(ax, marked, axis, metric)
     else:
         names = short_names([summaries.level_text(level) for level in present], 16)
         ax.set_xticks(list(places.values()), names)
@@ -317,7 +327,7 @@ def _slant_if_long(ax: Axes, labels: Sequence[str]) -> None:
 
 
 def _mark_points(
-    ax: Axes, points: Sequence[tuple[CriticalPoint, str, str]], axis: str
+    ax: Axes, points: Sequence[tuple[CriticalPoint, str, str]], axis: str, metric: Metric
 ) -> list[Line2D]:
     """Critical points in a strip below zero, where there is no data; a row each.
 
@@ -325,6 +335,7 @@ def _mark_points(
         ax: The axes, with their limits.
         points: Each with its colour and whose it is, for the legend.
         axis: What the levels are of.
+        metric: What the margin is of.
     """
     handles: list[Line2D] = []
     step = 0.06 * ax.get_ylim()[1]
@@ -346,7 +357,7 @@ def _mark_points(
             ax.plot([hinge.elbow], [y], "|", color=color, markersize=5, markeredgewidth=1.2)
         for level, marker, text in (
             (point.critical, "v", "no harm shown up to {}"),
-            (point.certified, "^", f"costs < {point.margin:g} points up to {{}}"),
+            (point.certified, "^", f"costs < {metric.least(point.margin)} up to {{}}"),
         ):
             if level is not None:
                 handles += ax.plot(

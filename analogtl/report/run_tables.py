@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.critical_point import JudgedCurve, points_frame
+from analogtl.analysis.curves import metric_in
 from analogtl.analysis.findings import JudgedFinding, findings_frame
 from analogtl.config.retention import time_text
 from analogtl.report import words
 from analogtl.report.tables import Column, Table
-from analogtl.vocabulary import CriticalPointVerdict, error_name, label_of
+from analogtl.vocabulary import CriticalPointVerdict, Metric, label_of
 
 AXES: Final = "AXES"  # in a table's list: a column for each axis
 
@@ -25,7 +28,7 @@ COLUMNS: Final = {
         Column("at", "at"),
         Column("verdict", "verdict"),
         Column("share_on_arrays", "weights on arrays", "%", "number", scale=100),
-        Column("dataset", "images"),
+        Column("dataset", "data set"),
         Column("training", "training", kind="count"),
         Column("validation", "validation", kind="count"),
         Column("test", "test", kind="count"),
@@ -43,6 +46,10 @@ COLUMNS: Final = {
         Column("balanced_error_final", "balanced error, last epoch", "%", "number"),
         Column("epoch_best", "best epoch", kind="count"),
         Column("error_validation", "validation error", "%", "number", digits=2),
+        Column("perplexity", "perplexity", kind="number", digits=2),
+        Column("metric", "metric", if_varied=True),
+        Column("noise_share", "noise in the variance", "%", "number", scale=100),
+        Column("loss", "denoising loss", kind="number", digits=3),
         Column("weights_changed", "cells changed", "%", "number", scale=100),
         Column(
             "symmetry_point",
@@ -95,7 +102,7 @@ COLUMNS: Final = {
         Column("layer", "layer"),
         Column("shape", "shape", essential=False),
         Column("tiles", "tiles", kind="count", essential=False),
-        Column("tokens_per_image", "vectors per image", kind="count", essential=False),
+        Column("tokens_per_image", "vectors per example", kind="count", essential=False),
         Column("granularity", "granularity", kind="level", essential=False),
         Column("relative_error", "programming error", "%", "number", scale=100),
         Column("share_clipped", "clipped", "%", "number", scale=100, essential=False),
@@ -120,11 +127,12 @@ COLUMNS: Final = {
         Column("state", "state"),
     )
 }
+_GAPS: Final = ("margin", "lead", "resolution")  # differences of errors
 ERRORS: Final = ("error_transfer", "error_judged", "error_final", "error_best")
 BALANCED: Final = "balanced_error_final"  # which only imbalanced classes have
 OUTCOMES: Final = (
     "arm", AXES, "symmetry_point", "symmetry_spread", "share_on_arrays", "lr", "n", *ERRORS,
-    BALANCED, "weights_changed", "wall_s",
+    BALANCED, "perplexity", "weights_changed", "wall_s",
 )  # fmt: skip
 AGES: Final = ("arm", AXES, "after", "n", "error", "repeats_sd")
 LEARNING_RATES: Final = (
@@ -150,12 +158,13 @@ LAYERS: Final = (
 WEAR: Final = ("layer", "arm", AXES, "n", *summaries.LAYER_QUANTITIES[2:])
 STAGES: Final = ("stage", "arm", AXES, "layers", "cells", "n", "weights_changed")
 TRIALS: Final = (
-    "experiment", "arm", AXES, "lr", "seed", "class_set", "status", *ERRORS, "epoch_best",
+    "experiment", "arm", AXES, "lr", "seed", "class_set", "status", "metric", *ERRORS, "epoch_best",
     "error_validation", "weights_changed", "wall_s", "engine", "message",
 )  # fmt: skip
 IMAGES: Final = (
     "stage", "dataset", "n_classes", "training", "validation", "test", "left_out",
 )  # fmt: skip
+NOISE: Final = ("noise_share", "arm", AXES, "n", "loss")
 UNFINISHED: Final = ("experiment", "trial", "state", "message")
 
 SPREAD_NOTE: Final = "Mean ± sample standard deviation over n trials."
@@ -172,12 +181,24 @@ def _table(
     experiment: str = "",
     axes: Sequence[str] = (),
     whole: pd.DataFrame | None = None,
+    metric: Metric | None = Metric.ERROR,
 ) -> Table:
-    """A table of those columns that the frame has values for."""
+    """A table of those columns that the frame has values for; None for several metrics."""
     levels = [Column(axis, label_of(axis), kind="level") for axis in axes]
     listed = [one for name in names for one in (levels if name == AXES else [COLUMNS[name]])]
-    kept = tuple(column for column in listed if column.is_needed(frame))
+    kept = tuple(_measured(column, metric) for column in listed if column.is_needed(frame))
     return Table(name, title, frame, kept, note, experiment, whole)
+
+
+def _measured(column: Column, metric: Metric | None) -> Column:
+    """The column with the unit and the digits of a metric, where it holds one."""
+    if metric and metric.is_percent:
+        return column
+    if column.key in _GAPS:
+        return replace(column, unit=metric.gap if metric else "", digits=3)
+    if column.key not in (*ERRORS, "error_validation", "error", "repeats_sd"):
+        return column
+    return replace(column, unit=metric.unit if metric else "", digits=3)
 
 
 def outcomes_table(
@@ -187,6 +208,7 @@ def outcomes_table(
     judged: str = "last epoch",
     several_rates: bool = False,
     untuned: Sequence[str] = (),
+    metric: Metric = Metric.ERROR,
 ) -> Table:
     """Error per arm and level, from `summaries.levels`.
 
@@ -196,19 +218,36 @@ def outcomes_table(
         judged: What the judged error is, in words.
         several_rates: Whether learning rates were chosen from.
         untuned: Axes whose levels are compared without having been tuned.
+        metric: What the errors are.
     """
     axes = summaries.axis_columns(levels)
-    title = error_name(levels["arm"]).capitalize()
+    title = metric.label.capitalize()
+    if metric is Metric.CROSS_ENTROPY:
+        levels = levels.assign(perplexity=np.exp(levels["error_judged_mean"].astype(float)))
     title += f" against {' and '.join(map(label_of, axes))}" if axes else " per arm"
     note = f"{SPREAD_NOTE} Judged error: {judged}." + (f" {RATE_NOTE}" if several_rates else "")
     note += f" {words.not_tuned(untuned, rates=several_rates)}" if untuned else ""
     # One epoch is judged: then the final error is the judged one.
     names = [one for one in OUTCOMES if one != "error_final" or judged != "last epoch"]
-    return _table("outcomes", title, levels, names, note, experiment=experiment, axes=axes)
+    return _table(
+        "outcomes", title, levels, names, note, experiment=experiment, axes=axes, metric=metric
+    )
+
+
+def noise_table(losses: pd.DataFrame, *, experiment: str = "") -> Table:
+    """Held-out loss by the share of noise, from `analogtl.analysis.denoising.by_noise`."""
+    title = "Denoising loss by the share of noise"
+    axes = summaries.axis_columns(losses.drop(columns="noise_share"))
+    losses = losses.sort_values("noise_share", kind="stable")
+    return _table("noise", title, losses, NOISE, SPREAD_NOTE, experiment=experiment, axes=axes)
 
 
 def learning_rates_table(
-    choices: pd.DataFrame, axes: Sequence[str], *, experiment: str = ""
+    choices: pd.DataFrame,
+    axes: Sequence[str],
+    *,
+    experiment: str = "",
+    metric: Metric = Metric.ERROR,
 ) -> Table:
     """Which learning rates were tried at each level and which was kept."""
     return _table(
@@ -219,10 +258,17 @@ def learning_rates_table(
         experiment=experiment,
         axes=axes,
         whole=choices,
+        metric=metric,
     )
 
 
-def tuning_table(choices: pd.DataFrame, axes: Sequence[str], *, experiment: str = "") -> Table:
+def tuning_table(
+    choices: pd.DataFrame,
+    axes: Sequence[str],
+    *,
+    experiment: str = "",
+    metric: Metric = Metric.ERROR,
+) -> Table:
     """What was chosen for each arm at each level, and how clearly; see `read_tuning`."""
     note = (
         "Chosen by the validation error, mean of the judged epochs, on blocks that nothing here is "
@@ -241,10 +287,13 @@ def tuning_table(choices: pd.DataFrame, axes: Sequence[str], *, experiment: str 
         experiment=experiment,
         axes=axes,
         whole=choices,
+        metric=metric,
     )
 
 
-def critical_points_table(judged: Sequence[JudgedCurve], *, experiment: str = "") -> Table:
+def critical_points_table(
+    judged: Sequence[JudgedCurve], *, experiment: str = "", metric: Metric | None = Metric.ERROR
+) -> Table:
     """The critical points of curves."""
     points = points_frame(judged).assign(
         unfit=[words.unfit_text(one) for one in judged],
@@ -278,6 +327,7 @@ def critical_points_table(judged: Sequence[JudgedCurve], *, experiment: str = ""
         " ".join(notes),
         experiment=experiment,
         whole=points,
+        metric=metric,
     )
 
 
@@ -304,12 +354,15 @@ def findings_table(judged: Sequence[JudgedFinding]) -> Table:
     return _table("findings", title, frame, FINDINGS, note, whole=findings)
 
 
-def ages_table(ages: pd.DataFrame, model: str, *, experiment: str = "") -> Table:
+def ages_table(
+    ages: pd.DataFrame, model: str, *, experiment: str = "", metric: Metric = Metric.ERROR
+) -> Table:
     """Error a while after training, from `summaries.ages`."""
     note = f"{SPREAD_NOTE} Of a trial counts the mean of its repeats. Noise model: {model}."
-    axes, title = summaries.axis_columns(ages), "Test error after training"
+    axes, title = summaries.axis_columns(ages), f"{metric.label.capitalize()} after training"
     shown = ages.assign(after=[time_text(time) for time in ages["time"]])
-    return _table("ages", title, shown, AGES, note, experiment=experiment, axes=axes, whole=ages)
+    how: Any = {"experiment": experiment, "axes": axes, "whole": ages, "metric": metric}
+    return _table("ages", title, shown, AGES, note, **how)
 
 
 def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
@@ -340,7 +393,9 @@ def trials_table(trials: pd.DataFrame) -> Table:
     ordered = summaries.in_arm_order(trials.sort_values([*keys, "lr", "seed"], kind="stable"))
     place = {name: number for number, name in enumerate(trials["experiment"].unique())}
     ordered = ordered.sort_values("experiment", key=lambda c: c.map(place), kind="stable")
-    return _table("trials", "Every trial", ordered, TRIALS, axes=axes)
+    metrics = {metric_in(rows) for _, rows in ordered.groupby("experiment", dropna=False)}
+    metric = metrics.pop() if len(metrics) == 1 else None
+    return _table("trials", "Every trial", ordered, TRIALS, axes=axes, metric=metric)
 
 
 def images_table(images: Mapping[str, Any], *, experiment: str = "") -> Table:
@@ -360,7 +415,7 @@ def images_table(images: Mapping[str, Any], *, experiment: str = "") -> Table:
         for one in images.get(stage, ())
     ]
     frame = pd.DataFrame(rows)
-    return _table("images", "Images that the stages use", frame, IMAGES, experiment=experiment)
+    return _table("images", "Examples that the stages use", frame, IMAGES, experiment=experiment)
 
 
 _SPLITS: Final = {"training": "train", "validation": "validation", "test": "test"}

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
-from analogtl.analysis import summaries
+from analogtl.analysis import denoising, summaries
 from analogtl.analysis.analyse import RunAnalysis
 from analogtl.analysis.blocks import MIN_BLOCKS
 from analogtl.analysis.critical_point import CriticalPoint, JudgedCurve
@@ -21,6 +21,7 @@ from analogtl.report import cost_tables, figures, run_tables, words
 from analogtl.report.cost_figure import cost_bars, names_of
 from analogtl.report.drawing import Draw, Drawn
 from analogtl.report.figures import QUANTITY
+from analogtl.report.samples import samples_figure
 from analogtl.report.style import MAX_LINES
 from analogtl.report.tables import Table
 from analogtl.vocabulary import (
@@ -28,6 +29,7 @@ from analogtl.vocabulary import (
     Arm,
     CriticalPointVerdict,
     FindingVerdict,
+    Metric,
     arm_label,
     label_of,
 )
@@ -107,6 +109,8 @@ def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
     section.figures.extend(_level_figures(run, plain=plain))
     section.figures.extend(_trace_figures(run))
     section.figures.extend(_age_figures(run))
+    if run.error is Metric.DENOISING:
+        _add_denoising(section)
     section.figures.extend(_layer_figures(run))
     _add_costs(section)
     return section
@@ -139,21 +143,28 @@ def _add_tables(section: Section) -> None:
             judged=epochs_text(run.trials),
             several_rates=run.several_rates,
             untuned=run.run.untuned,
+            metric=run.error,
         )
     )
     if run.run.images.get("pretrain") or run.run.images.get("finetune"):
         section.tables.append(run_tables.images_table(run.run.images, experiment=name))
     if len(run.ages):
         model = str(run.run.setting("evaluate", "noise_model"))
-        section.tables.append(run_tables.ages_table(run.ages, model, experiment=name))
+        how: Any = {"experiment": name, "metric": run.error}
+        section.tables.append(run_tables.ages_table(run.ages, model, **how))
     if any(map(_is_told, run.curves)):
-        section.tables.append(run_tables.critical_points_table(run.curves, experiment=name))
+        section.tables.append(
+            run_tables.critical_points_table(run.curves, experiment=name, metric=run.error)
+        )
     if not run.run.tuning.empty:
         axes = [axis for axis in summaries.axis_columns(run.levels) if axis in run.run.tuning]
-        section.more_tables.append(run_tables.tuning_table(run.run.tuning, axes, experiment=name))
+        how = {"experiment": name, "metric": run.error}
+        section.more_tables.append(run_tables.tuning_table(run.run.tuning, axes, **how))
     if run.several_rates:
         section.more_tables.append(
-            run_tables.learning_rates_table(run.run.chosen.choices, run.axes, experiment=name)
+            run_tables.learning_rates_table(
+                run.run.chosen.choices, run.axes, experiment=name, metric=run.error
+            )
         )
     if run.layers.empty:
         return
@@ -162,6 +173,17 @@ def _add_tables(section: Section) -> None:
     section.more_tables.append(run_tables.layers_table(run.layers, experiment=name))
     if "a_up_mean_mean" in run.layers and run.layers["a_up_mean_mean"].notna().any():
         section.more_tables.append(run_tables.wear_table(run.layers, experiment=name))
+
+
+def _add_denoising(section: Section) -> None:
+    """The loss by the share of noise, and what the networks draw."""
+    run = section.run.run
+    losses = denoising.by_noise(run)
+    if len(losses):
+        section.tables.append(run_tables.noise_table(losses, experiment=section.name))
+    if drawn := denoising.samples(run):
+        draw = partial(samples_figure, drawn)
+        section.figures.append(FigureSpec("samples", "Samples drawn", draw))
 
 
 def _limits(run: RunAnalysis) -> Iterator[str]:
@@ -237,7 +259,7 @@ def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
             continue
         points = {} if plain else _points(run.curves, axis)
         draw = partial(figures.error_vs_level, run.levels, run.trials, axis, points)
-        title = f"{run.error_name.capitalize()} against {label_of(axis)}"
+        title = f"{run.error.label.capitalize()} against {label_of(axis)}"
         yield FigureSpec(f"error-{slug(axis)}", title, draw)
         drawn = True
     if drawn or len(run.axes) < 2:
@@ -248,7 +270,7 @@ def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
     by = [axis for axis in run.axes if axis not in (x, y)]
     rows = levels[levels[x].notna() & levels[y].notna()]
     if len(list(figures.panels_of(rows, by))) <= MAX_LINES:
-        title = f"{run.error_name.capitalize()} over {label_of(x)} and {label_of(y)}"
+        title = f"{run.error.label.capitalize()} over {label_of(x)} and {label_of(y)}"
         draw = partial(figures.level_maps, rows, run.trials, x, y, by)
         yield FigureSpec(f"map-{slug(x)}-{slug(y)}", title, draw)
 
@@ -274,8 +296,8 @@ def _trace_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
         return
     for arm, rows in _readable_traces(traces, run.axes):
         whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
-        draw = partial(figures.error_traces, rows, label=f"{run.error_name} (%)")
-        title = f"{run.error_name.capitalize()} per epoch{whose}"
+        draw = partial(figures.error_traces, rows, label=run.error.axis, metric=run.error)
+        title = f"{run.error.label.capitalize()} per epoch{whose}"
         yield FigureSpec(f"traces{suffix}", title, draw)
         # Only analog arms have cells; of a sweep, only the arm's own are of interest here.
         changed = rows[rows["weights_changed_mean"].notna()]
@@ -321,8 +343,8 @@ def _age_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
         rows = ages[ages["arm"] == arm] if arm else ages
         if len(rows[["arm", *run.axes]].drop_duplicates()) <= MAX_LINES:
             whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
-            title = f"Test error after training{whose}"
-            yield FigureSpec(f"ages{suffix}", title, partial(figures.error_after, rows))
+            title = f"{run.error.label.capitalize()} after training{whose}"
+            yield FigureSpec(f"ages{suffix}", title, partial(figures.error_after, rows, run.error))
 
 
 # ------------------------------------------------------------------------------------ layers

@@ -30,8 +30,8 @@ from analogtl.vocabulary import (
     Algorithm,
     Arm,
     CriticalPointVerdict,
+    Metric,
     arm_label,
-    error_name,
     label_of,
 )
 
@@ -94,7 +94,7 @@ def sentences(judged: JudgedCurve) -> str:
             f"{p_text(hinge.p_value)}."
         )
     where = "at no level" if point.certified is None else _reach(curve, point.certified)
-    parts.append(f"That it costs less than {point.margin:g} points is shown {where}.")
+    parts.append(f"That it costs less than {_margin(judged)} is shown {where}.")
     parts += [*_shared(judged), _blocks_of(judged), *_gaps(curve, point)]
     return " ".join(parts)
 
@@ -128,15 +128,19 @@ def _unfit(curve: Curve, point: CriticalPoint) -> Iterator[str]:
     check, reference = point.check, with_unit(curve.axis, point.reference)
     if not check.p_lead < point.alpha:
         yield (
-            f"{reference} is not shown to beat {check.control}: {check.lead:+.1f} points, "
-            f"{p_text(check.p_lead)}."
+            f"{reference} is not shown to beat {check.control}: "
+            f"{curve.error.difference(check.lead, '+')}, {p_text(check.p_lead)}."
         )
     if check.beaten(point.alpha, point.margin) and check.rival is not None:
         yield (
-            f"{reference} is {check.excess:.1f} points worse than "
+            f"{reference} is {curve.error.difference(check.excess)} worse than "
             f"{with_unit(curve.axis, check.rival)}, {p_text(check.p_excess)} (corrected for "
             f"{counted(len(point.levels), 'level')})."
         )
+
+
+def _margin(judged: JudgedCurve) -> str:
+    return judged.curve.error.least(judged.point.margin)
 
 
 def _shared(judged: JudgedCurve) -> Iterator[str]:
@@ -148,7 +152,9 @@ def _verdict(judged: JudgedCurve) -> Iterator[str]:
     curve, point = judged.curve, judged.point
     first = next((test for test in point.levels if test.shown_worse), None)
     told = first or point.levels[-1]
-    numbers = f"{told.excess:+.1f} points of {error_name([curve.arm])}, {p_text(told.p_worse)}"
+    rise = curve.error.number(told.excess, "+")
+    gap = f"{curve.error.gap} of {curve.error.label}" if curve.error.is_percent else curve.error.gap
+    numbers = f"{f'{rise} {gap}'.rstrip()}, {p_text(told.p_worse)}"
     against = f", compared with {with_unit(curve.axis, point.reference)}" if point.reference else ""
     if first:
         yield f"{_capital(headline(judged))}: {numbers}{against}."
@@ -159,8 +165,8 @@ def _verdict(judged: JudgedCurve) -> Iterator[str]:
     top = with_unit(curve.axis, told.level)
     yield f"{_capital(headline(judged))}: {numbers} at {top}{against}."
     yield (
-        f"A rise of {point.detectable:.1f} points there would have been found with a probability "
-        f"of {100 * POWER:.0f} %."
+        f"A rise of {curve.error.difference(point.detectable)} there would have been found with "
+        f"a probability of {100 * POWER:.0f} %."
     )
     if alone := [test.level for test in point.levels if test.p_worse < point.alpha]:
         yield f"Taken alone, {_levels(curve, alone)} is worse."
@@ -338,6 +344,9 @@ def says(judged: JudgedFinding) -> str:
         outside = f"outside 0 to {finding.below:g} points"
     else:
         outside = f"less than {counted(round(finding.fails_below), 'point')} better"
+        if not judged.metric.is_percent:
+            least = finding.fails_below * judged.metric.margin / Metric.ERROR.margin
+            outside = f"less than {judged.metric.least(least)} better"
     n = judged.n_compared
     why = _WHY.get(judged.reason, "this leaves it open{corrected}").format(
         p_holds=p_text(judged.p_holds or 0),
@@ -347,11 +356,11 @@ def says(judged: JudgedFinding) -> str:
     )
     better, worse = finding.better.label, finding.worse.label
     than = "better" if estimate.value >= 0 else "worse"
-    percent = 100 * (estimate.confidence or 0)
+    percent, metric = 100 * (estimate.confidence or 0), judged.metric
     return (
-        f"{better} {judged.errors[0]:.1f} %, {worse} {judged.errors[1]:.1f} %: {better} is "
-        f"{abs(estimate.value):.1f} points {than} ({percent:.0f} % interval "
-        f"{estimate.low:.1f} to {estimate.high:.1f}); {why}; "
+        f"{better} {metric.text(judged.errors[0])}, {worse} {metric.text(judged.errors[1])}: "
+        f"{better} is {metric.difference(abs(estimate.value))} {than} ({percent:.0f} % interval "
+        f"{metric.number(estimate.low)} to {metric.number(estimate.high)}); {why}; "
         f"{blocks_text(judged.n_blocks, judged.class_sets)}; judged by the {judged.judged_by}."
     )
 
@@ -360,7 +369,7 @@ def _axis_why(judged: JudgedFinding, curve: JudgedCurve) -> str:
     finding, point = judged.finding, curve.point
     if judged.reason in (Reason.FEW_BLOCKS, Reason.UNFIT_REFERENCE):
         return ""
-    margin = f"{point.margin:g} points"
+    margin = _margin(curve)
     undecided = f"A rise of {margin} is neither shown nor excluded."
     if judged.blocks_needed:
         undecided += (

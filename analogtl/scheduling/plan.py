@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analogtl.config.schema import flatten
+from analogtl.config.section import flatten
 from analogtl.errors import RunError, counted
 from analogtl.files import nearest_folder
 from analogtl.study.basis import Basis, differences

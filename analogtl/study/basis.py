@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analogtl.config.schema import Experiment, Training
+from analogtl.config.schema import Experiment
+from analogtl.config.training import Training
 from analogtl.errors import RunError
 from analogtl.study.device import device_of
 from analogtl.study.provenance import versions
@@ -121,6 +122,7 @@ def inventory_of(experiment: Experiment, stage: str) -> Inventory:
         root=_root(experiment),
         classes=section.classes,
         image_size=where.image_size,
+        context=where.context,
         download=where.download,
         split_seed=where.split_seed,
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from analogtl.vocabulary import Arm
+from analogtl.vocabulary import Arm, Metric, metric_of
 
 Row = Mapping[str, Any]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -43,6 +43,7 @@ class EpochRow(TypedDict, total=False):
     accuracy: Share
     error: Size
     balanced_error: Size
+    metric: str
     lr: Size
     n_samples: Count
     wall_s: Size
@@ -65,6 +66,7 @@ class TrialRow(TypedDict, total=False):
     class_set: str
     tuned: str
     status: Literal["done", "failed"]
+    metric: str
     error_transfer: Size
     error_final: Size
     error_best: Size
@@ -106,6 +108,7 @@ class TuningRow(TypedDict, total=False):
     rung: Count
     trial: str
     done: bool
+    metric: str
     error_validation: Size
     n_validation: Count
     chosen: bool
@@ -203,6 +206,7 @@ class EvaluationRow(TypedDict, total=False):
     repeat: Count
     loss: float
     error: Size
+    metric: str
     n_samples: Count
 
 
@@ -214,12 +218,13 @@ EVALUATION_COLUMNS = tuple(EvaluationRow.__annotations__)
 TYPES = get_type_hints(EpochRow) | get_type_hints(TrialRow) | get_type_hints(LayerRow)
 TYPES |= get_type_hints(TuningRow) | get_type_hints(EvaluationRow)
 JUDGED = "error_judged"
-"""What trials are judged by, percent; `analogtl.analysis.judged` adds it when a run is read."""
+"""What trials are judged by, in the unit of their metric; `analogtl.analysis.judged` adds it when a
+run is read."""
 JUDGED_EPOCHS = "judged_epochs"
 """Over how many epochs that is the mean."""
 MOST_EPOCHS = 5
 METRICS = (JUDGED, *(name for name in TRIAL_COLUMNS if name.startswith("error_")))
-"""Columns that hold an error, percent."""
+"""Columns that hold an error: the metric of the trial, in its unit."""
 ROWS_OF: dict[str, type] = {
     "epochs.csv": EpochRow,
     "trials.csv": TrialRow,
@@ -262,7 +267,7 @@ def rule_broken(row: Row) -> str:
         return f"arm: expected one of {', '.join(Arm)}; got {arm!r}"
     if row.get("status") == "done" and row.get("error_final") is None:
         return "error_final: empty, although the trial is done"
-    if arm != Arm.WEIGHT_PROGRAMMING:
+    if metric_of([row.get("metric")], [str(arm)]) is Metric.ERROR:
         for column in _ERRORS:
             if (error := row.get(column, 0.0)) > MAX_ERROR:
                 return f"{column}: expected {MAX_ERROR:g} or less; got {error:g}"

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from analogtl.config.schema import Experiment, Training
+from analogtl.config.schema import Experiment
+from analogtl.config.training import Training
 from analogtl.errors import ExperimentError, counted
 from analogtl.study.basis import inventory_of, is_at_hand
 from analogtl.vocabulary import Dataset
@@ -21,13 +22,13 @@ MAX_SHOWN = 12  # classes whose images are counted in a line
 
 @dataclass(frozen=True)
 class StageData:
-    """The images of one stage.
+    """The examples of one stage.
 
     Attributes:
         stage: ``pretrain`` or ``finetune``.
         dataset: Its data set.
         fingerprint: Hash of the content of the chosen classes.
-        classes: How many images of each class are used, after all limits.
+        classes: How many examples of each class are used, after all limits.
         left_out: Reason -> how many files of an image folder are not used.
     """
 
@@ -46,9 +47,11 @@ class StageData:
                 ("test", "test"),
             )
         )
-        images = ", ".join(f"{total} {name}" for total, name in totals if total)
-        text = f"{self.dataset}, {len(self.classes)} classes: {images} images"
-        if self.dataset == Dataset.IMAGE_FOLDER:
+        numbers = ", ".join(f"{total} {name}" for total, name in totals if total)
+        source = Dataset(self.dataset)
+        parts = counted(len(self.classes), *source.parts)
+        text = f"{self.dataset}, {parts}: {numbers} {source.examples}"
+        if source is Dataset.IMAGE_FOLDER:
             text += f"; of each class {self._each()}"
         if self.left_out:
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.left_out.items())
@@ -112,8 +115,10 @@ def check_choosable(experiment: Experiment, found: Iterable[StageData]) -> None:
     Raises:
         ExperimentError: If one image of all blocks is more than the margin.
     """
+    if not experiment.metric.is_share:
+        return
     blocks = len(experiment.sweep.seeds) * max(1, len(experiment.sweep.class_sets))
-    margin = experiment.report.margin
+    margin = experiment.margin
     for one in found:
         images = sum(each.validation for each in one.classes)
         if one.stage == "finetune" and images * blocks * margin < 100:

@@ -24,7 +24,7 @@ def _count_or_none(value: Any) -> Any:
 
 @with_config(_OPEN)
 class _Report(TypedDict, total=False):
-    margin: Annotated[float, Field(gt=0)]
+    margin: Annotated[float, Field(gt=0)] | None
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     judged_epochs: Annotated[Any, AfterValidator(_count_or_none)]
     findings: bool
@@ -48,6 +48,7 @@ class ExperimentFields(TypedDict, total=False):
     name: str
     description: str
     kind: str
+    objective: str
     data: dict[str, Any]
     model: dict[str, Any]
     pretrain: dict[str, Any]

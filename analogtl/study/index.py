@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from analogtl.config.schema import flatten
+from analogtl.config.section import flatten
 from analogtl.errors import ExperimentError, RunError, did_you_mean
 from analogtl.files import names_in, read_sealed
 from analogtl.study.checked import row_problem

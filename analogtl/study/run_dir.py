@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analogtl.config.schema import content_key
+from analogtl.config.section import content_key
 from analogtl.errors import RunError
 from analogtl.files import (
     below,
@@ -235,11 +235,13 @@ class RunDir:
         layers: Sequence[Mapping[str, Any]],
         pulses: Sequence[Mapping[str, Any]] = (),
         cells: bytes = b"",
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a trial's records; ``trial.json`` comes last and vouches for the others.
 
         ``epochs``, ``layers``, ``pulses``: the rows of its tables; ``cells``: the content of
-        ``pulses.safetensors``. What is empty has no file.
+        ``pulses.safetensors``. What is empty has no file. ``details``: what else the record tells
+        (`analogtl.tasks.task.Task.details`).
         """
         path = self.trial_path(trial.id)
         self._keep_earlier(trial, path)
@@ -268,6 +270,7 @@ class RunDir:
             "row": dict(row),
             "files": files,
             "usage": usage(),
+            **({"details": dict(details)} if details else {}),
         }
         write_sealed(path / "trial.json", content)
 
@@ -449,6 +452,7 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "algorithm": trial.experiment.analog.algorithm if trial.arm.analog else "",
         "engine": "",
         "n_classes": None,
+        "metric": trial.experiment.metric,
         "class_set": trial.class_set,
         "settings": common_key(trial.experiment.resolved(), trial.arm, varied),
         "analogtl": versions()["analogtl"],

@@ -12,20 +12,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from analogtl.config.arrays import Programming
 from analogtl.config.device_file import DEVICE_FILES
 from analogtl.config.load import with_settings
-from analogtl.config.schema import (
-    PROGRAMMING_SECTIONS,
-    Experiment,
-    Finetune,
-    Level,
-    Programming,
-    content_key,
-    flatten,
-)
+from analogtl.config.schema import PROGRAMMING_SECTIONS, Experiment
+from analogtl.config.section import Level, content_key, flatten
+from analogtl.config.training import Finetune
 from analogtl.errors import ExperimentError, RunError
 from analogtl.study.basis import Basis, Look, basis_of, fingerprint_of, stages_of
-from analogtl.vocabulary import Arm, analog_only, key_of
+from analogtl.vocabulary import Arm, Objective, analog_only, key_of
 
 MAX_ID = 180  # characters of a trial's name
 MAX_TRIALS = 20_000
@@ -147,8 +142,18 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
         kept["pretrain"] = whole["pretrain"]
     if arm.analog:
         kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
-    kept["data"] = {"image_size": whole["data"]["image_size"]}
-    return kept
+    return {**kept, **_seen(whole)}
+
+
+def _seen(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """What is learned, and how its examples are seen; classification goes without saying."""
+    data, objective = whole["data"], whole.get("objective", Objective.CLASSIFICATION)
+    seen: dict[str, Any] = {"data": {"image_size": data["image_size"]}}
+    if objective != Objective.CLASSIFICATION:
+        seen["objective"] = objective
+    if objective == Objective.NEXT_TOKEN:
+        seen["data"] = {"context": data["context"]}
+    return seen
 
 
 def _network_of(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,10 +193,12 @@ def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
 def pretrain_settings(experiment: Experiment) -> dict[str, Any]:
     """What a pretrained model depends on beside the images themselves."""
     whole = experiment.resolved()
+    seen = _seen(whole)
     return {
         "model": _network_of(whole),
         "pretrain": whole["pretrain"],
-        "size": whole["data"]["image_size"],
+        "size": seen["data"].get("image_size"),
+        **({"objective": seen} if "objective" in seen else {}),
     }
 
 

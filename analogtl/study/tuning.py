@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analogtl.config.schema import Experiment, Level, Tune, content_key
+from analogtl.config.schema import Experiment
+from analogtl.config.section import Level, content_key
+from analogtl.config.sweep import Tune
 from analogtl.errors import RunError
 from analogtl.study.basis import Basis, Look
 from analogtl.study.choice import Choice, choose
@@ -295,6 +297,7 @@ class Tuning:
                         "rung": rung,
                         "trial": trial.id,
                         "done": end and end.done,
+                        "metric": self.experiment.metric,
                         "error_validation": end and end.error,
                         "n_validation": end and end.images,
                         "chosen": standing.choice and standing.choice.best == number,

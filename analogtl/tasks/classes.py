@@ -26,24 +26,28 @@ class ClassList:
     superclasses: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def choose_classes(dataset: str, known: ClassList, classes: Classes) -> list[int]:
+def choose_classes(
+    dataset: str, known: ClassList, classes: Classes, *, fewest: int = 2
+) -> list[int]:
     """Choose label numbers of the full set, in the order asked for.
 
     Args:
         dataset: Its name, for messages.
         known: What there is.
         classes: As `analogtl.tasks.images.load_task` takes them.
+        fewest: How many it takes at least: two classes, or one text.
 
     Raises:
-        ExperimentError: unknown or absent classes, one given twice, fewer than two; all at once.
+        ExperimentError: unknown or absent classes, one given twice, too few; all at once.
     """
     where = f"data set {dataset}: classes"
     present, names = known.present, known.names
     classes = len(present) if classes is None else classes
     if isinstance(classes, int) and not isinstance(classes, bool):
-        if not 2 <= classes <= len(present):
+        if not fewest <= classes <= len(present):
             raise ExperimentError(
-                f"{where}: {classes} given; it has {len(present)}, and a task needs 2 at least"
+                f"{where}: {classes} given; it has {len(present)}, and a task needs {fewest} at "
+                "least"
             )
         return list(present[:classes])
     asked = [classes] if isinstance(classes, str | bool) else list(classes)
@@ -71,9 +75,9 @@ def choose_classes(dataset: str, known: ClassList, classes: Classes) -> list[int
     twice = sorted({names[label] for label in chosen if chosen.count(label) > 1})
     if twice:
         problems.append(f"{where}: {', '.join(twice)} given twice")
-    if not problems and len(chosen) < 2:
+    if not problems and len(chosen) < fewest:
         found = ", ".join(names[label] for label in chosen) or "none"
-        problems.append(f"{where}: a task needs 2 classes at least, this is {found}")
+        problems.append(f"{where}: a task needs {fewest} classes at least, this is {found}")
     if problems:
         raise ExperimentError(problems)
     return chosen

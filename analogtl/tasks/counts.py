@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analogtl.errors import ExperimentError, counted
+from analogtl.vocabulary import Dataset
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,13 @@ def check_test_size(dataset: str, images: int, at_least: int) -> None:
     points with 25 images.
 
     Raises:
-        ExperimentError: it has fewer images than `at_least`.
+        ExperimentError: it has fewer examples than `at_least`.
     """
+    if images < at_least and Dataset(dataset).examples != "images":
+        raise ExperimentError(
+            f"data set {dataset}: {images} test {Dataset(dataset).examples}; expected {at_least} "
+            f"at least: add some, or set data.min_test_images = {images}"
+        )
     if images < at_least:
         spread = 50 / math.sqrt(max(images, 1))
         raise ExperimentError(

@@ -9,23 +9,24 @@ Shape suffixes: B images of a batch, C channels, H and W rows and columns of pix
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import Classes
 from analogtl.tasks.counts import check_test_size, held_out
 from analogtl.tasks.sources import Images, Labels, read
-
-# Purposes of random numbers: each its own stream, so that no two are ever the same numbers.
-_LIMIT_TRAIN, _LIMIT_TEST, _VALIDATION, _ORDER, _AUGMENT = range(5)
+from analogtl.tasks.task import AUGMENT, LIMIT_TEST, LIMIT_TRAIN, VALIDATION, Task, places
+from analogtl.vocabulary import Metric
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Task:
-    """Data to learn from and to test on.
+class ImageTask(Task):
+    """Images whose classes are to be told apart.
 
     Attributes:
         train, validation, test: The splits; ``validation`` may be empty.
         class_names: Name of each label, 0 to n_classes - 1.
         mean, std: Of the training images per channel, on a scale where white is 1.
     """
+
+    metric: ClassVar[Metric] = Metric.ERROR
 
     train: Split
     validation: Split
@@ -62,6 +65,11 @@ class Task:
         return len(self.class_names)
 
     @property
+    def guessing(self) -> float:
+        """Loss of who gives all classes the same probability."""
+        return math.log(self.n_classes)
+
+    @property
     def in_channels(self) -> int:
         """Channels of an image."""
         return self.train.images.shape[1]
@@ -70,6 +78,76 @@ class Task:
     def image_size(self) -> int:
         """Height and width of an image, in pixels."""
         return self.train.images.shape[2]
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Classes, and the shape of an image."""
+        names = ("n_classes", "image_size", "in_channels")
+        return {name: getattr(self, name) for name in names}
+
+    def batches(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        shuffle: bool,
+        augment: Sequence[str] = (),
+        start: int = 0,
+        smallest: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches, normalised by mean and std; see `Task.batches`.
+
+        Args:
+            augment: ``"crop"``: pad by 4 pixels of black, or an eighth of a smaller image, and cut
+                out at a random place; ``"flip"``: mirror left and right at random.
+
+        Yields:
+            x_BCHW float32; y_B int64.
+        """
+        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        shift = -torch.tensor(self.mean).view(1, -1, 1, 1) / std
+        scale = 1 / (255 * std)
+        how: Any = {"seed": seed, "epoch": epoch, "shuffle": shuffle}
+        for batch, index in places(split, batch_size, **how, start=start, smallest=smallest):
+            images = split.images[index]
+            if augment:
+                rng = np.random.default_rng([seed, AUGMENT, epoch, batch])
+                images = _augmented(images, augment, rng)
+            yield torch.addcmul(shift, images.float(), scale), split.labels[index]
+
+    def loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Tensor:
+        """Cross entropy of logits (B, K)."""
+        return F.cross_entropy(
+            outputs, targets, label_smoothing=label_smoothing, reduction=reduction
+        )
+
+    def judged(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Which images are taken for another class."""
+        return outputs.argmax(1) != targets
+
+    def score(self, judged: float, count: int) -> float:
+        """The error in percent."""
+        return 100 * judged / max(1, count)
+
+    def balanced(self, split: Split, judged_N: Tensor) -> float:
+        """The mean of the classes' own errors, percent; those without an image do not count."""
+        sizes = torch.bincount(split.labels)
+        wrong = torch.bincount(split.labels[judged_N.bool()], minlength=len(sizes))
+        return 100 * float((wrong.double() / sizes).nanmean()) if len(split) else 0.0
+
+    def adapt(self, model: nn.Module) -> None:
+        """Put in a new head for the classes."""
+        whole: Any = model
+        whole.reset_classifier(self.n_classes)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -95,7 +173,7 @@ def load_task(
     download: bool = True,
     split_seed: int | None = None,
     min_test_images: int = 1,
-) -> Task:
+) -> ImageTask:
     """Read a data set and make a task of it.
 
     Args:
@@ -134,9 +212,9 @@ def load_task(
         raise ExperimentError(f"data set {dataset}: no test images of {', '.join(absent)}")
     check_test_size(dataset, len(test[1]), min_test_images)
     if samples_per_class is not None:
-        train = _take(train, _pick(train[1], partial(min, samples_per_class), seed, _LIMIT_TRAIN))
+        train = _take(train, _pick(train[1], partial(min, samples_per_class), seed, LIMIT_TRAIN))
     if test_samples_per_class is not None:
-        test = _take(test, _pick(test[1], partial(min, test_samples_per_class), 0, _LIMIT_TEST))
+        test = _take(test, _pick(test[1], partial(min, test_samples_per_class), 0, LIMIT_TEST))
     if source.validation is not None:
         validation = _select(source.validation, chosen)
     else:
@@ -144,7 +222,7 @@ def load_task(
 
     learnt = _to_split(train, image_size)
     mean, std = _statistics(learnt.images)
-    return Task(
+    return ImageTask(
         train=learnt,
         validation=_to_split(validation, image_size),
         test=_to_split(test, image_size),
@@ -186,7 +264,7 @@ def _carve(dataset: str, train: Arrays, fraction: float, seed: int) -> tuple[Arr
     if not fraction:
         return train, _take(train, np.arange(0))
     chosen = np.zeros(len(train[1]), dtype=bool)
-    chosen[_pick(train[1], lambda n: held_out(n, fraction), seed, _VALIDATION)] = True
+    chosen[_pick(train[1], lambda n: held_out(n, fraction), seed, VALIDATION)] = True
     if len(np.unique(train[1][~chosen])) < len(np.unique(train[1])):
         raise ExperimentError(
             f"data set {dataset}: validation_fraction {fraction} leaves a class without training "
@@ -219,60 +297,6 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean = total / count
     std = (total_of_squares / count - mean**2).clamp(min=1.0).sqrt()  # of a blank channel: one grey
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
-def batches(
-    split: Split,
-    batch_size: int,
-    *,
-    task: Task,
-    seed: int,
-    epoch: int,
-    shuffle: bool,
-    augment: Sequence[str] = (),
-    start: int = 0,
-    smallest: int = 1,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of one epoch from batch ``start`` on: the same whenever asked again.
-
-    Args:
-        split: What to serve, in its order unless ``shuffle``.
-        batch_size: Images per batch; the last batch may be smaller.
-        task: Whose mean and std normalise the images.
-        seed: With ``epoch`` (and the batch's number) decides the order and the augmentation.
-        epoch: As above.
-        shuffle: Whether to permute.
-        augment: ``"crop"``: pad by 4 pixels of black, or an eighth of a smaller image, and cut
-            out at a random place; ``"flip"``: mirror left and right at random.
-        start: Batches to skip, at no cost.
-        smallest: Fewest images of a batch: a smaller rest joins the batch before it.
-
-    Yields:
-        x_BCHW float32, normalised; y_B int64.
-    """
-    std = torch.tensor(task.std).view(1, -1, 1, 1)
-    shift = -torch.tensor(task.mean).view(1, -1, 1, 1) / std
-    scale = 1 / (255 * std)
-    order = None
-    if shuffle:
-        rng = np.random.default_rng([seed, _ORDER, epoch])
-        order = torch.from_numpy(rng.permutation(len(split)))
-    count = batch_count(len(split), batch_size, smallest)
-    for batch in range(start, count):
-        end = (batch + 1) * batch_size if batch + 1 < count else len(split)
-        place = slice(batch * batch_size, end)
-        index = place if order is None else order[place]
-        images = split.images[index]
-        if augment:
-            rng = np.random.default_rng([seed, _AUGMENT, epoch, batch])
-            images = _augmented(images, augment, rng)
-        yield torch.addcmul(shift, images.float(), scale), split.labels[index]
-
-
-def batch_count(n_images: int, batch_size: int, smallest: int = 1) -> int:
-    """Count the batches of an epoch; see `batches` for ``smallest``."""
-    whole, rest = divmod(n_images, batch_size)
-    return whole + (rest >= smallest or not whole) if rest else whole
 
 
 def _augmented(images: Tensor, augment: Sequence[str], rng: np.random.Generator) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 
 from analogtl.errors import ExperimentError
 from analogtl.files import check_regular
+from analogtl.tasks import points
 from analogtl.tasks.classes import Classes, choose_classes
 from analogtl.tasks.counts import ClassCount
 from analogtl.tasks.folders import NOT_CHOSEN, TEST_EVERY, Folder, find_images
@@ -30,6 +31,7 @@ from analogtl.tasks.sources import (
     read,
 )
 from analogtl.tasks.stamps import recall, remember, stamp
+from analogtl.tasks.texts import count_windows, find_texts
 from analogtl.vocabulary import Dataset
 
 # Raised whenever what a fingerprint is made of changes.
@@ -61,6 +63,7 @@ def take_inventory(
     root: Path | None,
     classes: Classes,
     image_size: int | None,
+    context: int = 64,
     download: bool = True,
     split_seed: int | None = None,
 ) -> Inventory:
@@ -69,6 +72,7 @@ def take_inventory(
     Args:
         dataset, root, classes, image_size, download, split_seed: As
             `analogtl.tasks.images.load_task` takes them.
+        context: Bytes of a text's window.
 
     Raises:
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
@@ -76,6 +80,10 @@ def take_inventory(
     try:
         if dataset == Dataset.IMAGE_FOLDER:
             return _of_folder(find_images(folder_of(root), split_seed), classes, image_size)
+        if dataset in (Dataset.KJV, Dataset.TEXT_FOLDER):
+            return _of_texts(dataset, root, classes, context)
+        if dataset == Dataset.POINTS:
+            return _of_points(classes)
         if dataset == Dataset.DIGITS:
             return _of_digits(classes, image_size)
         if dataset in CIFAR:
@@ -128,6 +136,21 @@ def _of_digits(classes: Classes, image_size: int | None) -> Inventory:
             for name, count in zip(names, counts, strict=True)
         ),
     )
+
+
+def _of_texts(dataset: str, root: Path | None, classes: Classes, context: int) -> Inventory:
+    texts = find_texts(dataset, root, classes)
+    digest = _digest_of(list(texts), context)
+    for text in texts.values():
+        digest.update(hashlib.blake2b(text).digest())
+    counts = tuple(count_windows(name, text, context) for name, text in texts.items())
+    return Inventory(digest.hexdigest(), counts)
+
+
+def _of_points(classes: Classes) -> Inventory:
+    names = points.chosen_shapes(classes)
+    counts = tuple(ClassCount(name, points.TRAIN, 0, points.TEST) for name in names)
+    return Inventory(_digest_of(["points", *names], points.VERSION).hexdigest(), counts)
 
 
 def _of_folder(folder: Folder, classes: Classes, image_size: int | None) -> Inventory:

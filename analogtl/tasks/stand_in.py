@@ -10,7 +10,7 @@ from analogtl.config.class_names import CLASS_NAMES, SUPERCLASSES
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import Classes, ClassList, choose_classes
 from analogtl.tasks.counts import ClassCount
-from analogtl.tasks.images import Split, Task
+from analogtl.tasks.images import ImageTask, Split
 from analogtl.tasks.sources import FOLDER_IMAGE_SIZE
 from analogtl.vocabulary import Dataset
 
@@ -24,7 +24,7 @@ _SHAPES = {
 _TRAIN, _TEST = 500, 100  # images of a class of CIFAR-100
 
 
-def stand_in(dataset: str, counts: Sequence[ClassCount], image_size: int | None) -> Task:
+def stand_in(dataset: str, counts: Sequence[ClassCount], image_size: int | None) -> ImageTask:
     """A task with so many images of each class in each split; they take no memory.
 
     Args:
@@ -48,7 +48,7 @@ def stand_in(dataset: str, counts: Sequence[ClassCount], image_size: int | None)
         labels = torch.arange(len(counts)).repeat_interleave(torch.tensor([*many]))
         return Split(black.expand(len(labels), -1, -1, -1), labels)
 
-    return Task(
+    return ImageTask(
         train=split(one.train for one in counts),
         validation=split(one.validation for one in counts),
         test=split(one.test for one in counts),

@@ -16,7 +16,7 @@ from analogtl.crossbar.retention import Ageing
 from analogtl.errors import AnalogtlError, RunError, one_line
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
-from analogtl.tasks.images import Task
+from analogtl.tasks.task import Task
 from analogtl.training.loop import evaluate
 from analogtl.training.network import fresh_model, on_device
 from analogtl.training.resumable import Rows
@@ -56,8 +56,9 @@ def evaluation(trial: Trial, run: RunDir) -> Rows:
         for repeat in range(asked.repeats):
             with ageing.at(time, repeat):
                 score = evaluate(model, task.test, task)
-            said = {"time": time, "repeat": repeat, "loss": score.loss, "error": score.error}
-            rows.append({**about, **said, "n_samples": score.n_samples})
+            said: dict[str, Any] = {"time": time, "repeat": repeat, "metric": task.metric}
+            said |= {"loss": score.loss, "error": score.error, "n_samples": score.n_samples}
+            rows.append({**about, **said})
     return rows
 
 

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from aihwkit.optim import AnalogSGD
 from aihwkit.optim.context import AnalogContext
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from analogtl.config.schema import Pretrain, Training
+from analogtl.config.training import Pretrain, Training
 from analogtl.crossbar.defaults import Plan
 from analogtl.errors import RunError
 from analogtl.models.own import told_with_line
-from analogtl.tasks.images import Split, Task, batch_count, batches
+from analogtl.tasks.task import Task, batch_count
 
 EVALUATION_BATCH = 128
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a model does on a split: mean loss, error in percent, number of images.
+    """How a model does on a split: mean loss, the task's metric, number of examples.
 
-    ``balanced_error``: the mean of the classes' own errors, percent; None while it is trained.
+    ``balanced_error``: the mean of the classes' own errors, percent; None while it is trained, and
+    where there are no classes.
     """
 
     loss: float
@@ -47,8 +47,8 @@ class Position:
 
     epoch: int = 1  # epoch that the next step belongs to, from 1
     batch: int = 0  # batches of it that are done
-    loss_sum: float = 0.0  # this, wrong and seen: over those batches
-    wrong: int = 0
+    loss_sum: float = 0.0  # this, judged and seen: over those batches
+    judged: float = 0  # sum of `Task.judged`
     seen: int = 0
     wall_s: float = 0.0  # seconds spent on them
     # State of the device's generator there (dropout); None at the start of an epoch.
@@ -83,11 +83,11 @@ def train_epochs(
     Args:
         model: Digital or analog.
         optimizer: Its learning rate is set here, by the schedule.
-        task: The images.
+        task: The examples, and what is to be learned from them.
         section: Epochs, batch size, schedule, augmentation, label smoothing.
         lr: Peak learning rate.
-        seed: Seed of the order of the images, the augmentation and dropout.
-        smallest_batch: Fewest images of a step; see `batches`.
+        seed: Seed of the order of the examples, their random changes and dropout.
+        smallest_batch: Fewest examples of a step; see `Task.batches`.
         start: Where to go on.
         pause: Asked after each step; when true, the position is yielded, so that it can be saved.
 
@@ -108,13 +108,12 @@ def train_epochs(
         else:
             _set_rng_state(device, position.rng)
         model.train()
-        loss_sum, wrong, seen = position.loss_sum, position.wrong, position.seen
+        loss_sum, judged, seen = position.loss_sum, position.judged, position.seen
         before = position.wall_s
         began = time.perf_counter()
-        served = batches(
+        served = task.batches(
             task.train,
             section.batch_size,
-            task=task,
             seed=seed,
             epoch=epoch,
             shuffle=True,
@@ -123,65 +122,63 @@ def train_epochs(
             smallest=smallest_batch,
         )
         rate = lr
-        for step, (x_BCHW, y_B) in enumerate(served, position.batch):
+        for step, (inputs, targets) in enumerate(served, position.batch):
             rate = lr_at(section.schedule, lr, (epoch - 1) * steps + step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            x_BCHW, y_B = x_BCHW.to(device), y_B.to(device)
+            inputs, targets = inputs.to(device), targets.to(device)
             with told_with_line():
-                logits_BK = model(x_BCHW)
-            loss = F.cross_entropy(logits_BK, y_B, label_smoothing=section.label_smoothing)
+                outputs = model(inputs)
+            loss = task.loss(outputs, targets, label_smoothing=section.label_smoothing)
             value = loss.item()
             if not math.isfinite(value):
                 raise RunError(f"the loss became {value} at epoch {epoch}, step {step + 1}")
             loss.backward()
             optimizer.step()
-            count = len(y_B)
+            count = len(targets)
             loss_sum += value * count
-            wrong += int((logits_BK.argmax(1) != y_B).sum())
+            judged += task.judged(outputs, targets).sum().item()
             seen += count
             if step + 1 < steps and pause():
                 spent = before + time.perf_counter() - began
                 rng = _rng_state(device)
-                yield Position(epoch, step + 1, loss_sum, wrong, seen, spent, rng)
+                yield Position(epoch, step + 1, loss_sum, judged, seen, spent, rng)
                 _set_rng_state(device, rng)  # whatever the consumer drew meanwhile
                 before, began = spent, time.perf_counter()
         wall_s = before + time.perf_counter() - began
         position = Position(epoch + 1)
-        train = Score(loss_sum / max(1, seen), 100 * wrong / max(1, seen), seen)
+        train = Score(loss_sum / max(1, seen), task.score(judged, seen), seen)
         yield EpochDone(epoch, train, rate, wall_s, position)
 
 
-def evaluate(model: nn.Module, split: Split, task: Task) -> Score:
-    """Loss and error of a model on a split, without learning.
+def evaluate(model: nn.Module, split: Sized, task: Task) -> Score:
+    """Loss and metric of a model on a split, without learning.
 
     Raises:
         RunError: If the outputs are not finite: they would silently score as chance.
     """
     model.eval()
-    loss_sum, missed = 0.0, []
+    loss_sum, judged = 0.0, []
     device = _device(model)
     with torch.no_grad():
-        for x_BCHW, y_B in batches(
-            split, EVALUATION_BATCH, task=task, seed=0, epoch=0, shuffle=False
+        for inputs, targets in task.batches(
+            split, EVALUATION_BATCH, seed=0, epoch=0, shuffle=False
         ):
-            x_BCHW, y_B = x_BCHW.to(device), y_B.to(device)
+            inputs, targets = inputs.to(device), targets.to(device)
             with told_with_line():
-                logits_BK = model(x_BCHW)
-            loss_sum += F.cross_entropy(logits_BK, y_B, reduction="sum").item()
-            missed.append((logits_BK.argmax(1) != y_B).cpu())
+                outputs = model(inputs)
+            loss_sum += task.loss(outputs, targets, reduction="sum").item()
+            judged.append(task.judged(outputs, targets).cpu())
     if not math.isfinite(loss_sum):
         raise RunError("the network's outputs are not finite")
-    wrong = torch.cat(missed) if missed else torch.zeros(0, dtype=torch.bool)
-    sizes = torch.bincount(split.labels)
-    errors = torch.bincount(split.labels[wrong], minlength=len(sizes)).double() / sizes
-    count = max(1, len(split))
+    judged_N = torch.cat(judged) if judged else torch.zeros(0)
+    count = len(split)
     return Score(
-        loss_sum / count,
-        100 * int(wrong.sum()) / count,
-        len(split),
-        100 * float(errors.nanmean()) if len(split) else 0.0,  # NaN: no image of the class
+        loss_sum / max(1, count),
+        task.score(judged_N.sum().item(), count),
+        count,
+        task.balanced(split, judged_N),
     )
 
 

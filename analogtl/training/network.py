@@ -8,61 +8,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analogtl.config.schema import GIVEN_TO_BUILD, Experiment, Training
+from analogtl.config.schema import Experiment
+from analogtl.config.training import Training
 from analogtl.crossbar.layer_settings import survey_arrays
 from analogtl.errors import ExperimentError, one_line
 from analogtl.models.build import build_model
 from analogtl.models.own import OwnNetwork
-from analogtl.tasks.images import Task, batches
+from analogtl.tasks.task import Task
 
 
 def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
     """The model with random weights, from torch's generator."""
     if (own := _own_network(experiment, task)) is not None:
         return own.build()
-    return build_model(
-        experiment.model.network,
-        n_classes=task.n_classes,
-        image_size=task.image_size,
-        in_channels=task.in_channels,
-        kwargs=experiment.model.kwargs,
-    )
+    return build_model(experiment.model.network, kwargs=experiment.model.kwargs, **task.sizes)
 
 
 def _own_network(experiment: Experiment, task: Task) -> OwnNetwork | None:
     network = experiment.model.own
     if network is None:
         return None
-    sizes = {name: getattr(task, name) for name in GIVEN_TO_BUILD}
     text = experiment.model.files[network.file]
-    return OwnNetwork(network, text, sizes, experiment.model.kwargs)
+    return OwnNetwork(network, text, task.sizes, experiment.model.kwargs)
 
 
-def check_same_images(source: Task, target: Task) -> None:
-    """See that a network that was pretrained on one task can be shown the images of another.
+def check_same_inputs(source: Task, target: Task) -> None:
+    """See that a network that was pretrained on one task can be shown the examples of another.
 
     Raises:
         ExperimentError: If it cannot.
     """
-    for what in ("image_size", "in_channels"):
-        if getattr(source, what) != getattr(target, what):
+    for what, size in target.sizes.items():
+        if what != "n_classes" and source.sizes.get(what) != size:
             raise ExperimentError(
-                f"finetune.dataset: {what} is {getattr(target, what)}, but "
-                f"{getattr(source, what)} in pretrain.dataset; use data sets of one size"
+                f"finetune.dataset: {what} is {size}, but {source.sizes.get(what)} in "
+                "pretrain.dataset; use data sets of one size"
             )
 
 
-def replace_head(model: nn.Module, experiment: Experiment, task: Task) -> nn.Module:
-    """The pretrained network with a new head, from torch's generator, for the classes of a task.
+def adapt(model: nn.Module, experiment: Experiment, task: Task) -> nn.Module:
+    """The pretrained network as it fits a task: with a new head for its classes, if it has any.
 
     Raises:
         ExperimentError: If the network has no head that can be replaced.
     """
-    if (own := _own_network(experiment, task)) is not None:
+    if task.n_classes and (own := _own_network(experiment, task)) is not None:
         return own.with_new_head(model)
-    whole: Any = model
     try:
-        whole.reset_classifier(task.n_classes)
+        task.adapt(model)
     except Exception as error:  # timm's models have many ways to fail
         raise ExperimentError(
             f"model {experiment.model.network}: has no head that can be replaced, as an arm "
@@ -76,18 +69,12 @@ def on_device(model: nn.Module, device: str) -> nn.Module:
     return model if device == "cpu" else model.to(device)
 
 
-def example_images(task: Task) -> Tensor:
-    """Two images, to see what reaches each layer."""
-    x_BCHW, _ = next(batches(task.test, 2, task=task, seed=0, epoch=0, shuffle=False))
-    return x_BCHW
-
-
 def check_network(experiment: Experiment, task: Task, *, on_arrays: bool) -> None:
     """Find before hours of pretraining what would make the training after it fail.
 
     Args:
         experiment: With the network, and how it is trained and converted.
-        task: The images that it is fine-tuned on.
+        task: What it is fine-tuned on.
         on_arrays: Whether it is to be put on arrays.
 
     Raises:
@@ -96,18 +83,18 @@ def check_network(experiment: Experiment, task: Task, *, on_arrays: bool) -> Non
     model = fresh_model(experiment, task)
     smallest_batch(model, task, experiment.finetune, "finetune")
     if on_arrays:
-        survey_arrays(model, experiment.analog, experiment.convert, example_images(task))
+        survey_arrays(model, experiment.analog, experiment.convert, task.example())
 
 
 def smallest_batch(model: nn.Module, task: Task, section: Training, stage: str) -> int:
-    """Find how few images a training step of a digital network may have: 1 or 2.
+    """Find how few examples a training step of a digital network may have: 1 or 2.
 
     Batch normalisation needs more than one value per channel, which one image does not give it
     where the layer sees a single position.
 
     Args:
         model: The network, before it is put on arrays.
-        task: Its images.
+        task: Its examples.
         section: Batch size.
         stage: Name of the section.
 
@@ -115,7 +102,7 @@ def smallest_batch(model: nn.Module, task: Task, section: Training, stage: str) 
         ExperimentError: If there is no way to give it two images in each step.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    if not (norms and _single_values(model, norms, example_images(task)[:1])):
+    if not (norms and _single_values(model, norms, task.example(1))):
         return 1
     needs = "but the network's batch normalisation needs 2 images or more in a step"
     if section.batch_size == 1:

@@ -15,7 +15,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from analogtl.config.schema import Analog, Experiment, Programming, Training, content_key
+from analogtl.config.arrays import Analog, Programming
+from analogtl.config.schema import Experiment
+from analogtl.config.section import content_key
+from analogtl.config.training import Training
 from analogtl.crossbar.layer_settings import layer_settings, survey_arrays
 from analogtl.crossbar.retention import aged_weights
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
@@ -23,15 +26,15 @@ from analogtl.study.basis import is_at_hand, stages_of
 from analogtl.study.data import data_of
 from analogtl.study.trial import Trial
 from analogtl.study.weights import WEIGHTS
-from analogtl.tasks.images import Task
+from analogtl.tasks.load import stand_in_for
 from analogtl.tasks.sources import is_absent
-from analogtl.tasks.stand_in import nominal_counts, stand_in
+from analogtl.tasks.stand_in import nominal_counts
+from analogtl.tasks.task import Task
 from analogtl.training.loop import planned
 from analogtl.training.network import (
-    check_same_images,
-    example_images,
+    adapt,
+    check_same_inputs,
     fresh_model,
-    replace_head,
     smallest_batch,
 )
 from analogtl.training.programming import WeightProgrammingRun
@@ -112,7 +115,7 @@ def planned_layers(experiment: Experiment) -> list[dict[str, Any]]:
             fresh_model(experiment, task),
             experiment.analog,
             experiment.convert,
-            example=example_images(task),
+            example=task.example(),
             plan=planned(experiment.finetune, task),
         )
 
@@ -158,11 +161,16 @@ class _Checks:
             return found
         whole = experiment.resolved()
         tasks = {
-            stage: told(self.task, experiment, stage, parts=(whole[stage], whole["data"]))
+            stage: told(
+                self.task,
+                experiment,
+                stage,
+                parts=(whole["objective"], whole[stage], whole["data"]),
+            )
             for stage in need.stages
         }
         if None not in tasks.values():
-            seen = [whole[name] for name in ("model", "data", "convert", *need.stages)]
+            seen = [whole[name] for name in ("objective", "model", "data", "convert", *need.stages)]
             covered = analog.resolved() if analog.engine == "fast" else None
             starts = need.starts and self._has_weights(experiment)
             need = replace(need, starts=starts)
@@ -199,7 +207,8 @@ class _Checks:
         else:
             (found,) = data_of([(experiment, stage)], at_hand=False)
             counts = found.classes
-        return stand_in(section.dataset, counts, experiment.data.image_size)
+        sizes = {name: getattr(experiment.data, name) for name in ("image_size", "context")}
+        return stand_in_for(experiment.objective, section.dataset, counts, **sizes)
 
 
 def _is_absent(experiment: Experiment, dataset: str) -> bool:
@@ -221,12 +230,12 @@ def _check_network(need: Need, tasks: dict[str, Task]) -> None:
             start_from(model, experiment, task)
         for stage in stages:
             if tasks[stage] is not task:
-                check_same_images(task, tasks[stage])
+                check_same_inputs(task, tasks[stage])
                 task = tasks[stage]
-                model = replace_head(model, experiment, task)
+                model = adapt(model, experiment, task)
             smallest_batch(model, task, getattr(experiment, stage), stage)
         if need.on_arrays:
-            survey_arrays(model, experiment.analog, experiment.convert, example_images(task))
+            survey_arrays(model, experiment.analog, experiment.convert, task.example())
 
 
 def _try_array(analog: Analog) -> None:

@@ -20,7 +20,7 @@ import torch
 from aihwkit.optim import AnalogSGD
 from torch import Tensor, nn
 
-from analogtl.config.schema import Analog, Convert, Programming
+from analogtl.config.arrays import Analog, Convert, Programming
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.defaults import Plan
 from analogtl.crossbar.pulses import wear

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,14 +13,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from analogtl.config.schema import Training
+from analogtl.config.training import Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.pulses import Counts, pulses_between, pulses_so_far, wear
 from analogtl.errors import RunError
 from analogtl.files import refuse_link, set_aside
 from analogtl.study.limits import RunLimits
-from analogtl.tasks.images import Task
+from analogtl.tasks.task import Task
 from analogtl.training.loop import (
     EpochDone,
     Position,
@@ -36,7 +35,7 @@ Rows = list[dict[str, Any]]
 # A checkpoint at the end of an epoch is worth it while saving takes less than this share of the
 # time since the last one; in between, `checkpoint_minutes` decides.
 SAVING_SHARE = 0.05
-POSITION = ("epoch", "batch", "loss_sum", "wrong", "seen", "wall_s")
+POSITION = ("epoch", "batch", "loss_sum", "judged", "seen", "wall_s")
 
 
 class Stopped(RunError):
@@ -139,8 +138,7 @@ class ResumableTraining:
         return limit is not None and self.spent + time.monotonic() - self._began > 3600 * limit
 
     def _check_divergence(self, event: EpochDone) -> None:
-        guessing = math.log(self.task.n_classes)
-        if self.limits.stop_on_divergence and event.train.loss > 2 * guessing:
+        if self.limits.stop_on_divergence and event.train.loss > 2 * self.task.guessing:
             raise RunError(f"diverged: training loss {event.train.loss:.3g} at epoch {event.epoch}")
 
     def _score(self, epoch: int, event: EpochDone | None, lr: float) -> Rows:
@@ -159,9 +157,10 @@ class ResumableTraining:
                 "epoch": epoch,
                 "split": split,
                 "loss": score.loss,
-                "accuracy": (100 - score.error) / 100,
+                "accuracy": (100 - score.error) / 100 if self.task.metric.is_share else None,
                 "error": score.error,
                 "balanced_error": score.balanced_error,
+                "metric": self.task.metric,
                 "lr": lr,
                 "n_samples": score.n_samples,
                 "wall_s": seconds,

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from analogtl.config.schema import Experiment, Training
+from analogtl.config.schema import Experiment
+from analogtl.config.training import Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.output_losses import output_losses
@@ -39,15 +40,16 @@ from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
 from analogtl.study.weights import weights_fingerprint
 from analogtl.tasks.counts import IMBALANCED, imbalance
-from analogtl.tasks.images import Task, batches, load_task
+from analogtl.tasks.images import ImageTask
+from analogtl.tasks.load import task_for
+from analogtl.tasks.task import Task
 from analogtl.training.loop import evaluate, planned
 from analogtl.training.network import (
+    adapt,
     check_network,
-    check_same_images,
-    example_images,
+    check_same_inputs,
     fresh_model,
     on_device,
-    replace_head,
     smallest_batch,
 )
 from analogtl.training.preflight import stand_in_of
@@ -64,12 +66,12 @@ class Checkpoint:
     path: Path  # stem of its files, for `analogtl.crossbar.checkpoint.load`
     key: str  # hash of the settings and the data that it was trained with
     reused: bool  # whether it was there already
-    error: float  # test error in percent after the last epoch
+    error: float  # metric of the test split after the last epoch
 
 
 @dataclass(frozen=True)
 class ConversionResult:
-    """What `convert` found: per-layer rows, and the error on the pretraining task in percent."""
+    """What `convert` found: per-layer rows, and the metric on the pretraining task."""
 
     layers: Rows
     error_digital: float
@@ -82,8 +84,8 @@ class ConversionResult:
 
 _LOG = logging.getLogger(__name__)
 # Of a trial: its epochs, its layers, the pulses on these by epoch and by cell (see
-# `RunDir.write_trial`), and what its row says of how it was run.
-_Outcome = tuple[Rows, Rows, Rows, bytes, dict[str, Any]]
+# `RunDir.write_trial`), what its row says of how it was run, and `Task.details`.
+_Outcome = tuple[Rows, Rows, Rows, bytes, dict[str, Any], dict[str, Any]]
 
 
 def prepare_torch(threads: int = 1) -> None:
@@ -166,11 +168,8 @@ def pretrain(
         meta["about"] = {
             "settings": pretrain_settings(experiment),
             "basis": basis.as_data(),
-            "n_classes": task.n_classes,
-            "in_channels": task.in_channels,
-            "image_size": task.image_size,
-            "mean": task.mean,
-            "std": task.std,
+            **task.sizes,
+            **({"mean": task.mean, "std": task.std} if isinstance(task, ImageTask) else {}),
             "error": [row for row in rows if row["split"] == "test"][-1]["error"],
             "versions": versions(),
         }
@@ -235,12 +234,12 @@ def convert(
         experiment.analog,
         experiment.convert,
         seed=seed,
-        example=example_images(task),
+        example=task.example(),
         plan=planned(experiment.finetune, stand_in_of(experiment, "finetune")),
     )
     after = evaluate(conversion.model, task.test, task)
-    images, _ = next(batches(task.test, 64, task=task, seed=0, epoch=0, shuffle=True))
-    losses = output_losses(model, conversion.model, images)
+    inputs, _ = next(task.batches(task.test, 64, seed=0, epoch=0, shuffle=True))
+    losses = output_losses(model, conversion.model, inputs)
     kept = {} if losses is None else {name: one.row() for name, one in losses.layers.items()}
     warnings = [losses.warning()] if losses and losses.warning() else []
     base = {"experiment": experiment.name, "trial": f"convert,seed={seed}", "seed": seed}
@@ -283,10 +282,10 @@ def finetune(
         outcome = yield from _program(trial, limits)
     else:
         outcome = yield from _train(trial, run, limits, checkpoint)
-    epochs, layers, pulses, cells, facts = outcome
+    epochs, layers, pulses, cells, facts, details = outcome
     facts |= _symmetry(trial)
     row = {**trial_row(trial), "status": TrialStatus.DONE, **_outcome(epochs), **facts}
-    run.write_trial(trial, row, epochs, layers, pulses, cells)
+    run.write_trial(trial, row, epochs, layers, pulses, cells, details)
     delete_checkpoint(checkpoint)
     return row
 
@@ -350,6 +349,7 @@ def _train(
             "wall_s": training.spent + time.perf_counter() - began,
             "resumed": training.resumed,
         },
+        task.details(training.model),
     )
 
 
@@ -375,7 +375,7 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]
         changed = measure.weights_changed
         common = {**base, "arm": trial.arm, "stage": "finetune", **trial.axes}
         common |= {"epoch": measure.epoch, "lr": trial.lr, "weights_changed": changed}
-        common |= {"resumed": False, "wall_s": 0.0}
+        common |= {"resumed": False, "wall_s": 0.0, "metric": trial.experiment.metric}
         new = [
             {**common, "split": "validation", "error": measure.output_error},
             {**common, "split": "test", "error": measure.error},
@@ -391,7 +391,7 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]
     layers = [{**base, **layer, "weights_changed": changed, **worn} for layer in job.layers]
     wall_s = time.perf_counter() - began
     facts = {"engine": job.engine, "share_on_arrays": 1.0, "wall_s": wall_s, "resumed": False}
-    return rows, layers, pulses, _cells(trial, job.model), facts
+    return rows, layers, pulses, _cells(trial, job.model), facts, {}
 
 
 def _cells(trial: Trial, model: nn.Module) -> bytes:
@@ -409,7 +409,7 @@ def _start_model(
         torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
         model = fresh_model(trial.experiment, task)
         start_from(model, trial.experiment, task)
-        return replace_head(model, trial.experiment, task)
+        return adapt(model, trial.experiment, task)
     if run.find_pretrained(trial.pretrain_key) is None:
         check_network(trial.experiment, task, on_arrays=trial.arm.analog)
     # The limit of a trial is no limit of the work that all trials share.
@@ -417,10 +417,10 @@ def _start_model(
     basis = trial.basis.of_pretraining()
     checkpoint = yield from pretrain(trial.experiment, run, limits, basis)
     source = task_of(trial.experiment, "pretrain", trial.basis.data[1])
-    check_same_images(source, task)
+    check_same_inputs(source, task)
     model = _load_pretrained(trial.experiment, checkpoint)
     torch.manual_seed(transfer.derived_seed(trial.seed, "head"))
-    return replace_head(model, trial.experiment, task)
+    return adapt(model, trial.experiment, task)
 
 
 def _held(found: Survey) -> dict[str, Any]:
@@ -441,7 +441,9 @@ def _symmetry(trial: Trial) -> dict[str, Any]:
 
 def _balanced(rows: Rows, task: Task) -> dict[str, Any]:
     """The balanced errors after the last epoch, of splits whose classes are imbalanced."""
-    found = {}
+    found: dict[str, Any] = {}
+    if not isinstance(task, ImageTask):
+        return found
     for split, name in (("test", "final"), ("validation", "validation")):
         sizes = torch.bincount(getattr(task, split).labels).tolist()
         if imbalance(sizes) > IMBALANCED:
@@ -475,7 +477,7 @@ def _outcome(rows: Rows) -> dict[str, Any]:
 
 
 def task_of_trial(trial: Trial) -> Task:
-    """The images that a trial is fine-tuned and tested on, normalised as its network wants them.
+    """The examples that a trial is fine-tuned and tested on, normalised as its network wants them.
 
     Raises:
         RunError: If their fingerprint is another one than planned.
@@ -497,13 +499,13 @@ def on_arrays(trial: Trial, model: nn.Module, task: Task) -> transfer.Conversion
         experiment.analog,
         experiment.convert,
         seed=trial.seed,
-        example=example_images(task),
+        example=task.example(),
         plan=planned(experiment.finetune, task),
     )
 
 
 def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> Task:
-    """The images of a stage, ``pretrain`` or ``finetune``; trials in one process share them.
+    """The examples of a stage, ``pretrain`` or ``finetune``; trials in one process share them.
 
     Raises:
         RunError: If their fingerprint is another one than expected.
@@ -511,8 +513,9 @@ def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> 
     section: Training = getattr(experiment, stage)
     names = ("dataset", "classes", "samples_per_class", "test_samples_per_class")
     settings = {name: getattr(section, name) for name in (*names, "validation_fraction")}
-    where = ("image_size", "download", "split_seed", "min_test_images")
+    where = ("image_size", "context", "download", "split_seed", "min_test_images")
     settings |= {name: getattr(experiment.data, name) for name in where}
+    settings["objective"] = experiment.objective
     seen = inventory_of(experiment, stage).fingerprint
     _check_data(experiment, stage, seen, expected)
     task = _cached_task(tuple(settings.items()), experiment.data.root, seen)
@@ -525,7 +528,7 @@ def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> 
 def _cached_task(
     settings: tuple[tuple[str, Any], ...], root: str | None, _fingerprint: str
 ) -> Task:
-    return load_task(**dict(settings), root=Path(os.path.expanduser(root)) if root else None)
+    return task_for(**dict(settings), root=Path(os.path.expanduser(root)) if root else None)
 
 
 def _check_basis(trial: Trial) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analogtl.config.schema import flatten
+from analogtl.config.section import flatten
 from analogtl.errors import one_line
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial

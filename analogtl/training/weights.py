@@ -23,8 +23,9 @@ from analogtl.errors import ExperimentError, counted, one_line, printable
 from analogtl.files import check_regular
 from analogtl.models.published import WeightFile
 from analogtl.study.weights import weights_at_hand, weights_fingerprint
-from analogtl.tasks.images import Task
-from analogtl.training.network import replace_head
+from analogtl.tasks.images import ImageTask
+from analogtl.tasks.task import Task
+from analogtl.training.network import adapt
 from analogtl.training.torch_file import read_torch_file
 
 MAX_NAMED = 3  # tensors that a message names
@@ -122,6 +123,8 @@ def normalised(task: Task, experiment: Experiment, *, started: bool) -> Task:
         mean, std, source = weights.mean, weights.std, f"model.weights: {experiment.model.start}"
     if mean is None or std is None:
         return task
+    if not isinstance(task, ImageTask):
+        raise ExperimentError(f"{source}: is of images, and there are none")
     if not len(mean) == len(std) == task.in_channels:
         raise ExperimentError(
             f"{source}: images of {counted(len(mean), 'channel')} are expected, but those of the "
@@ -181,12 +184,14 @@ def start_from(model: nn.Module, experiment: Experiment, task: Task) -> None:
 
 def _head(model: nn.Module, experiment: Experiment, task: Task) -> set[str]:
     """Names of the tensors of the part that is replaced for other classes."""
+    if not isinstance(task, ImageTask):
+        return set()
     shapes = []
     with torch.random.fork_rng():
         for classes in (3, 5):
             other = replace(task, class_names=("",) * classes)
             try:
-                made = replace_head(copy.deepcopy(model), experiment, other)
+                made = adapt(copy.deepcopy(model), experiment, other)
             except ExperimentError:  # which is told where a head is replaced
                 return set()
             shapes.append({name: tensor.shape for name, tensor in made.state_dict().items()})

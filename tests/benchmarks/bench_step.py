@@ -22,11 +22,12 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 import torch
 import torch.nn.functional as F
 
-from analogtl.config.schema import Analog, Convert, Finetune
+from analogtl.config.arrays import Analog, Convert
+from analogtl.config.training import Finetune
 from analogtl.crossbar.convert import to_analog
 from analogtl.errors import ExperimentError
 from analogtl.models.build import build_model
-from analogtl.tasks.images import batches, load_task
+from analogtl.tasks.images import load_task
 from analogtl.training.loop import build_optimizer
 from analogtl.vocabulary import Algorithm
 
@@ -61,7 +62,7 @@ def images(kind, batch, count):
         x = torch.randn(count, batch, *shape, generator=generator)
         return [(x_BCHW, torch.arange(batch) % 2) for x_BCHW in x]
     served = itertools.chain.from_iterable(
-        batches(task.train, batch, task=task, seed=0, epoch=epoch, shuffle=True)
+        task.batches(task.train, batch, seed=0, epoch=epoch, shuffle=True)
         for epoch in itertools.count(1)
     )
     return list(itertools.islice(served, count))

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from bench_step import MAPPED, WARM_UP, images
 
-from analogtl.config.schema import Analog, Convert, Finetune
+from analogtl.config.arrays import Analog, Convert
+from analogtl.config.training import Finetune
 from analogtl.crossbar.convert import to_analog
 from analogtl.fastsim import use_threads
 from analogtl.models.build import build_model

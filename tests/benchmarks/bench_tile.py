@@ -26,7 +26,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 
 import torch
 
-from analogtl.config.schema import Analog
+from analogtl.config.arrays import Analog
 from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import fast_rpu_config
 from analogtl.fastsim.rules import RuleText

@@ -9,7 +9,7 @@ from analogtl import load_experiment
 from analogtl.analysis.findings import FINDINGS
 from analogtl.cli.catalogue import titles
 from analogtl.config.device_file import read_device
-from analogtl.config.schema import flatten
+from analogtl.config.section import flatten
 from analogtl.errors import ExperimentError
 from analogtl.report.results import BLOCK
 from analogtl.study.columns import (

@@ -8,8 +8,8 @@ import pytest
 from command_line import call
 
 from analogtl.config import catalog
+from analogtl.config.arrays import Analog, Device
 from analogtl.config.load import load_experiment
-from analogtl.config.schema import Analog, Device
 from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.fastsim.config import unsupported_reason
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from analogtl.config.load import load_experiment, with_settings
-from analogtl.config.schema import Experiment, content_key
+from analogtl.config.schema import Experiment
+from analogtl.config.section import content_key
 from analogtl.config.source import key_lines
 from analogtl.errors import ExperimentError
 from analogtl.study.trial import trials_of

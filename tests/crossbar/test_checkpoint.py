@@ -7,7 +7,7 @@ import torch
 from aihwkit.optim import AnalogSGD
 from torch import nn
 
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar.convert import analog_tiles, to_analog
 from analogtl.errors import RunError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar.convert import (
     analog_layers,
     analog_tiles,

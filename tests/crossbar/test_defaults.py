@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from analogtl.config.schema import Analog
+from analogtl.config.arrays import Analog
 from analogtl.crossbar.defaults import LayerSize, Plan, choose, warnings
 from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import FastTile, fast_rpu_config

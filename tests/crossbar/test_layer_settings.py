@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from analogtl.config.arrays import Analog, Convert
 from analogtl.config.per_layer import EACH_LAYER, EACH_STAGE, in_full, meant
-from analogtl.config.schema import Analog, Convert
 from analogtl.crossbar.convert import Conversion, analog_tiles, programmed_weights, to_analog
 from analogtl.crossbar.defaults import Plan
 from analogtl.crossbar.layer_settings import Variant

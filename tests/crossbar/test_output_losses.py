@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar.convert import programmed_weights, to_analog
 from analogtl.crossbar.output_losses import OutputLosses, output_losses
 

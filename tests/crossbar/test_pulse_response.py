@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analogtl.config.schema import Device, Nonidealities
+from analogtl.config.arrays import Device, Nonidealities
 from analogtl.crossbar import pulse_response
 from analogtl.crossbar.pulse_response import symmetry_in_range, view_device
 from analogtl.errors import ExperimentError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analogtl.config.schema import Device, Nonidealities
+from analogtl.config.arrays import Device, Nonidealities
 from analogtl.crossbar.pulse_response import view_device
 from analogtl.crossbar.pulsed_tile import PulsedTile, replay
 from analogtl.crossbar.rpu_config import build_device

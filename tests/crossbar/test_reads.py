@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from analogtl.config.schema import Analog
+from analogtl.config.arrays import Analog
 from analogtl.crossbar.reads import DRIVES, best_reads, reads_at
 from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config
 from analogtl.fastsim import FastTile, fast_rpu_config

@@ -17,8 +17,9 @@ from aihwkit.simulator.configs.compounds import (
 from aihwkit.simulator.presets.devices import ReRamArrayHfO2PresetDevice
 from torch import nn
 
+from analogtl.config.arrays import Analog, Convert
 from analogtl.config.load import with_settings
-from analogtl.config.schema import Analog, Convert, Experiment
+from analogtl.config.schema import Experiment
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.study.run_dir import RunDir

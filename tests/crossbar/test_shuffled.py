@@ -9,7 +9,7 @@ import torch
 from aihwkit.optim import AnalogSGD
 from torch import Tensor, nn
 
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar.convert import programmed_weights, to_analog
 from analogtl.crossbar.shuffled import shuffle_gradients
 

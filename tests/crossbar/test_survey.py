@@ -9,7 +9,7 @@ from aihwkit.optim import AnalogSGD
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar.convert import (
     analog_layers,
     programmed_weights,

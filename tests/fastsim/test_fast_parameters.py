@@ -10,8 +10,8 @@ from aihwkit.exceptions import ConfigError
 from aihwkit.simulator.configs.devices import SoftBoundsDevice
 
 from analogtl.config import catalog
+from analogtl.config.arrays import Analog
 from analogtl.config.parameters import PARAMETERS_OF
-from analogtl.config.schema import Analog
 from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.errors import ExperimentError
 from analogtl.fastsim import FastTile, fast_rpu_config, unsupported_reason

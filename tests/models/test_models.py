@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from aihwkit.optim import AnalogSGD
 from torch import nn
 
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar.convert import (
     programmed_weights,
     share_changed,

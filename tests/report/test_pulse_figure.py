@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analogtl.config.schema import Device
+from analogtl.config.arrays import Device
 from analogtl.crossbar.pulse_response import view_device
 from analogtl.report.pulse_figure import pulse_figure
 

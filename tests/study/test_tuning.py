@@ -12,7 +12,8 @@ import pytest
 from analogtl import api
 from analogtl.analysis.read import read_run
 from analogtl.config.load import load_experiment, with_settings
-from analogtl.config.schema import Experiment, Tune
+from analogtl.config.schema import Experiment
+from analogtl.config.sweep import Tune
 from analogtl.errors import ExperimentError, RunError
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.study import Study

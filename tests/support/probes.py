@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from analogtl.tasks.images import Split, Task
+from analogtl.tasks.images import ImageTask, Split
 
 N_CLASSES, SIDE = 3, 4
 # Share of the images of each split whose label is another than the one that `Oracle` answers with.
@@ -16,7 +16,7 @@ WRONG = {"train": 0.75, "validation": 0.25, "test": 0.375}
 SIZES = {"train": 12, "validation": 8, "test": 16}
 
 
-def small_task() -> Task:
+def small_task() -> ImageTask:
     """Images that hold their number and the answer of `Oracle`, in splits that tell themselves."""
     splits = {}
     first = 0
@@ -29,7 +29,7 @@ def small_task() -> Task:
         splits[name] = Split(images, torch.where(wrong, (answers + 1) % N_CLASSES, answers))
         first += size
     names = tuple("abc"[:N_CLASSES])
-    return Task(class_names=names, mean=(0.0,), std=(1 / 255,), **splits)
+    return ImageTask(class_names=names, mean=(0.0,), std=(1 / 255,), **splits)
 
 
 class Shared(list[Any]):

@@ -26,7 +26,7 @@ from PIL import Image
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks import sources
-from analogtl.tasks.images import Split, Task, batches, load_task
+from analogtl.tasks.images import ImageTask, Split, load_task
 
 
 @pytest.fixture
@@ -533,13 +533,13 @@ def test_too_few_test_images_are_refused_unless_asked(images: Path, root: Path) 
 
 
 @pytest.fixture
-def task(root: Path) -> Task:
+def task(root: Path) -> ImageTask:
     return load_task("cifar10", root=root)
 
 
-def served(task: Task, **arguments: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def served(task: ImageTask, **arguments: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     defaults = {"seed": 0, "epoch": 1, "shuffle": True}
-    return list(batches(task.train, 8, task=task, **{**defaults, **arguments}))
+    return list(task.batches(task.train, 8, **{**defaults, **arguments}))
 
 
 def same(left: Any, right: Any) -> bool:
@@ -547,7 +547,7 @@ def same(left: Any, right: Any) -> bool:
     return all(torch.equal(a, b) for x, y in pairs for a, b in zip(x, y, strict=True))
 
 
-def test_batches_hold_every_image_once_normalised(task: Task) -> None:
+def test_batches_hold_every_image_once_normalised(task: ImageTask) -> None:
     got = served(task)
     assert [len(y) for _, y in got] == [8] * 9 + [3]
     in_order = torch.cat([y for _, y in served(task, shuffle=False)])
@@ -563,7 +563,7 @@ def test_batches_hold_every_image_once_normalised(task: Task) -> None:
     assert (pixels[:, 0, 0, 0] // 10).tolist() == torch.cat([y for _, y in got]).tolist()
 
 
-def test_order_and_augmentation_are_functions_of_seed_and_epoch(task: Task) -> None:
+def test_order_and_augmentation_are_functions_of_seed_and_epoch(task: ImageTask) -> None:
     both = ("crop", "flip")
     first = served(task, augment=both)
     torch.rand(100)  # nothing depends on the global generator
@@ -573,18 +573,20 @@ def test_order_and_augmentation_are_functions_of_seed_and_epoch(task: Task) -> N
         assert not same(served(task), served(task, **changed))
 
 
-def test_starting_later_gives_exactly_the_rest(task: Task) -> None:
+def test_starting_later_gives_exactly_the_rest(task: ImageTask) -> None:
     whole = served(task, augment=("crop", "flip"))
     for start in (1, 5, 9, 10, 11):
         assert same(whole[start:], served(task, augment=("flip", "crop"), start=start))
 
 
-def pixels_of(task: Task, x: torch.Tensor) -> torch.Tensor:
+def pixels_of(task: ImageTask, x: torch.Tensor) -> torch.Tensor:
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (task.mean, task.std))
     return ((x * std + mean) * 255).round().int()
 
 
-def test_every_crop_is_a_window_of_the_padded_image_and_every_flip_its_mirror(task: Task) -> None:
+def test_every_crop_is_a_window_of_the_padded_image_and_every_flip_its_mirror(
+    task: ImageTask,
+) -> None:
     seen = set()
     places = [(y, x, mirrored) for y in range(9) for x in range(9) for mirrored in (False, True)]
     for epoch in range(3):
@@ -621,7 +623,7 @@ def test_flips_are_fair_and_crops_of_small_images_pad_an_eighth() -> None:
     assert abs(float(share) - 0.5) < 0.03  # four standard errors, from fixed seeds
 
     white = Split(torch.full((800, 1, 8, 8), 255, dtype=torch.uint8), torch.zeros(800).long())
-    x, _ = next(batches(white, 800, task=task, seed=0, epoch=0, shuffle=False, augment=("crop",)))
+    x, _ = next(task.batches(white, 800, seed=0, epoch=0, shuffle=False, augment=("crop",)))
     black = pixels_of(task, x) == 0
     assert black.any()
     assert not black[:, :, 1:-1, 1:-1].any()

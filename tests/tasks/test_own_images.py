@@ -15,7 +15,7 @@ from analogtl.errors import ExperimentError
 from analogtl.study.basis import fingerprint_of
 from analogtl.study.study import Study
 from analogtl.tasks.folders import find_images
-from analogtl.tasks.images import Split, Task, load_task
+from analogtl.tasks.images import ImageTask, Split, load_task
 from analogtl.training.loop import evaluate
 from analogtl.training.run_trial import run_trial
 
@@ -107,7 +107,7 @@ class Same(nn.Module):
 def test_the_balanced_error_is_the_mean_of_the_errors_of_the_classes():
     labels = torch.tensor([0] * 7 + [1] * 2)  # and none of the third class
     split = Split(torch.zeros(9, 1, 2, 2, dtype=torch.uint8), labels)
-    task = Task(split, split, split, ("a", "b", "c"), (0.5,), (0.5,))
+    task = ImageTask(split, split, split, ("a", "b", "c"), (0.5,), (0.5,))
     score = evaluate(Same(), split, task)
     assert score.error == pytest.approx(100 * 2 / 9)
     assert score.balanced_error == pytest.approx(50.0)

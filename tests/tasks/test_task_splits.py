@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from analogtl.tasks import images
-from analogtl.tasks.images import Split, Task, batches, load_task
+from analogtl.tasks.images import ImageTask, Split, load_task
 
 
-def same_images(task: Task) -> list[tuple[str, str]]:
+def same_images(task: ImageTask) -> list[tuple[str, str]]:
     """Pairs of splits that have an image in common."""
     found = {
         name: {image.numpy().tobytes() for image in getattr(task, name).images}
@@ -69,7 +69,7 @@ def test_every_choice_has_a_generator_of_its_own(keys: list[tuple[int, ...]]) ->
                      validation_fraction=0.2, seed=1)  # fmt: skip
     ways = ("crop", "flip")
     for seed, epoch in itertools.product((1, 2), (1, 2)):
-        list(batches(task.train, 100, task=task, seed=seed, epoch=epoch, shuffle=True,
+        list(task.batches(task.train, 100, seed=seed, epoch=epoch, shuffle=True,
                      augment=ways))  # fmt: skip
     assert len(keys) == 3 + 4 * (1 + 4)
     # numpy takes a key that is padded with zeros for the same one
@@ -86,7 +86,7 @@ def moves(count: int = 64, **changes: Any) -> torch.Tensor:
     task = load_task("digits", classes=2)
     split = Split(ODD.repeat(count, 1, 1, 1), torch.zeros(count).long())
     given: dict[str, Any] = {"seed": 0, "epoch": 1, "augment": ("crop", "flip")} | changes
-    served = batches(split, 16, task=task, shuffle=False, **given)
+    served = task.batches(split, 16, shuffle=False, **given)
     return torch.stack([x for x, _ in served])
 
 

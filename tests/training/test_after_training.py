@@ -9,7 +9,7 @@ import torch
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.read import read_run
 from analogtl.config.load import load_experiment, with_settings
-from analogtl.config.schema import Evaluate
+from analogtl.config.run import Evaluate
 from analogtl.crossbar.convert import analog_tiles, to_analog
 from analogtl.crossbar.retention import Ageing
 from analogtl.errors import ExperimentError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from analogtl.config.schema import Finetune
+from analogtl.config.training import Finetune
 from analogtl.errors import ExperimentError
 from analogtl.fastsim import threads as threads_module
 from analogtl.models.build import build_model

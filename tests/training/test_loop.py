@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR
 
-from analogtl.config.schema import Finetune
+from analogtl.config.training import Finetune
 from analogtl.errors import RunError
 from analogtl.models.build import build_model
-from analogtl.tasks.images import batch_count, batches, load_task
+from analogtl.tasks.images import load_task
+from analogtl.tasks.task import batch_count
 from analogtl.training.loop import (
     EpochDone,
     Position,
@@ -138,7 +139,7 @@ def test_a_rest_smaller_than_asked_for_joins_the_batch_before_it(task):
     assert len(images) == 90
     for smallest, sizes in ((1, [89, 1]), (2, [90])):
         order = {"seed": 0, "epoch": 1, "shuffle": True}
-        served = [y for _, y in batches(images, 89, task=task, smallest=smallest, **order)]
+        served = [y for _, y in task.batches(images, 89, smallest=smallest, **order)]
         assert [len(labels) for labels in served] == sizes
         assert batch_count(90, 89, smallest) == len(sizes)
         assert sorted(torch.cat(served).tolist()) == sorted(images.labels.tolist())

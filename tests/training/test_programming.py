@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from analogtl.config.arrays import Analog, Programming
 from analogtl.config.load import load_experiment, with_settings
-from analogtl.config.schema import Analog, Experiment, Programming
+from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError
 from analogtl.scheduling.plan import plan
 from analogtl.study.columns import EPOCH_COLUMNS, TRIAL_COLUMNS

@@ -14,7 +14,8 @@ from torch import nn
 
 import analogtl
 from analogtl.cli import study_commands
-from analogtl.config.schema import Analog, Convert, Experiment
+from analogtl.config.arrays import Analog, Convert
+from analogtl.config.schema import Experiment
 from analogtl.crossbar.convert import analog_layers, to_analog
 from analogtl.crossbar.pulses import KINDS, pulses_between, pulses_of_cells, pulses_so_far
 from analogtl.errors import ExperimentError, RunError

@@ -60,7 +60,7 @@ def draws(tiny, tmp_path, monkeypatch):
         return Draws(list(part), conversions)
 
     stages._cached_task.cache_clear()
-    monkeypatch.setattr(stages, "load_task", lambda *_, **__: small_task())
+    monkeypatch.setattr(stages, "task_for", lambda *_, **__: small_task())
     monkeypatch.setattr(network, "build_model", lambda *_, **__: Watched(seen))
     monkeypatch.setattr(stages.transfer, "to_analog", watched)
     yield run

@@ -22,13 +22,16 @@ from pydantic import BaseModel
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from analogtl.config.arrays import Analog, Convert
 from analogtl.config.load import with_settings
-from analogtl.config.schema import SWEPT_SECTIONS, Analog, Convert, Experiment, Finetune, Pretrain
+from analogtl.config.schema import SWEPT_SECTIONS, Experiment
+from analogtl.config.training import Finetune, Pretrain
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.rpu_config import Pulsing, build_rpu_config, set_parameters
 from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
+from analogtl.tasks.images import ImageTask
 from analogtl.training import loop, network, stages
 from analogtl.training.loop import build_optimizer
 from analogtl.training.programming import WeightProgrammingRun
@@ -45,7 +48,7 @@ STEPS = 2 * 3  # two epochs of twelve images, four at a time
 def watch(tmp_path, monkeypatch):
     """Runs a stage of an experiment on the small task; returns what everything was given."""
     given = SimpleNamespace(seen=Shared())
-    served, entropy = loop.batches, F.cross_entropy
+    served, entropy = ImageTask.batches, F.cross_entropy
 
     def load(dataset, **more):
         given.load.append({"dataset": dataset, **more})
@@ -55,10 +58,10 @@ def watch(tmp_path, monkeypatch):
         given.build.append({"architecture": architecture, **more})
         return Watched(given.seen)
 
-    def serve(split, batch_size, **more):
+    def serve(task, split, batch_size, **more):
         if more["shuffle"]:
             given.batches.append({"batch_size": batch_size, **more})
-        return served(split, batch_size, **more)
+        return served(task, split, batch_size, **more)
 
     def loss(logits, labels, **more):
         if logits.requires_grad:
@@ -82,11 +85,11 @@ def watch(tmp_path, monkeypatch):
         return given
 
     stages._cached_task.cache_clear()
-    monkeypatch.setattr(stages, "load_task", load)
+    monkeypatch.setattr(stages, "task_for", load)
     content = SimpleNamespace(fingerprint="0" * 32)
     monkeypatch.setattr("analogtl.tasks.inventory.take_inventory", lambda *_, **__: content)
     monkeypatch.setattr(network, "build_model", build)
-    monkeypatch.setattr(loop, "batches", serve)
+    monkeypatch.setattr(ImageTask, "batches", serve)
     monkeypatch.setattr(F, "cross_entropy", loss)
     hook = register_optimizer_step_pre_hook(step)
     yield run
@@ -467,6 +470,7 @@ def test_every_setting_has_a_row():
         "analog.nonidealities.symmetry_point_skew_bound", "programming.seed", "analog.rules",
         "model.file", "model.files", "model.weights", "model.weight_files", "model.mean",
         "model.std", "data.split_seed", "analog.device.file", "analog.device_files",
+        "data.context",
     }  # fmt: skip
     rows = {*TRAINING, *SHARED, *ARRAYS, *(f"programming.{key}" for key in PROGRAMMING)}
     fields = Experiment.model_fields

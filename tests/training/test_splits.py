@@ -6,7 +6,7 @@ import pytest
 import torch
 from probes import SIZES, WRONG, Oracle, Watched, small_task
 
-from analogtl.config.schema import Finetune
+from analogtl.config.training import Finetune
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
 from analogtl.training import network, resumable, stages
@@ -22,7 +22,7 @@ def task(monkeypatch):
     """The small task in place of any other, and `Oracle` in place of any network."""
     task = small_task()
     stages._cached_task.cache_clear()
-    monkeypatch.setattr(stages, "load_task", lambda *_, **__: task)
+    monkeypatch.setattr(stages, "task_for", lambda *_, **__: task)
     monkeypatch.setattr(network, "build_model", lambda *_, **__: Oracle())
     yield task
     stages._cached_task.cache_clear()
@@ -80,7 +80,7 @@ def test_pretraining_and_fine_tuning_each_have_their_own_task(tiny, run_dir, mon
         trained.append(task)
         return real(model, optimizer, task, *rest, **more)
 
-    monkeypatch.setattr(stages, "load_task", load)
+    monkeypatch.setattr(stages, "task_for", load)
     monkeypatch.setattr(network, "build_model", lambda *_, **__: Oracle())
     monkeypatch.setattr(resumable, "train_epochs", watched)
     (trial,) = trials_of(tiny(finetune={"arms": ["digital-tl"]}), sweep=False)

@@ -7,7 +7,7 @@ from aihwkit.optim import AnalogSGD
 from torch import nn
 
 from analogtl.analysis import summaries
-from analogtl.config.schema import Analog, Convert
+from analogtl.config.arrays import Analog, Convert
 from analogtl.crossbar.convert import analog_tiles, programmed_weights, to_analog
 from analogtl.crossbar.pulses import KINDS, wear
 from analogtl.report.run_tables import wear_table

@@ -1,0 +1,137 @@
+"""[data], [pretrain] and [finetune]: what is learned from, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from analogtl.config.class_names import class_problems
+from analogtl.config.section import (
+    Bool,
+    Int,
+    NonNegative,
+    Number,
+    PositiveInt,
+    PositiveNumber,
+    Section,
+    Seed,
+    Text,
+    checked,
+)
+from analogtl.vocabulary import Arm, Dataset
+
+# Which classes: how many (the first ones by label order), or which by name or label number.
+Classes = (
+    Annotated[Int, Field(ge=2)]
+    | Text
+    | Annotated[tuple[Int | Text, ...], Field(min_length=1)]
+    | None
+)
+ClassSet = Text | Annotated[tuple[Int | Text, ...], Field(min_length=1)]
+Augmentation = Literal["crop", "flip"]
+Schedule = Literal["constant", "cosine", "onecycle"]
+TransferArm = Literal[
+    Arm.DIGITAL_TL,
+    Arm.ANALOG_TL,
+    Arm.DIGITAL_SCRATCH,
+    Arm.ANALOG_SCRATCH,
+    Arm.FROZEN_ARRAY,
+    Arm.SHUFFLED_GRADIENTS,
+]
+
+
+class Data(Section):
+    """Where images and texts are."""
+
+    root: Text | None = None
+    """For `image_folder`: the folder of class folders; for `text_folder`: a `.txt` file or a folder
+    of them. CIFAR is looked for here first, then in the
+    folder that the environment variable `ANALOGTL_DATA` names, then in the user's cache folder.
+    Relative to the file; with `--set`, to the current folder."""
+    download: Bool = True
+    """Download a missing CIFAR archive from its official address (its checksum is verified), and
+    published weights from the Hugging Face hub."""
+    image_size: Annotated[Int, Field(ge=4, le=1024)] | None = None
+    """Resize images to this many pixels a side; `image_folder` needs it (default 32)."""
+    split_seed: Seed | None = None
+    """For an `image_folder` without folders `train` and `test`: the seed that draws one image in
+    five of each class for testing. If absent it is every fifth by file name."""
+    context: Annotated[Int, Field(ge=2, le=4096)] = 64
+    """Bytes of a text that the network sees at once; texts are cut into windows of that length."""
+    min_test_images: PositiveInt = 25
+    """Fewer test images of the chosen classes are refused. The test error of 25 images has a
+    standard error of up to 10 percentage points. `test_samples_per_class` may keep fewer."""
+
+
+class Training(Section):
+    """What pretraining and fine-tuning have in common."""
+
+    dataset: Dataset
+    """Images: `cifar10`, `cifar100`, `digits` or `image_folder`; texts: `kjv` or `text_folder`; and
+    `points`."""
+    classes: Classes = None
+    """How many classes (the first ones by label order), or which: a list of names or label
+    numbers; a superclass name for CIFAR-100. Of texts and points: the name of one, or a list.
+    All if absent."""
+    samples_per_class: PositiveInt | None = None
+    """Keep at most this many training images of each class."""
+    test_samples_per_class: PositiveInt | None = None
+    """Keep at most this many test images of each class."""
+    epochs: Annotated[Int, Field(ge=0, le=100_000)]
+    """Passes over the training images."""
+    batch_size: PositiveInt = 8
+    """Images per step."""
+    lr: PositiveNumber = 0.01
+    """Learning rate."""
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Momentum of digital SGD."""
+    weight_decay: NonNegative = 0.0
+    """Weight decay of the digital optimizer."""
+    schedule: Schedule = "constant"
+    """Learning rate over the epochs: `constant`, `cosine` (to zero) or `onecycle` (warm-up over
+    the first 30 % of the steps, then to zero)."""
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the target probability spread over all classes."""
+    augment: tuple[Augmentation, ...] = ()
+    """Random changes of the training images: `crop` (shift by up to 12.5 % of the side), `flip`
+    (left and right)."""
+    validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the training images of each class that is held out as validation data."""
+
+    @field_validator("classes", "augment", "arms", check_fields=False)
+    @classmethod
+    def _distinct(cls, values: Any) -> Any:
+        if isinstance(values, tuple) and len(set(values)) < len(values):
+            checked([("", f"expected each entry once; got {list(map(str, values))}")], values)
+        return values
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        found = class_problems(self.dataset, self.classes)
+        return checked([("classes", problem) for problem in found], self)
+
+
+class Pretrain(Training):
+    """The digital pretraining on the source task."""
+
+    dataset: Dataset = Dataset.DIGITS
+    epochs: Annotated[Int, Field(ge=0, le=100_000)] = 20
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """The digital optimizer."""
+    seed: Seed = 0
+    """Seed of the initial weights and the order of the images."""
+
+
+class Finetune(Training):
+    """The target task and the arms that are compared on it."""
+
+    dataset: Dataset = Dataset.DIGITS
+    epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10
+    arms: Annotated[tuple[TransferArm, ...], Field(min_length=1)] = (
+        Arm.DIGITAL_TL,
+        Arm.ANALOG_TL,
+    )
+    """`digital-tl`, `analog-tl`, `digital-scratch`, `analog-scratch`, `frozen-array`,
+    `shuffled-gradients`."""
+    validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.1

@@ -1,0 +1,166 @@
+"""Next-token prediction: windows of bytes, of which the next one is to be predicted.
+
+A text is cut into windows that follow one another. The last fifth of them, the end of the text, is
+the test set, alike for every seed: a window is never tested on what surrounds it.
+
+Shape suffixes: B windows of a batch, T bytes of a window, V values of a byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analogtl.errors import ExperimentError
+from analogtl.tasks.classes import Classes
+from analogtl.tasks.counts import check_test_size, held_out
+from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, VALIDATION, Task, places
+from analogtl.tasks.texts import count_windows, find_texts
+from analogtl.vocabulary import Metric
+
+VALUES = 256  # of a byte: the network's vocabulary
+Starts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of a text: all bytes (M,) uint8, and where each window starts (N,)."""
+
+    text: Tensor
+    starts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+@dataclass(frozen=True)
+class TextTask(Task):
+    """Texts of which the next byte is to be predicted.
+
+    Attributes:
+        context: Bytes that the network sees of a window; it predicts the one after each.
+    """
+
+    metric: ClassVar[Metric] = Metric.CROSS_ENTROPY
+
+    train: Windows
+    validation: Windows
+    test: Windows
+    context: int
+
+    @property
+    def guessing(self) -> float:
+        """Loss of who gives all bytes the same probability."""
+        return math.log(VALUES)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Length of a window, and size of the vocabulary."""
+        return {"context": self.context, "vocabulary": VALUES}
+
+    def batches(
+        self,
+        split: Windows,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        shuffle: bool,
+        augment: Sequence[str] = (),
+        start: int = 0,
+        smallest: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield x_BT and y_BT, int64: bytes, and the byte after each; see `Task.batches`."""
+        how: Any = {"seed": seed, "epoch": epoch, "shuffle": shuffle}
+        span_T = torch.arange(self.context)
+        for _, index in places(split, batch_size, **how, start=start, smallest=smallest):
+            at_BT = split.starts[index][:, None] + span_T
+            yield split.text[at_BT].long(), split.text[at_BT + 1].long()
+
+    def loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Tensor:
+        """Cross entropy per byte of logits (B, T, V), nats."""
+        found = F.cross_entropy(
+            outputs.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing
+        )
+        return found if reduction == "mean" else found * len(targets)
+
+    def judged(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy per byte of each window (B,), nats."""
+        with torch.no_grad():
+            return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(1)
+
+
+def load_texts(
+    dataset: str,
+    *,
+    root: Path | None,
+    classes: Classes,
+    context: int,
+    samples_per_class: int | None,
+    test_samples_per_class: int | None,
+    validation_fraction: float,
+    min_test_images: int = 1,
+    seed: int = 0,
+) -> TextTask:
+    """Read texts, and cut them into windows.
+
+    Args:
+        dataset, root, classes: As `find_texts` takes them.
+        context: Bytes that the network sees at once.
+        samples_per_class, test_samples_per_class: At most so many windows of each text.
+        validation_fraction: Share of each text's training windows held out, chosen by `seed`.
+        min_test_images: Fewer test windows than this are refused; ``test_samples_per_class`` may
+            keep fewer.
+        seed: Of the choices above.
+
+    Raises:
+        ExperimentError: no such text; one that is too short.
+    """
+    found = find_texts(dataset, root, classes)
+    splits: dict[str, list[Starts]] = {"train": [], "validation": [], "test": []}
+    counts = [count_windows(name, text, context) for name, text in found.items()]
+    check_test_size(dataset, sum(one.test for one in counts), min_test_images)
+    begin = 0
+    for text, count in zip(found.values(), counts, strict=True):
+        starts = begin + context * np.arange(count.train + count.test)
+        train, test = starts[: count.train], starts[count.train :]
+        train = _some(train, samples_per_class, seed, LIMIT_TRAIN)
+        shuffled = np.random.default_rng([seed, VALIDATION]).permutation(train)
+        taken = held_out(len(train), validation_fraction)
+        splits["train"].append(np.sort(shuffled[taken:]))
+        splits["validation"].append(np.sort(shuffled[:taken]))
+        splits["test"].append(_some(test, test_samples_per_class, 0, LIMIT_TEST))
+        begin += len(text)
+    whole = torch.from_numpy(np.frombuffer(b"".join(found.values()), np.uint8).copy())
+    made = {
+        name: Windows(whole, torch.from_numpy(np.concatenate(parts)))
+        for name, parts in splits.items()
+    }
+    if not len(made["train"]):
+        raise ExperimentError(
+            f"data set {dataset}: validation_fraction {validation_fraction} leaves no training "
+            "windows; lower it"
+        )
+    return TextTask(**made, context=context)
+
+
+def _some(starts: Starts, limit: int | None, seed: int, purpose: int) -> Starts:
+    if limit is None or limit >= len(starts):
+        return starts
+    return np.sort(np.random.default_rng([seed, purpose]).permutation(starts)[:limit])

@@ -1,0 +1,106 @@
+"""Tables, figures and words of runs that are judged by something else than an error in percent."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from report_data import write_run
+
+from analogtl.analysis import denoising
+from analogtl.analysis.analyse import analyse
+from analogtl.analysis.read import read_run
+from analogtl.files import write_sealed
+from analogtl.report.drawing import styled
+from analogtl.report.samples import samples_figure
+from analogtl.report.sections import section_of
+from analogtl.study.tables import read_rows, write_rows
+from analogtl.vocabulary import Metric
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """A made-up sweep whose errors are a hundredth, and of a metric."""
+
+    def make(metric, **options):
+        options = {"arms": ("digital-tl", "analog-tl"), "seeds": 4, "epochs": 6, **options}
+        path = write_run(tmp_path / "run", **options)
+        for name in ("trials.csv", "epochs.csv"):
+            rows = read_rows(path / name)
+            for row in rows:
+                row["metric"] = metric
+                for key in row:
+                    if key.startswith("error") and row[key]:
+                        row[key] = float(row[key]) / 100
+            write_rows(path / name, list(rows[0]), rows)
+        return read_run(path, "run")
+
+    return make
+
+
+def test_a_loss_is_told_in_its_unit_with_its_perplexity(run_of):
+    analysis = analyse(run_of(Metric.CROSS_ENTROPY, axes={"wtn": [0, 5, 10]}), draws=0)
+    assert analysis.error is Metric.CROSS_ENTROPY
+    assert analysis.margin == Metric.CROSS_ENTROPY.margin
+    section = section_of(analysis)
+    outcomes = section.tables[0]
+    heads = {column.key: column.heading for column in outcomes.columns}
+    assert "nats" in heads["error_judged"]
+    assert "perplexity" in heads
+    one = outcomes.frame.iloc[0]
+    assert one["perplexity"] == pytest.approx(math.exp(one["error_judged_mean"]))
+    assert not any("points" in words for words in section.words)
+    (figure,) = [spec for spec in section.figures if spec.stem == "error-wtn"]
+    assert "nats" in styled(figure.draw).figure.axes[0].get_ylabel()
+
+
+def test_a_run_without_the_column_has_errors_in_percent(run_of):
+    analysis = analyse(run_of(None), draws=0)
+    assert analysis.error is Metric.ERROR
+    heads = [column.heading for column in section_of(analysis).tables[0].columns]
+    assert "judged error (%)" in heads
+    assert "perplexity" not in heads
+
+
+def test_published_findings_are_not_held_against_losses(run_of):
+    from analogtl.analysis.findings import CONTROLS, judge_findings
+
+    analysis = analyse(run_of(Metric.DENOISING), draws=0)
+    told = [one for one in judge_findings([analysis], published=True) if one.experiment]
+    assert {one.finding for one in told} <= set(CONTROLS)
+
+
+def test_losses_by_noise_and_samples_come_from_the_records(run_of):
+    run = run_of(Metric.DENOISING)
+    for number, trial in enumerate(run.chosen.rows["trial"]):
+        folder = run.path / "trials" / trial
+        folder.mkdir(parents=True, exist_ok=True)
+        told = [{"time": t, "noise_share": t, "loss": t + number} for t in (0.25, 0.75)]
+        details = {"by_noise": told, "samples": [[0.0, 1.0], [2.0, 3.0]]}
+        write_sealed(folder / "trial.json", {"details": details})
+    losses = denoising.by_noise(run)
+    assert losses["n"].tolist() == [4] * 4
+    first = losses[losses["arm"] == "digital-tl"].sort_values("noise_share")
+    assert first["loss_mean"].diff().iloc[1] == pytest.approx(0.5)
+    drawn = denoising.samples(run)
+    assert set(drawn) == {"digital-tl", "analog-tl"}
+    assert np.array_equal(drawn["analog-tl"], [[0, 1], [2, 3]])
+    stems = [spec.stem for spec in section_of(analyse(run, draws=0)).figures]
+    assert "samples" in stems
+
+
+def test_records_that_are_damaged_or_absent_are_left_out(run_of):
+    run = run_of(Metric.DENOISING)
+    folder = run.path / "trials" / run.chosen.rows["trial"].iloc[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trial.json").write_text(json.dumps({"details": {"by_noise": [{}]}}))
+    assert denoising.by_noise(run).empty
+    assert denoising.samples(run) == {}
+
+
+def test_images_are_tiled_and_points_are_dots():
+    images, points = np.zeros((7, 64)), np.zeros((9, 2))
+    drawing = styled(lambda: samples_figure({"analog-tl": images, "digital-tl": points}))
+    first, second = drawing.figure.axes[:2]
+    assert len(first.images) == 1
+    assert len(second.lines) == 1
