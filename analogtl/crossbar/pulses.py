@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
-from analogtl.crossbar.convert import analog_layers, analog_tiles, tile_slices
+from analogtl.crossbar.convert import analog_layers, analog_tiles
 from analogtl.fastsim import FastTile
 
 KINDS = ("a_up", "a_down", "c_up", "c_down")
@@ -57,27 +55,6 @@ def pulses_between(before: Counts, after: Counts) -> list[dict[str, Any]]:
         }
         for name, tiles in after.items()
     ]
-
-
-def pulses_of_cells(model: nn.Module) -> bytes:
-    """Write the pulses of every cell as a file of safetensors; nothing if none are counted.
-
-    ``<layer>.<tile>.<A_up>`` are the counts [out, in] of a tile, the layer's tiles numbered from 0.
-    ``tiles`` in the metadata is JSON: for each ``<layer>.<tile>`` the ``outputs`` and ``inputs``
-    of the layer's weight matrix that it holds, the first and the one after the last.
-    """
-    tensors: dict[str, Any] = {}
-    places: dict[str, dict[str, list[int]]] = {}
-    layers = analog_layers(model)
-    for layer, tiles in pulses_so_far(model).items():
-        slices = tile_slices(layers[layer])
-        for number, ((_, *place), counts) in enumerate(zip(slices, tiles, strict=True)):
-            name = f"{layer}.{number}"
-            sides = zip(("outputs", "inputs"), place, strict=True)
-            places[name] = {side: [one.start, one.stop] for side, one in sides}
-            tensors |= {f"{name}.{kind}": cells.numpy() for kind, cells in counts.items()}
-    about = {"tiles": json.dumps(places)}
-    return safetensors.numpy.save(tensors, about) if tensors else b""
 
 
 def _rms_change(tiles: list[Any], before: list[Tensor]) -> float:

@@ -23,7 +23,8 @@ from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.output_losses import output_losses
 from analogtl.crossbar.pulse_response import symmetry_in_range
-from analogtl.crossbar.pulses import pulses_between, pulses_of_cells, pulses_so_far
+from analogtl.crossbar.pulses import pulses_between, pulses_so_far
+from analogtl.crossbar.saved import pulses_of_cells
 from analogtl.crossbar.shuffled import shuffle_gradients
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError

@@ -17,7 +17,8 @@ from analogtl.cli import study_commands
 from analogtl.config.arrays import Analog, Convert
 from analogtl.config.schema import Experiment
 from analogtl.crossbar.convert import analog_layers, to_analog
-from analogtl.crossbar.pulses import KINDS, pulses_between, pulses_of_cells, pulses_so_far
+from analogtl.crossbar.pulses import KINDS, pulses_between, pulses_so_far
+from analogtl.crossbar.saved import pulses_of_cells
 from analogtl.errors import ExperimentError, RunError
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
