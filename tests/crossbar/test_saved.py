@@ -9,8 +9,8 @@ import torch
 from aihwkit.optim import AnalogSGD
 from torch import nn
 
+from analogtl.config.arrays import Analog, Convert
 from analogtl.config.rule_file import shipped_rules
-from analogtl.config.schema import Analog, Convert
 from analogtl.crossbar.convert import to_analog
 from analogtl.crossbar.saved import arrays_of_cells, as_file, digital_weights
 from analogtl.models.build import build_model
