@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from analogtl.api import (
         load_experiment,
         read_epochs,
+        read_evaluation,
         read_layers,
         read_pulses,
         read_trials,
@@ -22,6 +23,7 @@ __all__ = [
     "__version__",
     "load_experiment",
     "read_epochs",
+    "read_evaluation",
     "read_layers",
     "read_pulses",
     "read_trials",

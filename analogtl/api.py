@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
+from analogtl.scheduling.progress import follow
 from analogtl.scheduling.sweep import run_trials
 from analogtl.study.checked import Problems
 from analogtl.study.run_dir import DEFAULT_ROOT
@@ -23,6 +24,7 @@ __all__ = [
     "Study",
     "load_experiment",
     "read_epochs",
+    "read_evaluation",
     "read_layers",
     "read_pulses",
     "read_trials",
@@ -41,6 +43,8 @@ def run(
 ) -> pd.DataFrame:
     """Run an experiment from Python: the same as `analogtl finetune` or `analogtl sweep`.
 
+    In a notebook, bars below the cell show how far it is.
+
     Args:
         experiment: File, name of a shipped experiment, or an experiment.
         sweep: Whether to run the sweep's axes and learning rates.
@@ -55,8 +59,8 @@ def run(
         ExperimentError: If the experiment or a setting is wrong, with one line per problem.
     """
     study = Study.open(experiment, overrides, root, sweep=sweep)
-    for _ in run_trials(study, jobs=jobs):
-        pass
+    for phase in study.phases():
+        follow(phase.run.name, phase.trials, run_trials(phase, jobs=jobs))
     table = read_table(study.run.path / "trials.csv")
     return table[table["key"].isin([trial.key for trial in study.trials])].reset_index(drop=True)
 
@@ -98,6 +102,11 @@ def read_pulses(*where: str | Path, everything: bool = False) -> pd.DataFrame:
     return _read("pulses.csv", where, everything)
 
 
+def read_evaluation(*where: str | Path, everything: bool = False) -> pd.DataFrame:
+    """The trials of `read_trials` a while after training: one row per trial, time and repeat."""
+    return _read("evaluation.csv", where, everything)
+
+
 def _read(name: str, where: Sequence[str | Path], everything: bool) -> pd.DataFrame:
     if everything:
         return read_tables(name, where)
@@ -115,7 +124,8 @@ def _read(name: str, where: Sequence[str | Path], everything: bool) -> pd.DataFr
             table = read_table(folder / name, Problems())  # what is wrong, `found` has told
             shared = table["stage"].eq("pretrain") if "stage" in table else False
             rows = table[table["trial"].isin(rows["trial"]) | shared]
-            same = [c for c in ("trial", "stage", "epoch", "split", "layer") if c in rows]
+            of_row = ("trial", "stage", "epoch", "split", "layer", "time", "repeat")
+            same = [column for column in of_row if column in rows]
             rows = each_once(rows.assign(experiment=run_name), same, folder / name, problems)
         for line in dict.fromkeys([*found.notes, *found.unreadable, *problems.all()]):
             warnings.warn(line, stacklevel=3)

@@ -12,6 +12,7 @@ import pytest
 from report_data import write_run
 
 import analogtl
+from analogtl import api
 from analogtl.errors import ExperimentError
 from analogtl.study.study import Study
 
@@ -24,7 +25,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         for trial in study.trials:
             fake.run_trial(trial, study.run)
         study.run.collect()
-        return iter(())
+        yield from ()
 
     monkeypatch.setattr("analogtl.api.run_trials", run_trials)
 
@@ -54,6 +55,12 @@ def test_a_run_gives_its_own_trials_and_no_earlier_ones(untrained: None, tmp_pat
     assert set(rows["seed"]) == {1}
 
 
+def test_dir_names_what_there_is() -> None:
+    readers = {name for name in api.__all__ if name.startswith("read_")}
+    assert set(dir(analogtl)) == {"__version__", "load_experiment", "run", *readers}
+    assert all(getattr(analogtl, name) for name in dir(analogtl))
+
+
 def test_tables_are_those_of_the_report(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", arms=("analog-tl",), lrs=(0.01, 0.1), seeds=2, epochs=2)
     everything = analogtl.read_trials(run, everything=True)
@@ -61,9 +68,14 @@ def test_tables_are_those_of_the_report(tmp_path: Path) -> None:
     chosen = analogtl.read_trials(run)
     assert chosen["lr"].tolist() == [0.01, 0.01], "the better one on validation data"
     ids = set(chosen["trial"])
-    for read in (analogtl.read_epochs, analogtl.read_layers):
+    aged = pd.DataFrame({"trial": everything["trial"], "error": 9.0})
+    for column in ("time", "repeat"):
+        aged = aged.merge(pd.DataFrame({column: [0, 1]}), how="cross")
+    aged.to_csv(run / "evaluation.csv", index=False)
+    for read in (analogtl.read_epochs, analogtl.read_layers, analogtl.read_evaluation):
         assert set(read(run)["trial"]) == ids
         assert set(read(run, everything=True)["trial"]) == set(everything["trial"])
+    assert len(analogtl.read_evaluation(run)) == 2 * 2 * len(ids)
     assert len(analogtl.read_trials(run, tmp_path)) == 2, "a run that is named twice is read once"
 
 

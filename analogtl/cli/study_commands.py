@@ -25,7 +25,7 @@ from analogtl.study.choice import CHOSEN
 from analogtl.vocabulary import AXES, Backend, Metric, TrialStatus, arm_label, key_of
 
 if TYPE_CHECKING:
-    from analogtl.cli.progress import Watcher
+    from analogtl.scheduling.progress import Watcher
     from analogtl.study.data import StageData
     from analogtl.study.limits import RunLimits
     from analogtl.study.study import Study
@@ -393,7 +393,7 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
         kept = {name: value for name, value in how.items() if name not in ("jobs", "limits")}
         show_trials(study, jobs=jobs, as_json=as_json, **kept)
         return
-    from analogtl.cli.progress import watch, watcher_of
+    from analogtl.cli.progress import TerminalWatcher, watch
 
     command = shell_command(["analogtl", *sys.argv[1:]])
     with study.nothing_left_if_wrong():
@@ -403,7 +403,8 @@ def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
                 _tell_chosen(study.tuning)
             _announce(phase, jobs, tells=request.tells)
             _tell_data(request, phase.data())
-            watcher = watcher_of(phase.run.name, phase.trials, quiet=quiet, as_json=as_json)
+            how_shown = {"quiet": quiet, "as_json": as_json}
+            watcher = TerminalWatcher.of(phase.run.name, phase.trials, **how_shown)
             updates = run_trials(phase, skip_failed=skip_failed, argv=sys.argv, **how)
             watch(updates, watcher, command)
     if phase is not study:

@@ -339,7 +339,9 @@ def _age_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
     ages = run.ages
     if ages.empty or ages["time"].nunique() < 2:
         return
-    for arm in [""] if not run.axes else summaries.arms_of(ages):
+    lines = len(ages[["arm", *run.axes]].drop_duplicates())
+    in_one = not run.axes or (run.axes == [RUN_AXIS] and lines <= MAX_LINES)
+    for arm in [""] if in_one else summaries.arms_of(ages):
         rows = ages[ages["arm"] == arm] if arm else ages
         if len(rows[["arm", *run.axes]].drop_duplicates()) <= MAX_LINES:
             whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")

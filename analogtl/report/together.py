@@ -44,12 +44,28 @@ def joined(runs: Sequence[RunData]) -> RunData:
         ),
         epochs=_stacked(runs, lambda run: run.epochs),
         layers=_stacked(runs, lambda run: run.layers),
+        evaluation=_stacked(runs, lambda run: run.evaluation),
         hardware=hardware,
         work=_stacked(runs, lambda run: run.work) if hardware else pd.DataFrame(),
         untuned=_untuned(runs),
         notes=tuple(note for run in runs for note in run.notes),
-        experiment={"sweep": {"axes": axes}, "report": runs[0].experiment.get("report")},
+        experiment={
+            "sweep": {"axes": axes},
+            "report": runs[0].experiment.get("report"),
+            "evaluate": {"noise_model": _noise_models(runs)},
+        },
     )
+
+
+def _noise_models(runs: Sequence[RunData]) -> str:
+    """What the runs were evaluated with after training, and which with what where they differ."""
+    models: dict[str, list[str]] = {}
+    for run in runs:
+        if len(run.evaluation):
+            models.setdefault(str(run.setting("evaluate", "noise_model")), []).append(run.name)
+    if len(models) < 2:
+        return "".join(models)
+    return "; ".join(f"{model} ({', '.join(names)})" for model, names in models.items())
 
 
 def _untuned(runs: Sequence[RunData]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import inspect
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -67,7 +67,7 @@ def run_trials(
     function: str = RUN_TRIAL,
     argv: Sequence[str] = (),
     **options: Any,
-) -> Iterator[Update]:
+) -> Generator[Update]:
     """Run what is left of a study's trials, in their order, and tell what happens meanwhile.
 
     What has to be chosen first is trained first.

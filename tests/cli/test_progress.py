@@ -7,7 +7,7 @@ import pytest
 from command_line import EPOCHS, FakeTrials, errors_of
 from rich.console import Console
 
-from analogtl.cli.progress import LINE_EVERY, watcher_of
+from analogtl.cli.progress import LINE_EVERY, TerminalWatcher
 from analogtl.config.schema import Experiment
 from analogtl.errors import duration
 from analogtl.scheduling.sweep import Update
@@ -50,7 +50,7 @@ def epoch(trial, number, kind="epoch"):
 
 
 def test_trials_are_counted_and_called_by_arm_level_and_seed(study, capsys, clock):
-    watcher = watcher_of("study", study.trials, clock=clock)
+    watcher = TerminalWatcher.of("study", study.trials, clock=clock)
     first, second = study.trials[:2]
     watcher.apply(Update("started", first.id))
     watcher.apply(Update("failed", first.id, {"status": "failed"}, "not finite"))
@@ -67,7 +67,7 @@ def test_trials_are_counted_and_called_by_arm_level_and_seed(study, capsys, cloc
 
 
 def test_plain_lines_are_not_too_many_and_have_no_control_codes(study, capsys, clock):
-    watcher = watcher_of("study", study.trials, clock=clock)
+    watcher = TerminalWatcher.of("study", study.trials, clock=clock)
     first, second = study.trials[:2]
     for number in range(EPOCHS + 1):
         clock.now += LINE_EVERY / 2.5
@@ -85,7 +85,7 @@ def test_plain_lines_are_not_too_many_and_have_no_control_codes(study, capsys, c
 
 
 def test_the_time_left_is_that_of_the_epochs_so_far(study, clock):
-    watcher = watcher_of("study", study.trials, clock=clock)
+    watcher = TerminalWatcher.of("study", study.trials, clock=clock)
     assert watcher.seconds_left() is None
     trials = study.trials
     watcher.apply(Update("skipped", trials[5].id, {}))  # it takes no time
@@ -100,12 +100,12 @@ def test_the_time_left_is_that_of_the_epochs_so_far(study, clock):
 def test_bars_show_what_runs_and_messages_stay_above(study, clock):
     console = Console(force_terminal=True, width=80, height=20, file=io.StringIO())
     trials = study.trials
-    with watcher_of("study", trials, console=console, clock=clock) as watcher:
+    with TerminalWatcher.of("study", trials, console=console, clock=clock) as watcher:
         watcher.apply(Update("message", text="set aside: [bold]x[/bold]"))
         watcher.apply(epoch(trials[1], 2, "pretrain"))
         watcher.apply(epoch(trials[2], 1))
         watcher.apply(Update("failed", trials[0].id, {}, "nan"))
-        watcher._bars.refresh()
+        watcher.bars.refresh()
     text = console.file.getvalue()
     assert "[bold]x[/bold]" in text
     assert "pretraining 2/3" in text

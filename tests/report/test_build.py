@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pandas as pd
@@ -359,6 +360,38 @@ def test_runs_together_share_figures_and_tables(tmp_path: Path) -> None:
     assert "--together" in text
 
 
+@pytest.mark.parametrize(("axes", "figure"), [(None, "ages"), ({"wtn": [0, 9]}, "ages-analog-tl")])
+def test_runs_together_share_what_became_of_them_after_training(
+    tmp_path: Path, axes: Any, figure: str
+) -> None:
+    errors = {"soft": 20.0, "hard": 40.0}
+    for name, error in errors.items():
+        run = write_run(tmp_path / name, arms=("analog-tl",), axes=axes, seeds=2, epochs=2)
+        rows = [
+            {"trial": trial, "time": time, "repeat": repeat, "error": error + time + repeat}
+            for trial in read_table(run / "trials.csv")["trial"]
+            for time in (0.0, 3.0)
+            for repeat in (0, 1)
+        ]
+        pd.DataFrame(rows).to_csv(run / "evaluation.csv", index=False)
+        file = run / "experiment.resolved.json"
+        told = json.loads(file.read_text()) | {"evaluate": {"noise_model": f"model_of_{name}"}}
+        file.write_text(json.dumps(told))
+    result = build_report(
+        [tmp_path / "soft", tmp_path / "hard"], tmp_path / "out", together=True,
+        formats=["csv", "svg", "markdown"],
+    )  # fmt: skip
+    ages = pd.read_csv(result.out / "ages.csv")
+    assert dict(ages.groupby("run")["error_mean"].min()) == {k: v + 0.5 for k, v in errors.items()}
+    assert set(ages["time"]) == {0, 3}
+    assert [path.stem for path in result.paths if path.stem.startswith("ages-")] == (
+        ["ages-analog-tl"] if axes else []
+    )
+    assert (result.out / f"{figure}.svg").is_file()
+    text = (result.out / "report.md").read_text()
+    assert all(f"model_of_{name} ({name})" in text.replace("\\", "") for name in errors)
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 
@@ -494,6 +527,7 @@ def write_study(folder: Path, trials: int, epochs: int) -> Path:
 MEASURE = """
 import sys
 from pathlib import Path
+from typing import Any
 from analogtl.report.build import build_report
 build_report([Path(sys.argv[1])])
 assert "torch" not in sys.modules and "aihwkit" not in sys.modules
