@@ -21,6 +21,7 @@ from analogtl.cli import (
     catalogue,
     check,
     completion,
+    fit,
     output,
     report,
     runs,
@@ -127,7 +128,7 @@ def _add(to: typer.Typer, commands: Mapping[str, Callable[..., Any]], panel: str
 
 app, _runs = _group(_root), _group(interruptible(runs.command))
 _add(app, {**study_commands.COMMANDS, "report": report.command}, "A study, in this order")
-_add(app, {**write.COMMANDS, **catalogue.COMMANDS}, "Around it")
+_add(app, {**write.COMMANDS, **fit.COMMANDS, **catalogue.COMMANDS}, "Around it")
 _add(_runs, runs.COMMANDS, "Commands")
 app.add_typer(_runs, name="runs", rich_help_panel="Around it")
 _add(app, check.COMMANDS, "Around it")

@@ -1,0 +1,258 @@
+"""From fitted devices to aihwkit's parameters: means and spreads over devices, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from analogtl.fitting import steps
+from analogtl.fitting.estimate import Fit, Fitted, Noise
+from analogtl.fitting.models import NODES
+
+Array = NDArray[Any]
+LEVEL = 0.95  # of the intervals
+DRAWS = 400  # of one device's parameters, for its intervals
+GRID = 201  # weights at which the symmetry point is sought
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Population:
+    """aihwkit's parameters and other quantities, value and interval each."""
+
+    parameters: Mapping[str, Any]
+    intervals: Mapping[str, Interval]
+    quantities: Mapping[str, tuple[float, Interval]]
+
+
+def describe(fit: Fit, fitted: Fitted) -> Population:
+    """Compute what the devices have in common and how they differ."""
+    parameters: dict[str, Any] = {}
+    intervals: dict[str, Interval] = {}
+    n = len(fitted.own)
+    draws = _draws(fitted)
+    locations = _locations(fitted, fitted.own, fitted.shared)
+    samples = [_locations(fitted, own, shared) for own, shared in draws]
+    for name, value in locations.items():
+        of_draws = np.array([sample[name] for sample in samples])
+        if n < 2 or _is_shared(name):
+            interval = _percentiles(of_draws)
+        else:
+            kept = [
+                _locations(fitted, np.delete(fitted.own, i, axis=0), fitted.shared)[name]
+                for i in range(n)
+            ]
+            error = np.sqrt((n - 1) / n * np.sum((np.array(kept) - np.mean(kept)) ** 2))
+            reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * error)
+            interval = value - reach, value + reach
+        parameters[name], intervals[name] = value, interval
+    each = _each(fitted, fitted.own)
+    each_draws = {name: np.array([_each(fitted, own)[name] for own, _ in draws]) for name in each}
+    for name, scale in _spreads(fitted).items():
+        parameters[name] = 0.0
+        if n > 1:
+            size = abs(parameters[scale]) if scale else 1.0
+            known = np.nanvar(each_draws[name], axis=0).mean() if n else 0.0
+            value, low, high = _spread(each[name], known)
+            parameters[name], intervals[name] = value / size, (low / size, high / size)
+    quantities = {
+        name: (locations_value, intervals[name])
+        for name, locations_value in locations.items()
+        if name in ("states", "symmetry_point")
+    }
+    if n > 1 and "symmetry_point" in each:
+        value, low, high = _spread(
+            each["symmetry_point"], np.nanvar(each_draws["symmetry_point"], axis=0).mean()
+        )
+        quantities["symmetry_point_dtod"] = value, (low, high)
+    for name in ("states", "symmetry_point"):
+        parameters.pop(name), intervals.pop(name)
+    step = parameters["dw_min"]
+    noise, (pulse, write) = fitted.noise, _noise_intervals(fit, fitted)
+    parameters["dw_min_std"], intervals["dw_min_std"] = noise.pulse, pulse
+    parameters["write_noise_std"] = noise.write / step
+    intervals["write_noise_std"] = write[0] / step, write[1] / step
+    if (
+        fitted.model.kind in (steps.SOFT, steps.LINEAR)
+        and fitted.model.own != 4
+        or (fitted.model.kind == steps.SOFT)
+    ):
+        parameters["mult_noise"] = noise.multiplies
+    if fitted.model.kind == steps.LINEAR and fitted.model.own == 4:
+        del parameters["write_noise_std"], intervals["write_noise_std"]  # the class has none
+        quantities["write_noise"] = noise.write, write
+    if fitted.model.kind == steps.EXP:
+        parameters |= {"a": 1.0, "b": 0.0}
+    return Population(_plain(parameters), intervals, quantities)
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as a device file takes them; curves from their nodes."""
+    found: dict[str, Any] = {}
+    for name, value in parameters.items():
+        curve, bracket, _ = name.partition("[")
+        number = value if isinstance(value, bool) else float(value)
+        if bracket:
+            found.setdefault(curve, []).append(number)
+        else:
+            found[name] = number
+    return found
+
+
+def _is_shared(name: str) -> bool:
+    return name in ("A_up", "A_down", "gamma_up", "gamma_down") or "[" in name
+
+
+def _draws(fitted: Fitted) -> list[tuple[Array, Array]]:
+    """Parameters as they might be as well, by their covariance."""
+    random = np.random.default_rng(0)
+    roots = [_root(one) for one in fitted.covariances]
+    shared = _root(fitted.shared_covariance) if len(fitted.shared) else np.zeros((0, 0))
+    return [
+        (
+            fitted.own + np.array([root @ random.standard_normal(len(root)) for root in roots]),
+            fitted.shared + shared @ random.standard_normal(len(shared)),
+        )
+        for _ in range(DRAWS)
+    ]
+
+
+def _root(covariance: Array) -> Array:
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    found: Array = vectors * np.sqrt(np.clip(values, 0, None))
+    return found
+
+
+def _each(fitted: Fitted, own: Array) -> dict[str, Array]:
+    """What aihwkit draws for each device, from the devices' own parameters (N, own)."""
+    model = fitted.model
+    top, bottom, up, down = own[:, 0], own[:, 1], np.exp(own[:, 2]), np.exp(own[:, 3])
+    if model.kind == steps.SOFT:
+        up, down = up * top, -down * bottom
+    found = {
+        "w_max_dtod": top,
+        "w_min_dtod": bottom,
+        "dw_min_dtod": (up + down) / 2,
+        "up_down_dtod": (up - down) / 2,
+        "up": up,
+        "down": down,
+    }
+    if model.kind == steps.LINEAR and model.own == 6:
+        found |= {"gamma_up_dtod": own[:, 4] * top, "gamma_down_dtod": -own[:, 5] * bottom}
+        found |= {"slope_up": own[:, 4], "slope_down": own[:, 5]}
+    if model.kind == steps.POW:
+        gammas = np.exp(own[:, 4:6])
+        found["pow_gamma_dtod"] = gammas.mean(axis=1)
+        found["pow_up_down_dtod"] = (gammas[:, 0] - gammas[:, 1]) / 2
+        found |= {"pow_up": gammas[:, 0], "pow_down": gammas[:, 1]}
+    found["symmetry_point"] = np.array([_symmetry(fitted, one) for one in own])
+    return found
+
+
+def _symmetry(fitted: Fitted, own: Array) -> float:
+    """The weight at which a device's steps up and down are equal, NaN without one."""
+    theta = fitted.model.theta(own, fitted.shared)
+    weights = np.linspace(own[1], own[0], GRID)
+    up, down = (steps.step_sizes(fitted.model.kind, theta, weights, sign) for sign in (1, -1))
+    difference = up - down
+    falls = np.flatnonzero((difference[:-1] > 0) & (difference[1:] <= 0))
+    if not len(falls):
+        return float("nan")
+    i = falls[0]
+    share = difference[i] / (difference[i] - difference[i + 1])
+    return float(weights[i] + share * (weights[i + 1] - weights[i]))
+
+
+def _locations(fitted: Fitted, own: Array, shared: Array) -> dict[str, float]:
+    """aihwkit's mean parameters, and the number of states and the symmetry point."""
+    each, model = _each(fitted, own), fitted.model
+    up, down = each["up"].mean(), each["down"].mean()
+    found = {
+        "dw_min": max(up, down),
+        "up_down": (up - down) / max(up, down),
+        "w_max": each["w_max_dtod"].mean(),
+        "w_min": each["w_min_dtod"].mean(),
+    }
+    if "slope_up" in each:
+        found["gamma_up"] = each["slope_up"].mean() * found["w_max"]
+        found["gamma_down"] = -each["slope_down"].mean() * found["w_min"]
+    if "pow_up" in each:
+        up, down = each["pow_up"].mean(), each["pow_down"].mean()
+        found["pow_gamma"] = max(up, down)
+        found["pow_up_down"] = (up - down) / max(up, down)
+    if model.kind == steps.EXP:
+        names = ("A_up", "A_down", "gamma_up", "gamma_down")
+        found |= dict(zip(names, np.exp(shared), strict=True))
+    if model.kind == steps.PIECEWISE:
+        theta = np.exp(model.theta(own[0], shared)[4:])
+        names = [f"piecewise_{way}[{i}]" for way in ("up", "down") for i in range(NODES)]
+        found |= dict(zip(names, theta, strict=True))
+    found["states"] = (found["w_max"] - found["w_min"]) / found["dw_min"]
+    points = each["symmetry_point"]
+    found["symmetry_point"] = (
+        points[~np.isnan(points)].mean() if (points == points).any() else np.nan
+    )
+    return {name: float(value) for name, value in found.items()}
+
+
+def _spreads(fitted: Fitted) -> dict[str, str]:
+    """Spread -> what it is relative to, "" for nothing."""
+    found = {
+        "dw_min_dtod": "dw_min",
+        "up_down_dtod": "dw_min",
+        "w_max_dtod": "w_max",
+        "w_min_dtod": "w_min",
+    }
+    if fitted.model.kind == steps.LINEAR and fitted.model.own == 6:
+        found |= {"gamma_up_dtod": "", "gamma_down_dtod": ""}
+    if fitted.model.kind == steps.POW:
+        found |= {"pow_gamma_dtod": "pow_gamma", "pow_up_down_dtod": "pow_gamma"}
+    return found
+
+
+def _spread(values: Array, known: float) -> tuple[float, float, float]:
+    """Standard deviation over devices with its interval, without the estimates' own variance."""
+    values = values[~np.isnan(values)]
+    n = len(values)
+    if n < 2:
+        return 0.0, 0.0, float("inf")
+    whole = float(np.var(values, ddof=1))
+    low, high = (
+        (n - 1) * whole / stats.chi2.ppf(p, n - 1) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+    )
+    value, low, high = (float(np.sqrt(max(one - known, 0.0))) for one in (whole, low, high))
+    return value, low, high
+
+
+def _percentiles(values: Array) -> Interval:
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.percentile(values, (50 * (1 - LEVEL), 50 * (1 + LEVEL)))
+    return float(low), float(high)
+
+
+def _noise_intervals(fit: Fit, fitted: Fitted) -> tuple[Interval, Interval]:
+    """Intervals of the noise, from the curvature of the likelihood over both kinds of noise."""
+    noise = fitted.noise
+    at = np.array([noise.pulse, noise.write])
+    h = np.maximum(0.05 * at, 1e-5)
+
+    def score(x: Array) -> float:
+        return fit.score(fitted, Noise(*np.maximum(x, 1e-9), noise.multiplies))
+
+    middle = score(at)
+    one, two = np.diag(h)
+    second = [(score(at + e) - 2 * middle + score(at - e)) / e.sum() ** 2 for e in (one, two)]
+    mixed = score(at + one + two) - score(at + one - two) - score(at - one + two)
+    mixed = (mixed + score(at - one - two)) / (4 * h[0] * h[1])
+    information = -np.array([[second[0], mixed], [mixed, second[1]]])
+    variances = np.diag(np.linalg.pinv(information, hermitian=True))
+    reach = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(np.maximum(variances, 0.0))
+    pulse, write = ((float(max(a - r, 0.0)), float(a + r)) for a, r in zip(at, reach, strict=True))
+    return pulse, write
