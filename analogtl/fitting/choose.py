@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from analogtl.errors import ExperimentError
 from analogtl.fitting import steps
-from analogtl.fitting.estimate import Fit, Fitted
+from analogtl.fitting.estimate import Fit, Fitted, Noise
 from analogtl.fitting.models import MODELS, Model
 from analogtl.fitting.population import Population, describe
 from analogtl.fitting.pulses import Pulses, Trace
 
 Array = NDArray[Any]
-FOLDS = 3
+FOLDS = 2
+SAMPLE = 8  # devices, of which models are compared
 BLOCK = 20  # pulses that are left out together, where there is one cycle only
 FLOOR = 1e-4  # no reading is taken for more exact, in weights
 
@@ -61,23 +62,18 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
             those that do as well, within one standard error, the one with the fewest parameters.
     """
     traces, floor = pulses.traces, max(FLOOR, pulses.resolution / np.sqrt(12))
+    noise = Noise.seen(traces)
     wanted = [one for one in MODELS if model in (None, one.device_class)]
-    fits = {one.name: Fit(one, traces, floor).run() for one in wanted}
     scores: dict[str, float] = {}
     if len(wanted) > 1:
-        held_out = {one.name: _held_out(one, fits[one.name], traces, floor) for one in wanted}
-        best = max(held_out, key=lambda name: float(held_out[name].mean()))
-        chosen = best
-        for name in reversed([*held_out]):
-            worse = held_out[best] - held_out[name]
-            error = worse.std(ddof=1) / np.sqrt(len(worse)) if len(worse) > 1 else 0.0
-            scores[name] = -float(worse.mean())
-            if worse.mean() <= error:
-                chosen = name
-    else:
-        chosen = wanted[0].name
-    fitted = fits[chosen]
-    fit = Fit(fitted.model, traces, floor)
+        few = traces[:: -(-len(traces) // SAMPLE)]
+        held_out = {one: _held_out(one, few, floor, noise) for one in wanted}
+        best = max(held_out.values(), key=lambda values: float(values.mean()))
+        worse = {one: best - values for one, values in held_out.items()}
+        scores = {one.name: -float(values.mean()) for one, values in worse.items()}
+        wanted = [one for one, values in worse.items() if values.mean() <= _error(values)]
+    fit = Fit(wanted[0], traces, floor)
+    fitted = fit.run_all(noise)
     curves, bands, residuals = [], [], []
     for number, trace in enumerate(traces):
         predicted, _, scales, _ = fit.filter(fitted, number)
@@ -86,7 +82,7 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
         curves.append(steps.free_run(*arguments))
         bands.append(np.where(trace.starts, np.nan, scales))
         residuals.append(np.where(trace.starts, np.nan, (trace.weights - predicted) / scales))
-    population = describe(fit, fitted)
+    population = describe(fitted)
     if not population.parameters["w_min"] < 0 < population.parameters["w_max"]:
         raise ExperimentError(
             "weight 0 is not between the bounds; --g-min and --g-max set the range"
@@ -97,22 +93,25 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
     )
 
 
-def _folds(traces: Sequence[Trace]) -> list[list[Array]]:
-    """What each fold holds out of each trace: cycles, or blocks of pulses where there is one."""
+def _error(values: Array) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _held_out(model: Model, traces: Sequence[Trace], floor: float, noise: Noise) -> Array:
+    """Mean log likelihood of a held-out reading, for each device and each part that was held out.
+
+    Held out are cycles, or blocks of pulses where there is one cycle. The noise is the same for
+    all models: none can explain what its steps miss as noise.
+    """
     several = min(int(trace.cycles[-1]) for trace in traces) > 0
     marks = [t.cycles if several else np.arange(len(t.cycles)) // BLOCK for t in traces]
-    number = min(FOLDS, *(int(mark[-1]) + 1 for mark in marks))
-    return [[mark % number == fold for mark in marks] for fold in range(number)]
-
-
-def _held_out(model: Model, whole: Fitted, traces: Sequence[Trace], floor: float) -> Array:
-    """Mean log likelihood of a held-out reading, for each device and fold."""
-    found = []
-    for fold in _folds(traces):
-        fit = Fit(model, traces, floor, [1.0 - held for held in fold])
-        fitted = fit.run(whole)
-        for scores, held in zip(fit.scores(fitted), fold, strict=True):
-            found.append(scores[held].mean())
+    found, fitted = [], None
+    for fold in range(FOLDS):
+        out = [mark % FOLDS == fold for mark in marks]
+        fit = Fit(model, traces, floor, [1.0 - one for one in out])
+        fitted = fit.run(noise, fitted)
+        for score, mark, one in zip(fit.scores(fitted), marks, out, strict=True):
+            found += [score[mark == part].mean() for part in np.unique(mark[one])]
     return np.array(found)
 
 

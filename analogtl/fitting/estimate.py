@@ -1,19 +1,19 @@
-"""Fit one model to traces: the devices' parameters by robust least squares, noise by likelihood.
+"""Fit one model to traces: the devices' parameters, and the noise, in turns.
 
-The two take turns. Given the noise, each device's parameters minimise SciPy's ``soft_l1`` loss of
-the errors of a filter that predicts each reading from those before, each relative to its standard
-deviation. Given the parameters, the noise maximises the likelihood of those errors.
+Given the noise, each device's parameters minimise SciPy's ``soft_l1`` loss of the errors of a
+filter that predicts each reading from those before, each relative to its standard deviation. Given
+the parameters, the noise is what readings move beside the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, minimize
+from scipy.optimize import least_squares, nnls
 from scipy.sparse import lil_matrix
 
 from analogtl.fitting import steps
@@ -21,10 +21,13 @@ from analogtl.fitting.models import Model
 from analogtl.fitting.pulses import Trace
 
 Array = NDArray[Any]
-ROUNDS = 3
-MAX_CALLS = 40  # of the least squares in a round
+ROUNDS = 2
+MAX_CALLS = 30  # of the least squares in a round
+TREND, SHORTEST = 3, 12  # degree of the trend that is taken off a ramp's increments; readings of it
+EDGE = 0.02  # share of the range from which a bound cuts off the noise
+PARTS = 10  # of a device's readings, for the interval of its noise
+OUTLIER = 50.0  # times the median square
 FAR = 3.0  # standard deviations from which an error counts as an outlier for the noise
-START_NOISE, START_WRITE = 0.3, 0.01  # relative to a step; in weights
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,33 @@ class Noise:
     """What pulses and readings scatter by.
 
     Attributes:
-        pulse: Standard deviation of a pulse, relative to its step; or, if it does not multiply, to
-            the step at weight 0.
+        pulse: Standard deviation of a pulse, in ``unit``.
         write: Standard deviation of a reading, in weights.
-        multiplies: Whether the noise of a pulse shrinks with its step.
+        unit: `steps.OF_STEP`, `OF_ZERO_STEP` or `OF_WEIGHT`.
     """
 
-    pulse: float = START_NOISE
-    write: float = START_WRITE
-    multiplies: bool = True
+    pulse: float
+    write: float
+    unit: int = steps.OF_WEIGHT
+
+    @classmethod
+    def seen(cls, traces: Sequence[Trace]) -> Noise:
+        """Estimate the noise without a model, beside a smooth trend of each ramp.
+
+        Noise of a reading makes neighbouring increments go opposite ways: their covariance is
+        -write^2, and their variance pulse^2 + 2 write^2.
+        """
+        moments = np.zeros(2)
+        for trace in traces:
+            for ramp in np.split(trace.weights, trace.turns[1:]):
+                if len(ramp) >= SHORTEST:
+                    index = np.linspace(-1, 1, len(ramp) - 1)
+                    moved = np.diff(ramp)
+                    beside = moved - np.polyval(np.polyfit(index, moved, TREND), index)
+                    moments += (beside**2).mean(), (beside[1:] * beside[:-1]).mean()
+        variance, covariance = moments / sum(len(trace.turns) for trace in traces)
+        write = min(max(-covariance, 0.0), variance / 2)
+        return cls(float(np.sqrt(max(variance - 2 * write, 0.0))), float(np.sqrt(write)))
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class Fitted:
         noise: Noise of all of them.
         covariances: Covariance of each device's own parameters (N, own, own).
         shared_covariance: Of the shared ones.
-        score: Log likelihood of the readings, outliers limited.
+        noise_errors: Standard errors of the noise of pulses and of readings.
     """
 
     model: Model
@@ -63,7 +84,7 @@ class Fitted:
     noise: Noise
     covariances: Array
     shared_covariance: Array
-    score: float
+    noise_errors: Array
 
     def theta(self, number: int) -> Array:
         """All parameters of a device, as `steps` takes them."""
@@ -79,22 +100,19 @@ class Fit:
         self.model, self.traces, self.floor = model, traces, floor
         self.weights = weights or [np.ones(len(trace.weights)) for trace in traces]
 
-    def run(self, before: Fitted | None = None) -> Fitted:
-        """Fit, from a fit of all readings or from the models' first guess."""
-        model, both = self.model, self.model.kind in (steps.SOFT, steps.LINEAR)
-        if before is None:
-            own = np.array([model.start(trace) for trace in self.traces])
-            fit = Fitted(model, own, model.start_shared, Noise(), *(np.empty(0),) * 2, 0.0)
-        else:
-            fit = before
-        for number in range(ROUNDS if before is None else 1):
-            fit = self._devices(fit)
-            kinds = (True, False) if both and before is None else (fit.noise.multiplies,)
-            if number == 0 and before is None and both:
-                kinds = (False,)
-            found = [self._noise(fit, kind) for kind in kinds]
-            fit = max(found, key=lambda one: one.score)
-        return self._devices(fit, covariance=True)
+    def run(self, noise: Noise, before: Fitted | None = None) -> Fitted:
+        """Fit with a noise that is known, from the models' first guess or another fit."""
+        own = np.array([self.model.start(trace) for trace in self.traces])
+        first = Fitted(self.model, own, self.model.start_shared, noise, *(np.empty(0),) * 3)
+        return self._devices(self._devices(first if before is None else before))
+
+    def run_all(self, noise: Noise) -> Fitted:
+        """Fit, and find the noise of what the fit leaves."""
+        fit = self.run(noise)
+        for _ in range(ROUNDS):
+            fit = self._noise(fit)
+            fit = self._devices(fit, covariance=True)
+        return fit
 
     # -- the devices' parameters -------------------------------------------------------------------
 
@@ -180,9 +198,9 @@ class Fit:
 
     # -- noise -------------------------------------------------------------------------------------
 
-    def filter(self, fit: Fitted, number: int, noise: Noise | None = None) -> tuple[Array, ...]:
+    def filter(self, fit: Fitted, number: int) -> tuple[Array, ...]:
         """Run the filter along a trace: predictions, gains, standard deviations."""
-        trace, noise = self.traces[number], noise or fit.noise
+        trace, noise = self.traces[number], fit.noise
         theta = fit.theta(number)
         found: tuple[Array, ...] = steps.filtered(
             fit.model.kind,
@@ -193,36 +211,93 @@ class Fit:
             noise.pulse,
             noise.write,
             self.floor,
-            noise.multiplies,
+            noise.unit,
         )
         return found
 
-    def scores(self, fit: Fitted, noise: Noise | None = None) -> list[Array]:
+    def scores(self, fit: Fitted) -> list[Array]:
         """Log likelihood of each reading; an outlier's grows linearly. 0 where a cycle starts."""
         found = []
         for number, trace in enumerate(self.traces):
-            predicted, _, scales, _ = self.filter(fit, number, noise)
+            predicted, _, scales, _ = self.filter(fit, number)
             far = np.abs((trace.weights - predicted) / scales)
             loss = np.where(far > FAR, FAR * far - FAR**2 / 2, far**2 / 2)
             found.append(np.where(trace.starts, 0.0, -loss - np.log(scales)))
         return found
 
-    def score(self, fit: Fitted, noise: Noise) -> float:
-        """Log likelihood of the readings that are not left out."""
-        parts = zip(self.scores(fit, noise), self.weights, strict=True)
-        return float(sum(part @ weights for part, weights in parts))
+    def _noise(self, fit: Fitted) -> Fitted:
+        """Find the noise: what readings move beside the steps, over one pulse and over many.
 
-    def _noise(self, fit: Fitted, multiplies: bool) -> Fitted:
-        """Find the noise that makes the readings most likely."""
+        The square is pulse^2 for each pulse and 2 write^2 on the whole. Over many pulses, noise of
+        the readings that lasts for some of them is not taken for noise of the pulses.
+        """
+        found = []
+        for unit in self.model.units:
+            rows = [part for n in range(len(self.traces)) for part in self._moves(fit, n, unit)]
+            noise = fit.noise
+            for _ in range(3):
+                noise, misses = _solve(rows, noise, unit, self.floor)
+            kept = [_solve(rows[:i] + rows[i + 1 :], noise, unit, self.floor)[0] for i in range(len(rows))]
+            found.append((misses, noise, np.array([(one.pulse, one.write) for one in kept])))
+        _, noise, kept = min(found, key=lambda one: one[0])
+        n = len(kept)
+        return replace(fit, noise=noise, noise_errors=np.sqrt((n - 1) * kept.var(axis=0)))
 
-        def loss(logs: Array) -> float:
-            return -self.score(fit, Noise(*np.exp(logs), multiplies))
+    def _moves(self, fit: Fitted, number: int, unit: int) -> Iterator[Array]:
+        """Windows of a trace: square of what is beside the steps, sum of squared units, pulses."""
+        trace, theta = self.traces[number], fit.theta(number)
+        predicted, gains, _, _ = self.filter(fit, number)
+        state = np.clip(predicted + gains * (trace.weights - predicted), theta[1], theta[0])
+        steps_taken = predicted[1:] - state[:-1]
+        units = np.abs(steps_taken)
+        if unit == steps.OF_ZERO_STEP:
+            at_zero = [
+                float(steps.step_sizes(fit.model.kind, theta, np.zeros(1), sign)[0])
+                for sign in (1, -1)
+            ]
+            units = np.where(trace.signs[1:] > 0, *at_zero) * (trace.signs[1:] != 0)
+        edge = EDGE * (theta[0] - theta[1])
+        bad = (state[:-1] > theta[0] - edge) | (state[:-1] < theta[1] + edge) | trace.starts[1:]
+        path, squares, bads = (
+            np.concatenate([[0.0], np.cumsum(one)])
+            for one in (np.diff(trace.weights) - steps_taken, units**2, bad)
+        )
+        # After noise of a pulse the filter lags behind, and takes the next steps for other ones.
+        h, at = 1e-4 * (theta[0] - theta[1]), np.median(state)
+        ends = (steps.step_sizes(fit.model.kind, theta, np.array([at - h, at + h]), s) for s in (1, -1))
+        slope = float(np.clip(np.mean([abs(np.diff(one)[0]) for one in ends]) / (2 * h), 0.0, 0.5))
+        lost = 1 - float(gains[1:].mean())
+        left = 1 - slope * lost * np.cumsum((lost * (1 - slope)) ** np.arange(trace.lag))
+        shares = {1: 1.0, trace.lag: float(np.mean(np.append(1.0, left[:-1]) ** 2))}
+        windows = [
+            np.stack([
+                np.square(path[lag:] - path[:-lag]),
+                (squares[lag:] - squares[:-lag]) * shares[lag],
+                np.full(len(path) - lag, lag, float),
+            ])[:, bads[lag:] == bads[:-lag]]
+            for lag in (1, trace.lag)
+        ]
+        parts = 1 if len(self.traces) > 1 else PARTS
+        for part in range(parts):
+            yield np.concatenate([np.array_split(one, parts, axis=1)[part] for one in windows], 1)
 
-        starts = [(fit.noise.pulse, fit.noise.write), (START_NOISE, START_WRITE)]
-        first = min((np.log(np.maximum(one, 1e-4)) for one in starts), key=loss)
-        limits = [(np.log(1e-4), np.log(50.0)), (np.log(1e-6), np.log(2.0))]
-        result = minimize(loss, first, method="Nelder-Mead", bounds=limits, options={"xatol": 1e-2})
-        return replace(fit, noise=Noise(*np.exp(result.x), multiplies), score=-float(result.fun))
+
+def _solve(rows: Sequence[Array], noise: Noise, unit: int, floor: float) -> tuple[Noise, float]:
+    """Regress squares on pulses and readings, weighted by their variance under ``noise``."""
+    square, pulses, lags = np.concatenate(rows, axis=1)
+    if not len(square):
+        return replace(noise, unit=unit), np.inf
+    if noise.unit != unit:
+        noise = Noise(noise.pulse / np.sqrt(max(float(pulses[lags == 1].mean()), 1e-18)), noise.write, unit)
+    square = np.minimum(square, OUTLIER * np.median(square))
+    expected = noise.pulse**2 * pulses + 2 * (noise.write**2 + floor**2) + 1e-18
+    scale = 1 / (expected * np.sqrt(lags))
+    regressors = np.stack([pulses, np.full(len(pulses), 2.0)], axis=1)
+    (pulse, write), _ = nnls(regressors * scale[:, None], square * scale)
+    expected = pulse * pulses + 2 * write + 2 * floor**2
+    misses = float(((np.log(expected) + square / expected) / lags).mean())
+    write = max(write - floor**2, 0.0)
+    return Noise(float(np.sqrt(pulse)), float(np.sqrt(write)), unit), misses
 
 
 def _covariance(jacobian: Array) -> Array:

@@ -13,6 +13,8 @@ from analogtl.fitting import steps
 from analogtl.fitting.pulses import Trace
 
 Array = NDArray[Any]
+MARGIN = 0.1  # share of the range that may be near a bound
+PARTS = 20  # of a ramp, for a first guess
 NODES = 11  # of a piecewise response; odd: the middle one is the step at the middle of the range
 
 
@@ -44,26 +46,38 @@ class Model:
             return np.concatenate([own, *curves])
         return np.concatenate([own, shared])
 
+    @property
+    def units(self) -> tuple[int, ...]:
+        """What the noise of a pulse can be relative to."""
+        if self.kind == steps.SOFT or (self.kind == steps.LINEAR and self.own == 6):
+            return steps.OF_STEP, steps.OF_ZERO_STEP
+        return (steps.OF_STEP,)
+
     def start(self, trace: Trace) -> Array:
         """A first guess of a device's own parameters, from its steps' line over the weight."""
-        w, moved, sign = trace.weights[:-1], np.diff(trace.weights), trace.signs[1:]
-        moved = np.where(trace.starts[1:], np.nan, moved)
         low, high = np.quantile(trace.weights, (0.005, 0.995))
-        span, slopes, sizes = high - low, [], []
-        for s in (1, -1):
-            known = (sign == s) & np.isfinite(moved)
-            slope, at_zero = np.polyfit(w[known], s * moved[known], 1)
-            slopes.append(float(np.clip(-s * slope, 0.2 / known.sum(), 1.0)))
-            middle = np.median(w[known])
-            sizes.append(float(max(at_zero, slope * middle + at_zero, 0.2 * span / known.sum())))
-        bounds, logs = [high + 0.02 * span, low - 0.02 * span], np.log(sizes)
+        span, sizes, slopes, bounds = high - low, [], [], []
+        for sign, end in ((1, high), (-1, low)):
+            weights, step = _coarse(trace, sign)
+            if self.kind not in (steps.SOFT, steps.POW):  # at a hard bound there are no steps
+                inside = (weights > low + MARGIN * span) & (weights < high - MARGIN * span)
+                if inside.sum() > 3:
+                    weights, step = weights[inside], step[inside]
+            slope, at_zero = np.polyfit(weights, step, 1)
+            floor = 0.05 * max(step.mean(), span / len(trace.weights))
+            slope = -sign * slope / max(at_zero, floor)  # relative, positive: smaller at the end
+            sizes.append(np.log(max(at_zero, floor)))
+            slopes.append(np.clip(slope, -0.5 / span, 2 / span))
+            place = sign / slope if slope > 0 else sign * np.inf
+            bounds.append(np.clip(place, *sorted((end + sign * 0.02 * span, end + sign * span))))
         if self.kind == steps.SOFT:
-            return np.array([*bounds, *np.log(slopes)])
+            return np.array([*bounds, *(sizes - np.log(np.abs(bounds)))])
         if self.kind == steps.LINEAR and self.own == 6:
-            return np.array([high, low, *logs, 0.5 / max(high, 0.1), 0.5 / max(-low, 0.1)])
+            return np.array([high, low, *sizes, *slopes])
         if self.kind == steps.POW:
-            return np.array([*bounds, *(logs + 0.7), 0.0, 0.0])
-        return np.array([high, low, *logs])
+            shares = np.abs(bounds) / (bounds[0] - bounds[1])
+            return np.array([*bounds, *(sizes - np.log(shares)), 0.0, 0.0])
+        return np.array([high, low, *sizes])
 
     @property
     def start_shared(self) -> Array:
@@ -73,11 +87,11 @@ class Model:
         return np.zeros(self.shared)
 
     def limits(self, trace: Trace) -> tuple[Array, Array]:
-        """Bounds of a device's own parameters."""
+        """Bounds of a device's own parameters; hard bounds of weights are where readings end."""
         low, high = trace.weights.min(), trace.weights.max()
-        span = high - low
-        middle = (low + high) / 2
-        lower, upper = [middle, low - 2 * span, -16.0, -16.0], [high + 2 * span, middle, 3.0, 3.0]
+        span, middle = high - low, (low + high) / 2
+        beyond = {steps.SOFT: 2.0, steps.POW: 0.5}.get(self.kind, 0.02) * span
+        lower, upper = [middle, low - beyond, -16.0, -16.0], [high + beyond, middle, 3.0, 3.0]
         if self.kind == steps.LINEAR and self.own == 6:
             lower, upper = [*lower, -1 / span, -1 / span], [*upper, 4 / span, 4 / span]
         elif self.kind == steps.POW:
@@ -90,6 +104,21 @@ class Model:
         if self.kind == steps.EXP:
             return np.array([-16.0, -16.0, -2.0, -2.0]), np.array([1.0, 1.0, 3.0, 3.0])
         return np.full(self.shared, -5.0), np.full(self.shared, 5.0)
+
+
+def _coarse(trace: Trace, sign: int) -> tuple[Array, Array]:
+    """Weights and steps, averaged over parts of each ramp, so that noise hardly counts."""
+    weights, step = [], []
+    for ramp in np.split(np.arange(len(trace.signs)), trace.turns[1:]):
+        if trace.signs[ramp[-1]] != sign or len(ramp) < 2:
+            continue
+        parts = np.array_split(ramp, min(PARTS, len(ramp)))
+        means = np.array([trace.weights[part].mean() for part in parts])
+        places = np.array([part.mean() for part in parts])
+        weights.append((means[1:] + means[:-1]) / 2)
+        step.append(sign * np.diff(means) / np.diff(places))
+    found: tuple[Array, Array] = np.concatenate(weights), np.concatenate(step)
+    return found
 
 
 # From the fewest parameters to the most: of models that do equally well the first is taken.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analogtl.fitting import steps
-from analogtl.fitting.estimate import Fit, Fitted, Noise
+from analogtl.fitting.estimate import Fitted
 from analogtl.fitting.models import NODES
 
 Array = NDArray[Any]
@@ -30,7 +30,7 @@ class Population:
     quantities: Mapping[str, tuple[float, Interval]]
 
 
-def describe(fit: Fit, fitted: Fitted) -> Population:
+def describe(fitted: Fitted) -> Population:
     """Compute what the devices have in common and how they differ."""
     parameters: dict[str, Any] = {}
     intervals: dict[str, Interval] = {}
@@ -57,6 +57,8 @@ def describe(fit: Fit, fitted: Fitted) -> Population:
         parameters[name] = 0.0
         if n > 1:
             size = abs(parameters[scale]) if scale else 1.0
+            if name in ("dw_min_dtod", "pow_gamma_dtod"):  # of the mean of up and down
+                size = float(each[name].mean())
             known = np.nanvar(each_draws[name], axis=0).mean() if n else 0.0
             value, low, high = _spread(each[name], known)
             parameters[name], intervals[name] = value / size, (low / size, high / size)
@@ -73,7 +75,11 @@ def describe(fit: Fit, fitted: Fitted) -> Population:
     for name in ("states", "symmetry_point"):
         parameters.pop(name), intervals.pop(name)
     step = parameters["dw_min"]
-    noise, (pulse, write) = fitted.noise, _noise_intervals(fit, fitted)
+    noise, reach = fitted.noise, stats.norm.ppf((1 + LEVEL) / 2) * fitted.noise_errors
+    pulse, write = (
+        (float(max(value - by, 0.0)), float(value + by))
+        for value, by in zip((noise.pulse, noise.write), reach, strict=True)
+    )
     parameters["dw_min_std"], intervals["dw_min_std"] = noise.pulse, pulse
     parameters["write_noise_std"] = noise.write / step
     intervals["write_noise_std"] = write[0] / step, write[1] / step
@@ -82,7 +88,7 @@ def describe(fit: Fit, fitted: Fitted) -> Population:
         and fitted.model.own != 4
         or (fitted.model.kind == steps.SOFT)
     ):
-        parameters["mult_noise"] = noise.multiplies
+        parameters["mult_noise"] = noise.unit == steps.OF_STEP
     if fitted.model.kind == steps.LINEAR and fitted.model.own == 4:
         del parameters["write_noise_std"], intervals["write_noise_std"]  # the class has none
         quantities["write_noise"] = noise.write, write
@@ -235,24 +241,3 @@ def _percentiles(values: Array) -> Interval:
         return float("nan"), float("nan")
     low, high = np.percentile(values, (50 * (1 - LEVEL), 50 * (1 + LEVEL)))
     return float(low), float(high)
-
-
-def _noise_intervals(fit: Fit, fitted: Fitted) -> tuple[Interval, Interval]:
-    """Intervals of the noise, from the curvature of the likelihood over both kinds of noise."""
-    noise = fitted.noise
-    at = np.array([noise.pulse, noise.write])
-    h = np.maximum(0.05 * at, 1e-5)
-
-    def score(x: Array) -> float:
-        return fit.score(fitted, Noise(*np.maximum(x, 1e-9), noise.multiplies))
-
-    middle = score(at)
-    one, two = np.diag(h)
-    second = [(score(at + e) - 2 * middle + score(at - e)) / e.sum() ** 2 for e in (one, two)]
-    mixed = score(at + one + two) - score(at + one - two) - score(at - one + two)
-    mixed = (mixed + score(at - one - two)) / (4 * h[0] * h[1])
-    information = -np.array([[second[0], mixed], [mixed, second[1]]])
-    variances = np.diag(np.linalg.pinv(information, hermitian=True))
-    reach = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(np.maximum(variances, 0.0))
-    pulse, write = ((float(max(a - r, 0.0)), float(a + r)) for a, r in zip(at, reach, strict=True))
-    return pulse, write

@@ -37,6 +37,16 @@ class Trace:
     cycles: Array
     starts: Array
 
+    @property
+    def turns(self) -> Array:
+        """Where each ramp starts, the first included."""
+        return np.flatnonzero(self.starts | (np.diff(self.signs, prepend=0) != 0))
+
+    @property
+    def lag(self) -> int:
+        """Pulses over which the noise of pulses is told from that of readings."""
+        return int(np.clip(len(self.weights) / len(self.turns) / 10, 2, 100))
+
 
 @dataclass(frozen=True)
 class Pulses:

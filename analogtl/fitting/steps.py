@@ -24,6 +24,8 @@ from analogtl.fastsim.compiled import compiled, inner
 
 Array = NDArray[Any]
 SOFT, LINEAR, EXP, POW, PIECEWISE = range(5)
+# What the noise of a pulse is relative to: its step, the step at weight 0, or nothing (weights).
+OF_STEP, OF_ZERO_STEP, OF_WEIGHT = range(3)
 MAX_LOG = 30.0
 
 
@@ -96,13 +98,13 @@ def errors(kind, theta, readings, signs, starts, gains, scales, shifts):
 
 
 @compiled
-def filtered(kind, theta, readings, signs, starts, noise, write, floor, multiplies):
+def filtered(kind, theta, readings, signs, starts, noise, write, floor, unit):
     """Run the extended Kalman filter: predictions, gains, standard deviations, shifts (K,) each.
 
     A shift is what a bound does to the mean, as it cuts off the scatter on one side.
 
-    Args: ``noise``: of a pulse, relative to the step (``multiplies``) or to the step at weight 0;
-    ``write``: of a reading, in weights; ``floor``: what no reading is more exact than.
+    Args: ``noise``: of a pulse, in ``unit`` (`OF_STEP` and so on); ``write``: of a reading, in
+    weights; ``floor``: what no reading is more exact than.
     """
     predicted = np.empty(readings.size)
     gains = np.empty(readings.size)
@@ -112,8 +114,6 @@ def filtered(kind, theta, readings, signs, starts, noise, write, floor, multipli
     read = write * write + floor * floor
     at_zero_up = abs(_step(kind, theta, 0.0, 1))
     at_zero_down = abs(_step(kind, theta, 0.0, -1))
-    if kind == POW or kind == EXP or kind == PIECEWISE:
-        multiplies = True
     h = 1e-4 * max(theta[0] - theta[1], 1e-6)
     for k in range(readings.size):
         if starts[k]:
@@ -126,7 +126,11 @@ def filtered(kind, theta, readings, signs, starts, noise, write, floor, multipli
             slope = 1.0 + (_step(kind, theta, w + h, sign) - _step(kind, theta, w - h, sign)) / (
                 2.0 * h
             )
-            relative = abs(change) if multiplies else (at_zero_up if sign > 0 else at_zero_down)
+            relative = 1.0
+            if unit == OF_STEP:
+                relative = abs(change)
+            elif unit == OF_ZERO_STEP:
+                relative = at_zero_up if sign > 0 else at_zero_down
             unbound = w + change
             w = min(max(unbound, theta[1]), theta[0])
             variance = min(max(slope, 0.0), 1.0) ** 2 * variance + (noise * relative) ** 2
