@@ -10,6 +10,8 @@ from analogtl.cli.options import argument, checked, option
 from analogtl.errors import ExperimentError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from analogtl.config.device_file import DeviceFile
     from analogtl.fitting.choose import Result
 
@@ -57,16 +59,20 @@ def fit(
     out = out or pulses.with_suffix(".toml")
     if out.exists() and not force:
         raise ExperimentError(f"{out}: exists already; --force overwrites it, or give --out")
-    from analogtl.config.device_file import write_device
+    figure = out.with_suffix(".svg")
+    if figure.exists() and not force:
+        raise ExperimentError(f"{figure}: exists already; --force overwrites it, or give --out")
     from analogtl.fitting.choose import fit_pulses
     from analogtl.fitting.pulses import read_pulses
     from analogtl.report.fit_figure import fit_figure
 
-    result = fit_pulses(read_pulses(pulses, g_min, g_max), model)
+    measured = read_pulses(pulses, g_min, g_max)
+    try:
+        result = fit_pulses(measured, model)
+    except ExperimentError as error:
+        raise ExperimentError(f"{pulses}: {problem}" for problem in error.problems) from None
     device = _device(pulses, result)
-    figure = out.with_suffix(".svg")
-    write_device(out, device, f"Fitted by analogtl fit to {pulses.name}.")
-    fit_figure(result, pulses.name).savefig(figure)
+    _write(out, figure, device, fit_figure(result, pulses.name), pulses.name)
     rows = [*_rows(result)]
     if as_json:
         for name, value, low, high in rows:
@@ -79,10 +85,24 @@ def fit(
             ["", "value", "95 % from", "to"], cells, title=result.device_class, right=(1, 2, 3)
         )
     for name, score in () if as_json else result.scores.items():
-        output.note(f"{name}: log likelihood of a held-out reading {score:+.4f}")
+        output.note(f"{name}: held-out readings {score:+.4f} (0 is best)")
     for line in result.unknown:
         output.note(line)
     output.note(f"device file: {out}; figure: {figure}")
+
+
+def _write(out: Path, figure: Path, device: DeviceFile, drawn: Figure, name: str) -> None:
+    """Write the device file and the figure, both or none."""
+    from io import BytesIO
+
+    from analogtl.config.device_file import write_device
+    from analogtl.files import atomic_file
+
+    content = BytesIO()
+    drawn.savefig(content, format="svg")
+    with atomic_file(figure) as file:  # takes its place when the device file has
+        file.write(content.getvalue())
+        write_device(out, device, f"Fitted by analogtl fit to {name}.")
 
 
 def _device(pulses: Path, result: Result) -> DeviceFile:

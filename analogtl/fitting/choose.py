@@ -19,7 +19,7 @@ from analogtl.fitting.pulses import Pulses, Trace
 Array = NDArray[Any]
 FOLDS = 2
 SAMPLE = 8  # devices, of which models are compared
-BLOCK = 20  # pulses that are left out together, where there is one cycle only
+BLOCK = 10  # pulses, at least, that are left out together where there is one cycle only
 FLOOR = 1e-4  # no reading is taken for more exact, in weights
 
 
@@ -58,8 +58,11 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
 
     Args:
         pulses: The measurements.
-        model: aihwkit's class to fit; by default the one that predicts held-out cycles best, and of
-            those that do as well, within one standard error, the one with the fewest parameters.
+        model: aihwkit's class to fit; by default the one whose mean response is closest to cycles
+            that are held out, and of those that do as well, within a standard error, the simplest.
+
+    Raises:
+        ExperimentError: If no device follows from it.
     """
     traces, floor = pulses.traces, max(FLOOR, pulses.resolution / np.sqrt(12))
     noise = Noise.seen(traces)
@@ -67,7 +70,8 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
     scores: dict[str, float] = {}
     if len(wanted) > 1:
         few = traces[:: -(-len(traces) // SAMPLE)]
-        held_out = {one: _held_out(one, few, floor, noise) for one in wanted}
+        free = _of_free_run(noise, traces)
+        held_out = {one: _held_out(one, few, floor, free) for one in wanted}
         best = max(held_out.values(), key=lambda values: float(values.mean()))
         worse = {one: best - values for one, values in held_out.items()}
         scores = {one.name: -float(values.mean()) for one, values in worse.items()}
@@ -93,6 +97,12 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
     )
 
 
+def _of_free_run(noise: Noise, traces: Sequence[Trace]) -> Noise:
+    """The noise with which the filter follows the mean response alone, not the readings."""
+    ramp = np.mean([len(trace.weights) / len(trace.turns) for trace in traces])
+    return Noise(0.0, float(np.hypot(noise.write, noise.pulse * np.sqrt(ramp / 4))))
+
+
 def _error(values: Array) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
@@ -100,11 +110,12 @@ def _error(values: Array) -> float:
 def _held_out(model: Model, traces: Sequence[Trace], floor: float, noise: Noise) -> Array:
     """Mean log likelihood of a held-out reading, for each device and each part that was held out.
 
-    Held out are cycles, or blocks of pulses where there is one cycle. The noise is the same for
-    all models: none can explain what its steps miss as noise.
+    Held out are cycles, or blocks of pulses where there is one cycle. They are compared with the
+    free run of the mean response, whose noise is the same for all models: none can explain what
+    its steps miss as noise.
     """
     several = min(int(trace.cycles[-1]) for trace in traces) > 0
-    marks = [t.cycles if several else np.arange(len(t.cycles)) // BLOCK for t in traces]
+    marks = [t.cycles if several else np.arange(len(t.cycles)) // max(t.lag, BLOCK) for t in traces]
     found, fitted = [], None
     for fold in range(FOLDS):
         out = [mark % FOLDS == fold for mark in marks]
@@ -119,7 +130,7 @@ def _unknown(pulses: Pulses, fitted: Fitted, population: Population) -> Any:
     """Say what the data cannot tell."""
     n, cycles = len(pulses.traces), pulses.n_cycles
     if n == 1:
-        yield "One device: no spread over devices; the _dtod parameters are 0, not aihwkit's defaults."
+        yield "One device: no spread over devices; the _dtod parameters are 0, no defaults."
     elif n < 5:
         yield f"{n} devices: their spread is hardly known; look at the intervals."
     if cycles == 1:

@@ -51,7 +51,7 @@ class Noise:
         Noise of a reading makes neighbouring increments go opposite ways: their covariance is
         -write^2, and their variance pulse^2 + 2 write^2.
         """
-        moments = np.zeros(2)
+        moments, n = np.zeros(2), 0
         for trace in traces:
             for ramp in np.split(trace.weights, trace.turns[1:]):
                 if len(ramp) >= SHORTEST:
@@ -59,7 +59,8 @@ class Noise:
                     moved = np.diff(ramp)
                     beside = moved - np.polyval(np.polyfit(index, moved, TREND), index)
                     moments += (beside**2).mean(), (beside[1:] * beside[:-1]).mean()
-        variance, covariance = moments / sum(len(trace.turns) for trace in traces)
+                    n += 1
+        variance, covariance = moments / max(n, 1)
         write = min(max(-covariance, 0.0), variance / 2)
         return cls(float(np.sqrt(max(variance - 2 * write, 0.0))), float(np.sqrt(write)))
 
@@ -92,7 +93,7 @@ class Fitted:
 
 
 class Fit:
-    """Fits of one model to some traces; ``weights`` (per trace) leave readings out (0) or in (1)."""
+    """Fits of one model to traces; ``weights`` (per trace) leave readings out (0) or in (1)."""
 
     def __init__(
         self, model: Model, traces: Sequence[Trace], floor: float, weights: Sequence[Array] = ()
@@ -118,7 +119,7 @@ class Fit:
 
     def _devices(self, fit: Fitted, covariance: bool = False) -> Fitted:
         model, filters = self.model, []
-        for number, trace in enumerate(self.traces):
+        for number in range(len(self.traces)):
             _, gains, scales, shifts = self.filter(fit, number)
             scales = scales / np.maximum(self.weights[number], 1e-12)
             filters.append((gains, scales, shifts))
@@ -237,7 +238,10 @@ class Fit:
             noise = fit.noise
             for _ in range(3):
                 noise, misses = _solve(rows, noise, unit, self.floor)
-            kept = [_solve(rows[:i] + rows[i + 1 :], noise, unit, self.floor)[0] for i in range(len(rows))]
+            kept = [
+                _solve(rows[:i] + rows[i + 1 :], noise, unit, self.floor)[0]
+                for i in range(len(rows))
+            ]
             found.append((misses, noise, np.array([(one.pulse, one.write) for one in kept])))
         _, noise, kept = min(found, key=lambda one: one[0])
         n = len(kept)
@@ -264,17 +268,21 @@ class Fit:
         )
         # After noise of a pulse the filter lags behind, and takes the next steps for other ones.
         h, at = 1e-4 * (theta[0] - theta[1]), np.median(state)
-        ends = (steps.step_sizes(fit.model.kind, theta, np.array([at - h, at + h]), s) for s in (1, -1))
+        ends = (
+            steps.step_sizes(fit.model.kind, theta, np.array([at - h, at + h]), s) for s in (1, -1)
+        )
         slope = float(np.clip(np.mean([abs(np.diff(one)[0]) for one in ends]) / (2 * h), 0.0, 0.5))
         lost = 1 - float(gains[1:].mean())
         left = 1 - slope * lost * np.cumsum((lost * (1 - slope)) ** np.arange(trace.lag))
         shares = {1: 1.0, trace.lag: float(np.mean(np.append(1.0, left[:-1]) ** 2))}
         windows = [
-            np.stack([
-                np.square(path[lag:] - path[:-lag]),
-                (squares[lag:] - squares[:-lag]) * shares[lag],
-                np.full(len(path) - lag, lag, float),
-            ])[:, bads[lag:] == bads[:-lag]]
+            np.stack(
+                [
+                    np.square(path[lag:] - path[:-lag]),
+                    (squares[lag:] - squares[:-lag]) * shares[lag],
+                    np.full(len(path) - lag, lag, float),
+                ]
+            )[:, bads[lag:] == bads[:-lag]]
             for lag in (1, trace.lag)
         ]
         parts = 1 if len(self.traces) > 1 else PARTS
@@ -288,7 +296,9 @@ def _solve(rows: Sequence[Array], noise: Noise, unit: int, floor: float) -> tupl
     if not len(square):
         return replace(noise, unit=unit), np.inf
     if noise.unit != unit:
-        noise = Noise(noise.pulse / np.sqrt(max(float(pulses[lags == 1].mean()), 1e-18)), noise.write, unit)
+        noise = Noise(
+            noise.pulse / np.sqrt(max(float(pulses[lags == 1].mean()), 1e-18)), noise.write, unit
+        )
     square = np.minimum(square, OUTLIER * np.median(square))
     expected = noise.pulse**2 * pulses + 2 * (noise.write**2 + floor**2) + 1e-18
     scale = 1 / (expected * np.sqrt(lags))

@@ -13,6 +13,7 @@ from scipy import stats
 from analogtl.fitting import steps
 from analogtl.fitting.estimate import Fitted
 from analogtl.fitting.models import NODES
+from analogtl.fitting.steps import MAX_LOG
 
 Array = NDArray[Any]
 LEVEL = 0.95  # of the intervals
@@ -59,21 +60,17 @@ def describe(fitted: Fitted) -> Population:
             size = abs(parameters[scale]) if scale else 1.0
             if name in ("dw_min_dtod", "pow_gamma_dtod"):  # of the mean of up and down
                 size = float(each[name].mean())
-            known = np.nanvar(each_draws[name], axis=0).mean() if n else 0.0
-            value, low, high = _spread(each[name], known)
+            value, low, high = _spread(each[name], _known(each_draws[name]))
             parameters[name], intervals[name] = value / size, (low / size, high / size)
     quantities = {
-        name: (locations_value, intervals[name])
-        for name, locations_value in locations.items()
-        if name in ("states", "symmetry_point")
+        name: (parameters.pop(name), intervals.pop(name)) for name in ("states", "symmetry_point")
     }
-    if n > 1 and "symmetry_point" in each:
-        value, low, high = _spread(
-            each["symmetry_point"], np.nanvar(each_draws["symmetry_point"], axis=0).mean()
-        )
+    points = each["symmetry_point"]
+    if 2 * np.isfinite(points).sum() <= n:  # no device in two has one
+        del quantities["symmetry_point"]
+    elif np.isfinite(points).sum() > 1:
+        value, low, high = _spread(points, _known(each_draws["symmetry_point"]))
         quantities["symmetry_point_dtod"] = value, (low, high)
-    for name in ("states", "symmetry_point"):
-        parameters.pop(name), intervals.pop(name)
     step = parameters["dw_min"]
     noise, reach = fitted.noise, stats.norm.ppf((1 + LEVEL) / 2) * fitted.noise_errors
     pulse, write = (
@@ -83,11 +80,7 @@ def describe(fitted: Fitted) -> Population:
     parameters["dw_min_std"], intervals["dw_min_std"] = noise.pulse, pulse
     parameters["write_noise_std"] = noise.write / step
     intervals["write_noise_std"] = write[0] / step, write[1] / step
-    if (
-        fitted.model.kind in (steps.SOFT, steps.LINEAR)
-        and fitted.model.own != 4
-        or (fitted.model.kind == steps.SOFT)
-    ):
+    if len(fitted.model.units) > 1:
         parameters["mult_noise"] = noise.unit == steps.OF_STEP
     if fitted.model.kind == steps.LINEAR and fitted.model.own == 4:
         del parameters["write_noise_std"], intervals["write_noise_std"]  # the class has none
@@ -137,7 +130,8 @@ def _root(covariance: Array) -> Array:
 def _each(fitted: Fitted, own: Array) -> dict[str, Array]:
     """What aihwkit draws for each device, from the devices' own parameters (N, own)."""
     model = fitted.model
-    top, bottom, up, down = own[:, 0], own[:, 1], np.exp(own[:, 2]), np.exp(own[:, 3])
+    top, bottom = own[:, 0], own[:, 1]
+    up, down = np.exp(np.clip(own[:, 2:4], -MAX_LOG, MAX_LOG)).T
     if model.kind == steps.SOFT:
         up, down = up * top, -down * bottom
     found = {
@@ -152,7 +146,7 @@ def _each(fitted: Fitted, own: Array) -> dict[str, Array]:
         found |= {"gamma_up_dtod": own[:, 4] * top, "gamma_down_dtod": -own[:, 5] * bottom}
         found |= {"slope_up": own[:, 4], "slope_down": own[:, 5]}
     if model.kind == steps.POW:
-        gammas = np.exp(own[:, 4:6])
+        gammas = np.exp(np.clip(own[:, 4:6], -MAX_LOG, MAX_LOG))
         found["pow_gamma_dtod"] = gammas.mean(axis=1)
         found["pow_up_down_dtod"] = (gammas[:, 0] - gammas[:, 1]) / 2
         found |= {"pow_up": gammas[:, 0], "pow_down": gammas[:, 1]}
@@ -193,16 +187,15 @@ def _locations(fitted: Fitted, own: Array, shared: Array) -> dict[str, float]:
         found["pow_up_down"] = (up - down) / max(up, down)
     if model.kind == steps.EXP:
         names = ("A_up", "A_down", "gamma_up", "gamma_down")
-        found |= dict(zip(names, np.exp(shared), strict=True))
+        found |= dict(zip(names, np.exp(np.clip(shared, -MAX_LOG, MAX_LOG)), strict=True))
     if model.kind == steps.PIECEWISE:
-        theta = np.exp(model.theta(own[0], shared)[4:])
+        theta = np.exp(np.clip(model.theta(own[0], shared)[4:], -MAX_LOG, MAX_LOG))
         names = [f"piecewise_{way}[{i}]" for way in ("up", "down") for i in range(NODES)]
         found |= dict(zip(names, theta, strict=True))
     found["states"] = (found["w_max"] - found["w_min"]) / found["dw_min"]
     points = each["symmetry_point"]
-    found["symmetry_point"] = (
-        points[~np.isnan(points)].mean() if (points == points).any() else np.nan
-    )
+    points = points[np.isfinite(points)]
+    found["symmetry_point"] = points.mean() if len(points) else np.nan
     return {name: float(value) for name, value in found.items()}
 
 
@@ -233,6 +226,12 @@ def _spread(values: Array, known: float) -> tuple[float, float, float]:
     )
     value, low, high = (float(np.sqrt(max(one - known, 0.0))) for one in (whole, low, high))
     return value, low, high
+
+
+def _known(draws: Array) -> float:
+    """The variance that is the estimates' own: of draws of each device (D, N)."""
+    variances = [np.var(one[np.isfinite(one)]) for one in draws.T if np.isfinite(one).sum() > 1]
+    return float(np.median(variances)) if variances else 0.0
 
 
 def _percentiles(values: Array) -> Interval:

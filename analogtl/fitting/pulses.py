@@ -106,8 +106,8 @@ def read_pulses(file: Path, g_min: float | None = None, g_max: float | None = No
     beyond = [t.device for t in traces if not t.weights.min() < 0 < t.weights.max()]
     if beyond:
         raise ExperimentError(
-            f"{file}: device {beyond[0]}: weight 0, the middle of g_min {low:g} and g_max {high:g}, "
-            "is not in its range; is its unit another one? else --g-min and --g-max set the range"
+            f"{file}: device {beyond[0]}: weight 0, midway from g_min {low:g} to g_max {high:g}, "
+            "is out of its range; is its unit another one? else --g-min and --g-max set the range"
         )
     return Pulses(traces, low, high, unit, len(table))
 
@@ -156,7 +156,8 @@ def _problems(table: pd.DataFrame) -> Any:
             which = "up" if pulses[1] else "down"
             yield f"device {device}: only pulses {which}; expected pulses in both directions"
         elif min(pulses.values()) < MIN_PULSES:
-            yield f"device {device}: {min(pulses.values())} pulses in one direction; expected {MIN_PULSES}"
+            few = min(pulses.values())
+            yield f"device {device}: {few} pulses in one direction; expected {MIN_PULSES}"
         else:
             yield from _drift(str(device), part)
 
