@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +78,8 @@ def fit(
     if as_json:
         for name, value, low, high in rows:
             output.emit({"name": name, "value": value, "low": low, "high": high})
+        for model_name, score in result.scores.items():
+            output.emit({"name": model_name, **asdict(score)})
     elif to_aihwkit:
         print(_python(device))
     else:
@@ -84,8 +87,9 @@ def fit(
         output.rows_table(
             ["", "value", "95 % from", "to"], cells, title=result.device_class, right=(1, 2, 3)
         )
-    for name, score in () if as_json else result.scores.items():
-        output.note(f"{name}: held-out readings {score:+.4f} (0 is best)")
+    if not as_json:
+        for line in _scores(result):
+            output.note(line)
     for line in result.unknown:
         output.note(line)
     output.note(f"device file: {out}; figure: {figure}")
@@ -131,6 +135,19 @@ def _rows(result: Result) -> Any:
         yield name, value, *population.intervals.get(name, ("", ""))
     for name, (value, interval) in population.quantities.items():
         yield name, value, *interval
+
+
+def _scores(result: Result) -> Any:
+    """How close each class comes, the best first."""
+    for name, score in sorted(result.scores.items(), key=lambda item: item[1].miss):
+        told = f"{name}: {score.miss:.2f} % of the range from held-out readings"
+        if score.gap.mean:
+            told += f", {score.gap.mean:.2f} +- {score.gap.error:.2f} more than the best"
+        if score.loss is not None and score.loss.mean:
+            told += f"; log likelihood {score.loss.mean:.3f} +- {score.loss.error:.3f} lower"
+        if score.ties and name != result.fitted.model.name:
+            told += "; as good as the chosen one"
+        yield told
 
 
 def _python(device: DeviceFile) -> str:

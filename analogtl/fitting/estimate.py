@@ -1,19 +1,19 @@
-"""Fit one model to traces: the devices' parameters, and the noise, in turns.
+"""Fit one model to traces: the mean response of each device, then the noise about it.
 
-Given the noise, each device's parameters minimise SciPy's ``soft_l1`` loss of the errors of a
-filter that predicts each reading from those before, each relative to its standard deviation. Given
-the parameters, the noise is what readings move beside the steps.
+A device's parameters minimise SciPy's ``soft_l1`` loss of what readings lie beside the free run of
+its mean response, so that they hold over whole ramps, whatever the noise is like. Given them, the
+noise is the likeliest one for a Kalman filter that predicts each reading from those before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, nnls
+from scipy.optimize import least_squares, minimize
 from scipy.sparse import lil_matrix
 
 from analogtl.fitting import steps
@@ -23,11 +23,14 @@ from analogtl.fitting.pulses import Trace
 Array = NDArray[Any]
 ROUNDS = 2
 MAX_CALLS = 30  # of the least squares in a round
-TREND, SHORTEST = 3, 12  # degree of the trend that is taken off a ramp's increments; readings of it
-EDGE = 0.02  # share of the range from which a bound cuts off the noise
+LASTING = 0.4  # share of the variance that noise of pulses predicts, from which it may be it
+EDGE = 0.02  # share of the range from its ends
+TREND = 5  # degree of the trend of a ramp
 PARTS = 10  # of a device's readings, for the interval of its noise
-OUTLIER = 50.0  # times the median square
-FAR = 3.0  # standard deviations from which an error counts as an outlier for the noise
+FAR = 3.0  # standard deviations from which an error counts as an outlier
+LOG_NOISE, LOG_WRITE = (-9.0, 5.0), (-14.0, 1.0)  # limits, of steps and of weights
+STEP = 0.05  # of the logarithms, for their derivatives
+NEAR = 1e-4  # of parameters, for theirs
 
 
 @dataclass(frozen=True)
@@ -37,32 +40,12 @@ class Noise:
     Attributes:
         pulse: Standard deviation of a pulse, in ``unit``.
         write: Standard deviation of a reading, in weights.
-        unit: `steps.OF_STEP`, `OF_ZERO_STEP` or `OF_WEIGHT`.
+        unit: `steps.OF_STEP` or `OF_ZERO_STEP`.
     """
 
     pulse: float
     write: float
-    unit: int = steps.OF_WEIGHT
-
-    @classmethod
-    def seen(cls, traces: Sequence[Trace]) -> Noise:
-        """Estimate the noise without a model, beside a smooth trend of each ramp.
-
-        Noise of a reading makes neighbouring increments go opposite ways: their covariance is
-        -write^2, and their variance pulse^2 + 2 write^2.
-        """
-        moments, n = np.zeros(2), 0
-        for trace in traces:
-            for ramp in np.split(trace.weights, trace.turns[1:]):
-                if len(ramp) >= SHORTEST:
-                    index = np.linspace(-1, 1, len(ramp) - 1)
-                    moved = np.diff(ramp)
-                    beside = moved - np.polyval(np.polyfit(index, moved, TREND), index)
-                    moments += (beside**2).mean(), (beside[1:] * beside[:-1]).mean()
-                    n += 1
-        variance, covariance = moments / max(n, 1)
-        write = min(max(-covariance, 0.0), variance / 2)
-        return cls(float(np.sqrt(max(variance - 2 * write, 0.0))), float(np.sqrt(write)))
+    unit: int = steps.OF_STEP
 
 
 @dataclass(frozen=True)
@@ -73,23 +56,39 @@ class Fitted:
         model: The model.
         own: Parameters of each device (N, model.own).
         shared: Parameters that they share.
+        limits: Limits of the devices' parameters, lower and upper (2, N, own).
         noise: Noise of all of them.
         covariances: Covariance of each device's own parameters (N, own, own).
         shared_covariance: Of the shared ones.
         noise_errors: Standard errors of the noise of pulses and of readings.
+        lasting: Whether readings scatter for several pulses, and then no more.
     """
 
     model: Model
     own: Array
     shared: Array
+    limits: Array
     noise: Noise
     covariances: Array
     shared_covariance: Array
     noise_errors: Array
+    lasting: bool = False
 
     def theta(self, number: int) -> Array:
         """All parameters of a device, as `steps` takes them."""
         return self.model.theta(self.own[number], self.shared)
+
+
+def scatter(traces: Sequence[Trace]) -> float:
+    """Root mean square of what readings lie beside a smooth trend of their ramp."""
+    squares = [1e-12]
+    for trace in traces:
+        for ramp in np.split(trace.weights, trace.turns[1:]):
+            if len(ramp) > 2 * TREND:
+                index = np.linspace(-1, 1, len(ramp))
+                beside = ramp - np.polyval(np.polyfit(index, ramp, TREND), index)
+                squares.append(float((beside**2).mean()))
+    return float(np.sqrt(np.mean(squares)))
 
 
 class Fit:
@@ -99,64 +98,82 @@ class Fit:
         self, model: Model, traces: Sequence[Trace], floor: float, weights: Sequence[Array] = ()
     ) -> None:
         self.model, self.traces, self.floor = model, traces, floor
+        self.scatter = max(scatter(traces), floor)
         self.weights = weights or [np.ones(len(trace.weights)) for trace in traces]
 
-    def run(self, noise: Noise, before: Fitted | None = None) -> Fitted:
-        """Fit with a noise that is known, from the models' first guess or another fit."""
+    def run(self) -> Fitted:
+        """Fit the mean response, from the model's first guess."""
+        limits = np.array([self.model.limits(trace) for trace in self.traces]).swapaxes(0, 1)
         own = np.array([self.model.start(trace) for trace in self.traces])
-        first = Fitted(self.model, own, self.model.start_shared, noise, *(np.empty(0),) * 3)
-        return self._devices(self._devices(first if before is None else before))
+        noise, unknown = Noise(0.0, self.scatter), (np.empty(0),) * 3
+        fit = Fitted(self.model, own, self.model.start_shared, limits, noise, *unknown)
+        return self._devices(self._devices(fit))
 
-    def run_all(self, noise: Noise) -> Fitted:
-        """Fit, and find the noise of what the fit leaves."""
-        fit = self.run(noise)
+    def run_noise(self) -> Fitted:
+        """Fit the mean response and the noise about it."""
+        fit = self.run()
         for _ in range(ROUNDS):
-            fit = self._noise(fit)
-            fit = self._devices(fit, covariance=True)
+            fit = self._devices(self._within_scatter(self._noise(fit)))
         return fit
+
+    def run_all(self) -> Fitted:
+        """Fit the mean response and the noise about it, with their errors."""
+        return self._with_errors(self.run_noise())
+
+    def filter(self, fit: Fitted, number: int, follow: bool) -> tuple[Array, ...]:
+        """Run `steps.filtered` along a trace."""
+        trace, noise = self.traces[number], fit.noise
+        found: tuple[Array, ...] = steps.filtered(
+            fit.model.kind,
+            fit.theta(number),
+            trace.weights,
+            trace.signs,
+            trace.starts,
+            noise.pulse,
+            float(np.hypot(noise.write, self.floor)),
+            self.scatter,
+            noise.unit,
+            follow,
+        )
+        return found
+
+    def free_run(self, fit: Fitted, number: int) -> Array:
+        """Follow the mean response of a device; readings only tell where each sequence starts."""
+        return self.filter(fit, number, follow=False)[0]
 
     # -- the devices' parameters -------------------------------------------------------------------
 
-    def _devices(self, fit: Fitted, covariance: bool = False) -> Fitted:
-        model, filters = self.model, []
-        for number in range(len(self.traces)):
-            _, gains, scales, shifts = self.filter(fit, number)
-            scales = scales / np.maximum(self.weights[number], 1e-12)
-            filters.append((gains, scales, shifts))
+    def _errors(self, fit: Fitted) -> Callable[..., Array]:
+        """What readings of a device lie beside the free run of its parameters, as a function."""
+        filters = []
+        for number, weights in enumerate(self.weights):
+            _, gains, _, shifts, _, _ = self.filter(fit, number, follow=False)
+            filters.append((gains, self.scatter / np.maximum(weights, 1e-12), shifts))
 
-        def errors(number: int, theta: Array) -> Array:
-            trace = self.traces[number]
-            found: Array = steps.errors(
-                model.kind, theta, trace.weights, trace.signs, trace.starts, *filters[number]
-            )
+        def errors(number: int, own: Array, shared: Array = fit.shared) -> Array:
+            trace, theta = self.traces[number], self.model.theta(own, shared)
+            arguments = (trace.weights, trace.signs, trace.starts, *filters[number])
+            found: Array = steps.errors(self.model.kind, theta, *arguments)
             return found
 
-        if model.shared:
-            return self._together(fit, errors, covariance)
-        own, covariances = [], []
+        return errors
+
+    def _devices(self, fit: Fitted) -> Fitted:
+        errors = self._errors(fit)
+        if self.model.shared:
+            return self._together(fit, errors)
+        own = []
         for number, trace in enumerate(self.traces):
-            lower, upper = model.limits(trace)
             ends = np.quantile(trace.weights, (0.995, 0.005))
             results = [
-                least_squares(
-                    lambda p, n=number: errors(n, model.theta(p, fit.shared)),
-                    np.clip(first, lower + 1e-9, upper - 1e-9),
-                    bounds=(lower, upper),
-                    loss="soft_l1",
-                    f_scale=FAR / 2,
-                    x_scale="jac",
-                    max_nfev=MAX_CALLS,
-                )
+                _least(lambda p, n=number: errors(n, p), first, *fit.limits[:, number])
                 # A bound that no prediction reaches has no slope: try those that are seen, too.
                 for first in (fit.own[number], [*ends, *fit.own[number][2:]])
             ]
-            result = min(results, key=lambda one: float(one.cost))
-            own.append(result.x)
-            if covariance:
-                covariances.append(_covariance(result.jac))
-        return replace(fit, own=np.array(own), covariances=np.array(covariances))
+            own.append(min(results, key=lambda one: float(one.cost)).x)
+        return replace(fit, own=np.array(own))
 
-    def _together(self, fit: Fitted, errors: Any, covariance: bool) -> Fitted:
+    def _together(self, fit: Fitted, errors: Callable[..., Array]) -> Fitted:
         """Fit all devices at once: some of their parameters are the same."""
         model, n = self.model, len(self.traces)
         ends = np.cumsum([0, *(len(trace.weights) for trace in self.traces)])
@@ -164,158 +181,159 @@ class Fit:
         sparsity[:, n * model.own :] = 1
         for i in range(n):
             sparsity[ends[i] : ends[i + 1], i * model.own : (i + 1) * model.own] = 1
-        limits = [*(model.limits(trace) for trace in self.traces), model.limits_shared]
-        lower, upper = (np.concatenate([each[side] for each in limits]) for side in (0, 1))
-        first = np.concatenate([fit.own.ravel(), fit.shared])
+        lower, upper = (
+            np.concatenate([fit.limits[side].ravel(), model.limits_shared[side]]) for side in (0, 1)
+        )
 
         def split(p: Array) -> tuple[Array, Array]:
             return p[: n * model.own].reshape(n, model.own), p[n * model.own :]
 
         def all_errors(p: Array) -> Array:
             own, shared = split(p)
-            return np.concatenate([errors(i, model.theta(own[i], shared)) for i in range(n)])
+            return np.concatenate([errors(i, own[i], shared) for i in range(n)])
 
-        result = least_squares(
-            all_errors,
-            np.clip(first, lower + 1e-9, upper - 1e-9),
-            bounds=(lower, upper),
-            loss="soft_l1",
-            f_scale=FAR / 2,
-            x_scale="jac",
-            jac_sparsity=sparsity if n > 1 else None,
-            max_nfev=MAX_CALLS,
-        )
+        first = np.concatenate([fit.own.ravel(), fit.shared])
+        result = _least(all_errors, first, lower, upper, sparsity if n > 1 else None)
         own, shared = split(result.x)
-        fit = replace(fit, own=own, shared=shared)
-        if not covariance:
-            return fit
-        whole = _covariance(result.jac.toarray() if n > 1 else result.jac)
-        blocks = [slice(i * model.own, (i + 1) * model.own) for i in range(n)]
-        return replace(
-            fit,
-            covariances=np.array([whole[block, block] for block in blocks]),
-            shared_covariance=whole[n * model.own :, n * model.own :],
-        )
+        return replace(fit, own=own, shared=shared)
 
     # -- noise -------------------------------------------------------------------------------------
 
-    def filter(self, fit: Fitted, number: int) -> tuple[Array, ...]:
-        """Run the filter along a trace: predictions, gains, standard deviations."""
-        trace, noise = self.traces[number], fit.noise
-        theta = fit.theta(number)
-        found: tuple[Array, ...] = steps.filtered(
-            fit.model.kind,
-            theta,
-            trace.weights,
-            trace.signs,
-            trace.starts,
-            noise.pulse,
-            noise.write,
-            self.floor,
-            noise.unit,
-        )
-        return found
+    def losses(self, fit: Fitted) -> list[Array]:
+        """Minus log likelihood of each reading given those before; an outlier's grows linearly.
 
-    def scores(self, fit: Fitted) -> list[Array]:
-        """Log likelihood of each reading; an outlier's grows linearly. 0 where a cycle starts."""
+        0 where readings end: a bound cuts off the noise there.
+        """
         found = []
         for number, trace in enumerate(self.traces):
-            predicted, _, scales, _ = self.filter(fit, number)
+            predicted, _, scales, _, _, _ = self.filter(fit, number, follow=True)
             far = np.abs((trace.weights - predicted) / scales)
             loss = np.where(far > FAR, FAR * far - FAR**2 / 2, far**2 / 2)
-            found.append(np.where(trace.starts, 0.0, -loss - np.log(scales)))
+            before, edge = np.roll(trace.weights, 1), EDGE * trace.span
+            high, low = trace.weights.max() - edge, trace.weights.min() + edge
+            bound = (before > high) | (before < low)
+            found.append(np.where(trace.starts | bound, 0.0, loss + np.log(scales)))
         return found
 
     def _noise(self, fit: Fitted) -> Fitted:
-        """Find the noise: what readings move beside the steps, over one pulse and over many.
+        """Find the likeliest noise, and its standard errors from how parts of the data differ."""
+        parts = 1 if len(self.traces) > 1 else PARTS
 
-        The square is pulse^2 for each pulse and 2 write^2 on the whole. Over many pulses, noise of
-        the readings that lasts for some of them is not taken for noise of the pulses.
-        """
+        def losses(logs: Array, unit: int) -> Array:
+            noisy = replace(fit, noise=_noise_of(logs, unit))
+            found = [a * b for a, b in zip(self.losses(noisy), self.weights, strict=True)]
+            return np.array([p.sum() for one in found for p in np.array_split(one, parts)])
+
+        first = np.log([max(fit.noise.pulse, 0.3), max(self.scatter / 2, 1e-4)])
+        simplex = first + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]])
+        options = {"xatol": 1e-2, "fatol": 1e-2, "initial_simplex": simplex}
         found = []
         for unit in self.model.units:
-            rows = [part for n in range(len(self.traces)) for part in self._moves(fit, n, unit)]
-            noise = fit.noise
-            for _ in range(3):
-                noise, misses = _solve(rows, noise, unit, self.floor)
-            kept = [
-                _solve(rows[:i] + rows[i + 1 :], noise, unit, self.floor)[0]
-                for i in range(len(rows))
-            ]
-            found.append((misses, noise, np.array([(one.pulse, one.write) for one in kept])))
-        _, noise, kept = min(found, key=lambda one: one[0])
-        n = len(kept)
-        return replace(fit, noise=noise, noise_errors=np.sqrt((n - 1) * kept.var(axis=0)))
+            result = minimize(
+                lambda logs, unit=unit: losses(logs, unit).sum(),
+                first,
+                method="Nelder-Mead",
+                bounds=[LOG_NOISE, LOG_WRITE],
+                options=options,
+            )
+            found.append((float(result.fun), unit, result.x))
+        _, unit, best = min(found, key=lambda one: one[0])
+        noise = _noise_of(best, unit)
+        slopes = _jacobian(lambda logs: losses(logs, unit), best, STEP)
+        slopes -= slopes.mean(axis=0)
+        curves = _jacobian(
+            lambda logs: _jacobian(lambda p: losses(p, unit), logs, STEP).sum(axis=0), best, STEP
+        )
+        errors = np.exp(best) * np.sqrt(((slopes @ _inverse(curves)) ** 2).sum(axis=0))
+        return replace(fit, noise=noise, noise_errors=errors, lasting=False)
 
-    def _moves(self, fit: Fitted, number: int, unit: int) -> Iterator[Array]:
-        """Windows of a trace: square of what is beside the steps, sum of squared units, pulses."""
-        trace, theta = self.traces[number], fit.theta(number)
-        predicted, gains, _, _ = self.filter(fit, number)
-        state = np.clip(predicted + gains * (trace.weights - predicted), theta[1], theta[0])
-        steps_taken = predicted[1:] - state[:-1]
-        units = np.abs(steps_taken)
-        if unit == steps.OF_ZERO_STEP:
-            at_zero = [
-                float(steps.step_sizes(fit.model.kind, theta, np.zeros(1), sign)[0])
-                for sign in (1, -1)
-            ]
-            units = np.where(trace.signs[1:] > 0, *at_zero) * (trace.signs[1:] != 0)
-        edge = EDGE * (theta[0] - theta[1])
-        bad = (state[:-1] > theta[0] - edge) | (state[:-1] < theta[1] + edge) | trace.starts[1:]
-        path, squares, bads = (
-            np.concatenate([[0.0], np.cumsum(one)])
-            for one in (np.diff(trace.weights) - steps_taken, units**2, bad)
-        )
-        # After noise of a pulse the filter lags behind, and takes the next steps for other ones.
-        h, at = 1e-4 * (theta[0] - theta[1]), np.median(state)
-        ends = (
-            steps.step_sizes(fit.model.kind, theta, np.array([at - h, at + h]), s) for s in (1, -1)
-        )
-        slope = float(np.clip(np.mean([abs(np.diff(one)[0]) for one in ends]) / (2 * h), 0.0, 0.5))
-        lost = 1 - float(gains[1:].mean())
-        left = 1 - slope * lost * np.cumsum((lost * (1 - slope)) ** np.arange(trace.lag))
-        shares = {1: 1.0, trace.lag: float(np.mean(np.append(1.0, left[:-1]) ** 2))}
-        windows = [
-            np.stack(
-                [
-                    np.square(path[lag:] - path[:-lag]),
-                    (squares[lag:] - squares[:-lag]) * shares[lag],
-                    np.full(len(path) - lag, lag, float),
-                ]
-            )[:, bads[lag:] == bads[:-lag]]
-            for lag in (1, trace.lag)
+    def _within_scatter(self, fit: Fitted) -> Fitted:
+        """Lessen noise of pulses that would carry devices further than they are carried.
+
+        Noise of readings that lasts for some pulses looks like it from one reading to the next.
+        """
+        for _ in range(ROUNDS):
+            runs = [self.filter(fit, n, follow=False) for n in range(len(self.traces))]
+            pairs = list(zip(self.traces, runs, strict=True))
+            expected = np.concatenate([run[2][~trace.starts] ** 2 for trace, run in pairs])
+            seen = np.concatenate([(t.weights - run[0])[~t.starts] ** 2 for t, run in pairs])
+            read = fit.noise.write**2 + self.floor**2
+            share = max(float(seen.mean()) - read, 0.0) / max(float(expected.mean()) - read, 1e-18)
+            if not fit.lasting and share > LASTING:
+                break
+            noise = replace(fit.noise, pulse=fit.noise.pulse * float(np.sqrt(min(share, 1.0))))
+            fit = replace(fit, noise=noise, lasting=True)
+        return fit
+
+    # -- uncertainty -------------------------------------------------------------------------------
+
+    def _with_errors(self, fit: Fitted) -> Fitted:
+        """Add the covariances: what the noise does to a fit that is linear in its parameters."""
+        errors, model = self._errors(fit), self.model
+        alone, cross, free = [], [], []
+        for number, own in enumerate(fit.own):
+            both = np.concatenate([own, fit.shared])
+
+            def beside(p: Array, n: int = number) -> Array:
+                return errors(n, p[: model.own], p[model.own :])
+
+            block = self.scatter * _jacobian(beside, both, NEAR)
+            mine, others = block[:, : model.own], block[:, model.own :]
+            alone.append(_inverse(mine.T @ mine) @ mine.T)
+            cross.append(alone[-1] @ others)
+            free.append(others - mine @ cross[-1])
+        curvature = _inverse(np.sum([one.T @ one for one in free], axis=0))
+        shared = np.sum([self._carried(fit, n, curvature @ one.T) for n, one in enumerate(free)], 0)
+        covariances = [
+            self._carried(fit, number, one) + other @ shared @ other.T
+            for number, (one, other) in enumerate(zip(alone, cross, strict=True))
         ]
-        parts = 1 if len(self.traces) > 1 else PARTS
-        for part in range(parts):
-            yield np.concatenate([np.array_split(one, parts, axis=1)[part] for one in windows], 1)
+        return replace(fit, covariances=np.array(covariances), shared_covariance=shared)
+
+    def _carried(self, fit: Fitted, number: int, map_: Array) -> Array:
+        """Covariance of ``map_`` (P, K) @ errors of the free run, from the noise.
+
+        Noise of a pulse stays in the readings that follow; noise of those where a sequence starts
+        passes into the free run.
+        """
+        _, gains, _, _, left, added = self.filter(fit, number, follow=False)
+        gains = np.where(self.traces[number].starts, 1.0, gains)
+        read, moved = np.empty_like(map_), np.empty_like(map_)
+        into, stays = np.zeros((2, len(map_)))
+        for k in range(len(left) - 1, -1, -1):
+            read[:, k] = map_[:, k] + gains[k] * into
+            into = left[k] * ((1 - gains[k]) * into - map_[:, k])
+            moved[:, k] = added[k] * (read[:, k] + stays)
+            stays = left[k] * (read[:, k] + stays)
+        read *= np.hypot(fit.noise.write, self.floor)
+        found: Array = moved @ moved.T + read @ read.T
+        return found
 
 
-def _solve(rows: Sequence[Array], noise: Noise, unit: int, floor: float) -> tuple[Noise, float]:
-    """Regress squares on pulses and readings, weighted by their variance under ``noise``."""
-    square, pulses, lags = np.concatenate(rows, axis=1)
-    if not len(square):
-        return replace(noise, unit=unit), np.inf
-    if noise.unit != unit:
-        noise = Noise(
-            noise.pulse / np.sqrt(max(float(pulses[lags == 1].mean()), 1e-18)), noise.write, unit
-        )
-    square = np.minimum(square, OUTLIER * np.median(square))
-    expected = noise.pulse**2 * pulses + 2 * (noise.write**2 + floor**2) + 1e-18
-    scale = 1 / (expected * np.sqrt(lags))
-    regressors = np.stack([pulses, np.full(len(pulses), 2.0)], axis=1)
-    (pulse, write), _ = nnls(regressors * scale[:, None], square * scale)
-    expected = pulse * pulses + 2 * write + 2 * floor**2
-    misses = float(((np.log(expected) + square / expected) / lags).mean())
-    write = max(write - floor**2, 0.0)
-    return Noise(float(np.sqrt(pulse)), float(np.sqrt(write)), unit), misses
+def _noise_of(logs: Array, unit: int) -> Noise:
+    return Noise(float(np.exp(logs[0])), float(np.exp(logs[1])), unit)
 
 
-def _covariance(jacobian: Array) -> Array:
-    """Covariance of parameters from the Jacobian of errors of standard deviation 1.
+def _least(errors: Any, first: Any, lower: Array, upper: Array, sparsity: Any = None) -> Any:
+    return least_squares(
+        errors,
+        np.clip(first, lower + 1e-9, upper - 1e-9),
+        bounds=(lower, upper),
+        loss="soft_l1",
+        f_scale=FAR / 2,
+        x_scale="jac",
+        jac_sparsity=sparsity,
+        max_nfev=MAX_CALLS,
+    )
 
-    SciPy scales it by the loss already: outliers weigh less.
-    """
-    scale = np.maximum(np.sqrt((jacobian**2).sum(axis=0)), 1e-12)
-    scaled = jacobian / scale
-    found: Array = np.linalg.pinv(scaled.T @ scaled, rcond=1e-10, hermitian=True)
+
+def _jacobian(function: Callable[[Array], Array], at: Array, step: float) -> Array:
+    moves = step * np.eye(len(at))
+    return np.stack([(function(at + h) - function(at - h)) / (2 * step) for h in moves], axis=1)
+
+
+def _inverse(square: Array) -> Array:
+    """Invert a curvature; directions that nothing depends on get none."""
+    scale = np.maximum(np.sqrt(np.diag(square)), 1e-12)
+    found: Array = np.linalg.pinv(square / np.outer(scale, scale), rcond=1e-10, hermitian=True)
     return found / np.outer(scale, scale)

@@ -90,7 +90,7 @@ class Model:
         """Bounds of a device's own parameters; hard bounds of weights are where readings end."""
         low, high = trace.weights.min(), trace.weights.max()
         span, middle = high - low, (low + high) / 2
-        beyond = {steps.SOFT: 2.0, steps.POW: 0.5}.get(self.kind, 0.02) * span
+        beyond = (0.5 if self.kind in (steps.SOFT, steps.POW) else 0.02) * span
         lower, upper = [middle, low - beyond, -16.0, -16.0], [high + beyond, middle, 3.0, 3.0]
         if self.kind == steps.LINEAR and self.own == 6:
             lower, upper = [*lower, -1 / span, -1 / span], [*upper, 4 / span, 4 / span]

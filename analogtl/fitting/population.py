@@ -114,7 +114,10 @@ def _draws(fitted: Fitted) -> list[tuple[Array, Array]]:
     shared = _root(fitted.shared_covariance) if len(fitted.shared) else np.zeros((0, 0))
     return [
         (
-            fitted.own + np.array([root @ random.standard_normal(len(root)) for root in roots]),
+            np.clip(
+                fitted.own + np.array([root @ random.standard_normal(len(root)) for root in roots]),
+                *fitted.limits,
+            ),
             fitted.shared + shared @ random.standard_normal(len(shared)),
         )
         for _ in range(DRAWS)
@@ -143,7 +146,9 @@ def _each(fitted: Fitted, own: Array) -> dict[str, Array]:
         "down": down,
     }
     if model.kind == steps.LINEAR and model.own == 6:
-        found |= {"gamma_up_dtod": own[:, 4] * top, "gamma_down_dtod": -own[:, 5] * bottom}
+        # aihwkit draws them about a mean that is relative to the mean bounds.
+        found["gamma_up_dtod"] = own[:, 4] * top.mean()
+        found["gamma_down_dtod"] = -own[:, 5] * bottom.mean()
         found |= {"slope_up": own[:, 4], "slope_down": own[:, 5]}
     if model.kind == steps.POW:
         gammas = np.exp(np.clip(own[:, 4:6], -MAX_LOG, MAX_LOG))
@@ -186,7 +191,7 @@ def _locations(fitted: Fitted, own: Array, shared: Array) -> dict[str, float]:
         found["pow_gamma"] = max(up, down)
         found["pow_up_down"] = (up - down) / max(up, down)
     if model.kind == steps.EXP:
-        names = ("A_up", "A_down", "gamma_up", "gamma_down")
+        names = ["A_up", "A_down", "gamma_up", "gamma_down"]
         found |= dict(zip(names, np.exp(np.clip(shared, -MAX_LOG, MAX_LOG)), strict=True))
     if model.kind == steps.PIECEWISE:
         theta = np.exp(np.clip(model.theta(own[0], shared)[4:], -MAX_LOG, MAX_LOG))

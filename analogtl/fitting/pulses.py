@@ -43,8 +43,13 @@ class Trace:
         return np.flatnonzero(self.starts | (np.diff(self.signs, prepend=0) != 0))
 
     @property
+    def span(self) -> float:
+        """The range of the readings, without outliers."""
+        return float(np.ptp(np.quantile(self.weights, (0.01, 0.99))))
+
+    @property
     def lag(self) -> int:
-        """Pulses over which the noise of pulses is told from that of readings."""
+        """Pulses, a tenth of a ramp, over which noise of the pulses shows."""
         return int(np.clip(len(self.weights) / len(self.turns) / 10, 2, 100))
 
 
@@ -142,10 +147,12 @@ def _problems(table: pd.DataFrame) -> Any:
     )
     spans = spans[spans > 0]
     if len(spans) and spans.max() > MIXED * spans.min():
-        one, other = spans.idxmin(), spans.idxmax()
+        (one, first), (other, second) = (
+            spans.index[int(i)] for i in (spans.argmin(), spans.argmax())
+        )
         yield (
-            f"device {one[0]} reaches {spans.min():g} and device {other[0]} {spans.max():g} "
-            f"(cycles {one[1]}, {other[1]}): units are mixed; write all conductances in one unit"
+            f"device {one} reaches {spans.min():g} and device {other} {spans.max():g} "
+            f"(cycles {first}, {second}): units are mixed; write all conductances in one unit"
         )
         return
     for device, part in table.groupby("device", sort=False):

@@ -24,8 +24,7 @@ from analogtl.fastsim.compiled import compiled, inner
 
 Array = NDArray[Any]
 SOFT, LINEAR, EXP, POW, PIECEWISE = range(5)
-# What the noise of a pulse is relative to: its step, the step at weight 0, or nothing (weights).
-OF_STEP, OF_ZERO_STEP, OF_WEIGHT = range(3)
+OF_STEP, OF_ZERO_STEP = range(2)  # what the noise of a pulse is relative to: its step, that at 0
 MAX_LOG = 30.0
 
 
@@ -98,66 +97,58 @@ def errors(kind, theta, readings, signs, starts, gains, scales, shifts):
 
 
 @compiled
-def filtered(kind, theta, readings, signs, starts, noise, write, floor, unit):
-    """Run the extended Kalman filter: predictions, gains, standard deviations, shifts (K,) each.
+def filtered(kind, theta, readings, signs, starts, noise, write, about, unit, follow):
+    """Run the extended Kalman filter along the readings (K,).
 
-    A shift is what a bound does to the mean, as it cuts off the scatter on one side.
+    With ``follow`` it corrects its state by every reading, as far as pulses are noisy. Without, it
+    runs freely with the mean response, and readings tell only where a sequence starts.
 
-    Args: ``noise``: of a pulse, in ``unit`` (`OF_STEP` and so on); ``write``: of a reading, in
-    weights; ``floor``: what no reading is more exact than.
+    Args: ``noise``: of a pulse, in ``unit`` (`OF_STEP`, `OF_ZERO_STEP`); ``write``: of a reading;
+    ``about``: of a reading about the mean response; both in weights.
+
+    Returns (K,) each: predictions; gains; standard deviations of the errors; shifts, which is what
+    a bound does to the mean, as it cuts off the scatter on one side; what is left of a deviation
+    after the pulse; the standard deviation that the pulse adds.
     """
-    predicted = np.empty(readings.size)
-    gains = np.empty(readings.size)
-    scales = np.empty(readings.size)
-    shifts = np.zeros(readings.size)
-    w, variance = 0.0, 0.0
-    read = write * write + floor * floor
+    predicted, gains, scales, shifts, left, added = np.zeros((6, readings.size))
+    w, state, spread = 0.0, 0.0, 0.0  # the state's variance, and that of the devices about it
     at_zero_up = abs(_step(kind, theta, 0.0, 1))
     at_zero_down = abs(_step(kind, theta, 0.0, -1))
     h = 1e-4 * max(theta[0] - theta[1], 1e-6)
     for k in range(readings.size):
         if starts[k]:
-            predicted[k], gains[k], scales[k] = readings[k], 0.0, 1.0
-            w, variance = min(max(readings[k], theta[1]), theta[0]), read
+            predicted[k], scales[k] = readings[k], 1.0
+            w, state, spread = min(max(readings[k], theta[1]), theta[0]), write**2, 0.0
             continue
         sign = signs[k]
+        left[k] = 1.0
         if sign != 0:
             change = _step(kind, theta, w, sign)
-            slope = 1.0 + (_step(kind, theta, w + h, sign) - _step(kind, theta, w - h, sign)) / (
-                2.0 * h
-            )
-            relative = 1.0
-            if unit == OF_STEP:
-                relative = abs(change)
-            elif unit == OF_ZERO_STEP:
+            slope = (_step(kind, theta, w + h, sign) - _step(kind, theta, w - h, sign)) / (2.0 * h)
+            relative = abs(change)
+            if unit == OF_ZERO_STEP:
                 relative = at_zero_up if sign > 0 else at_zero_down
             unbound = w + change
             w = min(max(unbound, theta[1]), theta[0])
-            variance = min(max(slope, 0.0), 1.0) ** 2 * variance + (noise * relative) ** 2
-            deviation = math.sqrt(variance) + 1e-300
+            added[k] = noise * relative
+            left[k] = min(max(1.0 + slope, 0.0), 1.0)
+            spread = left[k] ** 2 * spread + added[k] ** 2
+            deviation = math.sqrt(spread + (state if follow else 0.0)) + 1e-300
             for bound, side in ((theta[0], 1.0), (theta[1], -1.0)):
                 z = side * (bound - unbound) / deviation
                 within = 0.5 * math.erfc(-z / math.sqrt(2.0))
-                variance *= within
+                spread *= within
+                left[k] *= within
                 lost = deviation * (math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
                 lost -= side * (bound - unbound) * (1.0 - within)
                 shifts[k] -= side * max(lost - max(side * (unbound - bound), 0.0), 0.0)
             w += shifts[k]
-        total = variance + read
+            state *= left[k] ** 2
+        if follow:
+            state, spread = state + spread, 0.0
         error = readings[k] - w
-        predicted[k], gains[k], scales[k] = w, variance / total, math.sqrt(total)
+        predicted[k], scales[k] = w, math.sqrt(state + spread + write**2)
+        gains[k] = state / (state + (write if follow else about) ** 2)
         w = min(max(w + gains[k] * error, theta[1]), theta[0])
-        variance -= gains[k] * variance
-    return predicted, gains, scales, shifts
-
-
-@compiled
-def free_run(kind, theta, readings, signs, starts):
-    """Follow the mean response from the first reading of each sequence alone (K,)."""
-    path = np.empty(readings.size)
-    w = 0.0
-    for k in range(readings.size):
-        w = min(max(readings[k] if starts[k] else w, theta[1]), theta[0])
-        w = w if starts[k] else _after(kind, theta, w, signs[k])
-        path[k] = w
-    return path
+        state -= gains[k] * state
+    return predicted, gains, scales, shifts, left, added

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ def read_table(file: Path) -> tuple[pd.DataFrame, str]:
     """
     frame = _cells(file)
     roles, units = _roles(frame)
-    unit = next((units[c] for c in frame if roles[c] in ("conductance", "up", "down", "")), "")
+    unit = next(
+        (units[c] for c in map(str, frame) if roles[c] in ("conductance", "up", "down", "")), ""
+    )
     readings = pd.concat(list(_readings(file, frame, roles)), ignore_index=True)
     if readings.empty:
         raise ExperimentError(f"{file}: no readings")
@@ -65,7 +67,7 @@ def read_table(file: Path) -> tuple[pd.DataFrame, str]:
 
 
 def _cells(file: Path) -> pd.DataFrame:
-    """The cells of a file, with headings; numbers as column names where it has none."""
+    """The cells of a file, with headings."""
     if not file.is_file():
         raise ExperimentError(f"{file}: no such file; expected a table of pulses (CSV, TSV, XLSX)")
     if file.stat().st_size > MAX_BYTES:
@@ -101,12 +103,14 @@ def _cells(file: Path) -> pd.DataFrame:
 
 
 def _delimited(text: str) -> pd.DataFrame:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    rows = enumerate(text.splitlines())
+    lines = {row: line for row, line in rows if line.strip() and not line.startswith("#")}
     if not lines:
         return pd.DataFrame()
-    sample = "\n".join(lines[:20])
+    sample = "\n".join([*lines.values()][:20])
     delimiter = next((one for one in "\t;," if one in sample), r"\s+")
-    frame = pd.read_csv(StringIO("\n".join(lines)), sep=delimiter, header=None, dtype=str)
+    frame = pd.read_csv(StringIO("\n".join(lines.values())), sep=delimiter, header=None, dtype=str)
+    frame.index = pd.Index(lines)
     if delimiter != "," and frame.iloc[1:].map(_comma).any().any():
         frame = frame.map(lambda cell: cell.replace(",", ".") if _comma(cell) else cell)
     return frame
@@ -130,8 +134,8 @@ def _numbers(cells: pd.Series[Any]) -> pd.Series[float]:
 def _roles(frame: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
     """Each column's role, "" for none, and its unit."""
     roles, units = {}, {}
-    for name in frame:
-        text = re.sub(r"[_\s\-.]+", " ", str(name).strip().lower())
+    for name in map(str, frame):
+        text = re.sub(r"[_\s\-.]+", " ", name.strip().lower())
         found = re.search(r"[(\[/]\s*([^)\]]*?)\s*[)\]]?$| ([mupnµμ]?s)$", text)
         unit = (found[1] or found[2] or "") if found else ""
         units[name] = UNITS.get(unit, "")
@@ -147,7 +151,7 @@ def _readings(file: Path, frame: pd.DataFrame, roles: dict[str, str]) -> Iterato
     for name, role in roles.items():
         place.setdefault(role, name)
     rows = pd.Series(frame.index + 1, index=frame.index)
-    common = {
+    common: dict[str, Any] = {
         "device": frame[place["device"]].astype(str) if "device" in place else "1",
         "cycle": frame[place["cycle"]].astype(str) if "cycle" in place else "",
         "pulse": _numbers(frame[place["pulse"]]) if "pulse" in place else np.nan,
@@ -163,20 +167,7 @@ def _readings(file: Path, frame: pd.DataFrame, roles: dict[str, str]) -> Iterato
                 last = int(np.flatnonzero(~blank)[-1]) + 1 if (~blank).any() else 0
                 yield ramp.iloc[:last]
         return
-    if "direction" in place:
-        words = frame[place["direction"]].map(lambda cell: str(cell).strip().lower())
-        sign = words.map(lambda word: 1 if word in UP else -1 if word in DOWN else np.nan)
-        if sign.isna().any():
-            row, word = rows[sign.isna()].iloc[0], words[sign.isna()].iloc[0]
-            raise ExperimentError(f"{file}: row {row}: direction {word!r}; expected up or down")
-    elif "voltage" in place:
-        sign = np.sign(_numbers(frame[place["voltage"]]))
-        if sign.isna().any():
-            row = rows[sign.isna()].iloc[0]
-            raise ExperimentError(f"{file}: row {row}: the voltage is no number")
-    else:
-        raise ExperimentError(f"{file}: found columns {', '.join(map(str, frame))}; {LAYOUTS}")
-    common["sign"] = sign.astype(int)
+    common["sign"] = _signs(file, frame, place)
     if "conductance" in place:
         yield pd.DataFrame({**common, "conductance": _numbers(frame[place["conductance"]])})
         return
@@ -185,6 +176,23 @@ def _readings(file: Path, frame: pd.DataFrame, roles: dict[str, str]) -> Iterato
         raise ExperimentError(f"{file}: found columns {', '.join(map(str, frame))}; {LAYOUTS}")
     for name in devices:
         yield pd.DataFrame({**common, "device": name, "conductance": _numbers(frame[name])})
+
+
+def _signs(file: Path, frame: pd.DataFrame, place: Mapping[str, str]) -> pd.Series[int]:
+    """The direction of each pulse."""
+    if "direction" in place:
+        cells, expected = frame[place["direction"]], "direction up or down"
+        words = cells.map(lambda cell: str(cell).strip().lower())
+        signs = words.map(lambda word: 1 if word in UP else -1 if word in DOWN else np.nan)
+    elif "voltage" in place:
+        cells, expected = frame[place["voltage"]], "a voltage"
+        signs = _numbers(cells).map(np.sign)
+    else:
+        raise ExperimentError(f"{file}: found columns {', '.join(map(str, frame))}; {LAYOUTS}")
+    if signs.isna().any():
+        row = signs.index[signs.isna()][0]
+        raise ExperimentError(f"{file}: row {row + 1}: expected {expected}, found {cells[row]!r}")
+    return signs.astype(int)
 
 
 def _with_cycles(file: Path, readings: pd.DataFrame) -> pd.DataFrame:

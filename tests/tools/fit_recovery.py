@@ -19,15 +19,15 @@ from analogtl.crossbar.pulsed_tile import PulsedTile
 from analogtl.fitting.choose import fit_pulses
 from analogtl.fitting.pulses import Pulses, Trace
 
-SPREAD = dict(dw_min_dtod=0.2, up_down_dtod=0.05, w_max_dtod=0.1, w_min_dtod=0.1)
-COMMON = dict(up_down=0.1, dw_min_std=0.3, w_max=0.9, w_min=-0.8) | SPREAD
-LINEAR = dict(gamma_up=0.6, gamma_down=0.5, gamma_up_dtod=0.05, gamma_down_dtod=0.05)
-POW = dict(pow_gamma=1.6, pow_gamma_dtod=0.1, pow_up_down=0.1, pow_up_down_dtod=0.05)
-EXP = dict(A_up=0.05, A_down=0.08, gamma_up=2.5, gamma_down=2.2, a=1.0, b=0.0)
-CURVES = dict(piecewise_up=[1.6, 0.8, 1, 1.3, 0.4], piecewise_down=[0.3, 1.4, 1, 0.6, 1.5])
+SPREAD = {"dw_min_dtod": 0.2, "up_down_dtod": 0.05, "w_max_dtod": 0.1, "w_min_dtod": 0.1}
+COMMON = {"up_down": 0.1, "dw_min_std": 0.3, "w_max": 0.9, "w_min": -0.8} | SPREAD
+LINEAR = {"gamma_up": 0.6, "gamma_down": 0.5, "gamma_up_dtod": 0.05, "gamma_down_dtod": 0.05}
+POW = {"pow_gamma": 1.6, "pow_gamma_dtod": 0.1, "pow_up_down": 0.1, "pow_up_down_dtod": 0.05}
+EXP = {"A_up": 0.05, "A_down": 0.08, "gamma_up": 2.5, "gamma_down": 2.2, "a": 1.0, "b": 0.0}
+CURVES = {"piecewise_up": [1.6, 0.8, 1, 1.3, 0.4], "piecewise_down": [0.3, 1.4, 1, 0.6, 1.5]}
 TRUTHS = {
-    "ConstantStepDevice": dict(dw_min=0.02),
-    "SoftBoundsReferenceDevice": dict(dw_min=0.04, write_noise_std=0.5),
+    "ConstantStepDevice": {"dw_min": 0.02},
+    "SoftBoundsReferenceDevice": {"dw_min": 0.04, "write_noise_std": 0.5},
     "LinearStepDevice": dict(dw_min=0.03, write_noise_std=0.5, **LINEAR),
     "PowStepDevice": dict(dw_min=0.06, write_noise_std=0.3, **POW),
     "ExpStepDevice": dict(dw_min=0.03, write_noise_std=0.3, **EXP),
