@@ -75,8 +75,8 @@ class Result:
         scores: Model name -> how close it comes to held-out readings.
         unknown: What the data cannot say, a sentence each.
         curves: Mean response of each device's model (K,), from each cycle's first reading.
-        bands: Standard deviation that noise gives a reading about its prediction (K,).
-        residuals: Reading - prediction, relative to that (K,).
+        bands: Standard deviation of readings about it (K,).
+        residuals: Reading - its prediction from those before, in standard deviations (K,).
     """
 
     pulses: Pulses
@@ -116,9 +116,10 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
     fitted = fit.run_all()
     curves, bands, residuals = [], [], []
     for number, trace in enumerate(traces):
+        curve, _, band, *_ = fit.filter(fitted, number, follow=False)
         predicted, _, scales, *_ = fit.filter(fitted, number, follow=True)
-        curves.append(fit.free_run(fitted, number))
-        bands.append(np.where(trace.starts, np.nan, scales))
+        curves.append(curve)
+        bands.append(np.where(trace.starts, np.nan, band))
         residuals.append(np.where(trace.starts, np.nan, (trace.weights - predicted) / scales))
     population = describe(fitted)
     if not population.parameters["w_min"] < 0 < population.parameters["w_max"]:

@@ -23,6 +23,7 @@ from analogtl.fitting.pulses import Trace
 Array = NDArray[Any]
 ROUNDS = 2
 MAX_CALLS = 30  # of the least squares in a round
+LESSENED = 5  # times at most that noise is, which is too large
 LASTING = 0.4  # share of the variance that noise of pulses predicts, from which it may be it
 EDGE = 0.02  # share of the range from its ends
 TREND = 5  # degree of the trend of a ramp
@@ -113,7 +114,8 @@ class Fit:
         """Fit the mean response and the noise about it."""
         fit = self.run()
         for _ in range(ROUNDS):
-            fit = self._devices(self._within_scatter(self._noise(fit)))
+            seen, _ = self._squares(fit)
+            fit = self._devices(self._within(self._noise(fit), seen))
         return fit
 
     def run_all(self) -> Fitted:
@@ -247,21 +249,25 @@ class Fit:
         errors = np.exp(best) * np.sqrt(((slopes @ _inverse(curves)) ** 2).sum(axis=0))
         return replace(fit, noise=noise, noise_errors=errors, lasting=False)
 
-    def _within_scatter(self, fit: Fitted) -> Fitted:
-        """Lessen noise of pulses that would carry devices further than they are carried.
+    def _squares(self, fit: Fitted) -> tuple[float, float]:
+        """Mean square of readings about the free run: as they are, and as the noise has it."""
+        runs = [self.filter(fit, n, follow=False) for n in range(len(self.traces))]
+        pairs = list(zip(self.traces, runs, strict=True))
+        seen = np.concatenate([(one.weights - run[0])[~one.starts] ** 2 for one, run in pairs])
+        expected = np.concatenate([run[2][~one.starts] ** 2 for one, run in pairs])
+        return float(seen.mean()), float(expected.mean())
+
+    def _within(self, fit: Fitted, seen: float) -> Fitted:
+        """Lessen noise of pulses that would carry devices further than ``seen``, their square.
 
         Noise of readings that lasts for some pulses looks like it from one reading to the next.
         """
-        for _ in range(ROUNDS):
-            runs = [self.filter(fit, n, follow=False) for n in range(len(self.traces))]
-            pairs = list(zip(self.traces, runs, strict=True))
-            expected = np.concatenate([run[2][~trace.starts] ** 2 for trace, run in pairs])
-            seen = np.concatenate([(t.weights - run[0])[~t.starts] ** 2 for t, run in pairs])
-            read = fit.noise.write**2 + self.floor**2
-            share = max(float(seen.mean()) - read, 0.0) / max(float(expected.mean()) - read, 1e-18)
-            if not fit.lasting and share > LASTING:
+        read = fit.noise.write**2 + self.floor**2
+        for _ in range(LESSENED):
+            share = max(seen - read, 0.0) / max(self._squares(fit)[1] - read, 1e-18)
+            if share > (1.0 if fit.lasting else LASTING):
                 break
-            noise = replace(fit.noise, pulse=fit.noise.pulse * float(np.sqrt(min(share, 1.0))))
+            noise = replace(fit.noise, pulse=fit.noise.pulse * float(np.sqrt(share)))
             fit = replace(fit, noise=noise, lasting=True)
         return fit
 
