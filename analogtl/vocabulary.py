@@ -163,6 +163,7 @@ class Metric(_Noun):
     margin: float  # what counts as no harm where an experiment does not say
 
     ERROR = "error", "test error", "%", "points", 1, 2.0
+    BALANCED_ERROR = "balanced-error", "balanced test error", "%", "points", 1, 2.0
     PROGRAMMING = "programming-error", "programming error", "%", "points", 1, 2.0
     CROSS_ENTROPY = "cross-entropy", "test loss", "nats per token", "nats per token", 3, 0.05
     DENOISING = "denoising-loss", "denoising loss", "", "", 3, 0.02

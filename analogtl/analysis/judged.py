@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from analogtl.errors import RunError, counted
 from analogtl.study.columns import JUDGED_EPOCHS, epochs_judged
+from analogtl.vocabulary import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,41 @@ def with_judged(
     )
     final_error = trials["error_final"].astype(float)
     return trials.assign(error_judged=final_error, judged_epochs=1), "" if asked == 1 else told
+
+
+def with_balanced(trials: pd.DataFrame, epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Trials whose errors are the balanced ones, and a line on what is lacking.
+
+    Where a finished trial's balanced errors are not all in the table, as in those of earlier
+    versions, all trials keep their errors: what is compared is judged alike.
+
+    Args:
+        trials: Rows of trials.csv.
+        epochs: Rows of epochs.csv of these trials, of fine-tuning: validation and test.
+    """
+    order = epochs.sort_values("epoch", kind="stable")
+    test = order[order["split"] == "test"]
+    validation = order[order["split"] == "validation"].groupby("trial")["balanced_error"]
+    last = test.groupby("trial")[["error", "balanced_error"]].last()
+    done = trials[trials["status"].eq("done").fillna(False)].set_index("trial")
+    final = last["error"].reindex(done.index).astype(float)
+    whole = (final - done["error_final"].astype(float)).abs() < _SAME
+    whole &= ~done.index.isin(order.loc[order["balanced_error"].isna(), "trial"])
+    if lacking := int((~whole).sum()):
+        told = f"{counted(lacking, 'trial')} of {len(done)} without all balanced errors"
+        return trials, f"{told} in epochs.csv: all are judged by the error"
+    trained = test[(test["epoch"] > 0) | ~test["trial"].isin(test.loc[test["epoch"] > 0, "trial"])]
+    best = trained.sort_values("balanced_error", kind="stable").groupby("trial").first()
+    found = {
+        "error_transfer": test[test["epoch"] == 0].groupby("trial")["balanced_error"].first(),
+        "error_final": last["balanced_error"],
+        "error_best": best["balanced_error"],
+        "epoch_best": best["epoch"],
+        "error_validation": validation.last(),
+    }
+    errors = {name: trials["trial"].map(values) for name, values in found.items()}
+    trials = trials.assign(**errors, metric=Metric.BALANCED_ERROR.value)
+    return trials.assign(balanced_error_final=float("nan")), ""  # it would be there twice
 
 
 def epochs_text(trials: pd.DataFrame, *, short: bool = False) -> str:

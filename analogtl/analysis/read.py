@@ -16,7 +16,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analogtl.analysis.costs import hardware_of
-from analogtl.analysis.judged import with_judged
+from analogtl.analysis.judged import with_balanced, with_judged
 from analogtl.analysis.one_study import each_once, of_one_study
 from analogtl.analysis.select_lr import Selection, finished, select_learning_rate
 from analogtl.analysis.tuning import read_tuning, untuned_axes
@@ -33,10 +33,13 @@ from analogtl.study.columns import (
 )
 from analogtl.study.fields import DataFields, ExperimentFields, PlanFields, ProvenanceFields
 from analogtl.study.tables import find_tables, read_table
+from analogtl.vocabulary import Metric
 
 _NEEDED: Final = ("trial", "arm", "seed", "status")
 _LAYER_COLUMNS: Final = list(LAYER_COLUMNS)
-_EPOCH_COLUMNS: Final = ["trial", "stage", "epoch", "split", "error", "weights_changed"]
+_EPOCH_COLUMNS: Final = [
+    *("trial", "stage", "epoch", "split", "error", "balanced_error", "weights_changed"),
+]
 _REMEDY: Final = "the command that made the run writes it again, and trains nothing twice"
 
 
@@ -178,11 +181,16 @@ def read_run(
     trials, notes = of_one_study(trials, experiment, plan or {})
     same = ["arm", *axis_columns(trials.columns), "lr", "seed", "class_set"]
     trials = each_once(trials, same, path / "trials.csv", problems)
+    quantity = "error"
+    if experiment.get("report", {}).get("metric") == Metric.BALANCED_ERROR:
+        trials, lacking = with_balanced(trials, _every_epoch(path / "epochs.csv", trials))
+        notes += [f"{name}: {lacking}"] if lacking else []
+        quantity = "error" if lacking else "balanced_error"
     chosen = select_learning_rate(trials)
     ids = set(chosen.rows["trial"])
     found: dict[str, Any] = {}
     try:
-        epochs, found["pretrained"] = _epochs(path / "epochs.csv", ids, problems)
+        epochs, found["pretrained"] = _epochs(path / "epochs.csv", ids, problems, quantity)
         same = ["trial", "epoch"]
         found["epochs"] = each_once(epochs, same, path / "epochs.csv", problems)
     except RunError as error:
@@ -197,8 +205,12 @@ def read_run(
     try:
         names = EVALUATION_COLUMNS
         needed = ("trial", "time", "error")
-        rows = _table(path / "evaluation.csv", names, problems, needed=needed)
-        found["evaluation"] = rows[rows["trial"].isin(ids)]
+        aged = _table(path / "evaluation.csv", names, problems, needed=needed)
+        aged = aged[aged["trial"].isin(ids)]
+        if aged[quantity].isna().any():
+            notes.append(f"{name}: evaluation.csv: left out: it has no {quantity}")
+        else:
+            found["evaluation"] = aged.assign(error=aged[quantity])
     except RunError as error:
         problems.other(f"left out: {error}")
     if judged_epochs is None:
@@ -291,21 +303,43 @@ def _trials(path: Path, name: str, numeric: Iterable[str], problems: Problems) -
     return trials.assign(experiment=name)
 
 
-def _epochs(file: Path, trials: set[str], problems: Problems) -> tuple[pd.DataFrame, float | None]:
+def _every_epoch(file: Path, trials: pd.DataFrame) -> pd.DataFrame:
+    """The validation and test rows of all trials; what is wrong with others, `_epochs` tells."""
+    try:
+        return _epochs(file, set(trials["trial"]), Problems(), splits=("validation", "test"))[0]
+    except RunError:
+        return pd.DataFrame(columns=_EPOCH_COLUMNS)
+
+
+def _epochs(
+    file: Path,
+    trials: set[str],
+    problems: Problems,
+    quantity: str = "error",
+    splits: Sequence[str] = ("test",),
+) -> tuple[pd.DataFrame, float | None]:
     """The test rows of the chosen trials, and the last test error of pretraining.
 
     Read in pieces: of a large study this is the only large file, and most of it is not needed.
+
+    Args:
+        file: The table.
+        trials: Their names.
+        problems: Where what cannot be read is told.
+        quantity: The column that is taken for the error.
+        splits: Other splits than the test images.
     """
     kept, pretrained = [pd.DataFrame(columns=_EPOCH_COLUMNS)], None
     needed = ("trial", "stage", "epoch", "split")
     only = (*_EPOCH_COLUMNS, "arm")
     pieces = read_checked(file, EpochRow, problems, header=("error",), needed=needed, only=only)
     for piece in pieces if file.is_file() else ():
+        piece = piece.reindex(columns=[*dict.fromkeys([*piece.columns, *_EPOCH_COLUMNS])])
         test = piece[piece["split"] == "test"]
-        first = test[(test["stage"] == "pretrain") & test["error"].notna()]
+        first = test[(test["stage"] == "pretrain") & test[quantity].notna()]
         if len(first):
-            pretrained = float(first["error"].iloc[-1])
-        test = _shown(test.reset_index(drop=True))
-        kept.append(test[(test["stage"] == "finetune") & test["trial"].isin(trials)])
+            pretrained = float(first[quantity].iloc[-1])
+        asked = _shown(piece[piece["split"].isin(splits)].reset_index(drop=True))
+        kept.append(asked[(asked["stage"] == "finetune") & asked["trial"].isin(trials)])
     rows = pd.concat([k for k in kept if len(k)] or kept, ignore_index=True)
-    return rows.reindex(columns=_EPOCH_COLUMNS), pretrained
+    return rows.assign(error=rows[quantity]).reindex(columns=_EPOCH_COLUMNS), pretrained

@@ -18,7 +18,7 @@ from analogtl.study.checked import Problems
 from analogtl.study.choice import choose
 from analogtl.study.columns import axis_columns
 from analogtl.study.tables import read_table
-from analogtl.vocabulary import Arm, key_of
+from analogtl.vocabulary import Arm, Metric, key_of
 
 COMPARED: Final = (
     *("analog.algorithm", "analog.device.preset", "analog.device.file"),
@@ -84,7 +84,9 @@ def _choice(group: pd.DataFrame, chosen: pd.Series[bool], keys: Sequence[str]) -
     next_best = min((e for other, e in choice.means.items() if other != name), default=math.nan)
     per_block = done.loc[done["name"] == name, "n_validation"].astype(float)
     share = (best + next_best) / 200
-    images = float(per_block.sum())
+    # How far chance moves a balanced error, the number of all images does not tell.
+    balanced = group["metric"].eq(Metric.BALANCED_ERROR).any() if "metric" in group else False
+    images = 0.0 if balanced else float(per_block.sum())
     spread = 2 * share * (1 - share) / images if images and 0 <= share <= 1 else math.nan
     return {
         "kept": settings_text(values),

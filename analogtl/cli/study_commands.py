@@ -432,7 +432,7 @@ def _tell_chosen(tuning: Tuning) -> None:
         values = ", ".join(f"{k} = {v}" for k, v in contest.candidates[choice.best].items())
         where = arm_label(contest.arm) + (f" at {level}" if level else "")
         error = choice.means.get(choice.best, math.nan)
-        error_text = tuning.experiment.metric.text(error)
+        error_text = tuning.experiment.judged_by.text(error)
         told = f", validation error {error_text}" if choice.how == CHOSEN else f" ({choice.how})"
         output.note(f"chosen for {where}: {values}{told}")
 
@@ -481,7 +481,8 @@ def _sum_up(study: Study, watcher: Watcher, command: str, *, quiet: bool) -> Non
 def _show_results(study: Study) -> None:
     """Mean and spread of the test error per arm and level, at the learning rate kept."""
     from analogtl.analysis import summaries
-    from analogtl.analysis.judged import epochs_text, with_judged
+    from analogtl.analysis.curves import metric_in
+    from analogtl.analysis.judged import epochs_text, with_balanced, with_judged
     from analogtl.analysis.select_lr import select_learning_rate
     from analogtl.analysis.tuning import untuned_axes
     from analogtl.report import run_tables
@@ -493,11 +494,18 @@ def _show_results(study: Study) -> None:
     # Axes of other sweeps in this directory have no level here.
     fixed = set(TRIAL_COLUMNS)
     frame = frame[[c for c in frame.columns if c in fixed or frame[c].notna().any()]]
+    epochs = read_table(study.run.path / "epochs.csv")
+    epochs = epochs[epochs["stage"].eq("finetune") & epochs["trial"].isin(frame["trial"])]
+    if study.experiment.judged_by is Metric.BALANCED_ERROR:
+        judging = epochs[epochs["split"].isin(("validation", "test"))]
+        frame, lacking = with_balanced(frame, judging)
+        if lacking:
+            output.warn(lacking)
+        else:
+            epochs = epochs.assign(error=epochs["balanced_error"])
     chosen = select_learning_rate(frame)
     several = bool((chosen.choices["n_lrs"] > 1).any())
-    epochs = read_table(study.run.path / "epochs.csv")
-    mine = epochs["stage"].eq("finetune") & epochs["split"].eq("test")
-    mine &= epochs["trial"].isin(chosen.rows["trial"])
+    mine = epochs["split"].eq("test") & epochs["trial"].isin(chosen.rows["trial"])
     rows, _ = with_judged(chosen.rows, epochs[mine], study.experiment.report.judged_epochs)
     table = run_tables.outcomes_table(
         summaries.levels(rows),
@@ -505,7 +513,7 @@ def _show_results(study: Study) -> None:
         judged=epochs_text(rows),
         several_rates=several,
         untuned=untuned_axes(rows),
-        metric=study.experiment.metric,
+        metric=metric_in(rows),
     )
     output.show_table(table)
 

@@ -126,6 +126,11 @@ class Report(Section):
     """What counts as no harm, in the metric's unit: for the certified level, and for the findings
     of little effect. If absent 2 percentage points, 0.05 nats per token, 0.02 of a denoising
     loss."""
+    metric: Literal["error", "balanced-error"] = "error"
+    """What classes of images are judged by: the share of wrong answers, or the mean of the classes'
+    own errors, in which each counts alike, however many images it has. Learning rates and tuned
+    settings are chosen by it; tables, figures, critical points and findings have it. Changes no
+    trial."""
     judged_epochs: PositiveInt | None = None
     """How many of the last epochs the test error that is judged is the mean of. 5 if absent, but
     at most half of the training, and at least 1. 1: the last epoch alone."""

@@ -91,6 +91,8 @@ class Experiment(Section):
         yield from self._class_set_problems()
         yield from self._evaluate_problems()
         judged, epochs = self.report.judged_epochs, max(1, self.epochs)
+        if self.report.metric != Metric.ERROR and self.metric is not Metric.ERROR:
+            yield "report.metric", f"expected classes of images; trials have a {self.metric.label}"
         if judged is not None and judged > epochs:
             yield "report.judged_epochs", f"expected at most the epochs, {epochs}; got {judged}"
         if len(self.sweep.lr) > 1 and not self.finetune.validation_fraction:
@@ -246,8 +248,14 @@ class Experiment(Section):
 
     @property
     def metric(self) -> Metric:
-        """What trials are judged by."""
+        """What the errors of trials are."""
         return Metric.PROGRAMMING if self.is_weight_programming else self.objective.metric
+
+    @property
+    def judged_by(self) -> Metric:
+        """What trials are judged and chosen by."""
+        balanced = self.report.metric == Metric.BALANCED_ERROR
+        return Metric.BALANCED_ERROR if balanced else self.metric
 
     @property
     def margin(self) -> float:

@@ -206,6 +206,7 @@ class EvaluationRow(TypedDict, total=False):
     repeat: Count
     loss: float
     error: Size
+    balanced_error: Size
     metric: str
     n_samples: Count
 

@@ -11,7 +11,7 @@ from analogtl.config.schema import Experiment
 from analogtl.config.training import Training
 from analogtl.errors import ExperimentError, counted
 from analogtl.study.basis import inventory_of, is_at_hand
-from analogtl.vocabulary import Dataset
+from analogtl.vocabulary import Dataset, Metric
 
 if TYPE_CHECKING:  # numpy is too slow for completion
     from analogtl.tasks.counts import ClassCount
@@ -77,7 +77,7 @@ class StageData:
         if most > IMBALANCED:
             text += (
                 f"; imbalanced, {known[0].name} has up to {most:.1f} times as many as others: "
-                "balanced_error counts each class alike"
+                'report.metric = "balanced-error" counts each class alike'
             )
         return text
 
@@ -120,7 +120,9 @@ def check_choosable(experiment: Experiment, found: Iterable[StageData]) -> None:
     blocks = len(experiment.sweep.seeds) * max(1, len(experiment.sweep.class_sets))
     margin = experiment.margin
     for one in found:
-        images = sum(each.validation for each in one.classes)
+        counts = [each.validation for each in one.classes]
+        each_alike = experiment.judged_by is Metric.BALANCED_ERROR
+        images = len(counts) * min(counts) if each_alike else sum(counts)
         if one.stage == "finetune" and images * blocks * margin < 100:
             seen = f"{100 / (images * blocks):.2g} points" if images else "nothing"
             raise ExperimentError(

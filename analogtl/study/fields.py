@@ -27,6 +27,7 @@ class _Report(TypedDict, total=False):
     margin: Annotated[float, Field(gt=0)] | None
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     judged_epochs: Annotated[Any, AfterValidator(_count_or_none)]
+    metric: str
     findings: bool
 
 

@@ -25,7 +25,7 @@ from analogtl.study.columns import TUNING_COLUMNS, columns_of, epochs_judged
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import read_rows, write_rows
 from analogtl.study.trial import Trial, check_count, level_key, levels_of, trial_at
-from analogtl.vocabulary import Arm
+from analogtl.vocabulary import Arm, Metric
 
 FOLDER = "tuning"
 TABLE = "tuning.csv"
@@ -217,7 +217,9 @@ class Tuning:
         mine = mine[-epochs_judged(trial.section.epochs, self.experiment.report.judged_epochs) :]
         if not mine:
             return Ended(math.nan, True, 0)
-        error = sum(float(row["error"]) for row in mine) / len(mine)
+        balanced = self.experiment.judged_by is Metric.BALANCED_ERROR
+        column = "balanced_error" if balanced else "error"
+        error = sum(float(row.get(column) or math.nan) for row in mine) / len(mine)
         return Ended(error, True, int(mine[-1].get("n_samples") or 0))
 
     # -- what to run, and what came out ------------------------------------------------------------
@@ -297,7 +299,7 @@ class Tuning:
                         "rung": rung,
                         "trial": trial.id,
                         "done": end and end.done,
-                        "metric": self.experiment.metric,
+                        "metric": self.experiment.judged_by,
                         "error_validation": end and end.error,
                         "n_validation": end and end.images,
                         "chosen": standing.choice and standing.choice.best == number,

@@ -58,6 +58,7 @@ def evaluation(trial: Trial, run: RunDir) -> Rows:
                 score = evaluate(model, task.test, task)
             said: dict[str, Any] = {"time": time, "repeat": repeat, "metric": task.metric}
             said |= {"loss": score.loss, "error": score.error, "n_samples": score.n_samples}
+            said["balanced_error"] = score.balanced_error
             rows.append({**about, **said})
     return rows
 

@@ -36,6 +36,7 @@ def test_what_goes_together_is_accepted(tmp_path):
         (DENOISING + POINTS + 'augment = ["flip"]\n', "finetune.augment", "classification"),
         (DENOISING + POINTS + "label_smoothing = 0.1\n", "finetune.label_smoothing", ""),
         ('objective = "next-tokn"\n', "objective", "next-token"),
+        (DENOISING + POINTS + '[report]\nmetric = "balanced-error"\n', "report.metric", "classes"),
         (DENOISING + POINTS + 'classes = "cirle"\n', "finetune.classes", "circle"),
         ('[finetune]\nclasses = ["5"]\n', "finetune.classes", "2 classes"),
     ],

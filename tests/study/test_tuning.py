@@ -58,6 +58,7 @@ def train(run: RunDir, trials: list[Trial], errors: Errors) -> None:
                 "epoch": epoch,
                 "split": split,
                 "error": {"validation": found, "test": 50}[split],
+                "balanced_error": 100 - found,
             }
             for epoch, found in enumerate((90.0, 90.0, 90.0, error - 1, error + 1))
             for split in ("validation", "test")
@@ -108,6 +109,15 @@ def test_the_error_that_counts_is_that_of_the_judged_epochs(tmp_path: Path) -> N
     tune_with(one, lambda trial: 20.0)
     assert {row["error_validation"] for row in tuning(one).rows()} == {20.0}  # of the last two
     assert one.trials[0].lr == 0.01  # of equals the first
+
+
+def test_what_is_judged_by_the_balanced_error_is_chosen_by_it(tmp_path: Path) -> None:
+    tune = {"candidates": LR, "seeds": [100]}
+    one = study(tmp_path, tune, report={"metric": "balanced-error"})
+    tune_with(one, lambda trial: 20.0 - 100 * value(trial, "finetune.lr"))
+    assert one.trials[0].lr == 0.01, "of the highest error"
+    assert {row["metric"] for row in tuning(one).rows()} == {"balanced-error"}
+    assert max(row["error_validation"] for row in tuning(one).rows()) == pytest.approx(84.0)
 
 
 def test_each_arm_and_each_level_has_a_choice_of_its_own(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from analogtl.errors import ExperimentError
 from analogtl.study.basis import fingerprint_of
+from analogtl.study.data import check_choosable, data_of
 from analogtl.study.study import Study
 from analogtl.tasks.folders import find_images
 from analogtl.tasks.images import ImageTask, Split, load_task
@@ -122,3 +124,15 @@ def test_trials_have_a_balanced_error_where_classes_are_imbalanced(folder, run_d
     even = [*settings, "finetune.test_samples_per_class=2"]
     row = run_trial(Study.open("exp.toml", even).trials[0], run_dir)
     assert "balanced_error_final" not in row
+
+
+def test_what_is_judged_by_the_balanced_error_is_shown_and_chosen_by_it(folder, capsys):
+    asked = ["report.metric=balanced-error", "finetune.arms=digital-scratch"]
+    flags = [part for one in asked for part in ("--set", one)]
+    assert "Balanced test error" in call(capsys, "finetune", "exp.toml", *flags).out
+    tune = ["sweep.tune.seeds=9", 'sweep.tune.candidates={"finetune.lr" = [0.01, 0.1]}']
+    for margin, fits in ((20, False), (60, True)):  # one validation image of 6, of 1 of the oxen
+        study = Study.open("exp.toml", [*asked, *tune, f"report.margin={margin}"])
+        data = data_of([(study.experiment, "finetune")], at_hand=False)
+        with nullcontext() if fits else pytest.raises(ExperimentError, match="margin"):
+            check_choosable(study.experiment, data)
