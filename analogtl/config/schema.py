@@ -91,7 +91,7 @@ class Experiment(Section):
         yield from self._class_set_problems()
         yield from self._evaluate_problems()
         judged, epochs = self.report.judged_epochs, max(1, self.epochs)
-        if self.report.metric != Metric.ERROR and self.metric is not Metric.ERROR:
+        if self.report.metric != Metric.ERROR.value and self.metric is not Metric.ERROR:
             yield "report.metric", f"expected classes of images; trials have a {self.metric.label}"
         if judged is not None and judged > epochs:
             yield "report.judged_epochs", f"expected at most the epochs, {epochs}; got {judged}"
@@ -254,7 +254,7 @@ class Experiment(Section):
     @property
     def judged_by(self) -> Metric:
         """What trials are judged and chosen by."""
-        balanced = self.report.metric == Metric.BALANCED_ERROR
+        balanced = self.report.metric == Metric.BALANCED_ERROR.value
         return Metric.BALANCED_ERROR if balanced else self.metric
 
     @property
