@@ -31,17 +31,19 @@ def by_noise(run: RunData) -> pd.DataFrame:
     return summaries.spread(pd.DataFrame(rows), ["arm", *axes, "noise_share"], ["loss"])
 
 
-def samples(run: RunData) -> dict[str, NDArray[np.float64]]:
-    """Samples (N, D) of one trial of each arm, where nothing is swept."""
+def samples(run: RunData) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Samples (N, D) of one trial of each arm at each setting, in words."""
     rows = run.chosen.rows
+    axes = summaries.swept_axes(rows)
+    firsts = rows.sort_values("seed", kind="stable").drop_duplicates(["arm", *axes])
+    firsts = summaries.in_arm_order(firsts.sort_values(axes, kind="stable") if axes else firsts)
     found = {}
-    if not summaries.swept_axes(rows):
-        for arm in summaries.arms_of(rows):
-            first = rows[rows["arm"] == arm].sort_values("seed")["trial"].iloc[0]
-            with contextlib.suppress(ValueError, TypeError):
-                drawn = np.array(_details(run, str(first)).get("samples", ()), dtype=float)
-                if drawn.ndim == 2 and np.isfinite(drawn).all():
-                    found[arm] = drawn
+    for trial in firsts.to_dict("records"):
+        with contextlib.suppress(ValueError, TypeError):
+            drawn = np.array(_details(run, str(trial["trial"])).get("samples", ()), dtype=float)
+            if drawn.ndim == 2 and np.isfinite(drawn).all():
+                setting = summaries.setting_text({axis: trial[axis] for axis in axes})
+                found[str(trial["arm"]), setting] = drawn
     return found
 
 

@@ -137,6 +137,7 @@ def with_unit(axis: str, level: object) -> str:
 
 OUTCOMES = (
     *("error_transfer", JUDGED, "error_final", "error_best", "balanced_error_final"),
+    *("frechet_distance", "in_classes"),
     *("weights_changed", "symmetry_point", "symmetry_spread", "wall_s"),
 )
 

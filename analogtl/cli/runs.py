@@ -127,24 +127,29 @@ def show(run: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None
 
 
 def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = False) -> None:
-    """Show what differs between two runs: test errors, resolved settings, versions, machine."""
+    """Show what differs between two runs: judged errors, resolved settings, versions, machine."""
     from analogtl.study.index import diff_runs, open_run
 
     first, second = open_run(a, runs), open_run(b, runs)
     differences = diff_runs(first, second)
-    sides = _errors(first, second)
+    sides, metrics = _errors(first, second)
+    same = metrics[0] if metrics[0] is metrics[1] else None
     if as_json:
         for (arm, levels), (mine, its) in sides.items():
-            output.emit({"arm": arm, "levels": levels, "error_a": mine, "error_b": its})
+            sides_of = {"error_a": mine, "metric_a": metrics[0]}
+            sides_of |= {"error_b": its, "metric_b": metrics[1]}
+            output.emit({"arm": arm, "levels": levels, **sides_of})
         for key, (value_a, value_b) in differences.items():
             output.emit({"key": key, "a": value_a, "b": value_b})
         return
     rows = []
     for (arm, levels), (mine, its) in sides.items():
-        difference = f"{its[0] - mine[0]:+.1f}" if mine and its else ""
-        rows.append((arm_label(arm), levels, _spread(mine), _spread(its), difference))
+        difference = same.number(its[0] - mine[0], "+") if same and mine and its else ""
+        texts = (_spread(one, metric) for one, metric in zip((mine, its), metrics, strict=True))
+        rows.append((arm_label(arm), levels, *texts, difference))
     headings = ("arm", "levels", first.name, second.name, "difference")
-    title = "Judged error: mean ± sd (trials)"
+    what = " and ".join(dict.fromkeys(metric.axis for metric in metrics))
+    title = f"{what[0].upper()}{what[1:]}, judged epochs: mean ± sd (trials); lower is better"
     output.rows_table(headings, rows, title=title, right=(2, 3, 4))
     if not differences:
         output.say("no difference in settings, versions or machine")
@@ -158,15 +163,22 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
 Spread = tuple[float, float, int]  # mean, standard deviation, trials
 
 
-def _errors(*runs: RunDir) -> dict[tuple[str, str], list[Spread | None]]:
-    """Arm and levels -> judged error of each run, over trials, at the learning rate kept."""
+def _errors(
+    *runs: RunDir,
+) -> tuple[dict[tuple[str, str], list[Spread | None]], list[Metric]]:
+    """Arm and levels -> judged error of each run, over trials, at the learning rate kept.
+
+    And what the errors of each run are.
+    """
     import pandas as pd
 
     from analogtl.analysis import summaries
+    from analogtl.analysis.curves import metric_in
     from analogtl.analysis.read import read_run
     from analogtl.study.columns import JUDGED
 
     rows = [read_run(run.path, run.name).chosen.rows.assign(run=n) for n, run in enumerate(runs)]
+    metrics = [metric_in(frame) for frame in rows]
     both = pd.concat([frame for frame in rows if len(frame)] or rows, ignore_index=True)
     axes = [axis for axis in summaries.axis_columns(both) if axis != "run"]
     found: dict[tuple[str, str], list[Spread | None]] = {}
@@ -175,14 +187,15 @@ def _errors(*runs: RunDir) -> dict[tuple[str, str], list[Spread | None]]:
         sides = found.setdefault((str(row["arm"]), levels), [None] * len(runs))
         mean, deviation = float(row[f"{JUDGED}_mean"]), float(row[f"{JUDGED}_sd"])
         sides[int(row["run"])] = (mean, deviation, int(row["n"]))
-    return found
+    return found, metrics
 
 
-def _spread(error: Spread | None) -> str:
+def _spread(error: Spread | None, metric: Metric) -> str:
     if error is None:
         return ""
     mean, deviation, count = error
-    return f"{mean:.1f}{f' ± {deviation:.1f}' if count > 1 else ''} ({count})"
+    spread = f" ± {metric.number(deviation)}" if count > 1 else ""
+    return f"{metric.number(mean)}{spread} ({count})"
 
 
 def clean(

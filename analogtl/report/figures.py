@@ -74,6 +74,7 @@ def _spread_caption(mark: str, counts: Iterable[int]) -> str:
 def error_traces(
     traces: pd.DataFrame,
     *,
+    along: str = "epoch",
     quantity: str = "error",
     label: str = Metric.ERROR.axis,
     scale: float = 1.0,
@@ -82,19 +83,22 @@ def error_traces(
     """Test error per epoch and arm, mean and one standard deviation over trials (paper, Fig. 2).
 
     Args:
-        traces: From `summaries.traces`.
-        quantity: ``error`` or ``weights_changed``.
+        traces: From `summaries.traces`, or `analogtl.analysis.denoising.by_noise`.
+        along: The column of the x axis: ``epoch`` or ``noise_share``.
+        quantity: ``error``, ``loss`` or ``weights_changed``.
         label: The y axis's label.
         scale: Factor on the quantity (100 for a share in percent).
         metric: How values are written.
     """
-    lines = summaries.series(traces, "epoch", quantity, summaries.axis_columns(traces))
+    axes = [axis for axis in summaries.axis_columns(traces) if axis != along]
+    lines = summaries.series(traces, along, quantity, axes)
     labels = style.line_labels(lines)
-    epochs = sorted({x for line in lines for x in line.x})
+    of_epochs = along == "epoch"
+    row = "epoch {:g}" if of_epochs else "noise {:.2f}"
     caption = _spread_caption("band", (n for line in lines for n in line.n))
     fig = style.new_figure(2.15)
-    rows = [f"epoch {epoch:g}" for epoch in epochs]
-    drawing = Drawing(fig, "epoch", rows, labels, caption)
+    rows = [row.format(x) for x in sorted({x for line in lines for x in line.x})]
+    drawing = Drawing(fig, row.partition(" ")[0], rows, labels, caption)
     ax = fig.subplots()
     handles: list[Any] = []
     for line, name, look in zip(lines, labels, style.line_looks(lines), strict=True):
@@ -106,12 +110,13 @@ def error_traces(
         low, high = mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)
         ax.fill_between(x, low, high, color=look.color, alpha=0.16, linewidth=0)
         texts = [value_text(*one, metric) for one in zip(mean, sd, line.n, strict=True)]
-        values = [(f"epoch {at:g}", name, text) for at, text in zip(x, texts, strict=True)]
+        values = [(row.format(at), name, text) for at, text in zip(x, texts, strict=True)]
         drawing.tell(ax, line.x, list(mean), values)
-    ax.set(xlabel="epoch", ylabel=label)
+    ax.set(xlabel="epoch" if of_epochs else "share of noise in the variance", ylabel=label)
     ax.margins(x=0.02)
     _from_zero(ax)
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    if of_epochs:
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     _legend_above(fig, handles)
     return drawing
 

@@ -17,8 +17,8 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
       ``stage`` (a part of the network), or an axis such as ``spv`` or ``analog.algorithm``; two of
       them with ``+``, ``rows=arm+run``. No columns: one for each value.
     - ``values``: with commas, any of ``error_judged`` (what there is without this setting),
-      ``error_final``, ``error_best``, ``error_transfer``, ``weights_changed``, ``lr``, ``wall_s``,
-      ``n``.
+      ``error_final``, ``error_best``, ``error_transfer``, ``frechet_distance``, ``in_classes``,
+      ``weights_changed``, ``lr``, ``wall_s``, ``n``.
     - ``where``: only these trials, ``where=arm=analog-tl,n_states=20``.
     - ``sort``: a value; its lowest comes first.
 
@@ -27,8 +27,8 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
     estimate with its interval, of the first of the runs that can speak to it. ``blocks=10``: a
     verdict that rests on fewer is called open.
 ``controls``
-    At each level of an axis (``rows``): the arm analog-tl, and by how many points it is ahead of
-    its controls within blocks, ± the standard error; and whether both leads exceed two of them.
+    At each level of an axis (``rows``): the arm analog-tl, and by how much it is ahead of its
+    controls within blocks, ± the standard error; and whether both leads exceed two of them.
 ``critical``
     What the statistics say of each curve, a list item with a sentence each.
 ``critical-levels``
@@ -55,14 +55,14 @@ from analogtl.analysis import summaries
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.blocks import blocks_of
 from analogtl.analysis.critical_point import JudgedCurve
-from analogtl.analysis.curves import Curve, References, references
+from analogtl.analysis.curves import Curve, References, metric_in, references
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
 from analogtl.analysis.judged import epochs_text
 from analogtl.analysis.read import RunData, find_runs, read_run
 from analogtl.errors import ExperimentError, check_known, counted
 from analogtl.files import write_atomically
 from analogtl.report import words
-from analogtl.report.run_tables import COLUMNS
+from analogtl.report.run_tables import COLUMNS, measured
 from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
 from analogtl.study.columns import JUDGED
 from analogtl.vocabulary import (
@@ -80,7 +80,7 @@ BLOCK: Final = re.compile(
 )
 
 VALUES: Final = {
-    **{name: COLUMNS[name] for name in ("lr", "wall_s")},
+    **{name: COLUMNS[name] for name in ("lr", "wall_s", "frechet_distance", "in_classes")},
     "error_judged": replace(COLUMNS["error_judged"], header="error"),
     "error_final": replace(COLUMNS["error_final"], header="last epoch"),
     "error_best": replace(COLUMNS["error_best"], header="best epoch"),
@@ -191,8 +191,9 @@ def parse(kind: str, words: str, folders: Sequence[str]) -> Block:
 def _table(block: Block, runs: Sequence[RunData]) -> str:
     """Values by rows and columns."""
     rows, columns = block.listed("rows", "arm", "+"), block.listed("columns", by="+")
-    values = [VALUES[name] for name in block.listed("values", JUDGED)]
     trials = _selected(block, [_source(run, "stage" in rows + columns) for run in runs])
+    metric = metric_in(pd.concat([run.trials for run in runs]))
+    values = [measured(VALUES[name], metric) for name in block.listed("values", JUDGED)]
     check_known("rows or columns", [*rows, *columns], trials.columns)
     judged = epochs_text(trials, short=True)
     values = [replace(one, header=judged) if one.key == JUDGED else one for one in values]
@@ -331,7 +332,7 @@ def _controls(block: Block, runs: Sequence[RunData]) -> str:
     axis = block.settings.get("rows", "analog.device.preset")
     trials = _selected(block, [_source(run, by_stage=False) for run in runs])
     check_known("rows", [axis], trials.columns)
-    trials = trials.assign(block=blocks_of)
+    trials, metric = trials.assign(block=blocks_of), metric_in(trials)
     controls = (Arm.FROZEN_ARRAY, Arm.SHUFFLED_GRADIENTS)
     rows = []
     for run, level in _ordered(trials, ["run", axis]):
@@ -352,8 +353,16 @@ def _controls(block: Block, runs: Sequence[RunData]) -> str:
         Column("run", "network", if_varied=True),
         Column("level", label_of(axis)),
         Column("blocks", "blocks", kind="count", if_varied=True),
-        Column("error", f"analog TL, {epochs_text(trials, short=True)}", "%", "number"),
-        *(Column(arm, f"ahead of {arm_label(arm)}", "points ± SE", "number") for arm in controls),
+        measured(
+            Column("error", f"analog TL, {epochs_text(trials, short=True)}", "%", "number"), metric
+        ),
+        *(
+            Column(
+                *(arm, f"ahead of {arm_label(arm)}", f"{metric.gap} ± SE".strip(), "number"),
+                digits=metric.decimals,
+            )
+            for arm in controls
+        ),
         Column("learns", "learns"),
     )
     table = Table("controls", "", pd.DataFrame(rows), columns)

@@ -48,6 +48,8 @@ COLUMNS: Final = {
         Column("error_validation", "validation error", "%", "number", digits=2),
         Column("perplexity", "perplexity", kind="number", digits=2),
         Column("metric", "metric", if_varied=True),
+        Column("frechet_distance", "Fréchet distance", kind="number"),
+        Column("in_classes", "drawn in the classes", "%", "number", scale=100),
         Column("noise_share", "noise in the variance", "%", "number", scale=100),
         Column("loss", "denoising loss", kind="number", digits=3),
         Column("weights_changed", "cells changed", "%", "number", scale=100),
@@ -132,7 +134,7 @@ ERRORS: Final = ("error_transfer", "error_judged", "error_final", "error_best")
 BALANCED: Final = "balanced_error_final"  # which only imbalanced classes have
 OUTCOMES: Final = (
     "arm", AXES, "symmetry_point", "symmetry_spread", "share_on_arrays", "lr", "n", *ERRORS,
-    BALANCED, "perplexity", "weights_changed", "wall_s",
+    BALANCED, "perplexity", "frechet_distance", "in_classes", "weights_changed", "wall_s",
 )  # fmt: skip
 AGES: Final = ("arm", AXES, "after", "n", "error", "repeats_sd")
 LEARNING_RATES: Final = (
@@ -186,19 +188,20 @@ def _table(
     """A table of those columns that the frame has values for; None for several metrics."""
     levels = [Column(axis, label_of(axis), kind="level") for axis in axes]
     listed = [one for name in names for one in (levels if name == AXES else [COLUMNS[name]])]
-    kept = tuple(_measured(column, metric) for column in listed if column.is_needed(frame))
+    kept = tuple(measured(column, metric) for column in listed if column.is_needed(frame))
     return Table(name, title, frame, kept, note, experiment, whole)
 
 
-def _measured(column: Column, metric: Metric | None) -> Column:
+def measured(column: Column, metric: Metric | None) -> Column:
     """The column with the unit and the digits of a metric, where it holds one."""
     if metric and metric.is_percent:
         return column
+    digits = metric.decimals if metric else 3
     if column.key in _GAPS:
-        return replace(column, unit=metric.gap if metric else "", digits=3)
+        return replace(column, unit=metric.gap if metric else "", digits=digits)
     if column.key not in (*ERRORS, "error_validation", "error", "repeats_sd"):
         return column
-    return replace(column, unit=metric.unit if metric else "", digits=3)
+    return replace(column, unit=metric.unit if metric else "", digits=digits)
 
 
 def outcomes_table(

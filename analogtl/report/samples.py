@@ -13,31 +13,33 @@ from analogtl.report import style
 from analogtl.report.drawing import Drawing
 from analogtl.vocabulary import arm_label, arm_style
 
+MAX_PANELS = 18
 _COLUMNS = 3  # panels beside one another
 _ACROSS = 6  # images of a panel beside one another
 
 
-def samples_figure(samples: Mapping[str, NDArray[np.float64]]) -> Drawing:
-    """A panel of samples for each arm.
+def samples_figure(samples: Mapping[tuple[str, str], NDArray[np.float64]]) -> Drawing:
+    """A panel of samples for each arm and setting.
 
     Args:
-        samples: Arm -> samples (N, D); two numbers are a point, a square of them an image.
+        samples: Arm and setting -> samples (N, D); two numbers are a point, a square of them an
+            image.
     """
     lines = math.ceil(len(samples) / _COLUMNS)
     columns = min(_COLUMNS, len(samples))
-    fig = style.new_figure(1.25 * lines + 0.1)
-    labels = [arm_label(arm) for arm in samples]
-    drawing = Drawing(fig, "arm", labels, ["samples"], "Samples of one trial of each arm.")
+    fig = style.new_figure(1.35 * lines + 0.1)
+    labels = [", ".join(filter(None, (arm_label(arm), setting))) for arm, setting in samples]
+    drawing = Drawing(fig, "arm", labels, ["samples"], "Samples of one trial of each.")
     axes = fig.subplots(lines, columns, squeeze=False).ravel()
-    for ax, (arm, drawn) in zip(axes, samples.items(), strict=False):
+    for ax, label, ((arm, setting), drawn) in zip(axes, labels, samples.items(), strict=False):
         if drawn.shape[1] == 2:
             ax.plot(*drawn.T, ".", markersize=1.5, color=arm_style(arm).color, alpha=0.6)
             ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
         else:
             _images(ax, drawn)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(arm_label(arm), fontsize=style.SMALL)
-        drawing.numbers[arm_label(arm), "samples"] = str(len(drawn))
+        ax.set_title("\n".join(filter(None, (arm_label(arm), setting))), fontsize=style.SMALL)
+        drawing.numbers[label, "samples"] = str(len(drawn))
     for ax in axes[len(samples) :]:
         ax.set_visible(False)
     return drawing

@@ -21,7 +21,7 @@ from analogtl.report import cost_tables, figures, run_tables, words
 from analogtl.report.cost_figure import cost_bars, names_of
 from analogtl.report.drawing import Draw, Drawn
 from analogtl.report.figures import QUANTITY
-from analogtl.report.samples import samples_figure
+from analogtl.report.samples import MAX_PANELS, samples_figure
 from analogtl.report.style import MAX_LINES
 from analogtl.report.tables import Table
 from analogtl.vocabulary import (
@@ -177,11 +177,20 @@ def _add_tables(section: Section) -> None:
 
 def _add_denoising(section: Section) -> None:
     """The loss by the share of noise, and what the networks draw."""
-    run = section.run.run
+    run, metric = section.run.run, section.run.error
     losses = denoising.by_noise(run)
     if len(losses):
-        section.tables.append(run_tables.noise_table(losses, experiment=section.name))
-    if drawn := denoising.samples(run):
+        section.more_tables.append(run_tables.noise_table(losses, experiment=section.name))
+        how: Any = {"along": "noise_share", "quantity": "loss"}
+        how |= {"label": metric.axis, "metric": metric}
+        axes = [axis for axis in summaries.axis_columns(losses) if axis != "noise_share"]
+        for arm, rows in _readable_traces(losses, axes):
+            whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
+            title = f"{metric.label.capitalize()} by the share of noise{whose}"
+            draw = partial(figures.error_traces, rows, **how)
+            section.figures.append(FigureSpec(f"noise{suffix}", title, draw))
+    drawn = denoising.samples(run)
+    if 0 < len(drawn) <= MAX_PANELS:
         draw = partial(samples_figure, drawn)
         section.figures.append(FigureSpec("samples", "Samples drawn", draw))
 

@@ -74,6 +74,8 @@ class TrialRow(TypedDict, total=False):
     error_validation: Size
     balanced_error_final: Size
     balanced_error_validation: Size
+    frechet_distance: Size
+    in_classes: Share
     share_on_arrays: Share
     weights_changed: Share
     symmetry_point: Share

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from analogtl.tasks.classes import Classes
 from analogtl.tasks.counts import held_out
+from analogtl.tasks.digit_classifier import judge_digits
 from analogtl.tasks.images import ImageTask
 from analogtl.tasks.points import Points, chosen_shapes, draw
 from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, NOISE, VALIDATION, Task, places
-from analogtl.vocabulary import Metric
+from analogtl.vocabulary import Dataset, Metric
 
-SAMPLES = (500, 30)  # drawn for a picture: points, and anything larger
+DRAWN = 500  # examples
+SHOWN = (500, 30)  # of these, in a picture: points, and anything larger
 LEVELS = 8  # times at which each held-out example is seen
 
 
@@ -43,13 +45,19 @@ class Clean:
 
 @dataclass(frozen=True)
 class DenoisingTask(Task):
-    """Examples whose noise is to be found."""
+    """Examples whose noise is to be found.
+
+    Attributes:
+        digits: Where the examples are digits: which, and the mean and standard deviation by which
+            they are normalised.
+    """
 
     metric: ClassVar[Metric] = Metric.DENOISING
 
     train: Clean
     validation: Clean
     test: Clean
+    digits: tuple[Sequence[str], float, float] | None = None
 
     @property
     def guessing(self) -> float:
@@ -113,7 +121,7 @@ class DenoisingTask(Task):
         return (outputs - targets).detach().square().mean(1)
 
     def details(self, model: nn.Module) -> dict[str, Any]:
-        """Held-out loss at each time, and samples (N, D)."""
+        """Held-out loss at each time, samples (N, D), and of digits how they look."""
         model.eval()
         total_L = torch.zeros(LEVELS, dtype=torch.float64)
         done = 0
@@ -133,10 +141,17 @@ class DenoisingTask(Task):
             }
             for level, total in enumerate(total_L)
         ]
-        drawn_ND = sample(model, SAMPLES[self.features > 2], self.features, seed=0)
+        drawn_ND = sample(model, DRAWN, self.features, seed=0)
+        quality = {}
+        if self.digits:
+            names, mean, std = self.digits
+            scaled = (x_ND * std + mean for x_ND in (drawn_ND, self.test.x_ND))
+            quality = judge_digits(*scaled, names)
+        shown = drawn_ND[: SHOWN[self.features > 2]].tolist()
         return {
             "by_noise": losses,
-            "samples": [[round(x, 4) for x in one] for one in drawn_ND.tolist()],
+            "samples": [[round(x, 4) for x in one] for one in shown],
+            "quality": quality,
         }
 
 
@@ -168,8 +183,11 @@ def sample(model: nn.Module, count: int, features: int, *, seed: int, steps: int
     return x_ND
 
 
-def of_images(images: ImageTask) -> DenoisingTask:
+def of_images(images: ImageTask, dataset: str) -> DenoisingTask:
     """Make a denoising task of the images of a classification, normalised and flat."""
+    digits = None
+    if dataset == Dataset.DIGITS and images.image_size == 8:
+        digits = images.class_names, images.mean[0], images.std[0]
 
     def flat(split: Any, levels: int) -> Clean:
         served = images.batches(split, 1000, seed=0, epoch=0, shuffle=False)
@@ -178,7 +196,10 @@ def of_images(images: ImageTask) -> DenoisingTask:
         return Clean(torch.cat(parts) if parts else torch.zeros(0, width), levels)
 
     return DenoisingTask(
-        flat(images.train, 0), flat(images.validation, LEVELS), flat(images.test, LEVELS)
+        flat(images.train, 0),
+        flat(images.validation, LEVELS),
+        flat(images.test, LEVELS),
+        digits,
     )
 
 

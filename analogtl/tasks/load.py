@@ -58,7 +58,7 @@ def task_for(
         return load_texts(dataset, **limits, context=context)
     how: dict[str, Any] = {"download": download, "split_seed": split_seed}
     images = load_task(dataset, **limits, image_size=image_size, **how)
-    return of_images(images) if objective is Objective.DENOISING else images
+    return of_images(images, dataset) if objective is Objective.DENOISING else images
 
 
 def stand_in_for(

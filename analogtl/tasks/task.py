@@ -113,7 +113,10 @@ class Task(ABC):
         return
 
     def details(self, model: nn.Module) -> dict[str, Any]:
-        """What there is to tell of a trained network beside its metric, JSON-able."""
+        """What there is to tell of a trained network beside its metric, JSON-able.
+
+        What ``quality`` holds are columns of ``trials.csv``.
+        """
         return {}
 
 

@@ -338,6 +338,8 @@ def _train(
             {**base, **row, "weights_changed": changed[row["layer"]], **worn[row["layer"]]}
             for row in layers
         ]
+    spent = training.spent + time.perf_counter() - began
+    details = task.details(training.model)
     return (
         rows,
         layers,
@@ -347,10 +349,11 @@ def _train(
             **facts,
             **_balanced(rows, task),
             "n_classes": task.n_classes,
-            "wall_s": training.spent + time.perf_counter() - began,
+            "wall_s": spent,
             "resumed": training.resumed,
+            **details.get("quality", {}),
         },
-        task.details(training.model),
+        details,
     )
 
 

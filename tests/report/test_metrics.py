@@ -2,19 +2,21 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
-from report_data import write_run
+from report_data import as_losses, write_run
 
 from analogtl.analysis import denoising
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.read import read_run
+from analogtl.cli import main
 from analogtl.files import write_sealed
 from analogtl.report.drawing import styled
+from analogtl.report.results import rewrite
 from analogtl.report.samples import samples_figure
 from analogtl.report.sections import section_of
-from analogtl.study.tables import read_rows, write_rows
 from analogtl.vocabulary import Metric
 
 
@@ -24,16 +26,7 @@ def run_of(tmp_path):
 
     def make(metric, **options):
         options = {"arms": ("digital-tl", "analog-tl"), "seeds": 4, "epochs": 6, **options}
-        path = write_run(tmp_path / "run", **options)
-        for name in ("trials.csv", "epochs.csv"):
-            rows = read_rows(path / name)
-            for row in rows:
-                row["metric"] = metric
-                for key in row:
-                    if key.startswith("error") and row[key]:
-                        row[key] = float(row[key]) / 100
-            write_rows(path / name, list(rows[0]), rows)
-        return read_run(path, "run")
+        return read_run(as_losses(write_run(tmp_path / "run", **options), metric), "run")
 
     return make
 
@@ -52,6 +45,36 @@ def test_a_loss_is_told_in_its_unit_with_its_perplexity(run_of):
     assert not any("points" in words for words in section.words)
     (figure,) = [spec for spec in section.figures if spec.stem == "error-wtn"]
     assert "nats" in styled(figure.draw).figure.axes[0].get_ylabel()
+
+
+def test_results_pages_and_comparisons_of_runs_tell_losses_in_their_unit(
+    tmp_path, monkeypatch, capsys
+):
+    axes = {"analog.device.preset": ["EcRamPresetDevice", "PCMPresetDevice"]}
+    arms = ("analog-tl", "frozen-array", "shuffled-gradients")
+    for name, start in (("one", 0), ("two", 10)):
+        path = write_run(
+            tmp_path / "runs" / name, arms=arms, axes=axes, seeds=3, epochs=6, start=start
+        )
+        as_losses(path, Metric.CROSS_ENTROPY)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- table one rows=arm -->\n<!-- end -->\n<!-- controls one -->\n<!-- end -->\n"
+    )
+    rewrite(page, tmp_path / "runs")
+    heads = [line for line in page.read_text().splitlines() if line.startswith("| ")][:1]
+    assert "(nats" in heads[0]
+    text = page.read_text()
+    assert "%)" not in text
+    assert "points" not in text
+    assert re.search(r"\| +0\.\d{3} ± 0\.\d{3} \|", text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["runs", "diff", "one", "two"])
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    assert "nats" in told
+    assert re.search(r"0\.\d{3} ± 0\.\d{3} \(3\) +[-+]0\.\d{3}", told)
 
 
 def test_a_run_without_the_column_has_errors_in_percent(run_of):
@@ -83,10 +106,12 @@ def test_losses_by_noise_and_samples_come_from_the_records(run_of):
     first = losses[losses["arm"] == "digital-tl"].sort_values("noise_share")
     assert first["loss_mean"].diff().iloc[1] == pytest.approx(0.5)
     drawn = denoising.samples(run)
-    assert set(drawn) == {"digital-tl", "analog-tl"}
-    assert np.array_equal(drawn["analog-tl"], [[0, 1], [2, 3]])
-    stems = [spec.stem for spec in section_of(analyse(run, draws=0)).figures]
-    assert "samples" in stems
+    assert set(drawn) == {("digital-tl", ""), ("analog-tl", "")}
+    assert np.array_equal(drawn["analog-tl", ""], [[0, 1], [2, 3]])
+    figures = {spec.stem: spec for spec in section_of(analyse(run, draws=0)).figures}
+    assert "samples" in figures
+    (ax,) = styled(figures["noise"].draw).figure.axes
+    assert [list(line.get_xdata()) for line in ax.lines[:1]] == [[0.25, 0.75]]
 
 
 def test_records_that_are_damaged_or_absent_are_left_out(run_of):
@@ -100,7 +125,8 @@ def test_records_that_are_damaged_or_absent_are_left_out(run_of):
 
 def test_images_are_tiled_and_points_are_dots():
     images, points = np.zeros((7, 64)), np.zeros((9, 2))
-    drawing = styled(lambda: samples_figure({"analog-tl": images, "digital-tl": points}))
+    samples = {("analog-tl", "drive = 5"): images, ("digital-tl", ""): points}
+    drawing = styled(lambda: samples_figure(samples))
     first, second = drawing.figure.axes[:2]
     assert len(first.images) == 1
     assert len(second.lines) == 1

@@ -13,6 +13,7 @@ import pandas as pd
 
 from analogtl.report.style import luminance
 from analogtl.study.columns import LAYER_COLUMNS
+from analogtl.study.tables import read_rows, write_rows
 from analogtl.vocabulary import TRANSFER_ARMS, Arm
 
 START_AND_FLOOR = {  # test error before fine-tuning and after it, percent
@@ -165,3 +166,16 @@ def contrast(one: str, other: str) -> float:
     """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+def as_losses(path: Path, metric: str | None) -> Path:
+    """Make the errors of a run a hundredth of themselves, and of a metric; its folder."""
+    for name in ("trials.csv", "epochs.csv"):
+        rows = read_rows(path / name)
+        for row in rows:
+            row["metric"] = metric
+            for key in row:
+                if key.startswith("error") and row[key]:
+                    row[key] = float(row[key]) / 100
+        write_rows(path / name, list(rows[0]), rows)
+    return path

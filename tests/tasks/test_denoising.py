@@ -87,7 +87,7 @@ def test_samples_of_an_exact_network_have_the_distribution_of_the_examples():
 
 def test_images_become_numbers_of_unit_variance():
     images = load_task("digits", classes=[0, 1], validation_fraction=0.1)
-    task = of_images(images)
+    task = of_images(images, "digits")
     assert task.features == 64
     assert len(task.train) == len(images.train)
     assert task.train.x_ND.std().item() == pytest.approx(1, abs=0.01)

@@ -64,6 +64,22 @@ def test_a_trial_is_judged_by_the_metric_of_its_objective(tiny, run_dir, setting
         assert vectors == ({"16"} if metric is Metric.CROSS_ENTROPY else {"1"})
     told = read_sealed(run_dir.trial_path(trial.id) / "trial.json").get("details", {})
     assert bool(told.get("samples")) == (metric is Metric.DENOISING)
+    assert "frechet_distance" not in row
+
+
+def test_what_a_denoiser_of_digits_draws_is_judged_in_the_tables(tiny, run_dir):
+    digits = {"dataset": "digits", "classes": [5, 6], "samples_per_class": 20}
+    few = {"test_samples_per_class": 15, "epochs": 1}
+    experiment = tiny(
+        objective="denoising",
+        model={"architecture": "denoiser_digits", "kwargs": {"hidden": [8]}},
+        pretrain=digits | few,
+        finetune=digits | few | {"arms": ["digital-tl"]},
+    )
+    (trial,) = trials_of(experiment, sweep=False)
+    row = ended(stages.finetune(trial, run_dir))
+    assert row["frechet_distance"] > 0
+    assert 0 <= row["in_classes"] <= 1
 
 
 @CASES
