@@ -145,8 +145,8 @@ def diff(a: RunName, b: RunName, runs: Runs = Path("runs"), as_json: Json = Fals
     rows = []
     for (arm, levels), (mine, its) in sides.items():
         difference = same.number(its[0] - mine[0], "+") if same and mine and its else ""
-        texts = (_spread(one, metric) for one, metric in zip((mine, its), metrics, strict=True))
-        rows.append((arm_label(arm), levels, *texts, difference))
+        spreads = map(_spread, (mine, its), metrics)
+        rows.append((arm_label(arm), levels, *spreads, difference))
     headings = ("arm", "levels", first.name, second.name, "difference")
     what = " and ".join(dict.fromkeys(metric.axis for metric in metrics))
     title = f"{what[0].upper()}{what[1:]}, judged epochs: mean ± sd (trials); lower is better"

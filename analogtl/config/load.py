@@ -35,6 +35,8 @@ DECIDING = {
     "",
     "name",
     "kind",
+    "objective",
+    "model.architecture",
     "analog",
     "analog.algorithm",
     "analog.device",

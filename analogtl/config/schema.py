@@ -153,12 +153,12 @@ class Experiment(Section):
             return
         objective, architecture = self.objective, self.model.architecture
         if not self.model.file and (made_for := objective_of(architecture)) is not objective:
-            own = ", ".join(one for one in Network if one.objective is objective)
-            yield (
-                "model.architecture",
-                f"{architecture} is for objective = {made_for.value!r}, not {objective.value!r}; "
-                f"for that there are {own}",
-            )
+            own = [one.value for one in Network if one.objective is objective]
+            what = f"is for objective = {made_for.value!r}, not {objective.value!r}"
+            if Network.named(architecture) is None:
+                what = f"is no network for objective = {objective.value!r}"
+            hint = did_you_mean(architecture, own) or f"known: {', '.join(own)}"
+            yield "model.architecture", f"{architecture} {what}; {hint}"
         for stage in ("pretrain", "finetune"):
             section: Training = getattr(self, stage)
             if objective not in section.dataset.objectives:

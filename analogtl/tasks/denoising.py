@@ -145,8 +145,7 @@ class DenoisingTask(Task):
         quality = {}
         if self.digits:
             names, mean, std = self.digits
-            scaled = (x_ND * std + mean for x_ND in (drawn_ND, self.test.x_ND))
-            quality = judge_digits(*scaled, names)
+            quality = judge_digits(drawn_ND * std + mean, self.test.x_ND * std + mean, names)
         shown = drawn_ND[: SHOWN[self.features > 2]].tolist()
         return {
             "by_noise": losses,

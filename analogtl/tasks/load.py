@@ -90,9 +90,8 @@ def stand_in_for(
             return images
         features = images.in_channels * images.image_size**2
     zero = torch.zeros(1, features)
-    return DenoisingTask(
-        **{
-            split: Clean(zero.expand(n, -1), 0 if split == "train" else LEVELS)
-            for split, n in many.items()
-        }
-    )
+    splits = {
+        split: Clean(zero.expand(n, -1), 0 if split == "train" else LEVELS)
+        for split, n in many.items()
+    }
+    return DenoisingTask(splits["train"], splits["validation"], splits["test"])

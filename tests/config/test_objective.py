@@ -31,6 +31,7 @@ def test_what_goes_together_is_accepted(tmp_path):
     [
         ('objective = "next-token"\n', "model.architecture", "gpt_bytes"),
         ('[model]\narchitecture = "gpt_bytes"\n', "model.architecture", "swin_digits"),
+        (DENOISING.replace("_2d", "_2dd") + POINTS, "model.architecture", "mean 'denoiser_2d'"),
         ('[finetune]\ndataset = "kjv"\n', "finetune.dataset", "cifar10"),
         (DENOISING + POINTS.replace("points", "kjv", 1), "pretrain.dataset", "points"),
         (DENOISING + POINTS + 'augment = ["flip"]\n', "finetune.augment", "classification"),

@@ -44,7 +44,7 @@ def test_frechets_distance_of_normal_distributions_is_known():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(20_000, 3))
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(a, a + [1, 2, 2]) == pytest.approx(9)
+    assert frechet_distance(a, a + np.array([1, 2, 2])) == pytest.approx(9)
     # Covariances s I and t I: 3 (s^(1/2) - t^(1/2))^2, within 10 standard errors.
     assert frechet_distance(a, 3 * rng.normal(size=a.shape)) == pytest.approx(12, rel=0.05)
 
