@@ -172,6 +172,26 @@ def test_presets_have_a_source_for_each_constant() -> None:
     assert set(UNITS) == set(Experiment(name="x").hardware.model_dump()) - {"preset"}
 
 
+def test_what_is_derived_follows_from_what_its_source_gives() -> None:
+    hfox, ecram = (
+        {one.name: one.value for one in preset_constants(name)}
+        for name in ("hfox-reram", "li-ecram")
+    )
+    adc, dac = 16e-3 / 8 / 1.2e9, 8 * 4e-3 / (8 * 128) / 12e6
+    derived = {
+        "pulse_energy": 1.6**2 * (1e-5 + 1e-6) / 2 * 50e-9,
+        "read_energy": 0.5**2 * (1e-5 + 1e-6) / 2 * 10e-9,
+        "adc_energy": adc,
+        "dac_energy": dac,
+        "digital_energy": 3.7e-12 + 0.9e-12,
+    }
+    for name, value in derived.items():
+        assert hfox[name] == pytest.approx(value, rel=0.01)
+    assert ecram["read_energy"] == pytest.approx(0.5**2 * (1 + 1 / 40) / 5e8 / 2 * 10e-9, rel=0.01)
+    for name in ("adc_energy", "dac_energy", "digital_energy", "read_time"):
+        assert ecram[name] == hfox[name]
+
+
 def test_hardware_is_in_no_key_of_a_trial() -> None:
     plain = load_experiment("quickstart")
     costed = load_experiment("quickstart", ["hardware.preset=li-ecram", "hardware.endurance=5"])
