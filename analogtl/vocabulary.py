@@ -22,6 +22,9 @@ RUN_FOLDERS = frozenset(
     {"trials", "pretrain", "pretrained", "report", "replaced", "damaged", "tuning"}
 )
 
+LANGUAGE = "hf:"
+"""What the name of a language model begins with: its folder, or its name on the hub, follows."""
+
 MIN_SHARE = 0.9
 """Of a network's weights on arrays; with less, a user is warned and a table says so."""
 

@@ -34,6 +34,7 @@ _BY_LEVEL: Final = {
         "pretrain.classes",
     ),
     "timm": ("model.",),
+    "transformers": ("model.",),
     "engine": ("",),
 }
 _OUTDATED: Final = "outdated"  # whether the plan has the trial with another key

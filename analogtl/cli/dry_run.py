@@ -93,12 +93,14 @@ def show_trials(
 
 
 def _layers(experiment: Experiment, level: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """How the arrays are to be trained, layer by layer; of a sweep, at its first level."""
+    """What is on arrays, and how they are to be trained; of a sweep, at its first level."""
     from analogtl.crossbar.defaults import warnings
     from analogtl.training.preflight import planned_layers
 
-    if not (layers := planned_layers(experiment)):
-        return {}
+    surveyed, layers = planned_layers(experiment)
+    facts = {"on arrays": str(surveyed)}
+    if not layers:
+        return facts
     headings, rows = layer_settings(layers)
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = [
@@ -111,7 +113,7 @@ def _layers(experiment: Experiment, level: Mapping[str, Any] | None = None) -> d
     where = "".join(f", {name} = {value}" for name, value in (level or {}).items())
     for warning in warnings([experiment.analog], layers):
         output.warn(warning)
-    return {"arrays": "\n#   ".join([f"as they are to be trained{where}:", *lines])}
+    return facts | {"arrays": "\n#   ".join([f"as they are to be trained{where}:", *lines])}
 
 
 def _images(found: Sequence[StageData]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from analogtl.config.schema import Experiment
 from analogtl.config.section import flatten
 from analogtl.config.source import Source, read_files, resolve_data_root
 from analogtl.errors import ExperimentError, counted, did_you_mean
-from analogtl.vocabulary import AXES, key_of
+from analogtl.vocabulary import AXES, LANGUAGE, key_of
 
 MAX_ROUNDS = 5  # of looking for further problems once those found are out of the way
 # Without these nothing can be said of the rest.
@@ -118,11 +118,14 @@ def _embed_devices(data: dict[str, Any], flat: Mapping[str, Any], folders: Seque
 
 def _find_weights(data: dict[str, Any], flat: Mapping[str, Any], folders: Sequence[Path]) -> None:
     """Take the place of each file of weights that an experiment names into the section [model]."""
-    for name in values_of(flat, "model.weights"):
+    models = (str(one) for one in values_of(flat, "model.architecture"))
+    models = (one for one in models if one.startswith(LANGUAGE))
+    for name in (*values_of(flat, "model.weights"), *models):
         model = data.setdefault("model", {}) if isinstance(name, str) and name else None
         known = model.setdefault("weight_files", {}) if isinstance(model, dict) else None
         if isinstance(known, dict) and name not in known and "\0" not in name:
-            places = (folder / os.path.expanduser(name) for folder in folders)
+            path = os.path.expanduser(name.removeprefix(LANGUAGE))
+            places = (folder / path for folder in folders)
             if found := next(filter(os.path.lexists, places), None):
                 known[name] = str(found.absolute())
 

@@ -13,7 +13,7 @@ from analogtl.config.parameters import Problem
 from analogtl.config.python_file import parsed
 from analogtl.config.section import Number, PositiveNumber, Section, Text, checked, content_key
 from analogtl.errors import ExperimentError
-from analogtl.vocabulary import FileNetwork, Network, file_network
+from analogtl.vocabulary import LANGUAGE, FileNetwork, Network, file_network
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".onnx")
 # Arguments of a network's constructor that are not the user's to give.
@@ -46,8 +46,10 @@ class Model(Section):
     """The network."""
 
     architecture: Text = "swin_digits"
-    """`swin_cifar_tiny` (the paper's), `swin_cifar_desk`, `swin_digits`, `mlp_digits`, or any timm
-    model name. With a tag, as in `resnet18.a1_in1k`, it names published weights as well."""
+    """One of `analogtl list models`, e.g. `swin_cifar_tiny`, the paper's; any timm model name; or a
+    language model of transformers, `hf:FOLDER` or, as the Hugging Face hub calls it,
+    `hf:owner/name` (`analogtl explain objectives`). The latter, and timm's with a tag, as in
+    `resnet18.a1_in1k`, name published weights as well."""
     file: Text | None = None
     """In place of an architecture: a network of your own, `my_net.py:build`, the Python file
     (beside the experiment file) and the function in it. The file is run as it is
@@ -113,21 +115,27 @@ class Model(Section):
         return file_network(self.file)
 
     @property
+    def is_language(self) -> bool:
+        """Whether it is a language model of transformers, in a folder with its tokenizer."""
+        return self.file is None and self.architecture.startswith(LANGUAGE)
+
+    @property
     def network(self) -> str:
         """The architecture without the tag."""
-        return self.architecture.partition(".")[0]
+        return self.architecture if self.is_language else self.architecture.partition(".")[0]
 
     @property
     def start(self) -> str | None:
         """The name of the weights that the pretrained arms start from, if any."""
-        return self.architecture if self.file is None and "." in self.architecture else self.weights
+        named = self.is_language or (self.file is None and "." in self.architecture)
+        return self.architecture if named else self.weights
 
     @property
     def uses_timm(self) -> bool:
         """Whether its outcome can depend on timm's version."""
         if self.own is not None:
             return "timm" in dict(imports(parsed(self.own.file, self.files[self.own.file])))
-        return self.network not in set(Network)
+        return not self.is_language and self.network not in set(Network)
 
     def resolved(self) -> dict[str, Any]:
         """What counts, defaults filled in, as JSON-able values."""

@@ -152,7 +152,9 @@ class Experiment(Section):
         if self.is_weight_programming:
             return
         objective, architecture = self.objective, self.model.architecture
-        if not self.model.file and (made_for := objective_of(architecture)) is not objective:
+        yield from self._text_problems()
+        named = not (self.model.file or self.model.is_language)
+        if named and (made_for := objective_of(architecture)) is not objective:
             own = [one.value for one in Network if one.objective is objective]
             what = f"is for objective = {made_for.value!r}, not {objective.value!r}"
             if Network.named(architecture) is None:
@@ -172,6 +174,24 @@ class Experiment(Section):
                 yield f"{stage}.augment", f"is for classification, not for {objective.value}"
             if section.label_smoothing and objective is Objective.DENOISING:
                 yield f"{stage}.label_smoothing", f"has no meaning for {objective.value}"
+
+    def _text_problems(self) -> Iterator[Problem]:
+        """What does not go with texts: networks for images; and with images: those for texts."""
+        model, sections = self.model, {"pretrain": self.pretrain, "finetune": self.finetune}
+        if model.is_language and self.objective is Objective.DENOISING:
+            yield "model.architecture", f"a language model is not for {self.objective.value}"
+        if self.objective is not Objective.CLASSIFICATION:
+            return
+        for stage, section in sections.items():
+            if model.is_language and not section.dataset.of_texts:
+                fit = ", ".join(one for one in Dataset if one.of_texts)
+                yield f"{stage}.dataset", f"{section.dataset} is of images; expected {fit}"
+            elif section.dataset.of_texts and not (model.is_language or model.file):
+                yield (
+                    "model.architecture",
+                    f"{model.architecture} is for images, and {stage}.dataset = "
+                    f"{section.dataset.value!r} is of texts; for these there is hf:FOLDER",
+                )
 
     def _class_set_problems(self) -> Iterator[Problem]:
         sets = self.sweep.class_sets

@@ -45,20 +45,26 @@ class Data(Section):
     """Where images and texts are."""
 
     root: Text | None = None
-    """For `image_folder`: the folder of class folders; for `text_folder`: a `.txt` file or a folder
-    of them. CIFAR is looked for here first, then in the
-    folder that the environment variable `ANALOGTL_DATA` names, then in the user's cache folder.
-    Relative to the file; with `--set`, to the current folder."""
+    """For `image_folder`: the folder of class folders; for `text_folder`: a `.txt`, CSV or JSONL
+    file, or a folder of texts. CIFAR is looked for here first, then in the folder that the
+    environment variable `ANALOGTL_DATA` names, then in the user's cache folder. Relative to the
+    file; with `--set`, to the current folder."""
     download: Bool = True
     """Download a missing CIFAR archive from its official address (its checksum is verified), and
     published weights from the Hugging Face hub."""
     image_size: Annotated[Int, Field(ge=4, le=1024)] | None = None
     """Resize images to this many pixels a side; `image_folder` needs it (default 32)."""
     split_seed: Seed | None = None
-    """For an `image_folder` without folders `train` and `test`: the seed that draws one image in
-    five of each class for testing. If absent it is every fifth by file name."""
+    """For an `image_folder` without folders `train` and `test`, and for texts with classes: the
+    seed that draws one example in five of each class for testing. If absent it is every fifth by
+    file name, or in the order of the file."""
+    text_column: Text = "text"
+    """Column of a CSV or JSONL file that holds texts."""
+    label_column: Text = "label"
+    """Column of a CSV or JSONL file that holds the classes of its texts."""
     context: Annotated[Int, Field(ge=2, le=4096)] = 64
-    """Bytes of a text that the network sees at once; texts are cut into windows of that length."""
+    """Bytes of a text that the network sees at once, or tokens of a language model. For the next
+    token texts are cut into windows of that length; to be classified, longer texts are cut."""
     min_test_images: PositiveInt = 25
     """Fewer test images of the chosen classes are refused. The test error of 25 images has a
     standard error of up to 10 percentage points. `test_samples_per_class` may keep fewer."""

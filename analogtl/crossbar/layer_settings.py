@@ -146,18 +146,18 @@ def layer_settings(
     example: Tensor,
     plan: Plan,
     variant: Variant | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[Survey, list[dict[str, Any]]]:
     """Tell how `to_analog` would set up the arrays of each layer; the arguments are its own.
 
     Returns:
-        One row per layer, with the columns of ``layers.csv`` that are known before conversion; of
-        layers about which there is something to tell.
+        What is on arrays; and one row per layer, with the columns of ``layers.csv`` that are known
+        before conversion, of layers about which there is something to tell.
     """
     surveyed = survey_arrays(model, analog, convert, example)
     settings = settings_by_layer(model, surveyed, analog, convert, plan, variant)
     if not any(one.chosen or one.own for one in settings.values()):
-        return []
-    return [
+        return surveyed, []
+    return surveyed, [
         {"layer": name, **resolved(one.config(surveyed.arrays[name].vectors)), **one.row()}
         for name, one in settings.items()
     ]

@@ -70,17 +70,16 @@ class Survey:
         held = sum(layer.weights for layer in self.arrays.values())
         return held / max(1, held + sum(part.weights for part in self.digital))
 
-    def warning(self) -> str:
-        """Say which large part of the network stays digital; "" if arrays hold nearly all."""
-        if self.share_on_arrays >= MIN_SHARE:
-            return ""
+    def __str__(self) -> str:
         named = [f"{p.name} ({p.kind}, {100 * p.share:.3g} %)" for p in self.digital[:MAX_NAMED]]
         more = len(self.digital) - len(named)
         rest = f" and {more} more" if more > 0 else ""
-        return (
-            f"arrays hold {100 * self.share_on_arrays:.3g} % of the network's weights; "
-            f"digital: {', '.join(named)}{rest}"
-        )
+        text = f"{100 * self.share_on_arrays:.3g} % of the network's weights"
+        return f"{text}; digital: {', '.join(named)}{rest}" if named else text
+
+    def warning(self) -> str:
+        """Say which large part of the network stays digital; "" if arrays hold nearly all."""
+        return "" if self.share_on_arrays >= MIN_SHARE else f"arrays hold {self}"
 
 
 def survey(model: nn.Module, example: Tensor, chosen: Collection[str] = ()) -> Survey:
@@ -92,11 +91,12 @@ def survey(model: nn.Module, example: Tensor, chosen: Collection[str] = ()) -> S
         chosen: Names of layers that stay digital by choice.
     """
     use, weights = _observe(model, example)
+    own: Mapping[str, str] = getattr(model, "stays_digital", {})  # by the network's own wish
     arrays: dict[str, ArrayLayer] = {}
     reasons: dict[str, str] = {}
     shared = _shared(model)
     for name, layer in candidates(model).items():
-        reason = "chosen in convert.digital_layers" if name in chosen else ""
+        reason = "chosen in convert.digital_layers" if name in chosen else own.get(name, "")
         reason = reason or _unfit(layer) or ("its weight is shared" if name in shared else "")
         reason = reason or use[name].problem()
         make = None if reason else _maker(layer, use[name].shape)

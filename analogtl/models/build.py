@@ -9,13 +9,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analogtl.config.network import kwargs_problems
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.models.denoiser import Denoiser
-from analogtl.models.fit import Fit, fit_of
+from analogtl.models.fit import fit_of
 from analogtl.models.gpt import SmallGPT
 from analogtl.models.mlp import PixelMLP
 from analogtl.models.swin import SmallImageSwin
@@ -85,7 +84,7 @@ def build_model(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes on renamed models: not the user's concern
             model = _build(architecture, dict(fit.arguments), kwargs)
-            _try_out(model, fit)
+            fit.try_out(model)
     except Exception as error:  # timm's models fail on what they cannot take in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ExperimentError(
@@ -118,14 +117,3 @@ def _build(architecture: str, sizes: dict[str, Any], kwargs: dict[str, Any]) -> 
     except TypeError:
         del sizes["img_size"]
         return timm.create_model(architecture, **sizes, **kwargs)
-
-
-def _try_out(model: nn.Module, fit: Fit) -> None:
-    """Send one example of zeros through, in evaluation mode, so that no statistics are updated."""
-    model.eval()
-    with torch.no_grad():
-        outputs = model(fit.example)
-    model.train()
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if shape != fit.outputs:
-        raise ValueError(f"its output is {shape}, not {fit.outputs}")

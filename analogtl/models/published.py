@@ -1,5 +1,7 @@
 """Weights that others published: timm's by their tag, and those of the Hugging Face hub.
 
+Language models come from there too, as a folder with their tokenizer.
+
 They are looked for in the hub's cache on this machine first. Only a download goes to the network,
 after one short question whether there is any: the hub's own client asks many times.
 """
@@ -13,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from analogtl.errors import ExperimentError, did_you_mean, one_line
+from analogtl.vocabulary import LANGUAGE
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # in a repository, the first one that is there
+# Of a language model: all that may be needed.
+PATTERNS = ("*.json", "*.safetensors", "pytorch_model*.bin")
 PATIENCE = 10.0  # seconds that the hub has for its first answer
 
 
@@ -48,7 +53,7 @@ def find_published(name: str, *, download: bool) -> WeightFile | None:
     if path is None:
         if not download:
             return None
-        _see_hub(name)
+        _see_hub(f"model.weights: {name}", "name a file of weights")
         try:
             path = _first(repository, lambda file: hf_hub_download(repository, file))
         except Exception as error:  # of the network, the hub, the disk
@@ -58,6 +63,41 @@ def find_published(name: str, *, download: bool) -> WeightFile | None:
     if not said:
         said = _configured(Path(path).with_name("config.json"))
     return WeightFile(Path(path), _numbers(said.get("mean")), _numbers(said.get("std")))
+
+
+def find_snapshot(name: str, *, download: bool) -> Path | None:
+    """Find the folder of a language model, in the cache or, if need be and allowed, on the hub.
+
+    Args:
+        name: ``owner/name``, or a name alone.
+        download: Whether it may be fetched.
+
+    Returns:
+        The folder; None if it would have to be downloaded.
+
+    Raises:
+        ExperimentError: It cannot be had.
+    """
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    shown = f"model.architecture: {LANGUAGE}{name}"
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        raise ExperimentError(
+            f"{shown}: no such folder beside the experiment, and no name that the Hugging Face hub "
+            "could have"
+        ) from None
+    if isinstance(found, str):
+        return Path(found).parent
+    if not download:
+        return None
+    _see_hub(shown, "give the folder of a model")
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(PATTERNS)))
+    except Exception as error:  # of the network, the hub, the disk
+        raise ExperimentError(f"{shown}: cannot be had: {one_line(error)}") from None
 
 
 def _repository(name: str) -> tuple[str, dict[str, Any]]:
@@ -84,23 +124,27 @@ def _repository(name: str) -> tuple[str, dict[str, Any]]:
     return about.hf_hub_id, said
 
 
-def _see_hub(name: str) -> None:
+def _see_hub(shown: str, instead: str) -> None:
     """Ask the hub for an answer, once.
+
+    Args:
+        shown: The key and what it names, for the message.
+        instead: What else to do.
 
     Raises:
         ExperimentError: It has none, or the network is not to be used.
     """
     from huggingface_hub import constants, get_session
 
-    remedy = "name a file of weights, or put them into the cache of Hugging Face"
+    remedy = f"{instead}, or put it into the cache of Hugging Face"
     if constants.HF_HUB_OFFLINE:
         where = "not in the cache, and HF_HUB_OFFLINE is set"
-        raise ExperimentError(f"model.weights: {name}: {where}; {remedy}")
+        raise ExperimentError(f"{shown}: {where}; {remedy}")
     try:
         get_session().head(constants.ENDPOINT, timeout=PATIENCE)
     except Exception as error:  # whichever client it uses
         raise ExperimentError(
-            f"model.weights: {name}: not in the cache, and {constants.ENDPOINT} cannot be reached "
+            f"{shown}: not in the cache, and {constants.ENDPOINT} cannot be reached "
             f"({one_line(error)}); {remedy}"
         ) from None
 

@@ -15,7 +15,7 @@ from analogtl.config.training import Training
 from analogtl.errors import RunError
 from analogtl.study.device import device_of
 from analogtl.study.provenance import versions
-from analogtl.study.weights import WEIGHTS, find_weights, weights_fingerprint
+from analogtl.study.weights import WEIGHTS, find_weights, tokens_of, weights_fingerprint
 from analogtl.vocabulary import Arm, Device
 
 if TYPE_CHECKING:  # numpy is too slow for completion
@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # numpy is too slow for completion
 NUMERICS = 2
 _HASHES = ("settings", "data")
 CPU = Device.CPU.value
-BASIS_COLUMNS = ("data", "numerics", "aihwkit", "torch", "timm", "device")  # of trials.csv
+# Of trials.csv.
+BASIS_COLUMNS = ("data", "numerics", "aihwkit", "torch", "timm", "transformers", "device")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Basis:
     # What each of these stages computes on; empty for the CPU everywhere.
     devices: tuple[str, ...] = ()
     weights: str = ""  # fingerprint of the weights that are given to start from; empty for none
+    transformers: str = ""  # its version; empty for a network that is none of its
 
     @classmethod
     def here(
@@ -58,6 +60,8 @@ class Basis:
         found = {name: versions()[name].partition("+")[0] for name in ("aihwkit", "torch", "timm")}
         if experiment.is_weight_programming or not experiment.model.uses_timm:
             found["timm"] = ""
+        if experiment.model.is_language:
+            found["transformers"] = versions()["transformers"]
         if set(devices) <= {CPU}:
             devices = ()
         return cls(data, NUMERICS, **found, devices=devices, weights=weights)
@@ -69,13 +73,14 @@ class Basis:
         Raises:
             TypeError: If it is none.
         """
-        data = {"devices": (), "weights": "", **data}
+        data = {"devices": (), "weights": "", "transformers": "", **data}
         lists = {name: tuple(map(str, data[name])) for name in ("data", "devices")}
         return cls(**{**data, **lists})
 
     def as_data(self) -> dict[str, Any]:
         """The basis as JSON-able data: what keys are made of, without what is not used."""
-        unused = {name for name in ("devices", "weights") if not getattr(self, name)}
+        optional = ("devices", "weights", "transformers")
+        unused = {name for name in optional if not getattr(self, name)}
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in unused}
 
     @property
@@ -123,6 +128,7 @@ def inventory_of(experiment: Experiment, stage: str) -> Inventory:
         classes=section.classes,
         image_size=where.image_size,
         context=where.context,
+        tokens=tokens_of(experiment),
         download=where.download,
         split_seed=where.split_seed,
     )
@@ -185,7 +191,9 @@ def basis_of(
         ExperimentError: If images cannot be found or read.
     """
     devices = tuple(device_of(experiment, stage, arm) for stage in stages)
-    starts = experiment.model.start and (arm.pretrained if arm else "pretrain" in stages)
+    model, pretrained = experiment.model, arm.pretrained if arm else "pretrain" in stages
+    # A language model's configuration and tokenizer count for every arm.
+    starts = model.is_language or (model.start and pretrained)
     weights = look(experiment, WEIGHTS) if starts else ""
     seen = tuple(look(experiment, stage) for stage in stages)
     return Basis.here(experiment, seen, devices, weights)

@@ -89,6 +89,7 @@ class TrialRow(TypedDict, total=False):
     aihwkit: str
     torch: str
     timm: str
+    transformers: str
     device: str
     cpu: str
     key: str

@@ -56,7 +56,16 @@ def _git_id(kind: bytes, content: bytes) -> bytes:
 def versions() -> dict[str, str]:
     """Installed versions of what the results depend on, without importing any of it."""
     found = {"analogtl": code_version(), "python": platform.python_version()}
-    for name in ("aihwkit", "torch", "torchvision", "timm", "numba", "numpy", "scipy"):
+    for name in (
+        "aihwkit",
+        "torch",
+        "torchvision",
+        "timm",
+        "transformers",
+        "numba",
+        "numpy",
+        "scipy",
+    ):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -32,6 +32,7 @@ from analogtl.tasks.sources import (
 )
 from analogtl.tasks.stamps import recall, remember, stamp
 from analogtl.tasks.texts import count_windows, find_texts
+from analogtl.tasks.tokens import BYTES, Tokens
 from analogtl.vocabulary import Dataset
 
 # Raised whenever what a fingerprint is made of changes.
@@ -64,6 +65,7 @@ def take_inventory(
     classes: Classes,
     image_size: int | None,
     context: int = 64,
+    tokens: Tokens = BYTES,
     download: bool = True,
     split_seed: int | None = None,
 ) -> Inventory:
@@ -72,7 +74,8 @@ def take_inventory(
     Args:
         dataset, root, classes, image_size, download, split_seed: As
             `analogtl.tasks.images.load_task` takes them.
-        context: Bytes of a text's window.
+        context: Tokens of a text that a network sees at once.
+        tokens: How texts become tokens.
 
     Raises:
         ExperimentError: no such data set, class or folder; damaged or hostile data; no network.
@@ -81,7 +84,7 @@ def take_inventory(
         if dataset == Dataset.IMAGE_FOLDER:
             return _of_folder(find_images(folder_of(root), split_seed), classes, image_size)
         if dataset in (Dataset.KJV, Dataset.TEXT_FOLDER):
-            return _of_texts(dataset, root, classes, context)
+            return _of_texts(dataset, root, classes, context, tokens)
         if dataset == Dataset.POINTS:
             return _of_points(classes)
         if dataset == Dataset.DIGITS:
@@ -138,13 +141,18 @@ def _of_digits(classes: Classes, image_size: int | None) -> Inventory:
     )
 
 
-def _of_texts(dataset: str, root: Path | None, classes: Classes, context: int) -> Inventory:
+def _of_texts(
+    dataset: str, root: Path | None, classes: Classes, context: int, tokens: Tokens
+) -> Inventory:
+    tokens.check(context)
     texts = find_texts(dataset, root, classes)
     digest = _digest_of(list(texts), context)
-    for text in texts.values():
+    counts = []
+    for name, text in texts.items():
         digest.update(hashlib.blake2b(text).digest())
-    counts = tuple(count_windows(name, text, context) for name, text in texts.items())
-    return Inventory(digest.hexdigest(), counts)
+        counts.append(count_windows(name, len(tokens.whole(text, f"text {name}")), context, tokens))
+    digest.update(tokens.fingerprint.encode())
+    return Inventory(digest.hexdigest(), tuple(counts))
 
 
 def _of_points(classes: Classes) -> Inventory:

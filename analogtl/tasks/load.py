@@ -15,6 +15,7 @@ from analogtl.tasks.images import load_task
 from analogtl.tasks.next_token import TextTask, Windows, load_texts
 from analogtl.tasks.stand_in import stand_in
 from analogtl.tasks.task import Task
+from analogtl.tasks.tokens import Tokens
 from analogtl.vocabulary import Dataset, Objective
 
 
@@ -29,6 +30,7 @@ def task_for(
     validation_fraction: float,
     image_size: int | None,
     context: int,
+    tokens: Tokens,
     download: bool,
     split_seed: int | None,
     min_test_images: int,
@@ -37,7 +39,8 @@ def task_for(
 
     Args:
         objective: What is to be learned; one of those of the data set.
-        context: Bytes of a text that a network sees at once.
+        context: Tokens of a text that a network sees at once.
+        tokens: How texts become tokens.
         dataset, root, classes, samples_per_class, test_samples_per_class, validation_fraction,
             image_size, download, split_seed, min_test_images: As
             `analogtl.tasks.images.load_task` has them.
@@ -55,7 +58,7 @@ def task_for(
         return load_points(**limits)
     limits |= {"root": root, "min_test_images": min_test_images}
     if objective is Objective.NEXT_TOKEN:
-        return load_texts(dataset, **limits, context=context)
+        return load_texts(dataset, **limits, context=context, tokens=tokens)
     how: dict[str, Any] = {"download": download, "split_seed": split_seed}
     images = load_task(dataset, **limits, image_size=image_size, **how)
     return of_images(images, dataset) if objective is Objective.DENOISING else images
@@ -68,6 +71,7 @@ def stand_in_for(
     *,
     image_size: int | None,
     context: int,
+    tokens: Tokens,
 ) -> Task:
     """A task with so many examples in each split, all zeros, which takes next to no memory.
 
@@ -79,10 +83,10 @@ def stand_in_for(
         for split in ("train", "validation", "test")
     }
     if objective is Objective.NEXT_TOKEN:
-        text = torch.zeros(context + 1, dtype=torch.uint8)
+        text = torch.zeros(context + 1, dtype=torch.int32)
         start = torch.zeros(1, dtype=torch.int64)
         windows = {split: Windows(text, start.expand(n)) for split, n in many.items()}
-        return TextTask(**windows, context=context)
+        return TextTask(**windows, context=context, vocabulary=tokens.vocabulary)
     features = 2
     if dataset != Dataset.POINTS:
         images = stand_in(dataset, counts, image_size)

@@ -1,9 +1,10 @@
-"""Next-token prediction: windows of bytes, of which the next one is to be predicted.
+"""Next-token prediction: windows of tokens, of which the next one is to be predicted.
 
 A text is cut into windows that follow one another. The last fifth of them, the end of the text, is
-the test set, alike for every seed: a window is never tested on what surrounds it.
+the test set, alike for every seed: a window is never tested on what surrounds it. Tokens are the
+bytes of the text, or those of a language model's tokenizer.
 
-Shape suffixes: B windows of a batch, T bytes of a window, V values of a byte.
+Shape suffixes: B windows of a batch, T tokens of a window, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from analogtl.tasks.classes import Classes
 from analogtl.tasks.counts import check_test_size, held_out
 from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, VALIDATION, Task, places
 from analogtl.tasks.texts import count_windows, find_texts
+from analogtl.tasks.tokens import BYTES, Tokens
 from analogtl.vocabulary import Metric
 
-VALUES = 256  # of a byte: the network's vocabulary
+MAX_LOGITS = 2**24  # of one batch of an evaluation: 64 MB
 Starts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a text: all bytes (M,) uint8, and where each window starts (N,)."""
+    """Windows of a text: all tokens (M,) int32, and where each window starts (N,)."""
 
     text: Tensor
     starts: Tensor
@@ -44,10 +46,11 @@ class Windows:
 
 @dataclass(frozen=True)
 class TextTask(Task):
-    """Texts of which the next byte is to be predicted.
+    """Texts of which the next token is to be predicted.
 
     Attributes:
-        context: Bytes that the network sees of a window; it predicts the one after each.
+        context: Tokens that the network sees of a window; it predicts the one after each.
+        vocabulary: Tokens that there are.
     """
 
     metric: ClassVar[Metric] = Metric.CROSS_ENTROPY
@@ -56,16 +59,23 @@ class TextTask(Task):
     validation: Windows
     test: Windows
     context: int
+    vocabulary: int
 
     @property
     def guessing(self) -> float:
-        """Loss of who gives all bytes the same probability."""
-        return math.log(VALUES)
+        """Loss of who gives all tokens the same probability."""
+        return math.log(self.vocabulary)
+
+    @property
+    def evaluated_at_once(self) -> int:
+        """Fewer than usual where the vocabulary is large."""
+        fitting = MAX_LOGITS // (self.context * self.vocabulary)
+        return max(1, min(super().evaluated_at_once, fitting))
 
     @property
     def sizes(self) -> Mapping[str, int]:
         """Length of a window, and size of the vocabulary."""
-        return {"context": self.context, "vocabulary": VALUES}
+        return {"context": self.context, "vocabulary": self.vocabulary}
 
     def batches(
         self,
@@ -79,7 +89,7 @@ class TextTask(Task):
         start: int = 0,
         smallest: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield x_BT and y_BT, int64: bytes, and the byte after each; see `Task.batches`."""
+        """Yield x_BT and y_BT, int64: tokens, and the token after each; see `Task.batches`."""
         how: Any = {"seed": seed, "epoch": epoch, "shuffle": shuffle}
         span_T = torch.arange(self.context)
         for _, index in places(split, batch_size, **how, start=start, smallest=smallest):
@@ -94,16 +104,17 @@ class TextTask(Task):
         label_smoothing: float = 0.0,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Tensor:
-        """Cross entropy per byte of logits (B, T, V), nats."""
+        """Cross entropy per token of logits (B, T, V), nats."""
         found = F.cross_entropy(
             outputs.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing
         )
         return found if reduction == "mean" else found * len(targets)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy per byte of each window (B,), nats."""
+        """Cross entropy per token of each window (B,), nats."""
         with torch.no_grad():
-            return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(1)
+            found = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+        return found.view(targets.shape).mean(1)
 
 
 def load_texts(
@@ -112,6 +123,7 @@ def load_texts(
     root: Path | None,
     classes: Classes,
     context: int,
+    tokens: Tokens = BYTES,
     samples_per_class: int | None,
     test_samples_per_class: int | None,
     validation_fraction: float,
@@ -122,7 +134,8 @@ def load_texts(
 
     Args:
         dataset, root, classes: As `find_texts` takes them.
-        context: Bytes that the network sees at once.
+        context: Tokens that the network sees at once.
+        tokens: How texts become tokens.
         samples_per_class, test_samples_per_class: At most so many windows of each text.
         validation_fraction: Share of each text's training windows held out, chosen by `seed`.
         min_test_images: Fewer test windows than this are refused; ``test_samples_per_class`` may
@@ -132,12 +145,14 @@ def load_texts(
     Raises:
         ExperimentError: no such text; one that is too short.
     """
-    found = find_texts(dataset, root, classes)
+    tokens.check(context)
+    texts = find_texts(dataset, root, classes)
+    found = {name: tokens.whole(text, f"text {name}") for name, text in texts.items()}
     splits: dict[str, list[Starts]] = {"train": [], "validation": [], "test": []}
-    counts = [count_windows(name, text, context) for name, text in found.items()]
+    counts = [count_windows(name, len(ids), context, tokens) for name, ids in found.items()]
     check_test_size(dataset, sum(one.test for one in counts), min_test_images)
     begin = 0
-    for text, count in zip(found.values(), counts, strict=True):
+    for ids, count in zip(found.values(), counts, strict=True):
         starts = begin + context * np.arange(count.train + count.test)
         train, test = starts[: count.train], starts[count.train :]
         train = _some(train, samples_per_class, seed, LIMIT_TRAIN)
@@ -146,8 +161,8 @@ def load_texts(
         splits["train"].append(np.sort(shuffled[taken:]))
         splits["validation"].append(np.sort(shuffled[:taken]))
         splits["test"].append(_some(test, test_samples_per_class, 0, LIMIT_TEST))
-        begin += len(text)
-    whole = torch.from_numpy(np.frombuffer(b"".join(found.values()), np.uint8).copy())
+        begin += len(ids)
+    whole = torch.from_numpy(np.concatenate(list(found.values())))
     made = {
         name: Windows(whole, torch.from_numpy(np.concatenate(parts)))
         for name, parts in splits.items()
@@ -157,7 +172,7 @@ def load_texts(
             f"data set {dataset}: validation_fraction {validation_fraction} leaves no training "
             "windows; lower it"
         )
-    return TextTask(**made, context=context)
+    return TextTask(**made, context=context, vocabulary=tokens.vocabulary)
 
 
 def _some(starts: Starts, limit: int | None, seed: int, purpose: int) -> Starts:

@@ -48,6 +48,11 @@ class Task(ABC):
     def sizes(self) -> Mapping[str, int]:
         """What a network is built for: see `analogtl.models.build.build_model`."""
 
+    @property
+    def evaluated_at_once(self) -> int:
+        """How many examples a network sees at once when it is evaluated."""
+        return 128
+
     @abstractmethod
     def batches(
         self,

@@ -13,6 +13,7 @@ from analogtl.files import check_regular
 from analogtl.tasks.classes import Classes, ClassList, choose_classes
 from analogtl.tasks.counts import ClassCount
 from analogtl.tasks.folders import TEST_EVERY
+from analogtl.tasks.tokens import Tokens
 from analogtl.vocabulary import Dataset
 
 MAX_BYTES = 200_000_000  # of all texts together
@@ -67,17 +68,17 @@ def find_texts(dataset: str, root: Path | None, classes: Classes) -> dict[str, b
     return texts
 
 
-def count_windows(name: str, text: bytes, context: int) -> ClassCount:
+def count_windows(name: str, length: int, context: int, tokens: Tokens) -> ClassCount:
     """Count a text's windows: the last fifth, the end of the text, is for testing.
 
     Raises:
         ExperimentError: it is too short.
     """
-    windows = (len(text) - 1) // context
+    windows = (length - 1) // context
     if windows < TEST_EVERY:
         raise ExperimentError(
-            f"text {name}: {len(text)} bytes; expected {TEST_EVERY * context + 1} at least, for "
-            f"{TEST_EVERY} windows of data.context = {context}"
+            f"text {name}: {length} {tokens.unit}; expected {TEST_EVERY * context + 1} at least, "
+            f"for {TEST_EVERY} windows of data.context = {context}"
         )
     test = windows // TEST_EVERY
     return ClassCount(name, windows - test, 0, test)

@@ -24,8 +24,6 @@ from analogtl.errors import RunError
 from analogtl.models.own import told_with_line
 from analogtl.tasks.task import Task, batch_count
 
-EVALUATION_BATCH = 128
-
 
 @dataclass(frozen=True)
 class Score:
@@ -162,9 +160,8 @@ def evaluate(model: nn.Module, split: Sized, task: Task) -> Score:
     loss_sum, judged = 0.0, []
     device = _device(model)
     with torch.no_grad():
-        for inputs, targets in task.batches(
-            split, EVALUATION_BATCH, seed=0, epoch=0, shuffle=False
-        ):
+        size = task.evaluated_at_once
+        for inputs, targets in task.batches(split, size, seed=0, epoch=0, shuffle=False):
             inputs, targets = inputs.to(device), targets.to(device)
             with told_with_line():
                 outputs = model(inputs)

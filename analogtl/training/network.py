@@ -13,7 +13,9 @@ from analogtl.config.training import Training
 from analogtl.crossbar.layer_settings import survey_arrays
 from analogtl.errors import ExperimentError, one_line
 from analogtl.models.build import build_model
+from analogtl.models.language import build_language
 from analogtl.models.own import OwnNetwork
+from analogtl.study.weights import language_folder
 from analogtl.tasks.task import Task
 
 
@@ -21,6 +23,9 @@ def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
     """The model with random weights, from torch's generator."""
     if (own := _own_network(experiment, task)) is not None:
         return own.build()
+    if experiment.model.is_language:
+        folder = language_folder(experiment)
+        return build_language(folder, kwargs=experiment.model.kwargs, sizes=task.sizes)
     return build_model(experiment.model.network, kwargs=experiment.model.kwargs, **task.sizes)
 
 

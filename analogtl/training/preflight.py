@@ -21,11 +21,12 @@ from analogtl.config.section import content_key
 from analogtl.config.training import Training
 from analogtl.crossbar.layer_settings import layer_settings, survey_arrays
 from analogtl.crossbar.retention import aged_weights
+from analogtl.crossbar.survey import Survey
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
 from analogtl.study.basis import is_at_hand, stages_of
 from analogtl.study.data import data_of
 from analogtl.study.trial import Trial
-from analogtl.study.weights import WEIGHTS
+from analogtl.study.weights import WEIGHTS, tokens_of
 from analogtl.tasks.load import stand_in_for
 from analogtl.tasks.sources import is_absent
 from analogtl.tasks.stand_in import nominal_counts
@@ -103,8 +104,11 @@ def stand_in_of(experiment: Experiment, stage: str) -> Task:
     return _Checks(need_data=False).task(experiment, stage)
 
 
-def planned_layers(experiment: Experiment) -> list[dict[str, Any]]:
-    """Tell how the arrays of each layer would be trained by analog-tl: rows of ``layers.csv``.
+def planned_layers(experiment: Experiment) -> tuple[Survey, list[dict[str, Any]]]:
+    """Tell what would be on arrays, and how each layer would be trained by analog-tl.
+
+    Returns:
+        As `analogtl.crossbar.convert.layer_settings`.
 
     Raises:
         ExperimentError: As `preflight` does.
@@ -207,8 +211,14 @@ class _Checks:
         else:
             (found,) = data_of([(experiment, stage)], at_hand=False)
             counts = found.classes
-        sizes = {name: getattr(experiment.data, name) for name in ("image_size", "context")}
-        return stand_in_for(experiment.objective, section.dataset, counts, **sizes)
+        return stand_in_for(
+            experiment.objective,
+            section.dataset,
+            counts,
+            image_size=experiment.data.image_size,
+            context=experiment.data.context,
+            tokens=tokens_of(experiment),
+        )
 
 
 def _is_absent(experiment: Experiment, dataset: str) -> bool:

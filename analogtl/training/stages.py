@@ -39,7 +39,7 @@ from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import write_rows
 from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
-from analogtl.study.weights import weights_fingerprint
+from analogtl.study.weights import tokens_of, weights_fingerprint
 from analogtl.tasks.counts import IMBALANCED, imbalance
 from analogtl.tasks.images import ImageTask
 from analogtl.tasks.load import task_for
@@ -519,7 +519,7 @@ def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> 
     settings = {name: getattr(section, name) for name in (*names, "validation_fraction")}
     where = ("image_size", "context", "download", "split_seed", "min_test_images")
     settings |= {name: getattr(experiment.data, name) for name in where}
-    settings["objective"] = experiment.objective
+    settings |= {"objective": experiment.objective, "tokens": tokens_of(experiment)}
     seen = inventory_of(experiment, stage).fingerprint
     _check_data(experiment, stage, seen, expected)
     task = _cached_task(tuple(settings.items()), experiment.data.root, seen)

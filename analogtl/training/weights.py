@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError, counted, one_line, printable
 from analogtl.files import check_regular
+from analogtl.models.language import LanguageModel
 from analogtl.models.published import WeightFile
 from analogtl.study.weights import weights_at_hand, weights_fingerprint
 from analogtl.tasks.images import ImageTask
@@ -118,7 +119,7 @@ def normalised(task: Task, experiment: Experiment, *, started: bool) -> Task:
     """
     mean, std = experiment.model.mean, experiment.model.std
     source = "model.mean"
-    if mean is None and started and experiment.model.start:
+    if mean is None and started and experiment.model.start and not experiment.model.is_language:
         weights = weights_of(experiment)
         mean, std, source = weights.mean, weights.std, f"model.weights: {experiment.model.start}"
     if mean is None or std is None:
@@ -142,6 +143,9 @@ def start_from(model: nn.Module, experiment: Experiment, task: Task) -> None:
         ExperimentError: If they cannot be had, or are not this network's; the line names tensors.
     """
     if (name := experiment.model.start) is None:
+        return
+    if isinstance(model, LanguageModel):
+        model.load()
         return
     given = weights_of(experiment).tensors
     state, head = model.state_dict(), _head(model, experiment, task)
