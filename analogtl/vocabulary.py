@@ -217,10 +217,10 @@ class Objective(_Noun):
     meaning: str
     metric: Metric
 
-    CLASSIFICATION = "classification", "tell the classes of images apart", Metric.ERROR
+    CLASSIFICATION = "classification", "tell the classes of images or texts apart", Metric.ERROR
     NEXT_TOKEN = (
         "next-token",
-        "predict the next byte of a text from those before it",
+        "predict the next byte, or token, of a text from those before it",
         Metric.CROSS_ENTROPY,
     )
     DENOISING = (
@@ -356,7 +356,7 @@ class TrialStatus(_Noun):
 
 
 _IMAGES = ("images", ("class", "classes"), (Objective.CLASSIFICATION, Objective.DENOISING))
-_TEXTS = ("windows", ("text", "texts"), (Objective.NEXT_TOKEN,))
+_TEXTS = ("pieces", ("text", "texts"), (Objective.NEXT_TOKEN, Objective.CLASSIFICATION))
 
 
 class Dataset(_Noun):
@@ -390,7 +390,7 @@ class Dataset(_Noun):
     )
     TEXT_FOLDER = (
         "text_folder",
-        "your own texts: [data] root is a .txt file, or a folder of them; `classes` chooses files",
+        "your own texts: [data] root is a .txt, CSV or JSONL file, or a folder of texts",
         *_TEXTS,
     )
     POINTS = (
@@ -400,6 +400,11 @@ class Dataset(_Noun):
         ("shape", "shapes"),
         (Objective.DENOISING,),
     )
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether its examples are texts, or parts of them."""
+        return Objective.NEXT_TOKEN in self.objectives
 
 
 class Network(_Noun):

@@ -127,11 +127,32 @@ def inventory_of(experiment: Experiment, stage: str) -> Inventory:
         root=_root(experiment),
         classes=section.classes,
         image_size=where.image_size,
+        objective=experiment.objective,
+        columns=(where.text_column, where.label_column),
         context=where.context,
         tokens=tokens_of(experiment),
         download=where.download,
         split_seed=where.split_seed,
     )
+
+
+def task_settings(experiment: Experiment, stage: str) -> dict[str, Any]:
+    """What `analogtl.tasks.load.task_for` takes for a stage, ``pretrain`` or ``finetune``.
+
+    Raises:
+        ExperimentError: There is no tokenizer where one is needed.
+    """
+    section: Training = getattr(experiment, stage)
+    names = ("dataset", "classes", "samples_per_class", "test_samples_per_class")
+    found = {name: getattr(section, name) for name in (*names, "validation_fraction")}
+    where = ("image_size", "context", "download", "split_seed", "min_test_images")
+    found |= {name: getattr(experiment.data, name) for name in where}
+    return found | {
+        "objective": experiment.objective,
+        "root": _root(experiment),
+        "columns": (experiment.data.text_column, experiment.data.label_column),
+        "tokens": tokens_of(experiment),
+    }
 
 
 # Three ways to look at the images of a stage, or at the WEIGHTS to start from: their fingerprint,

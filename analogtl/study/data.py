@@ -29,7 +29,7 @@ class StageData:
         dataset: Its data set.
         fingerprint: Hash of the content of the chosen classes.
         classes: How many examples of each class are used, after all limits.
-        left_out: Reason -> how many files of an image folder are not used.
+        left_out: Reason -> how many files of a folder, or texts, are not used as they are.
     """
 
     stage: str
@@ -51,9 +51,11 @@ class StageData:
         source = Dataset(self.dataset)
         parts = counted(len(self.classes), *source.parts)
         text = f"{self.dataset}, {parts}: {numbers} {source.examples}"
-        if source is Dataset.IMAGE_FOLDER:
-            text += f"; of each class {self._each()}"
-        if self.left_out:
+        if source in (Dataset.IMAGE_FOLDER, Dataset.TEXT_FOLDER):
+            text += f"; of each {source.parts[0]} {self._each()}"
+        if self.left_out and source.of_texts:
+            text += "".join(f"; {number} {reason}" for reason, number in self.left_out.items())
+        elif self.left_out:
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.left_out.items())
             text += f"; left out: {counted(sum(self.left_out.values()), 'file')} ({reasons})"
         return text

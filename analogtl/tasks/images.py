@@ -9,24 +9,23 @@ Shape suffixes: B images of a batch, C channels, H and W rows and columns of pix
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import Classes
-from analogtl.tasks.counts import check_test_size, held_out
-from analogtl.tasks.sources import Images, Labels, read
-from analogtl.tasks.task import AUGMENT, LIMIT_TEST, LIMIT_TRAIN, VALIDATION, Task, places
-from analogtl.vocabulary import Metric
+from analogtl.tasks.classification import Arrays, Classification, carve, pick, take
+from analogtl.tasks.counts import check_test_size
+from analogtl.tasks.sources import read
+from analogtl.tasks.task import AUGMENT, LIMIT_TEST, LIMIT_TRAIN, places
 
 
 @dataclass(frozen=True)
@@ -41,33 +40,19 @@ class Split:
 
 
 @dataclass(frozen=True)
-class ImageTask(Task):
+class ImageTask(Classification):
     """Images whose classes are to be told apart.
 
     Attributes:
         train, validation, test: The splits; ``validation`` may be empty.
-        class_names: Name of each label, 0 to n_classes - 1.
         mean, std: Of the training images per channel, on a scale where white is 1.
     """
-
-    metric: ClassVar[Metric] = Metric.ERROR
 
     train: Split
     validation: Split
     test: Split
-    class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-    @property
-    def n_classes(self) -> int:
-        """How many classes."""
-        return len(self.class_names)
-
-    @property
-    def guessing(self) -> float:
-        """Loss of who gives all classes the same probability."""
-        return math.log(self.n_classes)
 
     @property
     def in_channels(self) -> int:
@@ -116,38 +101,6 @@ class ImageTask(Task):
                 rng = np.random.default_rng([seed, AUGMENT, epoch, batch])
                 images = _augmented(images, augment, rng)
             yield torch.addcmul(shift, images.float(), scale), split.labels[index]
-
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        reduction: Literal["mean", "sum"] = "mean",
-    ) -> Tensor:
-        """Cross entropy of logits (B, K)."""
-        return F.cross_entropy(
-            outputs, targets, label_smoothing=label_smoothing, reduction=reduction
-        )
-
-    def judged(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Which images are taken for another class."""
-        return outputs.argmax(1) != targets
-
-    def score(self, judged: float, count: int) -> float:
-        """The error in percent."""
-        return 100 * judged / max(1, count)
-
-    def balanced(self, split: Split, judged_N: Tensor) -> float:
-        """The mean of the classes' own errors, percent; those without an image do not count."""
-        sizes = torch.bincount(split.labels)
-        wrong = torch.bincount(split.labels[judged_N.bool()], minlength=len(sizes))
-        return 100 * float((wrong.double() / sizes).nanmean()) if len(split) else 0.0
-
-    def adapt(self, model: nn.Module) -> None:
-        """Put in a new head for the classes."""
-        whole: Any = model
-        whole.reset_classifier(self.n_classes)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -212,13 +165,13 @@ def load_task(
         raise ExperimentError(f"data set {dataset}: no test images of {', '.join(absent)}")
     check_test_size(dataset, len(test[1]), min_test_images)
     if samples_per_class is not None:
-        train = _take(train, _pick(train[1], partial(min, samples_per_class), seed, LIMIT_TRAIN))
+        train = take(train, pick(train[1], partial(min, samples_per_class), seed, LIMIT_TRAIN))
     if test_samples_per_class is not None:
-        test = _take(test, _pick(test[1], partial(min, test_samples_per_class), 0, LIMIT_TEST))
+        test = take(test, pick(test[1], partial(min, test_samples_per_class), 0, LIMIT_TEST))
     if source.validation is not None:
         validation = _select(source.validation, chosen)
     else:
-        train, validation = _carve(dataset, train, validation_fraction, seed)
+        train, validation = carve(dataset, train, validation_fraction, seed)
 
     learnt = _to_split(train, image_size)
     mean, std = _statistics(learnt.images)
@@ -232,13 +185,6 @@ def load_task(
     )
 
 
-Arrays = tuple[Images, Labels]
-
-
-def _take(part: Arrays, index: np.ndarray) -> Arrays:
-    return part[0][index], part[1][index]
-
-
 def _select(part: Arrays, chosen: list[int]) -> Arrays:
     """Keep only the chosen classes, renumbered in their order; images keep theirs."""
     images, labels = part
@@ -247,30 +193,6 @@ def _select(part: Arrays, chosen: list[int]) -> Arrays:
     renumbered = new_label[labels]
     keep = renumbered >= 0
     return (images if keep.all() else images[keep]), renumbered[keep]
-
-
-def _pick(labels: Labels, how_many: Callable[[int], int], seed: int, purpose: int) -> np.ndarray:
-    """Positions of random members of each class, in ascending order: so many of so many, or all."""
-    rng = np.random.default_rng([seed, purpose])
-    picked = []
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        picked.append(members[: how_many(len(members))])
-    return np.sort(np.concatenate(picked))
-
-
-def _carve(dataset: str, train: Arrays, fraction: float, seed: int) -> tuple[Arrays, Arrays]:
-    """What remains to train on, and the validation data taken from it, class by class."""
-    if not fraction:
-        return train, _take(train, np.arange(0))
-    chosen = np.zeros(len(train[1]), dtype=bool)
-    chosen[_pick(train[1], lambda n: held_out(n, fraction), seed, VALIDATION)] = True
-    if len(np.unique(train[1][~chosen])) < len(np.unique(train[1])):
-        raise ExperimentError(
-            f"data set {dataset}: validation_fraction {fraction} leaves a class without training "
-            "images; lower it or raise samples_per_class"
-        )
-    return _take(train, ~chosen), _take(train, chosen)
 
 
 def _to_split(part: Arrays, image_size: int | None) -> Split:

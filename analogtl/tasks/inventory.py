@@ -20,6 +20,7 @@ from analogtl.tasks import points
 from analogtl.tasks.classes import Classes, choose_classes
 from analogtl.tasks.counts import ClassCount
 from analogtl.tasks.folders import NOT_CHOSEN, TEST_EVERY, Folder, find_images
+from analogtl.tasks.pieces import Pieces, find_pieces
 from analogtl.tasks.sources import (
     CIFAR,
     DIGITS,
@@ -33,7 +34,7 @@ from analogtl.tasks.sources import (
 from analogtl.tasks.stamps import recall, remember, stamp
 from analogtl.tasks.texts import count_windows, find_texts
 from analogtl.tasks.tokens import BYTES, Tokens
-from analogtl.vocabulary import Dataset
+from analogtl.vocabulary import Dataset, Objective
 
 # Raised whenever what a fingerprint is made of changes.
 _VERSION = 1
@@ -50,7 +51,7 @@ class Inventory:
             and the order of their images in each split, and the size at which they are seen. It
             does not depend on where they are, nor on whether CIFAR is an archive or a folder.
         classes: In the order of their labels; before any limit on samples is applied.
-        left_out: Reason -> how many files of a folder are not used.
+        left_out: Reason -> how many files of a folder, or texts, are not used as they are.
     """
 
     fingerprint: str
@@ -64,6 +65,8 @@ def take_inventory(
     root: Path | None,
     classes: Classes,
     image_size: int | None,
+    objective: Objective = Objective.CLASSIFICATION,
+    columns: tuple[str, str] = ("text", "label"),
     context: int = 64,
     tokens: Tokens = BYTES,
     download: bool = True,
@@ -74,6 +77,8 @@ def take_inventory(
     Args:
         dataset, root, classes, image_size, download, split_seed: As
             `analogtl.tasks.images.load_task` takes them.
+        objective: What is to be learned, of texts.
+        columns: Of a table of texts: of the text, and of its label.
         context: Tokens of a text that a network sees at once.
         tokens: How texts become tokens.
 
@@ -84,7 +89,12 @@ def take_inventory(
         if dataset == Dataset.IMAGE_FOLDER:
             return _of_folder(find_images(folder_of(root), split_seed), classes, image_size)
         if dataset in (Dataset.KJV, Dataset.TEXT_FOLDER):
-            return _of_texts(dataset, root, classes, context, tokens)
+            tokens.check(context)
+            if objective is Objective.CLASSIFICATION:
+                found = find_pieces(dataset, root, classes, *columns)
+                return _of_pieces(found, context, tokens, split_seed)
+            texts = find_texts(dataset, root, classes, columns[0])
+            return _of_texts(texts, context, tokens)
         if dataset == Dataset.POINTS:
             return _of_points(classes)
         if dataset == Dataset.DIGITS:
@@ -141,11 +151,7 @@ def _of_digits(classes: Classes, image_size: int | None) -> Inventory:
     )
 
 
-def _of_texts(
-    dataset: str, root: Path | None, classes: Classes, context: int, tokens: Tokens
-) -> Inventory:
-    tokens.check(context)
-    texts = find_texts(dataset, root, classes)
+def _of_texts(texts: Mapping[str, bytes], context: int, tokens: Tokens) -> Inventory:
     digest = _digest_of(list(texts), context)
     counts = []
     for name, text in texts.items():
@@ -153,6 +159,20 @@ def _of_texts(
         counts.append(count_windows(name, len(tokens.whole(text, f"text {name}")), context, tokens))
     digest.update(tokens.fingerprint.encode())
     return Inventory(digest.hexdigest(), tuple(counts))
+
+
+def _of_pieces(found: Pieces, context: int, tokens: Tokens, split_seed: int | None) -> Inventory:
+    digest = _digest_of(["pieces", *found.names], context)
+    counts = []
+    for name, texts, tests in zip(found.names, found.texts, found.tests(split_seed), strict=True):
+        for text, test in zip(texts, tests, strict=True):
+            digest.update(f"{len(text)} {test} {text}".encode())
+        counts.append(ClassCount(name, len(tests) - sum(tests), 0, sum(tests)))
+    digest.update(tokens.fingerprint.encode())
+    left_out = dict(found.left_out)
+    if cut := tokens.each([text for texts in found.texts for text in texts], context)[1]:
+        left_out[f"cut after {context} {tokens.unit}"] = cut
+    return Inventory(digest.hexdigest(), tuple(counts), left_out)
 
 
 def _of_points(classes: Classes) -> Inventory:

@@ -15,6 +15,7 @@ from analogtl.tasks.images import load_task
 from analogtl.tasks.next_token import TextTask, Windows, load_texts
 from analogtl.tasks.stand_in import stand_in
 from analogtl.tasks.task import Task
+from analogtl.tasks.text_classes import load_text_classes
 from analogtl.tasks.tokens import Tokens
 from analogtl.vocabulary import Dataset, Objective
 
@@ -29,6 +30,7 @@ def task_for(
     test_samples_per_class: int | None,
     validation_fraction: float,
     image_size: int | None,
+    columns: tuple[str, str],
     context: int,
     tokens: Tokens,
     download: bool,
@@ -39,6 +41,7 @@ def task_for(
 
     Args:
         objective: What is to be learned; one of those of the data set.
+        columns: Of a table of texts: of the text, and of its label.
         context: Tokens of a text that a network sees at once.
         tokens: How texts become tokens.
         dataset, root, classes, samples_per_class, test_samples_per_class, validation_fraction,
@@ -58,7 +61,11 @@ def task_for(
         return load_points(**limits)
     limits |= {"root": root, "min_test_images": min_test_images}
     if objective is Objective.NEXT_TOKEN:
-        return load_texts(dataset, **limits, context=context, tokens=tokens)
+        limits |= {"text_column": columns[0], "context": context, "tokens": tokens}
+        return load_texts(dataset, **limits)
+    if Dataset(dataset).of_texts:
+        limits |= {"columns": columns, "context": context, "tokens": tokens}
+        return load_text_classes(dataset, **limits, split_seed=split_seed)
     how: dict[str, Any] = {"download": download, "split_seed": split_seed}
     images = load_task(dataset, **limits, image_size=image_size, **how)
     return of_images(images, dataset) if objective is Objective.DENOISING else images

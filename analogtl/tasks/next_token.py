@@ -122,6 +122,7 @@ def load_texts(
     *,
     root: Path | None,
     classes: Classes,
+    text_column: str = "text",
     context: int,
     tokens: Tokens = BYTES,
     samples_per_class: int | None,
@@ -133,7 +134,7 @@ def load_texts(
     """Read texts, and cut them into windows.
 
     Args:
-        dataset, root, classes: As `find_texts` takes them.
+        dataset, root, classes, text_column: As `find_texts` takes them.
         context: Tokens that the network sees at once.
         tokens: How texts become tokens.
         samples_per_class, test_samples_per_class: At most so many windows of each text.
@@ -146,7 +147,7 @@ def load_texts(
         ExperimentError: no such text; one that is too short.
     """
     tokens.check(context)
-    texts = find_texts(dataset, root, classes)
+    texts = find_texts(dataset, root, classes, text_column)
     found = {name: tokens.whole(text, f"text {name}") for name, text in texts.items()}
     splits: dict[str, list[Starts]] = {"train": [], "validation": [], "test": []}
     counts = [count_windows(name, len(ids), context, tokens) for name, ids in found.items()]

@@ -13,19 +13,22 @@ from analogtl.files import check_regular
 from analogtl.tasks.classes import Classes, ClassList, choose_classes
 from analogtl.tasks.counts import ClassCount
 from analogtl.tasks.folders import TEST_EVERY
+from analogtl.tasks.tables import MAX_BYTES, TABLES, read_table
 from analogtl.tasks.tokens import Tokens
 from analogtl.vocabulary import Dataset
 
-MAX_BYTES = 200_000_000  # of all texts together
 
-
-def find_texts(dataset: str, root: Path | None, classes: Classes) -> dict[str, bytes]:
+def find_texts(
+    dataset: str, root: Path | None, classes: Classes, text_column: str = "text"
+) -> dict[str, bytes]:
     """Read the chosen texts: name -> bytes.
 
     Args:
         dataset: ``kjv``, or ``text_folder``.
-        root: A ``.txt`` file, or a folder of them; of ``text_folder``.
+        root: Of ``text_folder``: a ``.txt`` file, a folder of them, or a CSV or JSONL file, whose
+            texts follow one another with an empty line between them.
         classes: Which: all if None; names, with or without ``.txt``; or how many, by name.
+        text_column: Of a CSV or JSONL file.
 
     Raises:
         ExperimentError: no such file or text; one that is empty or no text.
@@ -39,6 +42,9 @@ def find_texts(dataset: str, root: Path | None, classes: Classes) -> dict[str, b
             for at in chosen
         }
     files = _files(dataset, root)
+    if files[0].suffix.lower() in TABLES:
+        rows = read_table(dataset, files[0], text_column)
+        return {files[0].stem: "\n\n".join(text for text, _ in rows).encode()}
     if isinstance(classes, str):
         classes = classes.removesuffix(".txt")
     elif isinstance(classes, Sequence):
@@ -91,7 +97,7 @@ def _listed(names: Sequence[str]) -> ClassList:
 def _files(dataset: str, root: Path | None) -> list[Path]:
     if root is None:
         raise ExperimentError(
-            f"data set {dataset}: set [data] root to a .txt file, or their folder"
+            f"data set {dataset}: set [data] root to a .txt, CSV or JSONL file, or a folder"
         )
     if not root.exists():
         raise ExperimentError(f"data set {dataset}: [data] root: {root.absolute()} does not exist")

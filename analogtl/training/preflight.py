@@ -23,11 +23,11 @@ from analogtl.crossbar.layer_settings import layer_settings, survey_arrays
 from analogtl.crossbar.retention import aged_weights
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
-from analogtl.study.basis import is_at_hand, stages_of
+from analogtl.study.basis import is_at_hand, stages_of, task_settings
 from analogtl.study.data import data_of
 from analogtl.study.trial import Trial
 from analogtl.study.weights import WEIGHTS, tokens_of
-from analogtl.tasks.load import stand_in_for
+from analogtl.tasks.load import stand_in_for, task_for
 from analogtl.tasks.sources import is_absent
 from analogtl.tasks.stand_in import nominal_counts
 from analogtl.tasks.task import Task
@@ -40,7 +40,7 @@ from analogtl.training.network import (
 )
 from analogtl.training.programming import WeightProgrammingRun
 from analogtl.training.weights import normalised, start_from
-from analogtl.vocabulary import FileAlgorithm
+from analogtl.vocabulary import Dataset, FileAlgorithm
 
 T = TypeVar("T")
 MAX_LEVELS = 3  # that a problem names
@@ -211,6 +211,9 @@ class _Checks:
         else:
             (found,) = data_of([(experiment, stage)], at_hand=False)
             counts = found.classes
+        if Dataset(section.dataset).of_texts and experiment.metric.is_share:
+            # How many tokens its texts have is part of the plan.
+            return task_for(**task_settings(experiment, stage))
         return stand_in_for(
             experiment.objective,
             section.dataset,

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from analogtl.config.schema import Experiment
-from analogtl.config.training import Training
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.output_losses import output_losses
@@ -30,7 +29,14 @@ from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
 from analogtl.fastsim import use_threads
 from analogtl.files import below, digest, lock_file, set_aside
-from analogtl.study.basis import Basis, basis_of, check_versions, inventory_of, stages_of
+from analogtl.study.basis import (
+    Basis,
+    basis_of,
+    check_versions,
+    inventory_of,
+    stages_of,
+    task_settings,
+)
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.device import check_device
 from analogtl.study.limits import RunLimits
@@ -39,7 +45,8 @@ from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import write_rows
 from analogtl.study.threads import use_one_thread
 from analogtl.study.trial import Trial, pretrain_key, pretrain_settings
-from analogtl.study.weights import tokens_of, weights_fingerprint
+from analogtl.study.weights import weights_fingerprint
+from analogtl.tasks.classification import Classification
 from analogtl.tasks.counts import IMBALANCED, imbalance
 from analogtl.tasks.images import ImageTask
 from analogtl.tasks.load import task_for
@@ -446,7 +453,7 @@ def _symmetry(trial: Trial) -> dict[str, Any]:
 def _balanced(rows: Rows, task: Task) -> dict[str, Any]:
     """The balanced errors after the last epoch, of splits whose classes are imbalanced."""
     found: dict[str, Any] = {}
-    if not isinstance(task, ImageTask):
+    if not isinstance(task, Classification):
         return found
     for split, name in (("test", "final"), ("validation", "validation")):
         sizes = torch.bincount(getattr(task, split).labels).tolist()
@@ -514,25 +521,17 @@ def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> 
     Raises:
         RunError: If their fingerprint is another one than expected.
     """
-    section: Training = getattr(experiment, stage)
-    names = ("dataset", "classes", "samples_per_class", "test_samples_per_class")
-    settings = {name: getattr(section, name) for name in (*names, "validation_fraction")}
-    where = ("image_size", "context", "download", "split_seed", "min_test_images")
-    settings |= {name: getattr(experiment.data, name) for name in where}
-    settings |= {"objective": experiment.objective, "tokens": tokens_of(experiment)}
     seen = inventory_of(experiment, stage).fingerprint
     _check_data(experiment, stage, seen, expected)
-    task = _cached_task(tuple(settings.items()), experiment.data.root, seen)
+    task = _cached_task(tuple(task_settings(experiment, stage).items()), seen)
     # What was read is what was looked at, also if files were replaced in between.
     _check_data(experiment, stage, inventory_of(experiment, stage).fingerprint, seen)
     return task
 
 
 @lru_cache(maxsize=3)
-def _cached_task(
-    settings: tuple[tuple[str, Any], ...], root: str | None, _fingerprint: str
-) -> Task:
-    return task_for(**dict(settings), root=Path(os.path.expanduser(root)) if root else None)
+def _cached_task(settings: tuple[tuple[str, Any], ...], _fingerprint: str) -> Task:
+    return task_for(**dict(settings))
 
 
 def _check_basis(trial: Trial) -> None:

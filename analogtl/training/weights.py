@@ -24,6 +24,7 @@ from analogtl.files import check_regular
 from analogtl.models.language import LanguageModel
 from analogtl.models.published import WeightFile
 from analogtl.study.weights import weights_at_hand, weights_fingerprint
+from analogtl.tasks.classification import Classification
 from analogtl.tasks.images import ImageTask
 from analogtl.tasks.task import Task
 from analogtl.training.network import adapt
@@ -188,7 +189,7 @@ def start_from(model: nn.Module, experiment: Experiment, task: Task) -> None:
 
 def _head(model: nn.Module, experiment: Experiment, task: Task) -> set[str]:
     """Names of the tensors of the part that is replaced for other classes."""
-    if not isinstance(task, ImageTask):
+    if not isinstance(task, Classification):
         return set()
     shapes = []
     with torch.random.fork_rng():
