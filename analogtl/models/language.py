@@ -192,6 +192,7 @@ def _see_causal(model: nn.Module, example: Tensor) -> None:
 
 
 def _transformers() -> Any:
+    transformers: Any  # which has types in part
     try:
         import transformers
     except ImportError:
@@ -224,7 +225,8 @@ def _with_linear_layers(body: Any) -> Any:
 
     for name, layer in list(body.named_modules()):
         if isinstance(layer, Conv1D):
-            linear = nn.Linear(*layer.weight.shape, device="meta")
+            inputs, outputs = layer.weight.shape
+            linear = nn.Linear(inputs, outputs, device="meta")
             linear.weight = nn.Parameter(layer.weight.detach().t().contiguous())
             linear.bias = layer.bias
             owner, _, attribute = name.rpartition(".")
@@ -239,7 +241,7 @@ def _freeze(body: nn.Module, count: int) -> None:
         ValueError: It has not so many.
     """
     lists = [m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m)]
-    blocks = max(lists, key=lambda one: sum(p.numel() for p in one.parameters()), default=())
+    blocks: Any = max(lists, key=lambda one: sum(p.numel() for p in one.parameters()), default=())
     if type(count) is not int or not 0 <= count <= len(blocks):
         raise ValueError(f"trainable_blocks: expected 0 to {len(blocks)}; got {count!r}")
     parameters = [id(one) for one in body.parameters()]
@@ -266,7 +268,7 @@ def _tokens_alone(body: nn.Module, real_BT: Tensor) -> Iterator[None]:
         if x.shape[:-1] not in shapes:
             return None
         gathered[layer] = x.shape[:-1]
-        return x[real_BT.view(x.shape[:-1])], *args[1:]
+        return (x[real_BT.view(x.shape[:-1])], *args[1:])
 
     def scatter(layer: nn.Module, _args: Any, y_NC: Tensor) -> Any:
         if (shape := gathered.pop(layer, None)) is None:

@@ -39,8 +39,8 @@ def find_weights(experiment: Experiment, *, download: bool) -> WeightFile | None
     if place := model.weight_files.get(model.start):
         return WeightFile(Path(place))
     if model.is_language:
-        place = find_snapshot(model.start.removeprefix(LANGUAGE), download=download)
-        return WeightFile(place) if place else None
+        folder = find_snapshot(model.start.removeprefix(LANGUAGE), download=download)
+        return WeightFile(folder) if folder else None
     return find_published(model.start, download=download)
 
 

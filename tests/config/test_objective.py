@@ -32,7 +32,12 @@ def test_what_goes_together_is_accepted(tmp_path):
         ('objective = "next-token"\n', "model.architecture", "gpt_bytes"),
         ('[model]\narchitecture = "gpt_bytes"\n', "model.architecture", "swin_digits"),
         (DENOISING.replace("_2d", "_2dd") + POINTS, "model.architecture", "mean 'denoiser_2d'"),
-        ('[finetune]\ndataset = "kjv"\n', "finetune.dataset", "cifar10"),
+        ('[finetune]\ndataset = "kjv"\n', "model.architecture", "hf:FOLDER"),
+        (
+            '[model]\narchitecture = "hf:n"\n[pretrain]\ndataset = "kjv"\n',
+            "finetune.dataset",
+            "kjv",
+        ),
         (DENOISING + POINTS.replace("points", "kjv", 1), "pretrain.dataset", "points"),
         (DENOISING + POINTS + 'augment = ["flip"]\n', "finetune.augment", "classification"),
         (DENOISING + POINTS + "label_smoothing = 0.1\n", "finetune.label_smoothing", ""),

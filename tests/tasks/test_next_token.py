@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from analogtl.errors import ExperimentError
 from analogtl.tasks.inventory import take_inventory
 from analogtl.tasks.next_token import load_texts
-from analogtl.vocabulary import Metric
+from analogtl.vocabulary import Metric, Objective
 
 TEXT = bytes(range(1, 201))  # every byte tells where it is
 
@@ -21,7 +21,8 @@ def load(root, classes=None, context=8, **limits):
 
 
 def inventory(root, classes=None, dataset="text_folder", context=8):
-    return take_inventory(dataset, root=root, classes=classes, image_size=None, context=context)
+    how = {"image_size": None, "objective": Objective.NEXT_TOKEN, "context": context}
+    return take_inventory(dataset, root=root, classes=classes, **how)
 
 
 @pytest.fixture
