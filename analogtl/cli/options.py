@@ -138,6 +138,17 @@ Threads = Annotated[
         min=1,
     ),
 ]
+SaveModel = Annotated[
+    bool,
+    option(
+        "--save-model",
+        None,
+        "Write the weights, and the conductances of the arrays, at the end of each trial: "
+        "model.safetensors and arrays.safetensors (key: run.save_model). `analogtl runs export` "
+        "collects them.",
+        panel=WHERE,
+    ),
+]
 SavePulses = Annotated[
     bool,
     option(

@@ -11,12 +11,17 @@ import typer
 from rich.filesize import decimal
 
 from analogtl.cli import completion, output
-from analogtl.cli.options import Json, Runs, argument, option
+from analogtl.cli.options import Json, Runs, argument, option, path
 from analogtl.errors import counted, duration, printable, shell_command
-from analogtl.vocabulary import Metric, arm_label, metric_of
+from analogtl.vocabulary import Arm, Metric, arm_label, metric_of
 
 if TYPE_CHECKING:
     from analogtl.study.run_dir import RunDir
+
+
+def _arms() -> completion.Offers:
+    return completion.meanings(Arm)
+
 
 RunName = Annotated[str, argument("RUN", "Name of a run, or its directory.", completion.run_names)]
 
@@ -198,6 +203,39 @@ def _spread(error: Spread | None, metric: Metric) -> str:
     return f"{metric.number(mean)}{spread} ({count})"
 
 
+def export(
+    run: RunName,
+    out: Annotated[Path, option("--out -o", "DIR", "Where to write them.", parser=path)],
+    arm: Annotated[
+        list[Arm] | None,
+        option("--arm", "ARM", "Only trials of this arm; repeatable.", completion.choices(_arms)),
+    ] = None,
+    trial: Annotated[
+        list[str] | None,
+        option("--trial", "TRIAL", "Only this trial (`analogtl runs show`); repeatable."),
+    ] = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Write the networks of a run into a folder, as safetensors that anything can read.
+
+    The pretrained network, and of each trial that ran with --save-model its weights and the
+    conductances of its arrays. Files of the same names are replaced. Weights can be named in
+    model.weights of another experiment. What is in the files: `analogtl explain models`.
+    """
+    from analogtl.study.export import export as write
+    from analogtl.study.index import open_run
+
+    files, notes = write(open_run(run, runs), out, arms=arm or (), trials=trial or ())
+    for file in files:
+        if as_json:
+            output.emit({"file": str(file), "bytes": file.stat().st_size})
+        else:
+            output.say(f"{decimal(file.stat().st_size):>9}  {output.short(file)}")
+    for line in notes:
+        output.warn(line)
+
+
 def clean(
     run: Annotated[
         list[str] | None,
@@ -246,4 +284,10 @@ def _number(value: Any, metric: Metric) -> str:
     return metric.number(value) if isinstance(value, int | float) else ""
 
 
-COMMANDS: dict[str, Any] = {"list": list_, "show": show, "diff": diff, "clean": clean}
+COMMANDS: dict[str, Any] = {
+    "list": list_,
+    "show": show,
+    "diff": diff,
+    "export": export,
+    "clean": clean,
+}

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -53,12 +53,11 @@ class Request:
         """Whether to print hints beside the results."""
         return not (self.quiet or self.as_json)
 
-    def open(self, *, threads: int | None = None, save_pulses: bool = False, **more: Any) -> Study:
+    def open(self, *, run: Mapping[str, Any] | None = None, **more: Any) -> Study:
         """Read the experiment: EXP, else exp.toml here, else the bundled quickstart.
 
         Args:
-            threads: In place of the experiment's.
-            save_pulses: Whether to set it in the experiment.
+            run: Keys of [run] in place of the experiment's; those that are not set stay.
             more: Arguments of `Study.open`.
 
         Raises:
@@ -78,8 +77,7 @@ class Request:
                 output.note(f"using {said}")
         settings = [*(self.settings or ())]
         settings += [f"run.device={self.device}"] if self.device else []
-        settings += [f"run.threads={threads}"] if threads else []
-        settings += ["run.save_pulses=true"] if save_pulses else []
+        settings += [f"run.{key}={str(one).lower()}" for key, one in (run or {}).items() if one]
         study = Study.open(name, settings, self.runs, task=self.task, **more)
         for note in study.notes if self.tells else ():
             output.note(note)
@@ -248,6 +246,7 @@ def finetune(
     request: Request,
     jobs: options.Jobs = None,
     threads: options.Threads = None,
+    save_model: options.SaveModel = False,
     save_pulses: options.SavePulses = False,
     checkpoint_minutes: options.CheckpointMinutes = 10.0,
     max_hours: options.MaxHours = None,
@@ -260,7 +259,8 @@ def finetune(
     where they are needed. What is finished is never run again; what was interrupted goes on.
     """
     limits = _limits(checkpoint_minutes, max_hours)
-    study = request.open(threads=threads, save_pulses=save_pulses)
+    run = {"threads": threads, "save_model": save_model, "save_pulses": save_pulses}
+    study = request.open(run=run)
     _run(request, study, skip_failed, jobs=jobs, limits=limits)
 
 
@@ -288,6 +288,7 @@ def sweep(
     ] = None,
     jobs: options.Jobs = None,
     threads: options.Threads = None,
+    save_model: options.SaveModel = False,
     save_pulses: options.SavePulses = False,
     backend: options.WhichBackend = Backend.LOCAL,
     backend_options: options.BackendOptions = None,
@@ -307,7 +308,8 @@ def sweep(
         name = next(iter(more))
         raise ExperimentError(f"--backend-option {name}: local has no options; give --backend too")
     axes = _axes(param or [], values or []) or None
-    study = request.open(threads=threads, save_pulses=save_pulses, sweep=True, axes=axes)
+    run = {"threads": threads, "save_model": save_model, "save_pulses": save_pulses}
+    study = request.open(run=run, sweep=True, axes=axes)
     swept = study.experiment.sweep
     if request.tells and not (swept.axes or swept.lr or swept.tune.candidates):
         output.note("no axis to sweep: give --param, or [sweep.axes] in the file")

@@ -53,8 +53,13 @@ def digital_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def as_file(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
     """Make the content of a file of tensors; what is not text in its metadata is JSON."""
-    meta = {key: one if isinstance(one, str) else json.dumps(one) for key, one in about.items()}
-    return safetensors.torch.save({n: one.contiguous() for n, one in tensors.items()}, meta)
+    content = safetensors.torch.save({name: one.contiguous() for name, one in tensors.items()})
+    # The library writes metadata in any order; equal content is to have equal bytes.
+    start = 8 + int.from_bytes(content[:8], "little")
+    texts = {key: one if isinstance(one, str) else json.dumps(one) for key, one in about.items()}
+    header = json.dumps({"__metadata__": texts, **json.loads(content[8:start])}).encode()
+    header += b" " * (-len(header) % 8)  # what follows is aligned
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(content)[start:]))
 
 
 def arrays_of_cells(model: nn.Module, about: Mapping[str, Any]) -> bytes:

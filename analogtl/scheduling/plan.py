@@ -56,7 +56,7 @@ def plan(study: Study) -> Plan:
     run = study.run
     finished, failed, begun, changed = set(), {}, set(), {}
     notes: list[str] = []
-    to_evaluate = 0
+    due = 0
     for trial in study.trials:
         try:
             record = run.checked_record(trial.id)
@@ -70,13 +70,14 @@ def plan(study: Study) -> Plan:
                 changed[trial.id] = " and ".join(others)
         elif record is not None and record.done:
             finished.add(trial.id)
-            to_evaluate += run.is_to_evaluate(trial, record)
+            due += run.is_due(trial, record)
         elif record is not None:
             failed[trial.id] = str(record.row.get("message") or "")
         if trial.id not in finished and run.state_path(trial).is_dir():
             begun.add(trial.id)
-    if to_evaluate:
-        notes.append(f"{counted(to_evaluate, 'finished trial')} will be evaluated after training")
+    if due:
+        said = "what is asked for is made from the final state"
+        notes.append(f"{counted(due, 'finished trial')}: {said}, without training")
     if any("" in trial.basis.data for trial in study.trials):
         notes.append("images are not here yet: they are downloaded before anything is run")
     given = [t for t in study.trials if t.arm.pretrained and t.experiment.model.start]

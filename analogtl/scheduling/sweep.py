@@ -13,7 +13,7 @@ import contextlib
 import inspect
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -252,7 +252,7 @@ class _Sweep:
 
     def _look_through(self) -> Iterator[Update]:
         finished: list[dict[str, Any]] = []
-        lacking = 0
+        lacking: list[str] = []
         for trial in self._trials:
             notes: list[str] = []
             record = self._run.record(trial.id, notes)
@@ -260,18 +260,17 @@ class _Sweep:
                 yield Update("message", trial.id, text=note)
             ours = record is not None and record.key == trial.key
             if record is not None and ours and record.done:
-                if self._run.is_to_evaluate(trial, record):
+                if self._run.is_due(trial, record):
                     self._todo.append(trial)
                     continue
-                lacking += bool(trial.evaluation_key) and record.evaluation != trial.evaluation_key
+                lacking += self._run.lacking(trial, record)
                 finished.append(record.row)
                 yield Update("skipped", trial.id, record.row)
             elif not (ours and self._skip_failed):
                 self._todo.append(trial)
-        if lacking:
-            said = f"{counted(lacking, 'trial')} ended without keeping a final state"
-            why = "evaluate.times was not set then: left without that evaluation"
-            yield Update("message", text=f"{said}, as {why}")
+        for name, number in Counter(lacking).items():
+            said = f"{counted(number, 'trial')} ended without {name} or a final state to make it of"
+            yield Update("message", text=f"{said}; --set name=ANOTHER trains again")
         for row in finished:
             yield from self._said_by(row)
 
@@ -284,7 +283,7 @@ class _Sweep:
             maker = self._maker(trial, keys)
             if maker is not None and not pool.takes_all:
                 blocked.append(trial)
-            elif (record := self._run.finished(trial)) and not self._run.is_to_evaluate(
+            elif (record := self._run.finished(trial)) and not self._run.is_due(
                 trial, record
             ):  # by another process, since we looked
                 yield Update("skipped", trial.id, record.row)
@@ -407,7 +406,7 @@ class _Sweep:
                     continue
             del self._elsewhere[trial_id]
             record = self._run.finished(trial)
-            if record is not None and not self._run.is_to_evaluate(trial, record):
+            if record is not None and not self._run.is_due(trial, record):
                 yield Update("done", trial_id, record.row, "by another process")
             else:
                 self._todo.appendleft(trial)

@@ -27,6 +27,9 @@ TRIAL_TABLES = {
 }
 CELLS = "pulses.safetensors"
 """File of a trial with the pulses of every cell, where they were asked for."""
+MODEL, ARRAYS = "model.safetensors", "arrays.safetensors"
+"""Files with its weights and the conductances of its arrays, likewise."""
+FILES = (CELLS, ARRAYS, MODEL)
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class Record:
     key: str  # `Trial.key` of what it was run with
     done: bool  # finished, as opposed to failed
     row: dict[str, Any]  # its row of ``trials.csv``
-    files: dict[str, str]  # name of each of its tables, and of `CELLS` -> SHA-256
+    files: dict[str, str]  # name of each of its tables, and of `FILES` -> SHA-256
     evaluation: str = ""  # `Trial.evaluation_key` of what it was evaluated with after training
 
 
 def state_of_files(path: Path) -> object:
     """What changes whenever a trial's record or one of its files does; None without a record."""
     states: list[tuple[int, int, int] | None] = []
-    for name in ("trial.json", *TRIAL_TABLES, CELLS):
+    for name in ("trial.json", *TRIAL_TABLES, *FILES):
         try:
             about = (path / name).stat()
             states.append((about.st_ino, about.st_mtime_ns, about.st_size))
@@ -70,7 +73,7 @@ def read_record(path: Path, trial_id: str) -> Record:
     if wrong := row_problem(content["row"], TrialRow):
         raise RunError(f"{file}: row.{wrong}")
     for name, expected in content["files"].items():
-        if name not in (*TRIAL_TABLES, CELLS):
+        if name not in (*TRIAL_TABLES, *FILES):
             raise RunError(f"{file}: vouches for {name!r}, which no trial has")
         try:
             whole = digest(path / name) == expected

@@ -8,6 +8,7 @@ runs/<name>/
   pretrain/                  epochs.csv, and which shared checkpoint was used
   trials/<trial>/            trial.json (written last), epochs.csv, layers.csv, pulses.csv;
                              pulses.safetensors where asked for (`run.save_pulses`)
+                             model.safetensors, arrays.safetensors likewise (`run.save_model`)
                              evaluation.csv, final/ where asked for (`evaluate.times`)
   trials/<trial>/resume/<key>/   what a training that was interrupted goes on from
   epochs.csv trials.csv layers.csv pulses.csv   all trials together
@@ -20,8 +21,9 @@ import contextlib
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,8 @@ from analogtl.files import (
 from analogtl.study.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, columns_of
 from analogtl.study.provenance import processor, usage, versions
 from analogtl.study.record import (
-    CELLS,
+    FILES,
+    MODEL,
     TRIAL_TABLES,
     Record,
     is_plain,
@@ -139,11 +142,21 @@ class RunDir:
         """
         return self.inside("trials", trial_id, "final") / "state"
 
-    def is_to_evaluate(self, trial: Trial, record: Record) -> bool:
-        """Whether a trial that is done is to be evaluated, and its final state is kept."""
-        wanted = trial.evaluation_key
+    def lacking(self, trial: Trial, record: Record) -> list[str]:
+        """What is asked for of a trial that is done, and made of its final state: names of files.
+
+        ``evaluation.csv`` stands for one with other settings, too.
+        """
+        lacks = {
+            "evaluation.csv": trial.evaluation_key not in ("", record.evaluation),
+            MODEL: trial.experiment.run.save_model and MODEL not in record.files,
+        }
+        return [name for name, lacking in lacks.items() if lacking]
+
+    def is_due(self, trial: Trial, record: Record) -> bool:
+        """Whether what a trial that is done is `lacking` can be made: its final state is kept."""
         kept = self.final_path(trial.id).with_suffix(".json")
-        return bool(wanted) and record.evaluation != wanted and kept.is_file()
+        return bool(self.lacking(trial, record)) and kept.is_file()
 
     def read(self, *parts: str) -> dict[str, Any]:
         """A JSON table of the run; empty if there is none that can be read."""
@@ -234,13 +247,13 @@ class RunDir:
         epochs: Sequence[Mapping[str, Any]],
         layers: Sequence[Mapping[str, Any]],
         pulses: Sequence[Mapping[str, Any]] = (),
-        cells: bytes = b"",
+        files: Mapping[str, bytes] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a trial's records; ``trial.json`` comes last and vouches for the others.
 
-        ``epochs``, ``layers``, ``pulses``: the rows of its tables; ``cells``: the content of
-        ``pulses.safetensors``. What is empty has no file. ``details``: what else the record tells
+        ``epochs``, ``layers``, ``pulses``: the rows of its tables; ``files``: the content of any
+        of `FILES`. What is empty has no file. ``details``: what else the record tells
         (`analogtl.tasks.task.Task.details`).
         """
         path = self.trial_path(trial.id)
@@ -249,30 +262,31 @@ class RunDir:
         with contextlib.suppress(FileNotFoundError):
             (path / "trial.json").unlink()
         self._known.pop(trial.id, None)
-        files = {}
+        checksums = {}
         tables = {"epochs.csv": epochs, "layers.csv": layers, "pulses.csv": pulses}
         for name, rows in tables.items():
             if rows:
                 axes = trial.axes if name == "epochs.csv" else ()
                 write_rows(path / name, [*TRIAL_TABLES[name], *axes], rows)
-                files[name] = digest(path / name)
-        if cells:
-            write_atomically(path / CELLS, cells)
-            files[CELLS] = digest(path / CELLS)
-        else:  # of an attempt before
-            make_way(path / CELLS, self.damaged)
-            (path / CELLS).unlink(missing_ok=True)
-        content = {
+                checksums[name] = digest(path / name)
+        for name in FILES:
+            make_way(path / name, self.damaged)
+            if content := (files or {}).get(name):
+                write_atomically(path / name, content)
+                checksums[name] = digest(path / name)
+            else:  # of an attempt before
+                (path / name).unlink(missing_ok=True)
+        record = {
             "trial": trial.id,
             "key": trial.key,
             "status": row["status"],
             "settings": trial.settings(),
             "row": dict(row),
-            "files": files,
+            "files": checksums,
             "usage": usage(),
             **({"details": dict(details)} if details else {}),
         }
-        write_sealed(path / "trial.json", content)
+        write_sealed(path / "trial.json", record)
 
     def write_evaluation(self, trial: Trial, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the evaluation of a trial that is done, whose record vouches for it from then on.
@@ -280,14 +294,32 @@ class RunDir:
         Raises:
             RunError: If the record is damaged, or nothing can be written.
         """
-        path, name = self.trial_path(trial.id), "evaluation.csv"
-        content = read_sealed(path / "trial.json")
-        if content["files"].pop(name, None):  # a crash must not make the trial look damaged
-            write_sealed(path / "trial.json", content | {"evaluation": ""})
+        name = "evaluation.csv"
+
+        def write(path: Path) -> None:
+            write_rows(path, TRIAL_TABLES[name], rows)
+
+        self._add(trial, name, write, evaluation=trial.evaluation_key)
+
+    def write_files(self, trial: Trial, files: Mapping[str, bytes]) -> None:
+        """Write some of `FILES` of a trial that is done, for which its record vouches from then on.
+
+        Raises:
+            RunError: As `write_evaluation`.
+        """
+        for name, content in files.items():
+            if content:
+                self._add(trial, name, partial(write_atomically, content=content))
+
+    def _add(self, trial: Trial, name: str, write: Callable[[Path], None], **noted: str) -> None:
+        path = self.trial_path(trial.id)
+        record = read_sealed(path / "trial.json")
+        if record["files"].pop(name, None):  # a crash must not make the trial look damaged
+            write_sealed(path / "trial.json", record | dict.fromkeys(noted, ""))
         make_way(path / name, self.damaged)
-        write_rows(path / name, TRIAL_TABLES[name], rows)
-        content["files"][name] = digest(path / name)
-        write_sealed(path / "trial.json", content | {"evaluation": trial.evaluation_key})
+        write(path / name)
+        record["files"][name] = digest(path / name)
+        write_sealed(path / "trial.json", record | noted)
 
     def _keep_earlier(self, trial: Trial, path: Path) -> None:
         """Move a finished trial of other settings out of the way: its hours are not thrown away.

@@ -133,6 +133,7 @@ class Tuning:
             "class_sets": tune.class_sets or swept.class_sets,
             "axes": {**swept.axes, **tune.candidates},
         }
+        data["run"] = {**data.get("run", {}), "save_model": False}  # of what is thrown away
         return Experiment.model_validate(data)
 
     @cached_property

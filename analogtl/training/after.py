@@ -1,7 +1,7 @@
-"""After training: the test error of a trial's arrays when they have been left alone for a time.
+"""After training: what is made of the final state of a trial, without another training.
 
-It starts from the final state that the trial has kept, so that it can be asked for again, with
-other times or another model, without another training.
+That is the test error of its arrays when they have been left alone for a time, also again with
+other times or another model; and the files of its model.
 """
 
 from __future__ import annotations
@@ -14,29 +14,36 @@ from torch import nn
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar.retention import Ageing
 from analogtl.errors import AnalogtlError, RunError, one_line
+from analogtl.study.record import MODEL
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
 from analogtl.tasks.task import Task
 from analogtl.training.loop import evaluate
 from analogtl.training.network import fresh_model, on_device
 from analogtl.training.resumable import Rows
+from analogtl.training.saved import model_files
 from analogtl.training.stages import on_arrays, prepare_torch, task_of_trial
 
 _LOG = logging.getLogger(__name__)
 
 
-def evaluate_if_due(trial: Trial, run: RunDir) -> None:
-    """Evaluate a trial that is done, if that is asked for and not done yet.
+def catch_up(trial: Trial, run: RunDir) -> None:
+    """Make what a trial that is done still lacks, if its final state is kept.
 
-    The trial is none the worse where it cannot be evaluated; a line in the log says why.
+    The trial is none the worse where that fails; a line in the log says why.
     """
     record = run.record(trial.id)
-    if record is None or not record.done or not run.is_to_evaluate(trial, record):
+    if record is None or not record.done or not run.is_due(trial, record):
         return
-    try:
-        run.write_evaluation(trial, evaluation(trial, run))
-    except (AnalogtlError, OSError, RuntimeError, ValueError, KeyError) as error:
-        _LOG.warning("%s: not evaluated after training: %s", trial.id, one_line(error))
+    for name in run.lacking(trial, record):
+        try:
+            if name == MODEL:
+                task = task_of_trial(trial)
+                run.write_files(trial, model_files(trial, _final_model(trial, run, task), task))
+            else:
+                run.write_evaluation(trial, evaluation(trial, run))
+        except (AnalogtlError, OSError, RuntimeError, ValueError, KeyError) as error:
+            _LOG.warning("%s: %s is not made: %s", trial.id, name, one_line(error))
 
 
 def evaluation(trial: Trial, run: RunDir) -> Rows:

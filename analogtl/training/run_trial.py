@@ -12,7 +12,7 @@ from analogtl.files import write_json
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.trial import Trial
-from analogtl.training.after import evaluate_if_due
+from analogtl.training.after import catch_up
 from analogtl.training.resumable import Rows, Stopped
 from analogtl.training.stages import finetune
 from analogtl.training.track import tracked
@@ -32,7 +32,7 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
             return {**trial_row(trial), "status": TrialStatus.BUSY}
         record = run.finished(trial)
         if record is not None:
-            evaluate_if_due(trial, run)
+            catch_up(trial, run)
             return dict(record.row)
         if run.planned().get(trial.id, "") not in ("", trial.key):
             # A job from a queue, handed in before the experiment became another one.
@@ -47,7 +47,7 @@ def run_trial(trial: Trial, run: RunDir, limits: RunLimits = RunLimits()) -> dic
                 try:
                     rows = next(steps)
                 except StopIteration as stop:
-                    evaluate_if_due(trial, run)
+                    catch_up(trial, run)
                     progress.unlink(missing_ok=True)
                     return dict(stop.value)
                 if began_at is None and rows[-1]["stage"] != "pretrain":

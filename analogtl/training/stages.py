@@ -23,7 +23,6 @@ from analogtl.crossbar import convert as transfer
 from analogtl.crossbar.output_losses import output_losses
 from analogtl.crossbar.pulse_response import symmetry_in_range
 from analogtl.crossbar.pulses import pulses_between, pulses_so_far
-from analogtl.crossbar.saved import pulses_of_cells
 from analogtl.crossbar.shuffled import shuffle_gradients
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import ExperimentError, RunError
@@ -63,6 +62,7 @@ from analogtl.training.network import (
 from analogtl.training.preflight import stand_in_of
 from analogtl.training.programming import WeightProgrammingRun
 from analogtl.training.resumable import ResumableTraining, Rows, Stopped, delete_checkpoint
+from analogtl.training.saved import files_of
 from analogtl.training.weights import normalised, start_from
 from analogtl.vocabulary import Arm, TrialStatus
 
@@ -91,9 +91,9 @@ class ConversionResult:
 
 
 _LOG = logging.getLogger(__name__)
-# Of a trial: its epochs, its layers, the pulses on these by epoch and by cell (see
+# Of a trial: its epochs, its layers, the pulses on these by epoch, and files (see
 # `RunDir.write_trial`), what its row says of how it was run, and `Task.details`.
-_Outcome = tuple[Rows, Rows, Rows, bytes, dict[str, Any], dict[str, Any]]
+_Outcome = tuple[Rows, Rows, Rows, dict[str, bytes], dict[str, Any], dict[str, Any]]
 
 
 def prepare_torch(threads: int = 1) -> None:
@@ -177,6 +177,7 @@ def pretrain(
             "settings": pretrain_settings(experiment),
             "basis": basis.as_data(),
             **task.sizes,
+            "names": list(model.state_dict()),
             **({"mean": task.mean, "std": task.std} if isinstance(task, ImageTask) else {}),
             "error": [row for row in rows if row["split"] == "test"][-1]["error"],
             "versions": versions(),
@@ -290,10 +291,10 @@ def finetune(
         outcome = yield from _program(trial, limits)
     else:
         outcome = yield from _train(trial, run, limits, checkpoint)
-    epochs, layers, pulses, cells, facts, details = outcome
+    epochs, layers, pulses, files, facts, details = outcome
     facts |= _symmetry(trial)
     row = {**trial_row(trial), "status": TrialStatus.DONE, **_outcome(epochs), **facts}
-    run.write_trial(trial, row, epochs, layers, pulses, cells, details)
+    run.write_trial(trial, row, epochs, layers, pulses, files, details)
     delete_checkpoint(checkpoint)
     return row
 
@@ -351,7 +352,7 @@ def _train(
         rows,
         layers,
         [{**base, **row} for row in training.pulses],
-        _cells(trial, training.model),
+        files_of(trial, training.model, task),
         {
             **facts,
             **_balanced(rows, task),
@@ -402,12 +403,7 @@ def _program(trial: Trial, limits: RunLimits) -> Generator[Rows, None, _Outcome]
     layers = [{**base, **layer, "weights_changed": changed, **worn} for layer in job.layers]
     wall_s = time.perf_counter() - began
     facts = {"engine": job.engine, "share_on_arrays": 1.0, "wall_s": wall_s, "resumed": False}
-    return rows, layers, pulses, _cells(trial, job.model), facts, {}
-
-
-def _cells(trial: Trial, model: nn.Module) -> bytes:
-    """The content of ``pulses.safetensors``, where it is asked for and something is counted."""
-    return pulses_of_cells(model) if trial.experiment.run.save_pulses else b""
+    return rows, layers, pulses, files_of(trial, job.model), facts, {}
 
 
 def _start_model(
