@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +18,7 @@ from analogtl.vocabulary import arm_label, arm_style
 MAX_PANELS = 18
 _COLUMNS = 3  # panels beside one another
 _ACROSS = 6  # images of a panel beside one another
+_LETTERS = 20  # of a line of a panel's title
 
 
 def samples_figure(samples: Mapping[tuple[str, str], NDArray[np.float64]]) -> Drawing:
@@ -27,7 +30,7 @@ def samples_figure(samples: Mapping[tuple[str, str], NDArray[np.float64]]) -> Dr
     """
     lines = math.ceil(len(samples) / _COLUMNS)
     columns = min(_COLUMNS, len(samples))
-    fig = style.new_figure(1.35 * lines + 0.1)
+    fig = style.new_figure(1.4 * lines + 0.1)
     labels = [", ".join(filter(None, (arm_label(arm), setting))) for arm, setting in samples]
     drawing = Drawing(fig, "arm", labels, ["samples"], "Samples of one trial of each.")
     axes = fig.subplots(lines, columns, squeeze=False).ravel()
@@ -37,8 +40,10 @@ def samples_figure(samples: Mapping[tuple[str, str], NDArray[np.float64]]) -> Dr
             ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
         else:
             _images(ax, drawn)
+            ax.spines[:].set_visible(False)
         ax.set(xticks=[], yticks=[])
-        ax.set_title("\n".join(filter(None, (arm_label(arm), setting))), fontsize=style.SMALL)
+        parts = [wrap(part, _LETTERS) for part in (arm_label(arm), setting)]
+        ax.set_title("\n".join(chain(*parts)), fontsize=style.SMALL)
         drawing.numbers[label, "samples"] = str(len(drawn))
     for ax in axes[len(samples) :]:
         ax.set_visible(False)
