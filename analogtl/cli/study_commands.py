@@ -124,7 +124,9 @@ def pretrain(request: Request) -> None:
     where = checkpoint.path.parent
     if request.as_json:
         record = {"event": "pretrained", "key": checkpoint.key, "path": str(where)}
-        output.emit({**record, "reused": checkpoint.reused, "error": checkpoint.error})
+        metric = study.experiment.metric
+        said = {"reused": checkpoint.reused, "error": checkpoint.error, "metric": metric}
+        output.emit({**record, **said})
         return
     how = "found trained" if checkpoint.reused else "trained"
     metric = study.experiment.metric

@@ -195,6 +195,9 @@ def _table(block: Block, runs: Sequence[RunData]) -> str:
     metric = metric_in(pd.concat([run.trials for run in runs]))
     values = [measured(VALUES[name], metric) for name in block.listed("values", JUDGED)]
     check_known("rows or columns", [*rows, *columns], trials.columns)
+    for key in rows if "arm" in rows else ():  # an arm that has no such level keeps its row
+        if trials[key].isna().any():
+            trials = trials.assign(**{key: trials[key].astype(object).fillna(EMPTY)})
     judged = epochs_text(trials, short=True)
     values = [replace(one, header=judged) if one.key == JUDGED else one for one in values]
     groups = _ordered(trials, columns) if columns else [()]

@@ -354,7 +354,13 @@ def findings_table(judged: Sequence[JudgedFinding]) -> Table:
     if silent := findings["finding"].nunique() - frame["finding"].nunique():
         note += f" Findings without a run here: {silent}."
     title = "Findings and what these runs say"
-    return _table("findings", title, frame, FINDINGS, note, whole=findings)
+    table = _table("findings", title, frame, FINDINGS, note, whole=findings)
+    digits = max((one.metric.decimals for one in judged if one.experiment), default=1)
+    columns = [
+        replace(one, digits=digits) if one.key in ("estimate", "low", "high") else one
+        for one in table.columns
+    ]
+    return replace(table, columns=tuple(columns))
 
 
 def ages_table(

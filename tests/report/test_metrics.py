@@ -93,6 +93,16 @@ def test_published_findings_are_not_held_against_losses(run_of):
     assert {one.finding for one in told} <= set(CONTROLS)
 
 
+def test_differences_of_losses_are_told_with_their_digits(run_of):
+    from analogtl.analysis.findings import judge_findings
+    from analogtl.report.run_tables import findings_table
+
+    run = run_of(Metric.DENOISING, arms=("analog-tl", "frozen-array"))
+    table = findings_table(judge_findings([analyse(run, draws=0)]))
+    digits = {column.key: column.digits for column in table.columns}
+    assert digits["estimate"] == digits["low"] == Metric.DENOISING.decimals
+
+
 def test_losses_by_noise_and_samples_come_from_the_records(run_of):
     run = run_of(Metric.DENOISING)
     for number, trial in enumerate(run.chosen.rows["trial"]):

@@ -54,6 +54,14 @@ def mean_sd(runs: Path, run: str, column: str = "error_final", **where: object) 
     return f"{trials[column].mean():.1f} ± {trials[column].std():.1f}"
 
 
+def test_an_arm_without_levels_has_a_row_beside_those_with_some(runs: Path, tmp_path: Path) -> None:
+    block = "table algorithms rows=arm+analog.algorithm values=n"
+    _, *rows = cells(filled(runs, tmp_path, block))
+    assert [(row[0], row[1]) for row in rows] == [
+        ("digital TL", "–"), ("analog TL", "pulsed SGD"), ("analog TL", "c-TTv2"),
+    ]  # fmt: skip
+
+
 def test_arms_by_tasks(runs: Path, tmp_path: Path) -> None:
     block = "table fig2_* rows=arm columns=n_classes values=error_final,weights_changed"
     head, *rows = cells(filled(runs, tmp_path, block))
