@@ -112,6 +112,24 @@ class Arm(_Noun):
         True,
         Style("#C66A00", "#E5A23D", "--", "s", filled=False),
     )
+    LORA_DIGITAL = (
+        "lora-digital",
+        "LoRA digital",
+        "frozen arrays with low-rank adapters beside them, which are digital and trained digitally",
+        True,
+        True,
+        False,
+        Style("#00875A", "#2DEBB0", "-", "D"),
+    )
+    LORA_ANALOG = (
+        "lora-analog",
+        "LoRA analog",
+        "frozen weights with low-rank adapters beside them, which are on arrays and trained there",
+        True,
+        True,
+        True,
+        Style("#6A0D26", "#F2547F", "-", "P"),
+    )
     FROZEN_ARRAY = (
         "frozen-array",
         "frozen arrays (control)",
@@ -139,6 +157,17 @@ class Arm(_Noun):
         True,
         OTHER_STYLE,
     )
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether low-rank adapters are trained in the place of the network's own weights."""
+        return self in (Arm.LORA_DIGITAL, Arm.LORA_ANALOG)
+
+    def ignores(self, name: str) -> bool:
+        """Whether a sweep axis, by its name or dotted key, leaves the arm as it is."""
+        if (key := key_of(name)).startswith("lora."):
+            return not (self.has_adapters and (self.trains_arrays or key != "lora.base"))
+        return not self.analog and analog_only(name)
 
 
 TRANSFER_ARMS = tuple(arm for arm in Arm if arm is not Arm.WEIGHT_PROGRAMMING)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from analogtl.errors import check_known
 from analogtl.study import columns as records
-from analogtl.study.columns import JUDGED
+from analogtl.study.columns import DIGITAL_ENGINE, JUDGED
 from analogtl.vocabulary import AXES, MIN_SHARE, RUN_AXIS, Arm, arm_label
 
 # Columns that a summary adds.
@@ -140,6 +140,8 @@ OUTCOMES = (
     *("frechet_distance", "in_classes"),
     *("weights_changed", "symmetry_point", "symmetry_spread", "wall_s"),
 )
+TRAINED = ("trained_cells", "trained_digital")
+WITH_ADAPTERS = tuple(arm for arm in Arm if arm.has_adapters)
 
 
 def levels(trials: pd.DataFrame) -> pd.DataFrame:
@@ -150,10 +152,15 @@ def levels(trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns arm, the swept axes, lr, n, then mean and sd of each of `OUTCOMES`; share_on_arrays
-        (0..1) if some arm has few of its weights on arrays, empty for the others.
+        (0..1) if some arm has few of its weights on arrays, empty for the others; of runs with
+        adapters also how much each arm trains, `TRAINED`.
     """
-    summary = spread(trials, ["arm", *swept_axes(trials), "lr"], OUTCOMES)
-    return _with_low_shares(summary, trials)
+    by = ["arm", *swept_axes(trials)]
+    summary = _with_low_shares(spread(trials, [*by, "lr"], OUTCOMES), trials)
+    if not (trials["arm"].isin(WITH_ADAPTERS).any() and {*TRAINED} <= {*trials.columns}):
+        return summary
+    sizes = trials.groupby(by, dropna=False, observed=True)[list(TRAINED)].max().reset_index()
+    return summary.merge(sizes, on=by, how="left")
 
 
 def _with_low_shares(summary: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -308,8 +315,10 @@ def stages(layers: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_arms(layers: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The layers of the trials, each with its arm and levels; and the swept axes."""
+    """The layers on arrays of the trials, each with its arm and levels; and the swept axes."""
     axes = swept_axes(trials)
+    if "engine" in layers:
+        layers = layers[layers["engine"] != DIGITAL_ENGINE]
     rows = layers.merge(trials[["trial", "arm", *axes]], on="trial", suffixes=("_layer", ""))
     return rows, axes
 

@@ -15,7 +15,7 @@ import pandas as pd
 from analogtl.errors import RunError
 from analogtl.files import below
 from analogtl.study.checked import Problems, read_checked
-from analogtl.study.columns import EpochRow, PulseRow
+from analogtl.study.columns import DIGITAL_ENGINE, EpochRow, PulseRow
 from analogtl.study.record import CELLS
 from analogtl.vocabulary import Algorithm, Arm, arm_label
 
@@ -53,7 +53,7 @@ def work_of(
 
     Returns:
         A row for each trial, layer and epoch, with `COLUMNS`; and a line for each arm whose counts
-        are lacking, which says why.
+        are lacking, which says why. What is digital in an arm with adapters has no cells.
     """
     batch = trials.get("finetune.batch_size", pd.Series(batch_size, trials.index))
     known = trials[["trial", "arm", "algorithm"]].assign(batch=batch.fillna(batch_size))
@@ -93,6 +93,7 @@ def _read(file: Path, rows_of: type, problems: Problems, only: Iterable[str]) ->
 def _lacking(rows: pd.DataFrame, epochs: pd.DataFrame, pulses: pd.DataFrame) -> pd.Series:
     """Say for each trial and layer why it has no costs; "" where it has."""
     why = pd.Series("", rows.index, dtype=object)
+    counted = rows["engine"].ne(DIGITAL_ENGINE)
     told = {
         "its training has no epoch with images in epochs.csv": ~rows["trial"].isin(epochs["trial"]),
         "pulses.csv is missing or has no row of it": ~rows["trial"].isin(pulses["trial"]),
@@ -101,7 +102,7 @@ def _lacking(rows: pd.DataFrame, epochs: pd.DataFrame, pulses: pd.DataFrame) -> 
         "aihwkit's own arrays, which count no pulses": rows["engine"].eq("aihwkit"),
     }
     for reason, lacks in told.items():
-        why[lacks] = reason
+        why[lacks & counted] = reason
     # A trial is costed whole or not at all.
     worst = dict(zip(rows["trial"], why, strict=True))
     worst |= {trial: one for trial, one in zip(rows["trial"], why, strict=True) if one}
@@ -115,38 +116,49 @@ def _per_epoch(rows: pd.DataFrame, epochs: pd.DataFrame, pulses: pd.DataFrame) -
     found = found.merge(pulses, on=["trial", "layer", "epoch"], how="left")
     found = found.sort_values(["trial", "position", "epoch"], kind="stable", ignore_index=True)
     sides = found["shape"].str.split("x", expand=True).astype(float)
+    digital = found["engine"].eq(DIGITAL_ENGINE)
     trained = found["arm"].map(_trains_arrays)
+    if "trained" in found:  # by layer, in arms with adapters
+        trained = found["trained"].astype(object).where(found["trained"].notna(), trained)
+        trained = trained.astype(bool)
     tokens = found["tokens_per_image"].fillna(1).astype(float)
     vectors = found["n_samples"] * tokens
     share = found["n_samples"] / found["images"]  # of the schedule, which goes by vectors
-    found["cells"] = sides[0] * sides[1]
+    weights = sides[0] * sides[1]
+    found["cells"] = weights.where(~digital, 0.0)
     found["epoch"] = found["epoch"].astype(int)
     conversions = found["pass_conversions"] / (found["images"] * tokens)  # of a vector
     # Frozen arrays are passed through as others are; nothing counts it where nothing is updated.
     conversions = conversions.where(trained)
     same = conversions.groupby(found["layer"]).transform("max")
     whole = (sides[0] + sides[1]).where(found["tiles"] == 1)
-    conversions = conversions.fillna(same).fillna(whole)
+    conversions = conversions.fillna(same).fillna(whole).where(~digital, 0.0)
     reads, read_values = (found[name].fillna(0) * share for name in ("reads", "read_conversions"))
     mixed = found["algorithm"] == Algorithm.MP
     hidden = ~found["algorithm"].isin((Algorithm.SGD, Algorithm.TT, Algorithm.MP))
     outer = (vectors * found["cells"]).where(mixed & trained, 0.0)
-    updates = (vectors * found["tiles"] * found["desired_bl"]).where(trained, 0.0)
+    updates = (vectors * found["tiles"] * found["desired_bl"]).where(trained & ~digital, 0.0)
     steps = np.ceil(found["n_samples"] / found["batch"])
+    # Forward, backward and the gradient; weights are read for two, read and written for one.
+    macs = trained.map({True: 3, False: 2}) * vectors * weights
+    digital_bytes = trained.map({True: 4, False: 2}) * FLOAT_BYTES * weights * steps
     return found.assign(
         vectors=vectors,
         pulses=found[[name for name in _PULSES if name.endswith("_sum")]].fillna(0).sum(axis=1),
         cell_reads=2 * vectors * found["cells"] + read_values,
         da_conversions=vectors * conversions + reads,
         ad_conversions=vectors * conversions + read_values,
-        digital_operations=read_values.where(hidden, 0.0) + outer,
-        bytes_moved=2 * FLOAT_BYTES * (read_values.where(hidden, 0.0) + outer),
+        digital_operations=(read_values.where(hidden, 0.0) + outer).where(~digital, macs),
+        bytes_moved=(2 * FLOAT_BYTES * (read_values.where(hidden, 0.0) + outer)).where(
+            ~digital, digital_bytes
+        ),
         array_reads=2 * vectors * found["tiles"] + reads,
         # When a cell of mixed precision is written is nowhere counted.
-        pulse_slots=(updates + reads * found["transfer_bl"].fillna(0)).mask(mixed & trained),
-        # Forward, backward and the gradient; weights are read for two, read and written for one.
-        macs=trained.map({True: 3, False: 2}) * vectors * found["cells"],
-        digital_bytes=trained.map({True: 4, False: 2}) * FLOAT_BYTES * found["cells"] * steps,
+        pulse_slots=(updates + reads * found["transfer_bl"].fillna(0)).mask(
+            mixed & trained & ~digital
+        ),
+        macs=macs,
+        digital_bytes=digital_bytes,
     )
 
 
@@ -196,7 +208,8 @@ def _wear(
         if key in cells:
             low[row] = high[row] = cells[key][0]
             largest[row], origin[row] = cells[key][1], "every cell"
-    return dict(zip(WEAR, (largest, low, high, origin), strict=True))
+    told = zip(WEAR, (largest, low, high, origin), strict=True)
+    return {name: column.where(found["cells"] > 0) for name, column in told}
 
 
 def _saved_cells(

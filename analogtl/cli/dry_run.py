@@ -11,7 +11,7 @@ from analogtl.cli import output
 from analogtl.cli.layer_settings import layer_settings
 from analogtl.errors import counted
 from analogtl.study.data import as_data
-from analogtl.vocabulary import Backend
+from analogtl.vocabulary import Arm, Backend
 
 if TYPE_CHECKING:
     from analogtl.config.schema import Experiment
@@ -37,7 +37,7 @@ def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
     facts = {"pretrain": f"reuse {found}" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
-        facts |= _layers(study.experiment)
+        facts |= _layers(study.experiment) | _adapters(study.experiment)
     images = study.data(with_trials=False, at_hand=True)
     data = {"data": as_data(images, ["pretrain"])}
     _print(study, _images(images) | facts, facts | data, as_json=as_json)
@@ -75,7 +75,9 @@ def show_trials(
         facts["tuning"] = _tuning(tuning, planned if to_tune else None)
     facts["trials"] = _counted(study, None if to_tune else planned)
     trained = [one for one in study.sketch if one.arm.trains_arrays and one.arm.pretrained]
-    facts |= _layers(trained[0].experiment, trained[0].axes) if trained else {}
+    for one in {one.arm.has_adapters: one for one in reversed(trained)}.values():
+        facts |= _layers(one.experiment, one.arm, one.axes)
+    facts |= _adapters(study.experiment)
     record = {
         "data": as_data(found, ["pretrain", "finetune"]),
         "pretrain": pretrain,
@@ -92,13 +94,22 @@ def show_trials(
         output.warn(line)
 
 
-def _layers(experiment: Experiment, level: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """What is on arrays, and how they are to be trained; of a sweep, at its first level."""
+def _adapters(experiment: Experiment) -> dict[str, str]:
+    from analogtl.training.preflight import planned_adapters
+
+    return {"adapters": planned_adapters(experiment)} if experiment.has_adapters else {}
+
+
+def _layers(
+    experiment: Experiment, arm: Arm = Arm.ANALOG_TL, level: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """What an arm has on arrays, and how they are to be trained; of a sweep, at its first level."""
     from analogtl.crossbar.defaults import warnings
     from analogtl.training.preflight import planned_layers
 
-    surveyed, layers = planned_layers(experiment)
-    facts = {"on arrays": str(surveyed)}
+    surveyed, layers = planned_layers(experiment, arm)
+    of_arm = f" ({arm})" if arm.has_adapters else ""
+    facts = {f"on arrays{of_arm}": str(surveyed)}
     if not layers:
         return facts
     headings, rows = layer_settings(layers)
@@ -113,7 +124,9 @@ def _layers(experiment: Experiment, level: Mapping[str, Any] | None = None) -> d
     where = "".join(f", {name} = {value}" for name, value in (level or {}).items())
     for warning in warnings([experiment.analog], layers):
         output.warn(warning)
-    return facts | {"arrays": "\n#   ".join([f"as they are to be trained{where}:", *lines])}
+    return facts | {
+        f"arrays{of_arm}": "\n#   ".join([f"as they are to be trained{where}:", *lines])
+    }
 
 
 def _images(found: Sequence[StageData]) -> dict[str, str]:

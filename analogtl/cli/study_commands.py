@@ -22,9 +22,10 @@ from analogtl.cli.layer_settings import layer_settings, written
 from analogtl.cli.process import stoppable
 from analogtl.errors import ExperimentError, counted, shell_command
 from analogtl.study.choice import CHOSEN
-from analogtl.vocabulary import AXES, Backend, Metric, TrialStatus, arm_label, key_of
+from analogtl.vocabulary import AXES, Arm, Backend, Metric, TrialStatus, arm_label, key_of
 
 if TYPE_CHECKING:
+    from analogtl.config.schema import Experiment
     from analogtl.scheduling.progress import Watcher
     from analogtl.study.data import StageData
     from analogtl.study.limits import RunLimits
@@ -167,6 +168,8 @@ def convert(request: Request) -> None:
         output.emit({"event": "converted", **record, **share})
         return
     _show_layers(result, study.experiment.metric)
+    if study.experiment.has_adapters:
+        _show_adapters(study.experiment)
     if request.tells:
         output.note(f"every number: {output.short(study.run.path / 'convert' / 'layers.csv')}")
         output.note(f"next: {_typed('finetune')}")
@@ -240,6 +243,16 @@ def _show_layers(result: ConversionResult, metric: Metric) -> None:
     )
 
 
+def _show_adapters(experiment: Experiment) -> None:
+    from analogtl.training.preflight import planned_adapters, planned_layers
+
+    output.say(f"adapters: {planned_adapters(experiment)}")
+    if Arm.LORA_ANALOG in experiment.arms:
+        headings, rows = layer_settings(planned_layers(experiment, Arm.LORA_ANALOG)[1])
+        title = f"How what {Arm.LORA_ANALOG} trains is to be trained, and what follows"
+        output.rows_table(headings, rows, title=title, right=range(1, len(headings) - 1))
+
+
 # -- finetune and sweep ----------------------------------------------------------------------------
 
 
@@ -256,9 +269,10 @@ def finetune(
 ) -> None:
     """Run every arm of an experiment on the target task, for every seed.
 
-    Arms: digital-tl, analog-tl, digital-scratch, analog-scratch, and the controls that tell whether
-    the arrays learn at all, frozen-array and shuffled-gradients. Pretraining and conversion run
-    where they are needed. What is finished is never run again; what was interrupted goes on.
+    Arms: digital-tl, analog-tl, digital-scratch, analog-scratch, lora-digital and lora-analog, and
+    the controls that tell whether the arrays learn at all, frozen-array and shuffled-gradients.
+    Pretraining and conversion run where they are needed. What is finished is never run again; what
+    was interrupted goes on.
     """
     limits = _limits(checkpoint_minutes, max_hours)
     run = {"threads": threads, "save_model": save_model, "save_pulses": save_pulses}

@@ -21,7 +21,7 @@ from analogtl.config.retention import NOISE_MODELS, OF_DEVICE
 from analogtl.config.run import Evaluate, Hardware, Report, Run
 from analogtl.config.section import Section, Text, checked
 from analogtl.config.sweep import Sweep, Tune
-from analogtl.config.training import ClassSet, Data, Finetune, Pretrain, Training
+from analogtl.config.training import ClassSet, Data, Finetune, Lora, Pretrain, Training
 from analogtl.errors import did_you_mean
 from analogtl.vocabulary import (
     AXES,
@@ -35,7 +35,9 @@ from analogtl.vocabulary import (
     objective_of,
 )
 
-SWEPT_SECTIONS = ("model", "data", "pretrain", "convert", "finetune", "analog", "programming")
+SWEPT_SECTIONS = (
+    *("model", "data", "pretrain", "convert", "finetune", "lora", "analog", "programming"),
+)
 # No candidates of a choice by error: they say what the task is, and what it is chosen by.
 TASK_KEYS = (
     *("finetune.dataset", "finetune.classes", "finetune.samples_per_class", "finetune.arms"),
@@ -64,6 +66,7 @@ class Experiment(Section):
     pretrain: Pretrain = Pretrain()
     convert: Convert = Convert()
     finetune: Finetune = Finetune()
+    lora: Lora = Lora()
     analog: Analog = Analog()
     programming: Programming = Programming()
     evaluate: Evaluate = Evaluate()
@@ -90,6 +93,9 @@ class Experiment(Section):
         yield from self._objective_problems()
         yield from self._class_set_problems()
         yield from self._evaluate_problems()
+        if "lora" in self.model_fields_set and not self.has_adapters:
+            arms = f"{Arm.LORA_DIGITAL} or {Arm.LORA_ANALOG}"
+            yield "lora", f"no arm has adapters; expected {arms} in finetune.arms, or no [lora]"
         judged, epochs = self.report.judged_epochs, max(1, self.epochs)
         if self.report.metric != Metric.ERROR.value and self.metric is not Metric.ERROR:
             yield "report.metric", f"expected classes of images; trials have a {self.metric.label}"
@@ -297,6 +303,11 @@ class Experiment(Section):
         """The arms that are run."""
         return (Arm.WEIGHT_PROGRAMMING,) if self.is_weight_programming else self.finetune.arms
 
+    @property
+    def has_adapters(self) -> bool:
+        """Whether some arm has low-rank adapters; else [lora] is of no use."""
+        return any(arm.has_adapters for arm in self.arms)
+
     def resolved(self) -> dict[str, Any]:
         """Everything, defaults filled in, as JSON-able values; computed once, not to be changed."""
         return self._resolved
@@ -304,7 +315,8 @@ class Experiment(Section):
     @cached_property
     def _resolved(self) -> dict[str, Any]:
         own = {"model": self.model.resolved(), "analog": self.analog.resolved()}
-        return {**self.model_dump(mode="json"), **own}
+        unused = set() if self.has_adapters else {"lora"}
+        return {**self.model_dump(mode="json", exclude=unused), **own}
 
     def as_written(self) -> dict[str, Any]:
         """Only what the file and the overrides set, as JSON-able values."""

@@ -36,6 +36,8 @@ TransferArm = Literal[
     Arm.ANALOG_TL,
     Arm.DIGITAL_SCRATCH,
     Arm.ANALOG_SCRATCH,
+    Arm.LORA_DIGITAL,
+    Arm.LORA_ANALOG,
     Arm.FROZEN_ARRAY,
     Arm.SHUFFLED_GRADIENTS,
 ]
@@ -138,6 +140,24 @@ class Finetune(Training):
         Arm.DIGITAL_TL,
         Arm.ANALOG_TL,
     )
-    """`digital-tl`, `analog-tl`, `digital-scratch`, `analog-scratch`, `frozen-array`,
-    `shuffled-gradients`."""
+    """`digital-tl`, `analog-tl`, `digital-scratch`, `analog-scratch`, `lora-digital`,
+    `lora-analog`, `frozen-array`, `shuffled-gradients`."""
     validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+
+
+class Lora(Section):
+    """The adapters of the arms lora-digital and lora-analog (LoRA: Hu et al. 2021): beside a
+    layer's weight W, which is held fixed, two small matrices are trained, W + alpha / rank B A. A
+    is random and B zero at first. A new head is trained whole (`analogtl explain lora`)."""
+
+    rank: PositiveInt = 4
+    """Rows of A and columns of B; at most the smaller side of each layer that has an adapter."""
+    alpha: PositiveNumber = 4.0
+    """Scale: what an adapter puts out is multiplied by alpha / rank. On arrays it is also what one
+    step of a cell of B, and the noise of reading it, count for."""
+    targets: Annotated[tuple[Text, ...], Field(min_length=1)] = ("*",)
+    """Which layers have an adapter: names or shell patterns, e.g. `["*.qkv", "*.mlp.*"]`. Of those
+    that arrays can hold, linear ones and convolutions, without a new head."""
+    base: Literal["arrays", "digital"] = "arrays"
+    """lora-analog: where the fixed weights are, `arrays` or `digital`. lora-digital has them on
+    arrays."""

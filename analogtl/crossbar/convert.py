@@ -28,8 +28,9 @@ from analogtl.crossbar.layer_settings import (
     settings_by_layer,
     survey_arrays,
 )
+from analogtl.crossbar.lora import Adapters
 from analogtl.crossbar.rpu_config import RPUConfig
-from analogtl.crossbar.survey import Survey
+from analogtl.crossbar.survey import Survey, shown_name
 from analogtl.fastsim import fast_rpu_config, unsupported_reason
 
 
@@ -63,6 +64,7 @@ def to_analog(
     example: Tensor,
     plan: Plan | None = None,
     variant: Variant | None = None,
+    adapters: Adapters | None = None,
 ) -> Conversion:
     """Program a digital model onto arrays.
 
@@ -80,18 +82,20 @@ def to_analog(
         plan: The training that is planned, for what the experiment leaves to be chosen
             (`defaults.choose`); None: `Pulsing.given`.
         variant: What differs in some layers.
+        adapters: Those of the model, if it has any; then the rest is held fixed.
 
     Raises:
         ExperimentError: If a pattern matches no layer, nothing is left to convert, or
             engine = "fast" does not cover a layer.
     """
-    surveyed = survey_arrays(model, analog, convert, example)
-    settings = settings_by_layer(model, surveyed, analog, convert, plan, variant)
+    surveyed = survey_arrays(model, analog, convert, example, adapters)
+    settings = settings_by_layer(model, surveyed, analog, convert, plan, variant, adapters)
     notes: list[str] = []
     engines: dict[str, str] = {}
 
-    def layer_config(name: str, vectors: int) -> RPUConfig:
-        config = settings[name].config(vectors, derived_seed(seed, "devices", name))
+    def layer_config(layer: str, vectors: int) -> RPUConfig:
+        name = shown_name(layer)
+        config = settings[layer].config(vectors, derived_seed(seed, "devices", name))
         unsupported = unsupported_reason(config)
         if unsupported and analog.engine == "auto":
             notes.append(f"{name}: {not_covered(unsupported)}")
@@ -113,30 +117,34 @@ def to_analog(
         layer: Any = on_array.make(digital, layer_config(name, on_array.vectors))
         owner, _, attribute = name.rpartition(".")
         setattr(converted.get_submodule(owner), attribute, layer)
-        generator = torch.Generator().manual_seed(derived_seed(seed, "weight transfer noise", name))
+        shown = shown_name(name)
+        noise_seed = derived_seed(seed, "weight transfer noise", shown)
+        generator = torch.Generator().manual_seed(noise_seed)
         achieved = _program(layer, weight_OI, settings[name], generator)
         config = next(iter(analog_tiles(layer))).rpu_config
         layers.append(
             {
-                "layer": name,
+                "layer": shown,
                 "shape": "x".join(map(str, weight_OI.shape)),
                 **achieved,
                 **resolved(config),
                 **settings[name].row(),
                 "tokens_per_image": on_array.vectors,
-                "engine": engines[name],
+                "engine": engines[shown],
             }
         )
     kinds = set(engines.values())
     engine = kinds.pop() if len(kinds) == 1 else "mixed"
     notes += warnings([analog, *([variant.analog] if variant else [])], layers)
+    if adapters:
+        adapters.hold(converted)
     return Conversion(converted, layers, engine, surveyed, notes)
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
     """Find the analog layers by name: those that own tiles themselves."""
     return {
-        name: module
+        shown_name(name): module
         for name, module in model.named_modules()
         if isinstance(module, AnalogLayerBase) and hasattr(module, "analog_module")
     }
@@ -261,6 +269,6 @@ def _program(
     noisy = settings.analog.array_device.apply_write_noise_on_set
     return {
         "tiles": tiles,
-        "relative_error": (error / power) ** 0.5 if power else 0.0,
+        "relative_error": (error / power) ** 0.5 if power else None,
         "share_clipped": None if noisy else clipped / weight_OI.numel(),
     }

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from analogtl.config.arrays import Analog, Convert
 from analogtl.config.per_layer import meant
 from analogtl.crossbar.defaults import LayerDefaults, LayerSize, Plan, choose
+from analogtl.crossbar.lora import Adapters
 from analogtl.crossbar.rpu_config import Pulsing, RPUConfig, build_rpu_config
-from analogtl.crossbar.survey import Survey, candidates, survey
+from analogtl.crossbar.survey import Survey, candidates, shown_name, survey
 from analogtl.errors import ExperimentError, counted
 from analogtl.fastsim import unsupported_reason
 from analogtl.vocabulary import FileAlgorithm
@@ -71,6 +72,7 @@ def settings_by_layer(
     convert: Convert,
     plan: Plan | None = None,
     variant: Variant | None = None,
+    adapters: Adapters | None = None,
 ) -> dict[str, LayerSettings]:
     """Tell what each layer on arrays is set up with, by name in the network's order.
 
@@ -81,6 +83,7 @@ def settings_by_layer(
         plan: The training that is planned; None: nothing is chosen for it.
         variant: What differs in some layers. What is chosen for them is what would be chosen if all
             layers had these settings; for the others, as if none had.
+        adapters: Those of the model, if it has any; nothing is chosen for what is not trained.
 
     Raises:
         ExperimentError: If the variant is of no layer, or the fast engine does not cover it.
@@ -88,18 +91,27 @@ def settings_by_layer(
 
     def of(one: Analog) -> dict[str, LayerDefaults]:
         sizes = layer_sizes(model, one, surveyed)
-        return (choose(one, sizes, plan) if plan else None) or {}
+        if adapters:
+            sizes = {name: size for name, size in sizes.items() if name in adapters.trained}
+        return (choose(one, sizes, plan) if plan and sizes else None) or {}
 
     chosen = of(analog)
     found = {name: LayerSettings(analog, convert, "", chosen.get(name)) for name in surveyed.arrays}
-    if variant and (own := meant(variant.level, surveyed.arrays)):
+    layers = {shown_name(name): name for name in surveyed.arrays}
+    if variant and (own := [layers[name] for name in meant(variant.level, layers)]):
         check_covered(variant.analog)
         theirs, settings = of(variant.analog), (variant.analog, variant.convert, variant.text)
         found |= {name: LayerSettings(*settings, theirs.get(name)) for name in own}
     return found
 
 
-def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: Tensor) -> Survey:
+def survey_arrays(
+    model: nn.Module,
+    analog: Analog,
+    convert: Convert,
+    example: Tensor,
+    adapters: Adapters | None = None,
+) -> Survey:
     """Survey what `to_analog` would put on arrays; nothing is programmed.
 
     Args:
@@ -107,11 +119,14 @@ def survey_arrays(model: nn.Module, analog: Analog, convert: Convert, example: T
         analog: Its engine and device.
         convert: Its layers that stay digital.
         example: One batch of images (B, C, H, W).
+        adapters: Those of the model.
 
     Raises:
         ExperimentError: As `to_analog` does.
     """
-    surveyed = survey(model, example, digital_layers(model, convert.digital_layers))
+    digital = digital_layers(model, convert.digital_layers)
+    chosen = dict.fromkeys(digital, "chosen in convert.digital_layers")
+    surveyed = survey(model, example, {**(adapters.digital if adapters else {}), **chosen})
     if not surveyed.arrays:
         reasons = Counter(part.reason for part in surveyed.digital)
         why = "; ".join(f"{counted(n, 'part')}: {reason}" for reason, n in reasons.most_common(3))
@@ -146,6 +161,7 @@ def layer_settings(
     example: Tensor,
     plan: Plan,
     variant: Variant | None = None,
+    adapters: Adapters | None = None,
 ) -> tuple[Survey, list[dict[str, Any]]]:
     """Tell how `to_analog` would set up the arrays of each layer; the arguments are its own.
 
@@ -153,13 +169,15 @@ def layer_settings(
         What is on arrays; and one row per layer, with the columns of ``layers.csv`` that are known
         before conversion, of layers about which there is something to tell.
     """
-    surveyed = survey_arrays(model, analog, convert, example)
-    settings = settings_by_layer(model, surveyed, analog, convert, plan, variant)
+    surveyed = survey_arrays(model, analog, convert, example, adapters)
+    settings = settings_by_layer(model, surveyed, analog, convert, plan, variant, adapters)
     if not any(one.chosen or one.own for one in settings.values()):
         return surveyed, []
+    configs = {name: one.config(surveyed.arrays[name].vectors) for name, one in settings.items()}
     return surveyed, [
-        {"layer": name, **resolved(one.config(surveyed.arrays[name].vectors)), **one.row()}
+        {"layer": shown_name(name), **resolved(configs[name]), **one.row()}
         for name, one in settings.items()
+        if not adapters or name in adapters.trained
     ]
 
 
@@ -190,7 +208,8 @@ def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     Raises:
         ExperimentError: If a pattern matches no layer.
     """
-    names = list(candidates(model))
+    layers = {shown_name(name): name for name in candidates(model)}
+    names = list(layers)
     matching = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     problems = [
@@ -200,7 +219,7 @@ def digital_layers(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     ]
     if problems:
         raise ExperimentError(problems)
-    return set(itertools.chain.from_iterable(matching.values()))
+    return {layers[name] for name in itertools.chain.from_iterable(matching.values())}
 
 
 def resolved(config: RPUConfig) -> dict[str, Any]:

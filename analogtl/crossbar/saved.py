@@ -11,9 +11,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
 from analogtl.crossbar.convert import analog_layers, tile_slices
+from analogtl.crossbar.lora import AdaptedLayer
 from analogtl.crossbar.pulses import pulses_so_far
 from analogtl.fastsim import FastTile
 from analogtl.fastsim.spec import gammas_of
@@ -30,18 +32,19 @@ READING = (
 def digital_weights(model: nn.Module) -> dict[str, Tensor]:
     """Copy a network's parameters and buffers by the names of its digital `state_dict`.
 
-    The weights of a layer on arrays are what a pass without noise and rounding multiplies with.
+    The weights of a layer on arrays are what a pass without noise and rounding multiplies with; a
+    low-rank adapter is added to the weight that it stands beside.
     """
     found: dict[str, Tensor] = {}
-    layers, inside = analog_layers(model), "\0"
+    layers: dict[str, Any] = {**analog_layers(model)}
+    layers |= {n: one for n, one in model.named_modules() if isinstance(one, AdaptedLayer)}
+    inside = "\0"
     for name, module in model.named_modules(remove_duplicate=False):
         if name.startswith(f"{inside}."):
             continue
         own: dict[str, Tensor | None]
         if name in layers:
-            inside, layer = name, layers[name]
-            weight, bias = layer.get_weights()
-            own = {"weight": weight.reshape(_shape(layer, weight)), "bias": bias}
+            inside, own = name, _of_layer(layers[name])
         else:
             passing = module._non_persistent_buffers_set
             kept = {n: one for n, one in module._buffers.items() if n not in passing}
@@ -92,6 +95,18 @@ def pulses_of_cells(model: nn.Module) -> bytes:
     tensors = {f"{n}.{kind}": one for n, kinds in counted.items() for kind, one in kinds.items()}
     places = {name: place for name, _, place in _named_tiles(model) if name in counted}
     return as_file(tensors, {"tiles": places}) if tensors else b""
+
+
+def _of_layer(layer: Any) -> dict[str, Any]:
+    """Weight and bias of a layer that is or has something special."""
+    if isinstance(layer, AdaptedLayer):
+        base, down, up = map(_of_layer, (layer.base_layer, layer.lora_A, layer.lora_B))
+        added = layer.scale * (up["weight"].flatten(1) @ down["weight"].flatten(1))
+        return {**base, "weight": base["weight"] + added.view(base["weight"].shape)}
+    if not isinstance(layer, AnalogLayerBase):
+        return dict(layer._parameters)
+    weight, bias = layer.get_weights()
+    return {"weight": weight.reshape(_shape(layer, weight)), "bias": bias}
 
 
 def _shape(layer: Any, weight: Tensor) -> tuple[int, ...]:

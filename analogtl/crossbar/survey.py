@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -26,6 +27,7 @@ from analogtl.vocabulary import MIN_SHARE
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # what arrays can hold, with subclasses
 MAX_NAMED = 3  # digital parts that a warning names
+BASE = "base_layer"  # of a layer with an adapter beside it; see `analogtl.crossbar.lora`
 NO_LAYER = "not a linear layer or convolution"
 
 # Makes the analog layer of a digital one: (layer, rpu_config) -> analog layer.
@@ -50,6 +52,7 @@ class DigitalPart:
     weights: int
     share: float  # of all weights of the network, 0 to 1
     reason: str
+    vectors: int = 0  # input vectors that it sees per image, where it is a layer
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,15 @@ class Survey:
         return "" if self.share_on_arrays >= MIN_SHARE else f"arrays hold {self}"
 
 
-def survey(model: nn.Module, example: Tensor, chosen: Collection[str] = ()) -> Survey:
+def survey(
+    model: nn.Module, example: Tensor, chosen: Mapping[str, str] = MappingProxyType({})
+) -> Survey:
     """Find out which weights of a network arrays can hold.
 
     Args:
         model: The digital model; it is left as it is.
         example: A batch of images (B, C, H, W); nothing is learned from it.
-        chosen: Names of layers that stay digital by choice.
+        chosen: Names of layers that stay digital by choice -> why.
     """
     use, weights = _observe(model, example)
     own: Mapping[str, str] = getattr(model, "stays_digital", {})  # by the network's own wish
@@ -96,7 +101,7 @@ def survey(model: nn.Module, example: Tensor, chosen: Collection[str] = ()) -> S
     reasons: dict[str, str] = {}
     shared = _shared(model)
     for name, layer in candidates(model).items():
-        reason = "chosen in convert.digital_layers" if name in chosen else own.get(name, "")
+        reason = chosen.get(name, "") or own.get(name, "")
         reason = reason or _unfit(layer) or ("its weight is shared" if name in shared else "")
         reason = reason or use[name].problem()
         make = None if reason else _maker(layer, use[name].shape)
@@ -105,7 +110,12 @@ def survey(model: nn.Module, example: Tensor, chosen: Collection[str] = ()) -> S
             arrays[name] = ArrayLayer(make, count, use[name].vectors)
         else:
             reasons[name] = reason or f"its forward is not that of {_parent(layer).__name__}"
-    return Survey(arrays, _digital_parts(model, weights, arrays, reasons))
+    return Survey(arrays, _digital_parts(model, weights, arrays, reasons, use))
+
+
+def shown_name(name: str) -> str:
+    """What tables call a layer: one with an adapter beside it as without."""
+    return name.removesuffix(f".{BASE}")
 
 
 def candidates(model: nn.Module) -> dict[str, Any]:
@@ -285,6 +295,7 @@ def _digital_parts(
     weights: Mapping[str, int],
     arrays: Collection[str],
     reasons: Mapping[str, str],
+    use: Mapping[str, _Use],
 ) -> tuple[DigitalPart, ...]:
     """Gather the weights that no array holds, by layer."""
     total = sum(weights.values())
@@ -301,7 +312,14 @@ def _digital_parts(
         counts.setdefault(name, 0)
         kinds.setdefault(name, type(modules[name]).__name__)
     parts = [
-        DigitalPart(name, kinds[name], count, count / max(1, total), reasons.get(name, NO_LAYER))
+        DigitalPart(
+            shown_name(name),
+            kinds[name],
+            count,
+            count / max(1, total),
+            reasons.get(name, NO_LAYER),
+            use[name].vectors if name in use else 0,
+        )
         for name, count in counts.items()
     ]
     return tuple(sorted(parts, key=lambda part: -part.weights))

@@ -28,6 +28,8 @@ COLUMNS: Final = {
         Column("at", "at"),
         Column("verdict", "verdict"),
         Column("share_on_arrays", "weights on arrays", "%", "number", scale=100),
+        Column("trained_cells", "cells trained", kind="count"),
+        Column("trained_digital", "digital trained", kind="count"),
         Column("dataset", "data set"),
         Column("training", "training", kind="count"),
         Column("validation", "validation", kind="count"),
@@ -133,8 +135,9 @@ _GAPS: Final = ("margin", "lead", "resolution")  # differences of errors
 ERRORS: Final = ("error_transfer", "error_judged", "error_final", "error_best")
 BALANCED: Final = "balanced_error_final"  # which only imbalanced classes have
 OUTCOMES: Final = (
-    "arm", AXES, "symmetry_point", "symmetry_spread", "share_on_arrays", "lr", "n", *ERRORS,
-    BALANCED, "perplexity", "frechet_distance", "in_classes", "weights_changed", "wall_s",
+    "arm", AXES, "symmetry_point", "symmetry_spread", "share_on_arrays", "trained_cells",
+    "trained_digital", "lr", "n", *ERRORS, BALANCED, "perplexity", "frechet_distance", "in_classes",
+    "weights_changed", "wall_s",
 )  # fmt: skip
 AGES: Final = ("arm", AXES, "after", "n", "error", "repeats_sd")
 LEARNING_RATES: Final = (

@@ -77,6 +77,8 @@ class TrialRow(TypedDict, total=False):
     frechet_distance: Size
     in_classes: Share
     share_on_arrays: Share
+    trained_cells: Count
+    trained_digital: Count
     weights_changed: Share
     symmetry_point: Share
     symmetry_spread: Size
@@ -167,6 +169,7 @@ class _Layer(TypedDict, total=False):
     kept_bounds: float
     tokens_per_image: Count
     engine: str
+    trained: bool
     weights_changed: Share
     rms_change: Size
 
@@ -227,6 +230,8 @@ run is read."""
 JUDGED_EPOCHS = "judged_epochs"
 """Over how many epochs that is the mean."""
 MOST_EPOCHS = 5
+DIGITAL_ENGINE = "digital"
+"""Engine in ``layers.csv`` of what is no array, in arms with adapters."""
 METRICS = (JUDGED, *(name for name in TRIAL_COLUMNS if name.startswith("error_")))
 """Columns that hold an error: the metric of the trial, in its unit."""
 ROWS_OF: dict[str, type] = {

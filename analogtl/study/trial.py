@@ -20,7 +20,7 @@ from analogtl.config.section import Level, content_key, flatten
 from analogtl.config.training import Finetune
 from analogtl.errors import ExperimentError, RunError
 from analogtl.study.basis import Basis, Look, basis_of, fingerprint_of, stages_of
-from analogtl.vocabulary import Arm, Objective, analog_only, key_of
+from analogtl.vocabulary import Arm, Objective, key_of
 
 MAX_ID = 180  # characters of a trial's name
 MAX_TRIALS = 20_000
@@ -142,6 +142,9 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
         kept["pretrain"] = whole["pretrain"]
     if arm.analog:
         kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
+    if arm.has_adapters:
+        where = set() if arm.trains_arrays else {"base"}
+        kept["lora"] = {key: one for key, one in whole["lora"].items() if key not in where}
     return {**kept, **_seen(whole)}
 
 
@@ -304,8 +307,7 @@ def trial_at(
     Raises:
         ExperimentError: As `trials_of`.
     """
-    if not arm.analog:
-        axes = {name: level for name, level in axes.items() if not analog_only(name)}
+    axes = {name: level for name, level in axes.items() if not arm.ignores(name)}
     own_axes = {("finetune.lr" if name == "lr" else name): level for name, level in axes.items()}
     settings: dict[str, Any] = {key_of(name): level for name, level in axes.items()}
     settings |= (chosen or {}).get(level_key(arm, own_axes), {})

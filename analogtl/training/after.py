@@ -76,6 +76,6 @@ def _final_model(trial: Trial, run: RunDir, task: Task) -> nn.Module:
     loaded = state.load(file)
     if loaded is None or loaded[1].get("trial") != trial.key:
         raise RunError(f"{file}: not the final state of this trial")
-    model = on_arrays(trial, fresh_model(trial.experiment, task), task).model
-    state.restore(model, *loaded)
-    return model
+    conversion, _ = on_arrays(trial, fresh_model(trial.experiment, task), task)
+    state.restore(conversion.model, *loaded)
+    return conversion.model

@@ -212,21 +212,6 @@ def lr_at(schedule: str, lr: float, step: int, total: int) -> float:
     return lr
 
 
-class FrozenArraySGD(SGD):
-    """SGD on what is digital; the arrays' gradients are thrown away, so the arrays stay."""
-
-    def __init__(self, model: nn.Module, **settings: Any) -> None:
-        parameters = list(model.parameters())
-        self._contexts = [p for p in parameters if isinstance(p, AnalogContext)]
-        super().__init__([p for p in parameters if not isinstance(p, AnalogContext)], **settings)
-
-    def step(self, closure: Any = None) -> Any:
-        result = super().step(closure)
-        for context in self._contexts:
-            context.reset()
-        return result
-
-
 def build_optimizer(model: nn.Module, section: Training, *, lr: float, kind: str) -> Optimizer:
     """The optimizer of a stage or arm.
 
@@ -235,22 +220,54 @@ def build_optimizer(model: nn.Module, section: Training, *, lr: float, kind: str
         section: Momentum and weight decay; for pretraining also the optimizer's name.
         lr: Learning rate.
         kind: "digital", "analog" (AnalogSGD: arrays by their algorithm, the rest by SGD) or
-            "frozen" (arrays stay as they are).
+            "frozen" (arrays stay as they are). What requires no gradient stays, too.
     """
     settings: dict[str, Any] = {
         "lr": lr,
         "momentum": section.momentum,
         "weight_decay": section.weight_decay,
     }
-    if kind == "analog":
-        optimizer = AnalogSGD(model.parameters(), **settings)
+    if kind != "digital":
+        held = [context for context in _contexts(model) if not _is_trained(context, kind)]
+        ids = set(map(id, held))
+        parameters = [one for one in model.parameters() if id(one) not in ids]
+        optimizer = AnalogSGD(parameters, **settings)
         optimizer.regroup_param_groups(model)
+
+        def forget(*_: Any) -> None:
+            for context in held:  # what the passes have left for an update of it
+                context.reset()
+
+        optimizer.register_step_post_hook(forget)
         return optimizer
-    if kind == "frozen":
-        return FrozenArraySGD(model, **settings)
     if isinstance(section, Pretrain) and section.optimizer == "adamw":
         return AdamW(model.parameters(), lr=lr, weight_decay=section.weight_decay)
     return SGD(model.parameters(), **settings)
+
+
+def trained_sizes(model: nn.Module, kind: str) -> dict[str, int]:
+    """Count what is trained, as columns of ``trials.csv``: cells of arrays, digital parameters.
+
+    A cell holds a weight, whatever number of arrays an algorithm has for it.
+    """
+    contexts = list(_contexts(model))
+    tiles = [one.analog_tile for one in contexts if _is_trained(one, kind)]
+    ids = set(map(id, contexts))
+    return {
+        "trained_cells": sum(tile.in_size * tile.out_size for tile in tiles),
+        "trained_digital": sum(
+            one.numel() for one in model.parameters() if one.requires_grad and id(one) not in ids
+        ),
+    }
+
+
+def _contexts(model: nn.Module) -> Iterator[AnalogContext]:
+    """What stands for each array among the parameters."""
+    return (one for one in model.parameters() if isinstance(one, AnalogContext))
+
+
+def _is_trained(context: AnalogContext, kind: str) -> bool:
+    return bool(kind == "analog" and context.requires_grad)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -20,9 +20,10 @@ from analogtl.config.schema import Experiment
 from analogtl.config.section import content_key
 from analogtl.config.training import Training
 from analogtl.crossbar.layer_settings import layer_settings, survey_arrays
+from analogtl.crossbar.lora import AdaptedLayer
 from analogtl.crossbar.retention import aged_weights
 from analogtl.crossbar.survey import Survey
-from analogtl.errors import AnalogtlError, ExperimentError, RunError, one_line
+from analogtl.errors import AnalogtlError, ExperimentError, RunError, counted, one_line
 from analogtl.study.basis import is_at_hand, stages_of, task_settings
 from analogtl.study.data import data_of
 from analogtl.study.trial import Trial
@@ -31,6 +32,7 @@ from analogtl.tasks.load import stand_in_for, task_for
 from analogtl.tasks.sources import is_absent
 from analogtl.tasks.stand_in import nominal_counts
 from analogtl.tasks.task import Task
+from analogtl.training.adapters import adapted
 from analogtl.training.loop import planned
 from analogtl.training.network import (
     adapt,
@@ -40,7 +42,7 @@ from analogtl.training.network import (
 )
 from analogtl.training.programming import WeightProgrammingRun
 from analogtl.training.weights import normalised, start_from
-from analogtl.vocabulary import Dataset, FileAlgorithm
+from analogtl.vocabulary import Arm, Dataset, FileAlgorithm
 
 T = TypeVar("T")
 MAX_LEVELS = 3  # that a problem names
@@ -55,13 +57,20 @@ class Need:
     on_arrays: bool
     level: str = ""  # of a sweep, in words
     starts: bool = True  # from the weights that are given, if any are
+    arm: Arm = Arm.ANALOG_TL  # it counts where it has adapters
+
+    @property
+    def adapters(self) -> str:
+        """The arm, where it has adapters."""
+        return self.arm.value if self.arm.has_adapters else ""
 
     @classmethod
     def of(cls, trial: Trial) -> Need:
         """What a trial needs."""
         level = ", ".join(f"{name} = {value}" for name, value in trial.axes.items())
         stages = stages_of(trial.experiment, trial.arm)
-        return cls(trial.experiment, stages, trial.arm.analog, level, trial.arm.pretrained)
+        arm = trial.arm
+        return cls(trial.experiment, stages, arm.analog, level, arm.pretrained, arm)
 
 
 def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
@@ -79,10 +88,10 @@ def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
     """
     checks = _Checks(need_data)
     levels: dict[str, list[str]] = {}
-    looked: set[tuple[int, tuple[str, ...], bool, bool]] = set()
+    looked: set[tuple[int, tuple[str, ...], bool, bool, str]] = set()
     kept = []  # an id is good for as long as its object lives
     for need in needs:
-        same = (id(need.experiment), need.stages, need.on_arrays, need.starts)
+        same = (id(need.experiment), need.stages, need.on_arrays, need.starts, need.adapters)
         if same in looked:
             continue
         looked.add(same)
@@ -104,24 +113,48 @@ def stand_in_of(experiment: Experiment, stage: str) -> Task:
     return _Checks(need_data=False).task(experiment, stage)
 
 
-def planned_layers(experiment: Experiment) -> tuple[Survey, list[dict[str, Any]]]:
-    """Tell what would be on arrays, and how each layer would be trained by analog-tl.
+def planned_layers(
+    experiment: Experiment, arm: Arm = Arm.ANALOG_TL
+) -> tuple[Survey, list[dict[str, Any]]]:
+    """Tell what an arm would have on arrays, and how each layer would be trained.
 
     Returns:
-        As `analogtl.crossbar.convert.layer_settings`.
+        As `analogtl.crossbar.layer_settings.layer_settings`.
 
     Raises:
         ExperimentError: As `preflight` does.
     """
     task = stand_in_of(experiment, "finetune")
     with torch.random.fork_rng():
+        model = fresh_model(experiment, task)
+        adapters = adapted(model, experiment, task, arm)
         return layer_settings(
-            fresh_model(experiment, task),
+            model,
             experiment.analog,
             experiment.convert,
             example=task.example(),
             plan=planned(experiment.finetune, task),
+            adapters=adapters,
         )
+
+
+def planned_adapters(experiment: Experiment) -> str:
+    """Tell how many adapters there are to be, and what they hold, in words.
+
+    Raises:
+        ExperimentError: As `preflight` does.
+    """
+    task, lora = stand_in_of(experiment, "finetune"), experiment.lora
+    with torch.random.fork_rng():
+        model = fresh_model(experiment, task)
+        whole = sum(one.numel() for one in model.parameters())
+        adapted(model, experiment, task, Arm.LORA_DIGITAL)
+    held = sum(one.numel() for one in model.parameters()) - whole
+    beside = counted(sum(isinstance(one, AdaptedLayer) for one in model.modules()), "layer")
+    return (
+        f"of rank {lora.rank} and scale {lora.alpha / lora.rank:g} beside {beside}: "
+        f"{held:,} weights; the network has {whole:,} parameters"
+    )
 
 
 def _at(problem: str, levels: list[str], every: set[str]) -> str:
@@ -178,7 +211,8 @@ class _Checks:
             covered = analog.resolved() if analog.engine == "fast" else None
             starts = need.starts and self._has_weights(experiment)
             need = replace(need, starts=starts)
-            told(_check_network, need, tasks, parts=(seen, need.on_arrays, covered, starts))
+            lora = (need.adapters, experiment.lora.model_dump()) if need.adapters else ()
+            told(_check_network, need, tasks, parts=(seen, need.on_arrays, covered, starts, lora))
         return found
 
     def _has_weights(self, experiment: Experiment) -> bool:
@@ -248,7 +282,9 @@ def _check_network(need: Need, tasks: dict[str, Task]) -> None:
                 model = adapt(model, experiment, task)
             smallest_batch(model, task, getattr(experiment, stage), stage)
         if need.on_arrays:
-            survey_arrays(model, experiment.analog, experiment.convert, task.example())
+            adapters = adapted(model, experiment, task, need.arm) if need.adapters else None
+            analog, convert = experiment.analog, experiment.convert
+            survey_arrays(model, analog, convert, task.example(), adapters)
 
 
 def _try_array(analog: Analog) -> None:

@@ -50,7 +50,8 @@ from analogtl.tasks.counts import IMBALANCED, imbalance
 from analogtl.tasks.images import ImageTask
 from analogtl.tasks.load import task_for
 from analogtl.tasks.task import Task
-from analogtl.training.loop import evaluate, planned
+from analogtl.training.adapters import adapted, with_digital_layers
+from analogtl.training.loop import evaluate, planned, trained_sizes
 from analogtl.training.network import (
     adapt,
     check_network,
@@ -313,11 +314,12 @@ def _train(
     smallest = smallest_batch(model, task, experiment.finetune, "finetune")
     if trial.arm.analog:
         kind = "analog" if trial.arm.trains_arrays else "frozen"
-        conversion = on_arrays(trial, model, task)
-        model, layers = conversion.model, conversion.layers
+        conversion, layers = on_arrays(trial, model, task)
+        model = conversion.model
         if trial.arm is Arm.SHUFFLED_GRADIENTS:
             shuffle_gradients(model)
         facts = {"engine": conversion.engine, **_held(conversion.survey)}
+    facts |= trained_sizes(model, kind)
     training = ResumableTraining(
         model=on_device(model, trial.basis.device),
         smallest_batch=smallest,
@@ -343,8 +345,9 @@ def _train(
         _, changed = training.changed()
         worn = training.wear()
         layers = [
-            {**base, **row, "weights_changed": changed[row["layer"]], **worn[row["layer"]]}
+            {**base, **row, "weights_changed": changed.get(name), **worn.get(name, {})}
             for row in layers
+            for name in [row["layer"]]
         ]
     spent = training.spent + time.perf_counter() - began
     details = task.details(training.model)
@@ -494,21 +497,32 @@ def task_of_trial(trial: Trial) -> Task:
     return normalised(task, trial.experiment, started=trial.arm.pretrained)
 
 
-def on_arrays(trial: Trial, model: nn.Module, task: Task) -> transfer.Conversion:
+def on_arrays(trial: Trial, model: nn.Module, task: Task) -> tuple[transfer.Conversion, Rows]:
     """The network of a trial, programmed onto arrays that are to be trained as planned.
+
+    Args:
+        trial: The trial; with its arm's adapters.
+        model: The digital network, which may be changed.
+        task: What it is trained on.
+
+    Returns:
+        The network, and its rows of ``layers.csv``.
 
     Raises:
         ExperimentError: As `analogtl.crossbar.convert.to_analog`.
     """
     experiment = trial.experiment
-    return transfer.to_analog(
+    adapters = adapted(model, experiment, task, trial.arm, trial.seed)
+    conversion = transfer.to_analog(
         model,
         experiment.analog,
         experiment.convert,
         seed=trial.seed,
         example=task.example(),
         plan=planned(experiment.finetune, task),
+        adapters=adapters,
     )
+    return conversion, with_digital_layers(conversion, adapters) if adapters else conversion.layers
 
 
 def task_of(experiment: Experiment, stage: str, expected: str | None = None) -> Task:

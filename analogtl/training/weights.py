@@ -149,7 +149,7 @@ def start_from(model: nn.Module, experiment: Experiment, task: Task) -> None:
         model.load()
         return
     given = weights_of(experiment).tensors
-    state, head = model.state_dict(), _head(model, experiment, task)
+    state, head = model.state_dict(), head_of(model, experiment, task)
     if all(one.startswith("module.") for one in given):  # of a network on several GPUs
         given = {one.removeprefix("module."): tensor for one, tensor in given.items()}
     if set(given) - head != set(state) - head:
@@ -187,7 +187,7 @@ def start_from(model: nn.Module, experiment: Experiment, task: Task) -> None:
     model.load_state_dict({**state, **fitting})
 
 
-def _head(model: nn.Module, experiment: Experiment, task: Task) -> set[str]:
+def head_of(model: nn.Module, experiment: Experiment, task: Task) -> set[str]:
     """Names of the tensors of the part that is replaced for other classes."""
     if not isinstance(task, Classification):
         return set()

@@ -243,5 +243,5 @@ def test_a_network_without_anything_for_arrays_is_refused():
 def test_layers_that_are_digital_anyway_can_be_chosen_too():
     net = Everything()
     assert digital_layers(net, ["norm*"]) == {"normed"}
-    found = survey(net, torch.zeros(2, 5, 8), {"normed", "own"})
+    found = survey(net, torch.zeros(2, 5, 8), {"normed": "mine", "own": "mine"})
     assert list(found.arrays) == ["linear"]
