@@ -247,7 +247,8 @@ def clean(
             "--all",
             None,
             "Also what was set aside as damaged, results and checkpoints of earlier settings, "
-            "logs, and pretrained models that no run refers to.",
+            "final states of which [evaluate] asks nothing any more, logs, and pretrained models "
+            "that no run refers to.",
         ),
     ] = False,
     runs: Runs = Path("runs"),

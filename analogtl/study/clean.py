@@ -22,6 +22,7 @@ from analogtl.files import HALF_WRITTEN, below, lock_file, names_in, read_sealed
 from analogtl.study.index import files_in, find_runs, is_ours, size_of
 from analogtl.study.run_dir import RunDir
 
+Proofs = dict[str, Callable[[], bool]]  # why something could go -> whether that is (still) so
 STALE = 3600.0  # seconds after which a half-written file belongs to nobody
 SET_ASIDE = {
     "damaged": "damaged files, set aside",
@@ -48,8 +49,9 @@ def removable(
 
     Leftovers of killed processes, and saved states of trials that are done with the settings that
     the state was saved with. With `everything` also saved states of other settings than the trials
-    that were asked for have, what was set aside (damaged files, results of earlier settings), logs,
-    and pretrained models that no run below the root refers to. With `only` in these runs alone,
+    that were asked for have, final states that nothing is asked of, what was set aside (damaged
+    files, results of earlier settings), logs, and pretrained models that no run below the root
+    refers to. With `only` in these runs alone,
     which leaves pretrained models alone, too.
     """
     found: list[Removable] = []
@@ -116,20 +118,29 @@ def _is_stale(path: Path) -> bool:
 def _left_by_trials(run: RunDir, everything: bool) -> Iterator[Removable]:
     for trial in names_in(run.path / "trials"):
         with contextlib.suppress(RunError):
-            resume = run.inside("trials", trial, "resume")
-            states = [run.inside("trials", trial, "resume", key) for key in names_in(resume)]
-            progress = run.inside("trials", trial, "progress.json")
             lock = run.trial_lock_path(trial)
-            for path in (*states, progress) if progress.exists() else states:
-                done = partial(_is_done, run, trial, path.name)
-                other = partial(_is_superseded, run, trial, path.name)
+            for path, proofs in _of_trial(run, trial, everything).items():
                 with lock_file(lock, wait=False) as held:
-                    if held and done():
-                        why = "left by a trial that is done"
-                        yield Removable(path, size_of(path), why, done, lock)
-                    elif held and everything and path in states and other():
-                        why = "saved state of earlier settings"
-                        yield Removable(path, size_of(path), why, other, lock)
+                    for why, unneeded in proofs.items() if held and path.exists() else ():
+                        if unneeded():
+                            yield Removable(path, size_of(path), why, unneeded, lock)
+                            break
+
+
+def _of_trial(run: RunDir, trial: str, everything: bool) -> dict[Path, Proofs]:
+    """What a trial may have left -> why it could go, each with its proof."""
+    resume = run.inside("trials", trial, "resume")
+    states = [run.inside("trials", trial, "resume", key) for key in names_in(resume)]
+    found: dict[Path, Proofs] = {}
+    for path in (*states, run.inside("trials", trial, "progress.json")):
+        found[path] = {"left by a trial that is done": partial(_is_done, run, trial, path.name)}
+    if everything:
+        for path in states:
+            superseded = partial(_is_superseded, run, trial, path.name)
+            found[path]["saved state of earlier settings"] = superseded
+        idle = partial(_is_idle_final, run, trial)
+        found[run.inside("trials", trial, "final")] = {"final state, asked nothing of": idle}
+    return found
 
 
 def _is_done(run: RunDir, trial: str, name: str) -> bool:
@@ -145,6 +156,18 @@ def _is_superseded(run: RunDir, trial: str, name: str) -> bool:
     """Whether a state was saved with other settings than those that the trial is asked for with."""
     planned = run.planned().get(trial)
     return bool(planned) and name != planned
+
+
+def _is_idle_final(run: RunDir, trial: str) -> bool:
+    """Whether a final state is not that of the result, or the run evaluates nothing any more."""
+    try:
+        record = run.checked_record(trial)
+        of_trial = read_sealed(run.final_path(trial).with_suffix(".json"))["meta"]["trial"]
+    except (RunError, KeyError, TypeError):
+        return False
+    evaluate = run.read("experiment.resolved.json").get("evaluate")
+    evaluates = not isinstance(evaluate, dict) or evaluate.get("times") != []
+    return record is not None and record.done and not (of_trial == record.key and evaluates)
 
 
 def _set_aside(run: RunDir) -> Iterator[Removable]:

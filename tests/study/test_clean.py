@@ -48,6 +48,13 @@ def model(run: RunDir, name: str, part: str = "checkpoint.json") -> Path:
     return run.pretrained / name
 
 
+def final_state(run: RunDir, trial: Trial, key: str) -> Path:
+    file = run.final_path(trial.id).with_suffix(".json")
+    file.parent.mkdir(parents=True)
+    write_sealed(file, {"meta": {"trial": key}})
+    return file.parent
+
+
 def found(run: RunDir, **how: Any) -> dict[Path, Removable]:
     return {thing.path: thing for thing in removable(run.root, **how)[0]}
 
@@ -184,3 +191,25 @@ def test_a_run_on_another_disk_is_cleaned_through_the_link_that_a_user_made(
     assert set(found(run)) == {state}
     remove(list(found(run).values()))
     assert not state.exists()
+
+
+def test_a_final_state_stays_while_it_is_of_the_result_and_something_is_asked_of_it(
+    run: RunDir,
+) -> None:
+    first, second, *_ = filled(run)
+    settings = run.path / "experiment.resolved.json"
+    write_json(settings, {"evaluate": {"times": [1.0]}})
+    mine, other = final_state(run, first, first.key), final_state(run, second, "of others")
+    assert not {mine, other} & set(found(run))
+    assert {mine, other} & set(found(run, everything=True)) == {other}
+    with run.trial_lock(second.id):  # perhaps it is being trained
+        assert other not in found(run, everything=True)
+    thing = found(run, everything=True)[other]
+    assert thing.bytes == (other / "state.json").stat().st_size
+    settings.write_text("damaged")
+    assert mine not in found(run, everything=True)
+    write_json(settings, {"evaluate": {"times": []}})
+    assert remove(list(found(run, everything=True).values())) > 0
+    assert not mine.exists()
+    assert not other.exists()
+    assert run.checked_record(first.id)

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 from command_line import call
+from pages import EXPLAIN, blocks
 from safetensors import safe_open
 
 from analogtl.cli import study_commands
@@ -189,6 +191,16 @@ def test_the_command_collects_what_there_is_and_names_what_is_not(capsys, tmp_pa
     only = call(capsys, "runs", "export", str(kept.path), "-o", str(out), "--trial", trial)
     assert only.code == 0
     assert len(only.out.splitlines()) == 2
+
+
+def test_the_page_s_program_reads_a_layer(tmp_path, monkeypatch, capsys, kept):
+    export(kept, tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    [program] = [b.text for b in blocks(EXPLAIN / "models.md", "python") if "safe_open" in b.text]
+    found = {}
+    exec(compile(program, "models.md", "exec"), found)
+    assert found["expected"].any()
+    np.testing.assert_allclose(found["weight"], found["expected"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
