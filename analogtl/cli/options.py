@@ -144,7 +144,7 @@ SaveModel = Annotated[
         "--save-model",
         None,
         "Write the weights, and the conductances of the arrays, at the end of each trial: "
-        "model.safetensors and arrays.safetensors (key: run.save_model). `analogtl runs export` "
+        "weights.safetensors and arrays.safetensors (key: run.save_model). `analogtl runs export` "
         "collects them.",
         panel=WHERE,
     ),

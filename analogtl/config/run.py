@@ -77,8 +77,8 @@ class Run(Section):
     """Whether each trial that ends writes the pulses of every cell on the fast engine's arrays,
     `pulses.safetensors` (`analogtl explain csv`). A trial that is done is not run again for it."""
     save_model: Bool = False
-    """Whether each trial that ends writes its weights, `model.safetensors`, and the conductances of
-    its arrays, `arrays.safetensors` (`analogtl explain models`). A trial that is done is not run
+    """Whether each trial that ends writes its weights, `weights.safetensors`, and the conductances
+    of its arrays, `arrays.safetensors` (`analogtl explain models`). A trial that is done is not run
     again for it; they are made from its final state where it kept one (`evaluate.times`)."""
 
 

@@ -9,7 +9,7 @@ from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar.saved import as_file
 from analogtl.errors import ExperimentError, RunError, counted
 from analogtl.files import names_in, write_atomically
-from analogtl.study.record import ARRAYS, MODEL
+from analogtl.study.record import ARRAYS, WEIGHTS
 from analogtl.study.run_dir import RunDir
 
 HOW = "run.save_model (--save-model) keeps them"
@@ -44,9 +44,9 @@ def export(
             notes.append(str(error))
     without = 0
     for trial, names in chosen.items():
-        without += MODEL not in names
-        for name in (one for one in (MODEL, ARRAYS) if one in names):
-            kind = "" if name == MODEL else ".arrays"
+        without += WEIGHTS not in names
+        for name in (one for one in (WEIGHTS, ARRAYS) if one in names):
+            kind = "" if name == WEIGHTS else ".arrays"
             files[f"{trial}{kind}.safetensors"] = (run.trial_path(trial) / name).read_bytes()
     if without:
         notes.append(f"{counted(without, 'trial')} kept no model: {HOW}")

@@ -27,9 +27,9 @@ TRIAL_TABLES = {
 }
 CELLS = "pulses.safetensors"
 """File of a trial with the pulses of every cell, where they were asked for."""
-MODEL, ARRAYS = "model.safetensors", "arrays.safetensors"
+WEIGHTS, ARRAYS = "weights.safetensors", "arrays.safetensors"
 """Files with its weights and the conductances of its arrays, likewise."""
-FILES = (CELLS, ARRAYS, MODEL)
+FILES = (CELLS, ARRAYS, WEIGHTS)
 
 
 @dataclass(frozen=True)

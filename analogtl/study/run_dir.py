@@ -8,7 +8,7 @@ runs/<name>/
   pretrain/                  epochs.csv, and which shared checkpoint was used
   trials/<trial>/            trial.json (written last), epochs.csv, layers.csv, pulses.csv;
                              pulses.safetensors where asked for (`run.save_pulses`)
-                             model.safetensors, arrays.safetensors likewise (`run.save_model`)
+                             weights.safetensors, arrays.safetensors likewise (`run.save_model`)
                              evaluation.csv, final/ where asked for (`evaluate.times`)
   trials/<trial>/resume/<key>/   what a training that was interrupted goes on from
   epochs.csv trials.csv layers.csv pulses.csv   all trials together
@@ -46,8 +46,8 @@ from analogtl.study.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, columns_of
 from analogtl.study.provenance import processor, usage, versions
 from analogtl.study.record import (
     FILES,
-    MODEL,
     TRIAL_TABLES,
+    WEIGHTS,
     Record,
     is_plain,
     read_record,
@@ -149,7 +149,7 @@ class RunDir:
         """
         lacks = {
             "evaluation.csv": trial.evaluation_key not in ("", record.evaluation),
-            MODEL: trial.experiment.run.save_model and MODEL not in record.files,
+            WEIGHTS: trial.experiment.run.save_model and WEIGHTS not in record.files,
         }
         return [name for name, lacking in lacks.items() if lacking]
 

@@ -14,7 +14,7 @@ from torch import nn
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar.retention import Ageing
 from analogtl.errors import AnalogtlError, RunError, one_line
-from analogtl.study.record import MODEL
+from analogtl.study.record import WEIGHTS
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
 from analogtl.tasks.task import Task
@@ -37,7 +37,7 @@ def catch_up(trial: Trial, run: RunDir) -> None:
         return
     for name in run.lacking(trial, record):
         try:
-            if name == MODEL:
+            if name == WEIGHTS:
                 task = task_of_trial(trial)
                 run.write_files(trial, model_files(trial, _final_model(trial, run, task), task))
             else:

@@ -9,7 +9,7 @@ from torch import nn
 
 from analogtl.crossbar.saved import arrays_of_cells, as_file, digital_weights, pulses_of_cells
 from analogtl.study.provenance import versions
-from analogtl.study.record import ARRAYS, CELLS, MODEL
+from analogtl.study.record import ARRAYS, CELLS, WEIGHTS
 from analogtl.study.trial import Trial
 from analogtl.tasks.images import ImageTask
 from analogtl.tasks.task import Task
@@ -35,5 +35,5 @@ def model_files(trial: Trial, model: nn.Module, task: Task | None) -> dict[str, 
     arrays = {"algorithm": str(analog.algorithm), "analog": analog.resolved()}
     return {
         ARRAYS: arrays_of_cells(model, {**about, **arrays}),
-        MODEL: as_file(weights, {**network, **about, **images}),
+        WEIGHTS: as_file(weights, {**network, **about, **images}),
     }

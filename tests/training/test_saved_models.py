@@ -30,7 +30,7 @@ def a_trial(tiny, arm="analog-scratch", run=SAVED, **sections):
     return trial
 
 
-def saved(run, trial, name="model.safetensors"):
+def saved(run, trial, name="weights.safetensors"):
     return run.trial_path(trial.id) / name
 
 
@@ -117,8 +117,8 @@ def test_a_trial_that_kept_its_final_state_needs_no_training_for_it(tiny, tmp_pa
     monkeypatch.setattr("analogtl.training.run_trial.finetune", None)  # a training would fail
     for _ in range(2):
         assert run_trial(trial, later)["status"] == "done"
-        assert {"evaluation.csv", "model.safetensors"} < set(later.checked_record(trial.id).files)
-    for name in ("model.safetensors", "arrays.safetensors"):
+        assert {"evaluation.csv", "weights.safetensors"} < set(later.checked_record(trial.id).files)
+    for name in ("weights.safetensors", "arrays.safetensors"):
         assert saved(later, trial, name).read_bytes() == saved(at_once, trial, name).read_bytes()
 
 
@@ -128,7 +128,7 @@ def test_a_trial_that_kept_nothing_is_not_run_again_and_that_is_said(tiny, tmp_p
     wanted = a_trial(tiny, "digital-scratch").experiment
     told = list(run_trials(Study.open(wanted, root=tmp_path)))
     assert [one.kind for one in told] == ["skipped", "message"]
-    assert "model.safetensors" in told[-1].text
+    assert "weights.safetensors" in told[-1].text
 
 
 def test_digital_arms_have_no_arrays_and_weight_programming_has(tiny, tmp_path, run_dir):
@@ -155,7 +155,7 @@ def test_what_is_damaged_is_not_exported(tiny, run_dir, tmp_path):
     run_trial(trial, run_dir)
     file = saved(run_dir, trial)
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ExperimentError, match=r"model\.safetensors"):
+    with pytest.raises(ExperimentError, match=r"weights\.safetensors"):
         export(run_dir, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -184,7 +184,7 @@ def test_the_command_collects_what_there_is_and_names_what_is_not(capsys, tmp_pa
     expected = ["pretrained.safetensors", f"{trial}.safetensors", f"{trial}.arrays.safetensors"]
     assert [one["file"] for one in found.records] == [str(out / name) for name in expected]
     assert (out / expected[1]).read_bytes() == (
-        kept.trial_path(trial) / "model.safetensors"
+        kept.trial_path(trial) / "weights.safetensors"
     ).read_bytes()
     [line] = found.problems
     assert "run.save_model" in line
