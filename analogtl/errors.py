@@ -101,7 +101,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         near = [one for one in known if word.lower() in one.lower()]
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(known)}" if len(known) <= 20 else ""
+    return f"known: {', '.join(known)}" if len(known) <= 24 else ""
 
 
 def check_known(what: str, words: Iterable[str], known: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import tomli
 
 RUN_AXIS = "run"  # the axis of several runs that are reported as one
+PER_LAYER = "per_layer"  # the axis of layers that have settings of their own
 # Folders of a run directory, or beside them, that hold no run of their own.
 RUN_FOLDERS = frozenset(
     {"trials", "pretrain", "pretrained", "report", "replaced", "damaged", "tuning"}
@@ -538,7 +539,7 @@ class Axis:
     key: str  # dotted key of the experiment that a level is written to
     meaning: str  # what is varied, in words; the label of a figure's x axis
     sets: str  # what a level sets in aihwkit
-    levels: tuple[float, ...]  # levels taken when none are given
+    levels: tuple[Any, ...]  # levels taken when none are given
     source: str  # where the axis was published
     unit: str = ""  # unit of the levels ("" for a plain number)
     published: tuple[float, ...] = ()  # levels that the source's text names
@@ -549,15 +550,17 @@ class Axis:
     harsher_below: bool = False
     # Whether its harm is linear, if at all, in 1 / level (dw_min = 2 / n_states).
     reciprocal: bool = False
+    named: bool = False  # whether its levels are names; of the others, numbers
 
     @property
     def label(self) -> str:
         """Meaning and unit, as on a figure's axis."""
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
-    def marked_levels(self, mark: str = "{:g}*") -> str:
+    def marked_levels(self, mark: str = "{}*") -> str:
         """The levels taken when none are given, those of the source's text in this format."""
-        return ", ".join((mark if x in self.published else "{:g}").format(x) for x in self.levels)
+        shown = {x: x if self.named else f"{x:g}" for x in self.levels}
+        return ", ".join((mark if x in self.published else "{}").format(shown[x]) for x in shown)
 
 
 def _read_axes() -> dict[str, Axis]:
@@ -570,11 +573,13 @@ def _read_axes() -> dict[str, Axis]:
 
 
 AXES = _read_axes()
+NUMBERED = frozenset(name for name, axis in AXES.items() if not axis.named)
 
 
 def key_of(name: str) -> str:
     """The dotted key that an axis name stands for; a dotted key stands for itself."""
-    return AXES[name].key if name in AXES else name
+    table, found, name = name.rpartition(f"{PER_LAYER}.settings.")
+    return table + found + (AXES[name].key if name in AXES else name)
 
 
 def label_of(name: str) -> str:
@@ -586,4 +591,4 @@ def analog_only(name: str) -> bool:
     """Whether an axis leaves the digital arms as they are."""
     if name in AXES:
         return AXES[name].analog_only
-    return name.split(".", 1)[0] in ("analog", "convert")
+    return name.split(".", 1)[0] in ("analog", "convert", PER_LAYER)

@@ -14,6 +14,7 @@ from analogtl.analysis import summaries
 from analogtl.analysis.costs import Costs, costs_of
 from analogtl.analysis.critical_point import ALPHA, DRAWS, JudgedCurve, judge_curves
 from analogtl.analysis.curves import References, curves, metric_in, references
+from analogtl.analysis.layer_effects import layer_effects
 from analogtl.analysis.read import RunData
 from analogtl.errors import check_known
 from analogtl.study.columns import JUDGED, METRICS
@@ -88,6 +89,13 @@ class RunAnalysis:
     def layers(self) -> pd.DataFrame:
         """What was programmed into each layer, and how much of it changed."""
         return summaries.layers(self.run.layers, self.trials)
+
+    @cached_property
+    def layer_effects(self) -> pd.DataFrame:
+        """What settings cost that one layer has at a time, where the run varies that."""
+        asked = self.run.setting("sweep", "axes")
+        rows = summaries.with_ordered_levels(self.run.chosen.with_failed(self.metric), asked)
+        return layer_effects(rows, self.metric, self.alpha)
 
     @cached_property
     def costs(self) -> Costs | None:

@@ -251,3 +251,13 @@ def p_above(difference: float, se: float, df: float) -> float:
     if se < _ROUNDING:
         return 0.0 if difference > _ROUNDING else 1.0
     return float(special.stdtr(df, -difference / se))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float]:
+    """P values corrected by Holm's rule, in their order."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    steps = p[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return [float(value) for value in corrected]

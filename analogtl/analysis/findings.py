@@ -26,17 +26,18 @@ from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
 from scipy import special
 
-from analogtl.analysis.blocks import MIN_BLOCKS, blocks_of, p_above
+from analogtl.analysis.blocks import MIN_BLOCKS, blocks_of, holm, p_above
 from analogtl.analysis.critical_point import POWER, CriticalPoint, JudgedCurve
 from analogtl.analysis.curves import mean_share, reference_level, setting
 from analogtl.analysis.judged import epochs_text
+from analogtl.config.per_layer import NONE
 from analogtl.study.columns import JUDGED, axis_columns
 from analogtl.vocabulary import (
     AXES,
     PAPER,
+    PER_LAYER,
     Algorithm,
     Arm,
     CriticalPointVerdict,
@@ -406,6 +407,9 @@ def _at_reference(
         task = None if pd.isna(key) else int(key)  # type: ignore[arg-type]
         axes = [axis for axis in axis_columns(group.columns) if group[axis].notna().any()]
         mildest: dict[str, object] = {}  # where that is not "none of it"
+        if PER_LAYER in axes:  # what holds where no layer differs
+            group = group[group[PER_LAYER].isna() | group[PER_LAYER].eq(NONE)]
+            axes.remove(PER_LAYER)
         for axis in (a for a in axes if a in AXES):
             level = pd.to_numeric(group[axis], errors="coerce")
             reference = reference_level(axis, level.dropna())
@@ -479,16 +483,6 @@ def _compare(
         p_holds=max(above, below),
         p_fails=min(too_low, too_high),
     )
-
-
-def holm(p_values: Sequence[float | None]) -> list[float]:
-    """P values corrected by Holm's rule, in their order."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)
-    steps = p[order] * np.arange(len(p), 0, -1)
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-    return [float(value) for value in corrected]
 
 
 # --- axes -----------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output
-from analogtl.cli.layer_settings import layer_settings
+from analogtl.cli.layer_settings import layer_settings, own_settings
+from analogtl.config.per_layer import NONE
 from analogtl.errors import counted
 from analogtl.study.data import as_data
 from analogtl.vocabulary import Arm, Backend
@@ -75,6 +76,8 @@ def show_trials(
         facts["tuning"] = _tuning(tuning, planned if to_tune else None)
     facts["trials"] = _counted(study, None if to_tune else planned)
     trained = [one for one in study.sketch if one.arm.trains_arrays and one.arm.pretrained]
+    # Of layers with settings of their own, one such level tells more than that without any.
+    trained.sort(key=lambda one: one.experiment.per_layer.layer == NONE)
     for one in {one.arm.has_adapters: one for one in reversed(trained)}.values():
         facts |= _layers(one.experiment, one.arm, one.axes)
     facts |= _adapters(study.experiment)
@@ -105,6 +108,7 @@ def _layers(
 ) -> dict[str, str]:
     """What an arm has on arrays, and how they are to be trained; of a sweep, at its first level."""
     from analogtl.crossbar.defaults import warnings
+    from analogtl.study.network import variant_of
     from analogtl.training.preflight import planned_layers
 
     surveyed, layers = planned_layers(experiment, arm)
@@ -122,8 +126,10 @@ def _layers(
         for row in (headings, *rows)
     ]
     where = "".join(f", {name} = {value}" for name, value in (level or {}).items())
-    for warning in warnings([experiment.analog], layers):
+    own = variant_of(experiment)
+    for warning in warnings([experiment.analog, *([own.analog] if own else [])], layers):
         output.warn(warning)
+    where += own_settings(layers)
     return facts | {
         f"arrays{of_arm}": "\n#   ".join([f"as they are to be trained{where}:", *lines])
     }
@@ -204,6 +210,8 @@ def _runnable(experiment: Experiment) -> dict[str, Any]:
         data["analog"] = experiment.as_written().get("analog", {})
     elif experiment.analog.granularity is None:
         data["analog"].pop("granularity_per_token", None)  # another setting is in force
+    if not experiment.per_layer.settings:
+        data.pop("per_layer", None)
     if not experiment.sweep.tune.candidates:
         data["sweep"] = {key: value for key, value in data["sweep"].items() if key != "tune"}
     if experiment.analog.device_files:

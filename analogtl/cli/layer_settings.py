@@ -18,6 +18,15 @@ _COLUMNS = {
 }
 
 
+OWN = "*"  # beside a layer that has settings of its own
+
+
+def own_settings(layers: Iterable[Mapping[str, Any]]) -> str:
+    """What the layers with settings of their own have; "" where none has any."""
+    texts = {str(row["own_settings"]) for row in layers if row.get("own_settings")}
+    return "".join(f"; {OWN}: with {text}" for text in texts)
+
+
 def written(value: Any, text: str, factor: float = 1.0) -> str:
     """Write a number of a table; "" for none."""
     return "" if value in (None, "") else text.format(factor * float(value))
@@ -32,7 +41,7 @@ def layer_settings(
     headings = ("layer", *(heading for heading, _, _ in used.values()), "granularity from")
     rows = [
         [
-            str(row["layer"]),
+            str(row["layer"]) + (f" {OWN}" if row.get("own_settings") else ""),
             *(written(row.get(name), text, factor) for name, (_, text, factor) in used.items()),
             str(row.get("bound_by") or ""),
         ]

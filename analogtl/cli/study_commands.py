@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analogtl.cli import completion, options, output
-from analogtl.cli.layer_settings import layer_settings, written
+from analogtl.cli.layer_settings import layer_settings, own_settings, written
 from analogtl.cli.process import stoppable
 from analogtl.errors import ExperimentError, counted, shell_command
 from analogtl.study.choice import CHOSEN
@@ -220,7 +220,7 @@ def _show_layers(result: ConversionResult, metric: Metric) -> None:
     )
     output.rows_table(programmed, rows, title=f"{title} each cause alone", right=range(2, 10))
     headings, rows = layer_settings(result.layers)
-    title = "How it is to be trained, and what follows"
+    title = f"How it is to be trained, and what follows{own_settings(result.layers)}"
     output.rows_table(headings, rows, title=title, right=range(1, len(headings) - 1))
     if result.survey.digital:
         shares = [

@@ -102,6 +102,12 @@ def validate(source: Source) -> Experiment:
                 new = [p for p in error.problems if (name, p) not in told]
                 told |= {(name, p) for p in new}
                 problems += [f"{place}: {name} = {level}: {p}" for p in new]
+    try:
+        in_some_layers(experiment)
+    except ExperimentError as error:
+        for problem in error.problems:
+            key = f"per_layer.settings.{problem.partition(':')[0]}"
+            problems.append(f"{source.place(key)}: per_layer.settings: {problem}")
     if problems:
         raise _told(source, problems)
     return experiment
@@ -153,6 +159,15 @@ def with_settings(experiment: Experiment, settings: Mapping[str, Any]) -> Experi
     except ValidationError as error:
         found = _problems_of(error, Source()).values()
         raise ExperimentError(problem.removeprefix(": ") for problem in found) from None
+
+
+def in_some_layers(experiment: Experiment) -> Experiment:
+    """Make the experiment that has everywhere what [per_layer] sets in some layers.
+
+    Raises:
+        ExperimentError: If a key or value does not fit.
+    """
+    return with_settings(experiment, experiment.per_layer.settings)
 
 
 def _set_dotted(data: dict[str, Any], key: str, value: Any) -> None:

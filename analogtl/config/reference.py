@@ -190,7 +190,7 @@ def axes_table() -> str:
     ]
     for axis in AXES.values():
         # Bold: named in the source's text. The other levels of the papers are in figures only.
-        levels = axis.marked_levels("**{:g}**")
+        levels = axis.marked_levels("**{}**")
         cells = (
             *(f"`{axis.name}`", axis.label, f"`{axis.key}`", axis.sets.replace("*", "\\*")),
             *(levels, axis.source),

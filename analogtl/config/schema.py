@@ -17,6 +17,7 @@ from analogtl.config.arrays import Analog, Convert, Programming
 from analogtl.config.class_names import class_problems
 from analogtl.config.network import Model
 from analogtl.config.parameters import Problem
+from analogtl.config.per_layer import NONE, PerLayer
 from analogtl.config.retention import NOISE_MODELS, OF_DEVICE
 from analogtl.config.run import Evaluate, Hardware, Report, Run
 from analogtl.config.section import Section, Text, checked
@@ -25,6 +26,7 @@ from analogtl.config.training import ClassSet, Data, Finetune, Lora, Pretrain, T
 from analogtl.errors import did_you_mean
 from analogtl.vocabulary import (
     AXES,
+    PER_LAYER,
     RUN_FOLDERS,
     Arm,
     Dataset,
@@ -36,7 +38,8 @@ from analogtl.vocabulary import (
 )
 
 SWEPT_SECTIONS = (
-    *("model", "data", "pretrain", "convert", "finetune", "lora", "analog", "programming"),
+    *("model", "data", "pretrain", "convert", "finetune", "lora", "analog", "per_layer"),
+    "programming",
 )
 # No candidates of a choice by error: they say what the task is, and what it is chosen by.
 TASK_KEYS = (
@@ -68,6 +71,7 @@ class Experiment(Section):
     finetune: Finetune = Finetune()
     lora: Lora = Lora()
     analog: Analog = Analog()
+    per_layer: PerLayer = PerLayer()
     programming: Programming = Programming()
     evaluate: Evaluate = Evaluate()
     sweep: Sweep = Sweep()
@@ -90,6 +94,7 @@ class Experiment(Section):
         variability = self.analog.nonidealities.symmetry_point_variability
         if variability is not None and (lacks := self._lacks("reference_std")):
             yield "analog.nonidealities.symmetry_point_variability", lacks
+        yield from self._per_layer_problems()
         yield from self._objective_problems()
         yield from self._class_set_problems()
         yield from self._evaluate_problems()
@@ -106,6 +111,23 @@ class Experiment(Section):
             yield key, "expected more than 0: sweep.lr is chosen on validation data"
         if self.sweep.tune.candidates:
             yield from self._tune_problems(self.sweep.tune)
+
+    def _per_layer_problems(self) -> Iterator[Problem]:
+        own, axes = self.per_layer, self.sweep.axes
+        for key, problem in own.problems():
+            yield f"per_layer.{key}", problem
+        for key in own.settings:
+            if first := self.taken_by(key):
+                yield f"per_layer.settings.{key}", f"{first} of this experiment comes first"
+        chosen = "layer" in own.model_fields_set or "per_layer.layer" in map(key_of, axes)
+        if own.settings and not chosen:
+            what = "of which layers? Set per_layer.layer to all, a layer or a stage, or sweep it"
+            yield "per_layer.settings", what
+        differ = own.settings or any(axis.startswith("per_layer.settings.") for axis in axes)
+        given = own.layer != NONE and "settings" not in own.model_fields_set
+        used = {"per_layer.layer": given, "sweep.axes.per_layer": PER_LAYER in axes}
+        for key in (key for key, is_used in used.items() if is_used and not differ):
+            yield key, "no layer differs from others: give per_layer.settings, e.g. { wtn = 20 }"
 
     def _tune_problems(self, tune: Tune) -> Iterator[Problem]:
         for key in tune.candidates:
@@ -229,6 +251,8 @@ class Experiment(Section):
             yield f"sets the same as {twin}: give one of the two"
         if own := self.taken_by(key):
             yield f"{own} of this experiment comes first; sweep that"
+        if key == "per_layer.layer" and name != PER_LAYER:
+            yield f"expected {PER_LAYER}, the name of this axis"
         passes = [self.analog.values(each) for each in ("forward", "backward")]
         if name in ("out_noise", "io_bits") and all(one.get("is_perfect") for one in passes):
             yield "has no effect: forward and backward pass are is_perfect"

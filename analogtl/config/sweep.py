@@ -19,7 +19,7 @@ from analogtl.config.section import (
     flatten,
 )
 from analogtl.config.training import ClassSet
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import NUMBERED
 
 MAX_CANDIDATES = 10_000
 
@@ -116,7 +116,7 @@ class Sweep(Section):
         axes = {f"axes.{name}": levels for name, levels in self.axes.items()}
         for key, values in axes.items():
             # Checked here, as the schema's own words for one of four types help nobody.
-            names = () if key.removeprefix("axes.") in AXES else (bool, str)
+            names = () if key.removeprefix("axes.") in NUMBERED else (bool, str)
             if wrong := [v for v in values if not (is_number(v) or isinstance(v, names))]:
                 yield key, f"expected numbers{' or names' if names else ''}; got {wrong}"
                 return

@@ -21,10 +21,12 @@ from analogtl.report import cost_tables, figures, run_tables, words
 from analogtl.report.cost_figure import cost_bars, names_of
 from analogtl.report.drawing import Draw, Drawn
 from analogtl.report.figures import QUANTITY
+from analogtl.report.layer_effects import layer_effects_table, layer_figure, parts_of, sentences
 from analogtl.report.samples import MAX_PANELS, samples_figure
 from analogtl.report.style import MAX_LINES
 from analogtl.report.tables import Table
 from analogtl.vocabulary import (
+    PER_LAYER,
     RUN_AXIS,
     Arm,
     CriticalPointVerdict,
@@ -111,9 +113,26 @@ def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
     section.figures.extend(_age_figures(run))
     if run.error is Metric.DENOISING:
         _add_denoising(section)
+    _add_layer_effects(section)
     section.figures.extend(_layer_figures(run))
     _add_costs(section)
     return section
+
+
+def _add_layer_effects(section: Section) -> None:
+    run = section.run
+    if run.layer_effects.empty:
+        return
+    judged = (run.error, run.alpha)
+    table = layer_effects_table(run.layer_effects, *judged, experiment=section.name)
+    section.tables.append(table)
+    parts = list(parts_of(run.layer_effects, run.run.setting("per_layer", "settings")))
+    for number, part in enumerate(parts):
+        section.words.extend(sentences(part, *judged))
+        stem = f"per-layer-{number + 1}" if len(parts) > 1 else "per-layer"
+        title = f"Which layers hurt: {', '.join(filter(None, (part.settings, part.at)))}"
+        if part.effects["excess"].notna().any():
+            section.figures.append(FigureSpec(stem, title, partial(layer_figure, part, *judged)))
 
 
 def _add_costs(section: Section) -> None:
@@ -262,7 +281,7 @@ def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
     drawn = False
     for axis in run.axes:
         others = [other for other in run.axes if other != axis]
-        if axis == RUN_AXIS and others:
+        if axis == PER_LAYER or (axis == RUN_AXIS and others):
             continue
         if len(summaries.series(run.levels, axis, QUANTITY, others)) > MAX_LINES:
             continue
@@ -271,7 +290,7 @@ def _level_figures(run: RunAnalysis, *, plain: bool) -> Iterator[FigureSpec]:
         title = f"{run.error.label.capitalize()} against {label_of(axis)}"
         yield FigureSpec(f"error-{slug(axis)}", title, draw)
         drawn = True
-    if drawn or len(run.axes) < 2:
+    if drawn or len(run.axes) < 2 or PER_LAYER in run.axes:
         return
     levels = run.levels
     numbers = [axis for axis in run.axes if summaries.is_numeric(levels[axis].dropna())]
@@ -370,6 +389,8 @@ def _layer_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
     rows = run.layers
     if rows.empty or rows["layer"].nunique() < 2:
         return  # one array is no network: its numbers are in the other figures
+    if PER_LAYER in run.axes:
+        return  # of each layer only what it costs matters
     for quantity, title in _LAYER_TITLES.items():
         if rows[f"{quantity}_mean"].isna().all():
             continue

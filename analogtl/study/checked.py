@@ -23,7 +23,7 @@ from analogtl.config.load import EXPECTED
 from analogtl.errors import RunError, counted, printable
 from analogtl.files import check_regular, read_json
 from analogtl.study.columns import TYPES, rule_broken
-from analogtl.vocabulary import AXES
+from analogtl.vocabulary import NUMBERED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ def read_checked(
     needed = tuple(needed)
     names = [*map(unguarded, names)]
     _check_header(file, names, {*header, *needed})
-    numbers = {*numeric, *AXES}.intersection(names).difference(TYPES)
+    numbers = {*numeric, *NUMBERED}.intersection(names).difference(TYPES)
     kept = [name for name in names if only is None or name in only]
     adapter = TypeAdapter(list[rows_of])  # type: ignore[valid-type]
     pieces = iter(lambda: list(itertools.islice(records, _ROWS)), [])

@@ -21,7 +21,7 @@ from analogtl.study.provenance import provenance
 from analogtl.study.run_dir import DEFAULT_ROOT, TABLES_OF_RUN, RunDir
 from analogtl.study.trial import Trial, level_key, pretrain_key, trials_of
 from analogtl.study.tuning import FOLDER, Tuning
-from analogtl.vocabulary import Arm, key_of
+from analogtl.vocabulary import PER_LAYER, Arm, key_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Study:
         """
         if isinstance(experiment, Experiment):
             if not (settings or task or axes):
-                return cls(experiment, RunDir(Path(root), experiment.name), sweep, look=look)
+                named = _named(experiment, sweep)
+                return cls(named, RunDir(Path(root), named.name), sweep, look=look)
             source = Source()
             source.data = experiment.as_written()
             if task is not None:
@@ -85,7 +86,7 @@ class Study:
                     notes.append("the axis lr takes the place of sweep.lr: each rate is a level")
             for axis in axes:
                 source.origin[f"sweep.axes.{axis}"] = f"--param {axis}"
-        read = validate(source)
+        read = _named(validate(source), sweep)
         run = RunDir(Path(root), read.name)
         file = Path(source.file) if source.file else None
         return cls(read, run, sweep, file, tuple(notes), look)
@@ -299,3 +300,12 @@ class Study:
                 with contextlib.suppress(OSError):  # not empty: then it stays
                     root.rmdir()
             raise
+
+
+def _named(experiment: Experiment, sweep: bool) -> Experiment:
+    """The experiment with the names of its network's layers, where a sweep varies these."""
+    if not sweep or PER_LAYER not in experiment.sweep.axes:
+        return experiment
+    from analogtl.study.network import with_layers_in_full  # which imports torch
+
+    return with_layers_in_full(experiment)

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Container, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from analogtl.config.arrays import Programming
 from analogtl.config.device_file import DEVICE_FILES
 from analogtl.config.load import with_settings
+from analogtl.config.per_layer import NONE
 from analogtl.config.schema import PROGRAMMING_SECTIONS, Experiment
 from analogtl.config.section import Level, content_key, flatten
 from analogtl.config.training import Finetune
@@ -122,8 +123,10 @@ class Trial:
         return trial
 
 
-def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
+def _settings_of(whole: Mapping[str, Any], arm: Arm, varied: Container[str] = ()) -> dict[str, Any]:
     """What the outcome of an arm depends on, of a resolved experiment.
+
+    The settings of some layers count where there are such layers, at some level of what is varied.
 
     Of a device file that is what it says of the device: not its name, nor where it comes from. The
     content of the weights that pretrained arms start from is in the `Basis`.
@@ -142,6 +145,9 @@ def _settings_of(whole: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
         kept["pretrain"] = whole["pretrain"]
     if arm.analog:
         kept["analog"], kept["convert"] = whole["analog"], whole["convert"]
+        own = whole.get("per_layer", {})
+        if own.get("settings") and (own["layer"] != NONE or "per_layer.layer" in varied):
+            kept["per_layer"] = own
     if arm.has_adapters:
         where = set() if arm.trains_arrays else {"base"}
         kept["lora"] = {key: one for key, one in whole["lora"].items() if key not in where}
@@ -187,7 +193,7 @@ def common_key(whole: Mapping[str, Any], arm: Arm, axes: Iterable[str]) -> str:
     varied |= {follows[key] for key in follows.keys() & varied}
     flat = {
         key: value
-        for key, value in flatten(_settings_of(whole, arm)).items()
+        for key, value in flatten(_settings_of(whole, arm, varied)).items()
         if not any(key == one or key.startswith(f"{one}.") for one in varied)
     }
     return content_key(flat)

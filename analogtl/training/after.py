@@ -14,12 +14,13 @@ from torch import nn
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar.retention import Ageing
 from analogtl.errors import AnalogtlError, RunError, one_line
+from analogtl.study.network import fresh_model
 from analogtl.study.record import WEIGHTS
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import Trial
 from analogtl.tasks.task import Task
 from analogtl.training.loop import evaluate
-from analogtl.training.network import fresh_model, on_device
+from analogtl.training.network import on_device
 from analogtl.training.resumable import Rows
 from analogtl.training.saved import model_files
 from analogtl.training.stages import on_arrays, prepare_torch, task_of_trial

@@ -12,29 +12,8 @@ from analogtl.config.schema import Experiment
 from analogtl.config.training import Training
 from analogtl.crossbar.layer_settings import survey_arrays
 from analogtl.errors import ExperimentError, one_line
-from analogtl.models.build import build_model
-from analogtl.models.language import build_language
-from analogtl.models.own import OwnNetwork
-from analogtl.study.weights import language_folder
+from analogtl.study.network import fresh_model, own_network
 from analogtl.tasks.task import Task
-
-
-def fresh_model(experiment: Experiment, task: Task) -> nn.Module:
-    """The model with random weights, from torch's generator."""
-    if (own := _own_network(experiment, task)) is not None:
-        return own.build()
-    if experiment.model.is_language:
-        folder = language_folder(experiment)
-        return build_language(folder, kwargs=experiment.model.kwargs, sizes=task.sizes)
-    return build_model(experiment.model.network, kwargs=experiment.model.kwargs, **task.sizes)
-
-
-def _own_network(experiment: Experiment, task: Task) -> OwnNetwork | None:
-    network = experiment.model.own
-    if network is None:
-        return None
-    text = experiment.model.files[network.file]
-    return OwnNetwork(network, text, task.sizes, experiment.model.kwargs)
 
 
 def check_same_inputs(source: Task, target: Task) -> None:
@@ -57,7 +36,7 @@ def adapt(model: nn.Module, experiment: Experiment, task: Task) -> nn.Module:
     Raises:
         ExperimentError: If the network has no head that can be replaced.
     """
-    if task.n_classes and (own := _own_network(experiment, task)) is not None:
+    if task.n_classes and (own := own_network(experiment, task)) is not None:
         return own.with_new_head(model)
     try:
         task.adapt(model)

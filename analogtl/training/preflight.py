@@ -16,19 +16,20 @@ from typing import Any, TypeVar
 import torch
 
 from analogtl.config.arrays import Analog, Programming
+from analogtl.config.per_layer import meant
 from analogtl.config.schema import Experiment
 from analogtl.config.section import content_key
 from analogtl.config.training import Training
-from analogtl.crossbar.layer_settings import layer_settings, survey_arrays
+from analogtl.crossbar.layer_settings import check_covered, layer_settings, survey_arrays
 from analogtl.crossbar.lora import AdaptedLayer
 from analogtl.crossbar.retention import aged_weights
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, counted, one_line
-from analogtl.study.basis import is_at_hand, stages_of, task_settings
+from analogtl.study.basis import is_at_hand, stages_of
 from analogtl.study.data import data_of
+from analogtl.study.network import fresh_model, stand_in_with, variant_of
 from analogtl.study.trial import Trial
-from analogtl.study.weights import WEIGHTS, tokens_of
-from analogtl.tasks.load import stand_in_for, task_for
+from analogtl.study.weights import WEIGHTS
 from analogtl.tasks.sources import is_absent
 from analogtl.tasks.stand_in import nominal_counts
 from analogtl.tasks.task import Task
@@ -37,12 +38,11 @@ from analogtl.training.loop import planned
 from analogtl.training.network import (
     adapt,
     check_same_inputs,
-    fresh_model,
     smallest_batch,
 )
 from analogtl.training.programming import WeightProgrammingRun
 from analogtl.training.weights import normalised, start_from
-from analogtl.vocabulary import Arm, Dataset, FileAlgorithm
+from analogtl.vocabulary import Arm, FileAlgorithm
 
 T = TypeVar("T")
 MAX_LEVELS = 3  # that a problem names
@@ -135,6 +135,7 @@ def planned_layers(
             example=task.example(),
             plan=planned(experiment.finetune, task),
             adapters=adapters,
+            variant=variant_of(experiment),
         )
 
 
@@ -189,6 +190,10 @@ class _Checks:
 
         if need.on_arrays:
             told(_try_array, analog, parts=analog.resolved())
+            own = told(variant_of, experiment, parts=experiment.as_written())
+            if own:
+                told(_try_array, own.analog, parts=own.analog.resolved())
+                told(check_covered, own.analog, parts=own.analog.resolved())
             if experiment.evaluate.times:
                 asked = experiment.evaluate
                 told(aged_weights, asked, parts=asked.model_dump(mode="json"))
@@ -212,7 +217,11 @@ class _Checks:
             starts = need.starts and self._has_weights(experiment)
             need = replace(need, starts=starts)
             lora = (need.adapters, experiment.lora.model_dump()) if need.adapters else ()
-            told(_check_network, need, tasks, parts=(seen, need.on_arrays, covered, starts, lora))
+            parts = (seen, need.on_arrays, covered, starts, lora)
+            arrays = told(_check_network, need, tasks, parts=parts)
+            if arrays:
+                level = experiment.per_layer.layer
+                told(meant, level, arrays, parts=(level, arrays))
         return found
 
     def _has_weights(self, experiment: Experiment) -> bool:
@@ -245,17 +254,7 @@ class _Checks:
         else:
             (found,) = data_of([(experiment, stage)], at_hand=False)
             counts = found.classes
-        if Dataset(section.dataset).of_texts and experiment.metric.is_share:
-            # How many tokens its texts have is part of the plan.
-            return task_for(**task_settings(experiment, stage))
-        return stand_in_for(
-            experiment.objective,
-            section.dataset,
-            counts,
-            image_size=experiment.data.image_size,
-            context=experiment.data.context,
-            tokens=tokens_of(experiment),
-        )
+        return stand_in_with(experiment, stage, counts)
 
 
 def _is_absent(experiment: Experiment, dataset: str) -> bool:
@@ -266,8 +265,12 @@ def _is_absent(experiment: Experiment, dataset: str) -> bool:
     return not os.path.exists(root) or is_absent(dataset, root)
 
 
-def _check_network(need: Need, tasks: dict[str, Task]) -> None:
-    """Build the network as the stages do, and see what they would do with it."""
+def _check_network(need: Need, tasks: dict[str, Task]) -> list[str]:
+    """Build the network as the stages do, and see what they would do with it.
+
+    Returns:
+        The names of the layers that would go onto arrays.
+    """
     experiment, stages = need.experiment, list(reversed(need.stages))  # pretraining comes first
     tasks = {s: normalised(task, experiment, started=need.starts) for s, task in tasks.items()}
     task = tasks[stages[0]]
@@ -281,10 +284,11 @@ def _check_network(need: Need, tasks: dict[str, Task]) -> None:
                 task = tasks[stage]
                 model = adapt(model, experiment, task)
             smallest_batch(model, task, getattr(experiment, stage), stage)
-        if need.on_arrays:
-            adapters = adapted(model, experiment, task, need.arm) if need.adapters else None
-            analog, convert = experiment.analog, experiment.convert
-            survey_arrays(model, analog, convert, task.example(), adapters)
+        if not need.on_arrays:
+            return []
+        adapters = adapted(model, experiment, task, need.arm) if need.adapters else None
+        analog, convert = experiment.analog, experiment.convert
+        return list(survey_arrays(model, analog, convert, task.example(), adapters).arrays)
 
 
 def _try_array(analog: Analog) -> None:

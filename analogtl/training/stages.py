@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from analogtl.config.per_layer import ALL
 from analogtl.config.schema import Experiment
 from analogtl.crossbar import checkpoint as state
 from analogtl.crossbar import convert as transfer
@@ -39,6 +40,7 @@ from analogtl.study.basis import (
 from analogtl.study.columns import EPOCH_COLUMNS, LAYER_COLUMNS
 from analogtl.study.device import check_device
 from analogtl.study.limits import RunLimits
+from analogtl.study.network import fresh_model, variant_of
 from analogtl.study.provenance import versions
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.tables import write_rows
@@ -56,7 +58,6 @@ from analogtl.training.network import (
     adapt,
     check_network,
     check_same_inputs,
-    fresh_model,
     on_device,
     smallest_batch,
 )
@@ -246,6 +247,7 @@ def convert(
         seed=seed,
         example=task.example(),
         plan=planned(experiment.finetune, stand_in_of(experiment, "finetune")),
+        variant=variant_of(experiment),
     )
     after = evaluate(conversion.model, task.test, task)
     inputs, _ = next(task.batches(task.test, 64, seed=0, epoch=0, shuffle=True))
@@ -441,10 +443,13 @@ def _held(found: Survey) -> dict[str, Any]:
 
 def _symmetry(trial: Trial) -> dict[str, Any]:
     """What a row of ``trials.csv`` says of the arrays' symmetry points."""
-    analog = trial.experiment.analog
+    analog, own = trial.experiment.analog, variant_of(trial.experiment)
     found = None
-    if trial.arm.analog:
-        found = symmetry_in_range(analog.array_device, analog.nonidealities)
+    devices = [(one.array_device, one.nonidealities) for one in (analog, own and own.analog) if one]
+    if own and own.level == ALL:
+        devices = devices[1:]
+    if trial.arm.analog and devices[0] == devices[-1]:  # one kind of device in all layers
+        found = symmetry_in_range(*devices[0])
     names = ("symmetry_point", "symmetry_spread")
     return {name: round(one, 4) for name, one in zip(names, found or (), strict=False)}
 
@@ -521,6 +526,7 @@ def on_arrays(trial: Trial, model: nn.Module, task: Task) -> tuple[transfer.Conv
         example=task.example(),
         plan=planned(experiment.finetune, task),
         adapters=adapters,
+        variant=variant_of(experiment),
     )
     return conversion, with_digital_layers(conversion, adapters) if adapters else conversion.layers
 

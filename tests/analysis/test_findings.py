@@ -14,13 +14,13 @@ from scipy import stats
 from trial_rows import trial_row
 
 from analogtl.analysis.analyse import RunAnalysis, analyse
+from analogtl.analysis.blocks import holm
 from analogtl.analysis.critical_point import MARGIN
 from analogtl.analysis.findings import (
     FINDINGS,
     JudgedFinding,
     Reason,
     findings_frame,
-    holm,
     judge_findings,
 )
 from analogtl.analysis.read import RunData

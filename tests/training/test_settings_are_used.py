@@ -32,7 +32,7 @@ from analogtl.errors import ExperimentError
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
 from analogtl.tasks.images import ImageTask
-from analogtl.training import loop, network, stages
+from analogtl.training import loop, stages
 from analogtl.training.loop import build_optimizer
 from analogtl.training.programming import WeightProgrammingRun
 
@@ -88,7 +88,7 @@ def watch(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "task_for", load)
     content = SimpleNamespace(fingerprint="0" * 32)
     monkeypatch.setattr("analogtl.tasks.inventory.take_inventory", lambda *_, **__: content)
-    monkeypatch.setattr(network, "build_model", build)
+    monkeypatch.setattr("analogtl.study.network.build_model", build)
     monkeypatch.setattr(ImageTask, "batches", serve)
     monkeypatch.setattr(F, "cross_entropy", loss)
     hook = register_optimizer_step_pre_hook(step)
@@ -469,7 +469,7 @@ def test_every_setting_has_a_row():
         "analog.nonidealities.symmetry_point_skew_bound", "programming.seed", "analog.rules",
         "model.file", "model.files", "model.weights", "model.weight_files", "model.mean",
         "model.std", "data.split_seed", "analog.device.file", "analog.device_files",
-        "data.context",
+        "data.context", "per_layer.layer", "per_layer.settings",
     }  # fmt: skip
     elsewhere |= {f"lora.{key}" for key in Lora.model_fields}
     rows = {*TRAINING, *SHARED, *ARRAYS, *(f"programming.{key}" for key in PROGRAMMING)}
