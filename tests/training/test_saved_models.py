@@ -70,6 +70,8 @@ def last_row(run, trial):
         ("analog-scratch", {"engine": "fast"}),
         ("analog-scratch", {"engine": "aihwkit"}),
         ("frozen-array", {"algorithm": "sgd"}),
+        ("lora-digital", {}),
+        ("lora-analog", {}),
     ],
 )
 def test_the_weights_of_a_trial_give_its_error_in_another_experiment(
