@@ -78,7 +78,7 @@ def show_trials(
     trained = [one for one in study.sketch if one.arm.trains_arrays and one.arm.pretrained]
     # Of layers with settings of their own, one such level tells more than that without any.
     trained.sort(key=lambda one: one.experiment.per_layer.layer == NONE)
-    for one in {one.arm.has_adapters: one for one in reversed(trained)}.values():
+    for _, one in sorted({one.arm.has_adapters: one for one in reversed(trained)}.items()):
         facts |= _layers(one.experiment, one.arm, one.axes)
     facts |= _adapters(study.experiment)
     record = {
