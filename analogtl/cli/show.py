@@ -13,15 +13,18 @@ from analogtl.cli.options import argument, checked, option
 from analogtl.config import catalog
 from analogtl.config.shipped import shipped_experiments
 from analogtl.errors import ExperimentError, RunError, printable
+from analogtl.files import digest
 from analogtl.vocabulary import Algorithm, key_of
 
 if TYPE_CHECKING:
     from analogtl.config.arrays import Analog
     from analogtl.config.schema import Experiment
     from analogtl.crossbar.pulse_response import DeviceView, Fact
+    from analogtl.crossbar.pulsed_tile import Trace
 
 SUFFIXES = (".pdf", ".png", ".svg")
 MAX_SHOWN = 6  # devices side by side
+MAX_TRACES = 5  # measured devices
 MAX_LINES = 3  # in the terminal's plot; more lines hide one another
 DOT = "●"  # a symmetry point in the plot
 PLOT_SIZE = (100, 18)  # columns at most, rows
@@ -35,23 +38,54 @@ class Chosen:
     name: str
     analog: Analog
     slow: bool = False  # the array that holds the weights, where it has another device
+    folders: tuple[Path, ...] = ()  # where its device file may be
+
+    @property
+    def file(self) -> str:
+        """The name of its device file; "" without one."""
+        name = self.analog.slow_device.get("file") if self.slow else self.analog.device.file
+        return name or ""
+
+    @property
+    def fit(self) -> Mapping[str, Any]:
+        """Where its device file says that the parameters come from."""
+        fit: Mapping[str, Any] = self.analog.device_files.get(self.file, {}).get("fit", {})
+        return fit
 
     @property
     def intervals(self) -> Mapping[str, Any]:
         """Parameter -> interval, where its device file tells."""
-        name = self.analog.slow_device.get("file") if self.slow else self.analog.device.file
-        fit = self.analog.device_files.get(name or "", {}).get("fit", {})
-        found = fit.get("intervals", {})
+        found = self.fit.get("intervals", {})
         return found if isinstance(found, dict) else {}
 
-    def view(self) -> DeviceView:
-        """Measure it."""
+    def traces(self, data: Path | None) -> Sequence[Trace]:
+        """What was measured: of the file, or the one that its device file names, if it is there."""
+        from analogtl.fitting.pulses import read_pulses
+
+        if data is None:
+            places = [folder / self.file for folder in self.folders if self.file]
+            beside = [place.parent for place in places if os.path.isfile(place)]
+            if not beside or "source" not in self.fit:
+                return ()
+            data = beside[0] / self.fit["source"]
+            if not os.path.isfile(data):
+                output.note(f"{self.name}: its data, {data}, are not there; --data shows others")
+                return ()
+            if self.fit.get("sha256") not in (None, digest(data)):
+                output.note(f"{self.name}: {data} has changed since the fit; --data shows it")
+                return ()
+        return read_pulses(data, self.fit.get("g_min"), self.fit.get("g_max")).traces[:MAX_TRACES]
+
+    def view(self, data: Path | None) -> DeviceView:
+        """Measure it, and give it the pulses of what was measured of real ones."""
         from analogtl.crossbar.pulse_response import view_device
 
         analog = self.analog
         device = (self.slow and analog.slow_array_device) or analog.array_device
         later = analog.values("slow_device") if self.slow else {}
-        return view_device(device, analog.nonidealities, later=later, name=self.name)
+        traces = self.traces(data)
+        name = self.name
+        return view_device(device, analog.nonidealities, later=later, name=name, traces=traces)
 
 
 def show(
@@ -69,20 +103,31 @@ def show(
         Path | None,
         option("--out -o", "FILE", "Write the figure: .pdf, .png or .svg.", parser=options.path),
     ] = None,
+    data: Annotated[
+        Path | None,
+        option(
+            "--data",
+            "PULSES",
+            "Measured pulses to show beside, as `fit` reads them; by default those that a device "
+            "file names.",
+            parser=options.path,
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Show devices: number of states, step size, bounds, symmetry point, noise, pulse response.
 
     The numbers are measured on a real tile of 400 devices. The plot gives some of them pulses, up
     and then down, and marks where each passes its symmetry point. Several are shown side by side;
-    of an experiment, the devices of its arrays and those that it sweeps.
+    of an experiment, the devices of its arrays and those that it sweeps. Beside measured pulses,
+    simulated devices get the same pulses.
     """
     if out is not None and out.suffix not in SUFFIXES:
         raise ExperimentError(f"--out {out}: expected a file that ends in {', '.join(SUFFIXES)}")
     chosen = [one for word in dict.fromkeys(devices) for one in _chosen(word, settings or ())]
     if len(chosen) > MAX_SHOWN:
         raise ExperimentError(f"{len(chosen)} devices: expected {MAX_SHOWN} or fewer side by side")
-    views = [one.view() for one in chosen]
+    views = [one.view(data) for one in chosen]
     if out is not None:
         from analogtl.report.pulse_figure import pulse_figure
 
@@ -124,17 +169,21 @@ def _chosen(word: str, settings: Sequence[str]) -> Iterator[Chosen]:
         checked("device", word, dict.fromkeys([*presets, *shipped_experiments()]))
     table = read_toml(Path(word), "a device file or an experiment")[0] if is_file else {}
     if word not in presets and ({"name", "extends"} & set(table) or not is_file):
-        yield from _of_experiment(word, validate(read_source(word, settings)))
+        source = read_source(word, settings)
+        folders = (*source.folders, Path())
+        yield from _of_experiment(word, validate(source), folders)
         return
     source = Source()
     source.file = "analogtl show"
     device = {"file" if is_file and word not in presets else "preset": word}
     source.data = {"name": "device", "analog": {"device": device}}
     apply_overrides(source, settings)
-    yield Chosen(word, validate(source).analog)
+    yield Chosen(word, validate(source).analog, folders=(Path(),))
 
 
-def _of_experiment(word: str, experiment: Experiment) -> Iterator[Chosen]:
+def _of_experiment(
+    word: str, experiment: Experiment, folders: tuple[Path, ...]
+) -> Iterator[Chosen]:
     """The devices of an experiment: at each level of an axis of devices, those of each array."""
     from analogtl.config.load import with_settings
 
@@ -145,10 +194,10 @@ def _of_experiment(word: str, experiment: Experiment) -> Iterator[Chosen]:
     }
     for name, one in (versions or {word: experiment}).items():
         analog = one.analog
-        yield Chosen(name, analog)
+        yield Chosen(name, analog, folders=folders)
         own = analog.slow_array_device or analog.values("slow_device")
         if own and analog.algorithm not in (Algorithm.SGD, Algorithm.MP):
-            yield Chosen(f"{name}, slow array", analog, slow=True)
+            yield Chosen(f"{name}, slow array", analog, slow=True, folders=folders)
 
 
 # -- what is said of them --------------------------------------------------------------------------

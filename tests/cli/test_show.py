@@ -12,6 +12,7 @@ from analogtl.config.arrays import Analog, Device
 from analogtl.config.load import load_experiment
 from analogtl.crossbar.rpu_config import build_rpu_config
 from analogtl.fastsim.config import unsupported_reason
+from analogtl.files import digest
 
 DEVICE = """\
 class = "LinearStepDevice"
@@ -131,3 +132,38 @@ def test_the_report_names_the_device_files(capsys):
     call(capsys, "finetune")
     assert call(capsys, "report", "runs/s", "--format", "html").code == 0
     assert "device file" in Path("runs/s/report/report.html").read_text()
+
+
+PULSES = "device,cycle,pulse,direction,conductance\n" + "".join(
+    f"d,0,{n},{'up' if n < 40 else 'down'},{20 + 10 * 0.02 * ((n if n < 40 else 79 - n) - 20)}\n"
+    for n in range(80)
+)
+
+
+def inside(result) -> list[float]:
+    return [r["measured"] for r in result.records if "central 90" in r.get("name", "")]
+
+
+def test_a_device_file_is_shown_beside_the_data_that_it_names(capsys):
+    Path("data").mkdir()
+    Path("data/pulses.csv").write_text(PULSES)
+    sha256 = digest(Path("data/pulses.csv"))
+    fit = f'[fit]\nsource="pulses.csv"\nsha256="{sha256}"\ng_min=10.0\ng_max=30.0\n'
+    Path("data/own.toml").write_text(DEVICE.partition("[fit")[0].replace("0.5", "0.0") + fit)
+    Path("exp.toml").write_text('name="s"\n[analog.device]\nfile="data/own.toml"\n')
+    for word in ("data/own.toml", "exp.toml"):
+        (share,) = inside(call(capsys, "show", word, "--json"))
+        assert share > 80
+    assert call(capsys, "show", "data/own.toml", "--out", "own.svg").code == 0
+    with Path("data/pulses.csv").open("a") as file:
+        file.write("d,0,80,down,12\n")
+    changed = call(capsys, "show", "data/own.toml", "--json")
+    assert inside(changed) == []
+    assert "has changed" in changed.err
+    assert (
+        len(inside(call(capsys, "show", "mine.toml", "--data", "data/pulses.csv", "--json"))) == 1
+    )
+    Path("data/pulses.csv").unlink()
+    assert "--data" in call(capsys, "show", "data/own.toml").err
+    missing = call(capsys, "show", "mine.toml", "--data", "none.csv")
+    assert (missing.code, len(missing.problems)) == (2, 1)
