@@ -17,7 +17,7 @@ from analogtl.fitting.steps import MAX_LOG
 
 Array = NDArray[Any]
 LEVEL = 0.95  # of the intervals
-DRAWS = 400  # of one device's parameters, for its intervals
+DRAWS = 200  # of one device's parameters, for its intervals
 GRID = 201  # weights at which the symmetry point is sought
 Interval = tuple[float, float]
 
@@ -37,23 +37,27 @@ def describe(fitted: Fitted) -> Population:
     intervals: dict[str, Interval] = {}
     n = len(fitted.own)
     draws = _draws(fitted)
-    locations = _locations(fitted, fitted.own, fitted.shared)
-    samples = [_locations(fitted, own, shared) for own, shared in draws]
+    each = _each(fitted, fitted.own)
+    locations = _locations(fitted, each, fitted.shared)
+    drawn = [_each(fitted, own) for own, _ in draws]
+    samples = [
+        _locations(fitted, one, shared) for one, (_, shared) in zip(drawn, draws, strict=True)
+    ]
+    without = [
+        _locations(fitted, {k: np.delete(v, i) for k, v in each.items()}, fitted.shared)
+        for i in range(n if n > 1 else 0)
+    ]
     for name, value in locations.items():
         of_draws = np.array([sample[name] for sample in samples])
         if n < 2 or _is_shared(name):
             interval = _percentiles(of_draws)
         else:
-            kept = [
-                _locations(fitted, np.delete(fitted.own, i, axis=0), fitted.shared)[name]
-                for i in range(n)
-            ]
-            error = np.sqrt((n - 1) / n * np.sum((np.array(kept) - np.mean(kept)) ** 2))
+            kept = np.array([one[name] for one in without])
+            error = np.sqrt((n - 1) / n * np.sum((kept - kept.mean()) ** 2))
             reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * error)
             interval = value - reach, value + reach
         parameters[name], intervals[name] = value, interval
-    each = _each(fitted, fitted.own)
-    each_draws = {name: np.array([_each(fitted, own)[name] for own, _ in draws]) for name in each}
+    each_draws = {name: np.array([one[name] for one in drawn]) for name in each}
     for name, scale in _spreads(fitted).items():
         parameters[name] = 0.0
         if n > 1:
@@ -173,9 +177,9 @@ def _symmetry(fitted: Fitted, own: Array) -> float:
     return float(weights[i] + share * (weights[i + 1] - weights[i]))
 
 
-def _locations(fitted: Fitted, own: Array, shared: Array) -> dict[str, float]:
+def _locations(fitted: Fitted, each: dict[str, Array], shared: Array) -> dict[str, float]:
     """aihwkit's mean parameters, and the number of states and the symmetry point."""
-    each, model = _each(fitted, own), fitted.model
+    model = fitted.model
     up, down = each["up"].mean(), each["down"].mean()
     found = {
         "dw_min": max(up, down),
@@ -194,7 +198,7 @@ def _locations(fitted: Fitted, own: Array, shared: Array) -> dict[str, float]:
         names = ["A_up", "A_down", "gamma_up", "gamma_down"]
         found |= dict(zip(names, np.exp(np.clip(shared, -MAX_LOG, MAX_LOG)), strict=True))
     if model.kind == steps.PIECEWISE:
-        theta = np.exp(np.clip(model.theta(own[0], shared)[4:], -MAX_LOG, MAX_LOG))
+        theta = np.exp(np.clip(model.theta(fitted.own[0], shared)[4:], -MAX_LOG, MAX_LOG))
         names = [f"piecewise_{way}[{i}]" for way in ("up", "down") for i in range(NODES)]
         found |= dict(zip(names, theta, strict=True))
     found["states"] = (found["w_max"] - found["w_min"]) / found["dw_min"]

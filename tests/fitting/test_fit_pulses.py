@@ -50,7 +50,7 @@ def written(frame, file, scale=1.0, offset=0.0, **options):
     [(soft, "SoftBoundsReferenceDevice"), (constant, "ConstantStepDevice")],
 )
 def test_the_class_that_the_devices_have_is_chosen(tmp_path, step, device_class):
-    file = written(table(step), tmp_path / "p.csv")
+    file = written(table(step, devices=3, pulses=40), tmp_path / "p.csv")
     result = fit_pulses(read_pulses(file))
     assert result.device_class == device_class
     assert ("symmetry_point" in result.population.quantities) == (step is soft)
@@ -68,7 +68,9 @@ def test_soft_bounds_are_found_again(tmp_path):
 
 def test_bounds_stay_near_the_readings(tmp_path):
     """Short ramps whose steps hardly change say nothing of the bounds."""
-    result = fit_pulses(read_pulses(written(table(constant, pulses=25), tmp_path / "p.csv")))
+    result = fit_pulses(
+        read_pulses(written(table(constant, devices=2, pulses=25), tmp_path / "p.csv"))
+    )
     readings = np.concatenate([trace.weights for trace in result.pulses.traces])
     assert result.population.parameters["w_max"] < readings.max() + 0.1 * np.ptp(readings)
 
