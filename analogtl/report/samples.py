@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from itertools import chain
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,7 +37,8 @@ def samples_figure(samples: Mapping[tuple[str, str], NDArray[np.float64]]) -> Dr
     axes = fig.subplots(lines, columns, squeeze=False).ravel()
     for ax, label, ((arm, setting), drawn) in zip(axes, labels, samples.items(), strict=False):
         if drawn.shape[1] == 2:
-            ax.plot(*drawn.T, ".", markersize=1.5, color=arm_style(arm).color, alpha=0.6)
+            look: dict[str, Any] = {"markersize": 1.5, "color": arm_style(arm).color}
+            ax.plot(*drawn.T, ".", **look, alpha=0.6, rasterized=True)  # as SVG it takes 100 kB
             ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
         else:
             _images(ax, drawn)
