@@ -103,7 +103,7 @@ def _write(out: Path, figure: Path, device: DeviceFile, drawn: Figure, name: str
     from analogtl.files import atomic_file
 
     content = BytesIO()
-    drawn.savefig(content, format="svg")
+    drawn.savefig(content, format="svg", dpi=100)
     with atomic_file(figure) as file:  # takes its place when the device file has
         file.write(content.getvalue())
         write_device(out, device, f"Fitted by analogtl fit to {name}.")
