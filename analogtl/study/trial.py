@@ -21,7 +21,7 @@ from analogtl.config.section import Level, content_key, flatten
 from analogtl.config.training import Finetune
 from analogtl.errors import ExperimentError, RunError
 from analogtl.study.basis import Basis, Look, basis_of, fingerprint_of, stages_of
-from analogtl.vocabulary import Arm, Objective, key_of
+from analogtl.vocabulary import LANGUAGE, Arm, Objective, key_of
 
 MAX_ID = 180  # characters of a trial's name
 MAX_TRIALS = 20_000
@@ -169,7 +169,9 @@ def _network_of(whole: Mapping[str, Any]) -> dict[str, Any]:
     """What counts of the network: of a file its content, not its name; not what it starts from."""
     model = {key: one for key, one in whole["model"].items() if key not in ("file", "weights")}
     if "architecture" in model:
-        model["architecture"] = model["architecture"].partition(".")[0]
+        name = model["architecture"]
+        # The folder of a language model may lie anywhere: its fingerprint is in the basis.
+        model["architecture"] = LANGUAGE if name.startswith(LANGUAGE) else name.partition(".")[0]
     return model
 
 

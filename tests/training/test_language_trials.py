@@ -1,5 +1,7 @@
 """Trials of language models: what they record, and that nothing is asked of a network."""
 
+import shutil
+
 import pytest
 from tiny_language import tiny_language
 
@@ -73,10 +75,13 @@ def test_arms_start_from_the_weights_that_the_folder_has(load, run_dir):
 
 
 def test_other_weights_or_another_tokenizer_are_another_basis(load, tmp_path):
-    def key():
-        return trials_of(load("finetune.arms=digital-scratch"), sweep=False)[0].key
+    def key(folder="net"):
+        settings = ("finetune.arms=digital-scratch", f"model.architecture=hf:{folder}")
+        return trials_of(load(*settings), sweep=False)[0].key
 
     first = key()
+    shutil.copytree(tmp_path / "net", tmp_path / "the.same")
+    assert key("the.same") == first
     tokenizer = tmp_path / "net" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + "\n")
     second = key()
