@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 Numbers = dict[str, float]
 # What takes the numbers of an epoch, and what is done at the end.
 Sink = tuple[Callable[[int, Numbers], object], Callable[[], object]]
-_QUANTITIES = ("loss", "error", "accuracy", "lr", "wall_s", "weights_changed")
+_QUANTITIES = (*("loss", "error", "balanced_error", "accuracy", "lr", "wall_s", "weights_changed"),)
 
 
 def tracked(

@@ -1,5 +1,6 @@
 """Rows that are sent to trackers, and trackers that fail."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -15,42 +16,105 @@ def a_trial(tiny, *track):
     return trial
 
 
-def wandb_of(monkeypatch, log, finish=lambda: None):
-    asked = {}
+class Fake:
+    """A tracker's library as far as it is used: what it is told, as (epoch, name, value)."""
 
-    def init(**settings):
-        asked.update(settings)
-        return SimpleNamespace(log=log, finish=finish)
+    def __init__(self, name):
+        self.told, self.ended, self.asked = [], [], {}
+        end = lambda *_: self.ended.append(1)  # noqa: E731
+        session = SimpleNamespace(log=self.log, finish=end)
+        many = {"init": self.init(session), "Settings": dict}
+        writer = SimpleNamespace(
+            add_scalar=lambda key, value, epoch: self.told.append((epoch, key, value)),
+            flush=lambda: None, close=end,
+        )  # fmt: skip
+        client = SimpleNamespace(
+            get_experiment_by_name=lambda name: None,
+            create_experiment=lambda name: "7",
+            create_run=lambda number, run_name: SimpleNamespace(info=SimpleNamespace(run_id="r")),
+            log_param=lambda run, key, value: self.asked.update({key: value}),
+            log_metric=lambda run, key, value, step: self.told.append((step, key, value)),
+            set_terminated=end,
+        )
+        self.modules = {
+            "tensorboard": {"torch.utils.tensorboard": {"SummaryWriter": self.init(writer)}},
+            "wandb": {"wandb": many},
+            "mlflow": {"mlflow": {"MlflowClient": self.init(client)}},
+            "trackio": {"trackio": many},
+        }[name]
 
-    module = SimpleNamespace(init=init, Settings=dict)
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    return asked
+    def init(self, made):
+        def init(*args, **settings):
+            self.asked |= {"place": args, **settings}
+            return made
+
+        return init
+
+    def log(self, numbers, step):
+        self.told += [(step, key, value) for key, value in numbers.items()]
 
 
-def test_each_epoch_is_sent_once_and_offline(tiny, run_dir, monkeypatch):
-    sent, ended = [], []
-    log = lambda numbers, step: sent.append((step, numbers))  # noqa: E731
-    asked = wandb_of(monkeypatch, log, lambda: ended.append(1))
-    row = run_trial(a_trial(tiny, "wandb"), run_dir)
+@pytest.fixture
+def fake(monkeypatch):
+    for name in ("WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_DIR"):
+        monkeypatch.setenv(name, "")  # so that what is set is taken back
+        monkeypatch.delenv(name)
+
+    def install(name):
+        made = Fake(name)
+        for module, content in made.modules.items():
+            monkeypatch.setitem(sys.modules, module, SimpleNamespace(**content))
+        return made
+
+    return install
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
+def test_each_epoch_is_sent_once_to_a_place_in_the_run(tiny, run_dir, fake, name):
+    tracker = fake(name)
+    row = run_trial(a_trial(tiny, name), run_dir)
+    sent = [(epoch, value) for epoch, key, value in tracker.told if key == "test/error"]
     assert [epoch for epoch, _ in sent] == [0, 1, 2]
-    assert sent[-1][1]["test/error"] == row["error_final"]
-    assert asked["mode"] == "offline"
-    assert ended == [1]
+    assert sent[-1][1] == row["error_final"]
+    assert {key for _, key, _ in tracker.told} >= {"train/loss", "test/balanced_error"}
+    assert tracker.ended == [1]
+    inside = str(run_dir.path / "tracking" / name)
+    if name == "trackio":
+        assert os.environ["TRACKIO_DIR"] == inside
+    else:
+        assert any(inside in str(value) for value in (tracker.asked, *tracker.asked.values()))
+    assert tracker.asked.get("mode", "offline") == "offline"
 
 
-@pytest.mark.parametrize("where", ["missing", "log"])
-def test_a_tracker_that_fails_is_a_note_and_the_trial_is_done(
-    tiny, run_dir, monkeypatch, caplog, where
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [("wandb", "WANDB_MODE", "online"), ("mlflow", "MLFLOW_TRACKING_URI", "http://there:5000")],
+)
+def test_a_tracker_goes_where_its_own_variable_says(
+    tiny, run_dir, fake, monkeypatch, name, variable, value
 ):
-    def log(_numbers, step):
-        raise OSError(f"no space at {step}")
+    tracker = fake(name)
+    monkeypatch.setenv(variable, value)
+    run_trial(a_trial(tiny, name), run_dir)
+    assert value in (tracker.asked.get("mode"), *tracker.asked["place"])
 
-    wandb_of(monkeypatch, log)
+
+@pytest.mark.parametrize("where", ["missing", "log", "close"])
+def test_a_tracker_that_fails_is_a_note_and_others_go_on(
+    tiny, run_dir, monkeypatch, caplog, fake, where
+):
+    def fails(*_args, **_more):
+        raise OSError("no space")
+
+    whole, broken = fake("tensorboard"), fake("wandb")
+    session = {"log": broken.log, "finish": lambda: None}
+    session |= {"log": fails} if where == "log" else {"finish": fails}
+    monkeypatch.setattr(sys.modules["wandb"], "init", lambda **_: SimpleNamespace(**session))
     if where == "missing":
         monkeypatch.setitem(sys.modules, "wandb", None)
-    assert run_trial(a_trial(tiny, "wandb"), run_dir)["status"] == "done"
+    assert run_trial(a_trial(tiny, "wandb", "tensorboard"), run_dir)["status"] == "done"
     assert caplog.text.count("report.track: wandb") == 1
+    assert {epoch for epoch, _, _ in whole.told} == {0, 1, 2}
 
 
 def test_trackers_change_no_trial(tiny):
