@@ -122,15 +122,13 @@ def pretrain(request: Request) -> None:
     from analogtl.training import stages
 
     checkpoint = _stage(request, study, stages.pretrain, on_arrays=False)
-    where = checkpoint.path.parent
+    where, metric = checkpoint.path.parent, study.experiment.metric
     if request.as_json:
         record = {"event": "pretrained", "key": checkpoint.key, "path": str(where)}
-        metric = study.experiment.metric
-        said = {"reused": checkpoint.reused, "error": checkpoint.error, "metric": metric}
-        output.emit({**record, **said})
+        outcome = {"reused": checkpoint.reused, "error": checkpoint.error, "metric": metric}
+        output.emit({**record, **outcome})
         return
     how = "found trained" if checkpoint.reused else "trained"
-    metric = study.experiment.metric
     said = f"{metric.label} {metric.text(checkpoint.error)}"
     output.say(f"{how}: {said}, in {output.short(where)}")
     if request.tells:
