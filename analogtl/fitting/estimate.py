@@ -26,7 +26,7 @@ MAX_CALLS = 30  # of the least squares in a round
 LESSENED = 5  # times at most that noise is, which is too large
 LASTING = 0.4  # share of the variance that noise of pulses predicts, from which it may be it
 EDGE = 0.02  # share of the range from its ends
-TREND = 5  # degree of the trend of a ramp
+TREND = 5  # degree, at most, of the trend of a ramp
 PARTS = 10  # of a device's readings, for the interval of its noise
 FAR = 3.0  # standard deviations from which an error counts as an outlier
 LOG_NOISE, LOG_WRITE = (-9.0, 5.0), (-14.0, 1.0)  # limits, of steps and of weights
@@ -82,13 +82,13 @@ class Fitted:
 
 def scatter(traces: Sequence[Trace]) -> float:
     """Root mean square of what readings lie beside a smooth trend of their ramp."""
-    squares = [1e-12]
+    squares = []
     for trace in traces:
         for ramp in np.split(trace.weights, trace.turns[1:]):
-            if len(ramp) > 2 * TREND:
-                index = np.linspace(-1, 1, len(ramp))
-                beside = ramp - np.polyval(np.polyfit(index, ramp, TREND), index)
-                squares.append(float((beside**2).mean()))
+            index, degree = np.linspace(-1, 1, len(ramp)), min(TREND, len(ramp) // 3)
+            squares.append(
+                np.mean((ramp - np.polyval(np.polyfit(index, ramp, degree), index)) ** 2)
+            )
     return float(np.sqrt(np.mean(squares)))
 
 
