@@ -42,10 +42,12 @@ def ended(steps):
 
 
 @CASES
-@pytest.mark.parametrize("arm", ["digital-tl", "analog-tl", "frozen-array"])
+@pytest.mark.parametrize(
+    "arm", ["digital-tl", "analog-tl", "frozen-array", "lora-digital", "lora-analog"]
+)
 def test_a_trial_is_judged_by_the_metric_of_its_objective(tiny, run_dir, settings, metric, arm):
     section = {**settings["finetune"], "test_samples_per_class": 20, "arms": [arm]}
-    experiment = tiny(**{**settings, "finetune": section})
+    experiment = tiny(**{**settings, "finetune": section, "lora": {"rank": 2}})
     assert experiment.metric is metric
     (trial,) = trials_of(experiment, sweep=False)
     assert preflight([Need.of(trial)]) == []
