@@ -26,7 +26,8 @@ from analogtl.analysis.read import read_run
 from analogtl.report import drawing as drawings
 from analogtl.report import figures, style
 from analogtl.report.drawing import Drawing, styled
-from analogtl.vocabulary import TRANSFER_ARMS, arm_label, arm_style
+from analogtl.report.layer_effects import layer_figure, parts_of
+from analogtl.vocabulary import PER_LAYER, TRANSFER_ARMS, Metric, arm_label, arm_style
 
 Maker = Callable[[], Drawing]
 
@@ -50,6 +51,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunAnalysis]:
         ),
         "names": partial(write_run, arms=both, axes={"analog.algorithm": algorithms}, seeds=3),
         "grid": partial(write_run, arms=("analog-tl",), axes=grid, seeds=2, epochs=3, elbow=1000),
+        "effects": partial(
+            write_run,
+            arms=("analog-tl", "frozen-array"),
+            axes={PER_LAYER: ["none", *DEEP, "all"]},
+            seeds=3,
+            epochs=2,
+        ),
     }
     for name, write in written.items():
         write(folder / name)
@@ -58,7 +66,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunAnalysis]:
 
 @pytest.fixture(scope="module")
 def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
-    arms, sweep, names, grid = runs.values()
+    arms, sweep, names, grid, effects = runs.values()
+    (part,) = parts_of(effects.layer_effects, {"convert.weight_transfer_noise": 20})
     point = critical_point_of(sweep)
     marks = {("analog-tl", ""): point, ("digital-tl", ""): point}
     everyone = summaries.with_ordered_levels(
@@ -84,12 +93,13 @@ def makers(runs: dict[str, RunAnalysis]) -> dict[str, Maker]:
         "grid": partial(
             figures.level_maps, grid.levels, grid.trials, "n_states", "spv", ["analog.algorithm"]
         ),
+        "effects": partial(layer_figure, part, Metric.ERROR, 0.05),
     }  # fmt: skip
 
 
 FIGURES = (
     "traces", "traces of levels", "cells", "levels", "plain", "two points", "names", "layers",
-    "programming", "map", "grid",
+    "programming", "map", "grid", "effects",
 )  # fmt: skip
 
 
