@@ -172,7 +172,7 @@ def validate(
             experiment = study.experiment
             section = experiment.sweep
             swept = bool(section.axes or section.lr or section.tune.candidates)
-            study = replace(study, sweep=swept)
+            study = study.swept() if swept else study
             trials = len(study.sketch)
             notes = _preflight(study, file, need_data)
             images = _own_images(study)

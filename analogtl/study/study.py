@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,14 @@ class Study:
         run = RunDir(Path(root), read.name)
         file = Path(source.file) if source.file else None
         return cls(read, run, sweep, file, tuple(notes), look)
+
+    def swept(self) -> Study:
+        """The same with its axes and learning rates.
+
+        Raises:
+            ExperimentError: If a level means no layer of its network.
+        """
+        return replace(self, experiment=_named(self.experiment, True), sweep=True)
 
     @cached_property
     def trials(self) -> list[Trial]:

@@ -123,6 +123,15 @@ def test_a_dry_run_shows_which_layer_has_what(
     assert not Path("runs").exists()
 
 
+def test_validate_looks_at_every_layer(tmp_path: Path, monkeypatch: Any, capsys: Any):
+    monkeypatch.chdir(tmp_path)
+    Path("exp.toml").write_text(FILE + "[sweep.axes]\nper_layer = ['none', 'each-layer', 'all']\n")
+    done = call(capsys, "validate", "exp.toml")
+    assert (done.code, "5 trials" in done.out) == (0, True)
+    Path("exp.toml").write_text(FILE + "[sweep.axes]\nper_layer = ['none', 'heads']\n")
+    assert len(call(capsys, "validate", "exp.toml").problems) == 1
+
+
 def test_a_layer_that_is_not_there_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
