@@ -131,8 +131,8 @@ class Report(Section):
     of little effect. If absent 2 percentage points, 0.05 nats per token, 0.02 of a denoising
     loss."""
     metric: Literal["error", "balanced-error"] = "error"
-    """What classes of images are judged by: the share of wrong answers, or the mean of the classes'
-    own errors, in which each counts alike, however many images it has. Learning rates and tuned
+    """What classes are judged by: the share of wrong answers, or the mean of the classes'
+    own errors, in which each counts alike, however many examples it has. Learning rates and tuned
     settings are chosen by it; tables, figures, critical points and findings have it. Changes no
     trial."""
     judged_epochs: PositiveInt | None = None

@@ -103,7 +103,10 @@ class Experiment(Section):
             yield "lora", f"no arm has adapters; expected {arms} in finetune.arms, or no [lora]"
         judged, epochs = self.report.judged_epochs, max(1, self.epochs)
         if self.report.metric != Metric.ERROR.value and self.metric is not Metric.ERROR:
-            yield "report.metric", f"expected classes of images; trials have a {self.metric.label}"
+            yield (
+                "report.metric",
+                f"expected classes to tell apart; trials have a {self.metric.label}",
+            )
         if judged is not None and judged > epochs:
             yield "report.judged_epochs", f"expected at most the epochs, {epochs}; got {judged}"
         if len(self.sweep.lr) > 1 and not self.finetune.validation_fraction:

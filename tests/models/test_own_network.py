@@ -86,6 +86,7 @@ BAD = {
     "other arguments": ("def build(classes):\n    pass\n", 1, "n_classes"),
     "no function": ("build = 3\n", 1, "function"),
     "an error in it": (BUILD + "    x = 1\n    return x.y\n", 6, "AttributeError"),
+    "an end in it": (BUILD + "    raise SystemExit(3)\n", 5, "SystemExit"),
     "another shape": (BUILD + "    return nn.Flatten()\n", 4, r"\(1, 64\); expected \(1, 3\)"),
     "another type": (NET.format("[x]") + BUILD + "    return Net()\n", 7, "list"),
     "an error in a pass": (NET.format("x @ torch.ones(3)") + BUILD + "    return Net()\n", 3, "x"),
