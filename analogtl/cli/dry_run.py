@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analogtl.cli import output
@@ -16,10 +16,12 @@ from analogtl.vocabulary import Arm, Backend
 
 if TYPE_CHECKING:
     from analogtl.config.schema import Experiment
+    from analogtl.crossbar.survey import Survey
     from analogtl.scheduling.plan import Plan
     from analogtl.study.data import StageData
     from analogtl.study.study import Study
     from analogtl.study.tuning import Tuning
+    from analogtl.training.preflight import Need, Preflight
 
 
 def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
@@ -29,20 +31,24 @@ def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
         ExperimentError: If it would fail at once.
     """
     from analogtl.study.device import check_device, device_of
-    from analogtl.training.preflight import Need, preflight
+    from analogtl.training.preflight import Need, Preflight
 
     check_device(device_of(study.experiment, "pretrain"))
-    notes = preflight([Need(study.experiment, ("pretrain",), convert)], need_data=False)
+    checks = Preflight(need_data=False)
+    checks.check([Need(study.experiment, ("pretrain",), convert)])
     found = study.run.find_pretrained(study.pretrain_key)
     run = f"run: {study.experiment.pretrain.epochs} epochs"
     facts = {"pretrain": f"reuse {found}" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
-        facts |= _layers(study.experiment) | _adapters(study.experiment)
+        need = Need(study.experiment, ("finetune",), True, starts=False)
+        facts |= _layers(*checks.layers(need)) | _adapters(study.experiment)
+        for line in _forebodings(checks, [need]):
+            output.warn(line)
     images = study.data(with_trials=False, at_hand=True)
     data = {"data": as_data(images, ["pretrain"])}
     _print(study, _images(images) | facts, facts | data, as_json=as_json)
-    for line in () if as_json else notes:
+    for line in () if as_json else checks.notes:
         output.warn(line)
 
 
@@ -61,14 +67,15 @@ def show_trials(
     """
     from analogtl.scheduling.plan import plan, shortages
     from analogtl.scheduling.sweep import check_backend
-    from analogtl.training.preflight import Need, preflight
+    from analogtl.training.preflight import Need, Preflight
 
     check_backend(backend, jobs, options)
     tuning = study.tuning
     to_tune = tuning is not None and not tuning.is_over
     first = study.tuned_by(next(tuning.parts())) if tuning and to_tune else study
     planned = plan(first)
-    notes = preflight(map(Need.of, planned.left), need_data=False)
+    checks = Preflight(need_data=False)
+    checks.check(map(Need.of, planned.left))
     pretrain = f"{planned.pretrain}: {planned.reason}"
     found = first.data(at_hand=True)
     facts = {**_images(found), "pretrain": pretrain}
@@ -79,7 +86,9 @@ def show_trials(
     # Of layers with settings of their own, one such level tells more than that without any.
     trained.sort(key=lambda one: one.experiment.per_layer.layer == NONE)
     for _, one in sorted({one.arm.has_adapters: one for one in reversed(trained)}.items()):
-        facts |= _layers(one.experiment, one.arm, one.axes)
+        facts |= _layers(*checks.layers(Need.of(one)), one.arm, one.axes)
+    for line in _forebodings(checks, map(Need.of, trained)):
+        output.warn(line)
     facts |= _adapters(study.experiment)
     record = {
         "data": as_data(found, ["pretrain", "finetune"]),
@@ -93,7 +102,7 @@ def show_trials(
         record |= {"trials": [trial.id for trial in study.sketch]} if to_tune else {}
     _print(study, facts, record, as_json=as_json)
     lacking = shortages(planned.left, first.run, jobs=jobs)
-    for line in () if as_json else (*notes, *planned.notes, *lacking):
+    for line in () if as_json else (*checks.notes, *planned.notes, *lacking):
         output.warn(line)
 
 
@@ -103,15 +112,30 @@ def _adapters(experiment: Experiment) -> dict[str, str]:
     return {"adapters": planned_adapters(experiment)} if experiment.has_adapters else {}
 
 
-def _layers(
-    experiment: Experiment, arm: Arm = Arm.ANALOG_TL, level: Mapping[str, Any] | None = None
-) -> dict[str, str]:
-    """What an arm has on arrays, and how they are to be trained; of a sweep, at its first level."""
+def _forebodings(checks: Preflight, needs: Iterable[Need]) -> list[str]:
+    """What bodes ill for the planned trainings; what not all levels have names some."""
     from analogtl.crossbar.defaults import warnings
     from analogtl.study.network import variant_of
-    from analogtl.training.preflight import planned_layers
+    from analogtl.training.preflight import at_levels
 
-    surveyed, layers = planned_layers(experiment, arm)
+    found: dict[str, list[str]] = {}
+    each = {(id(need.experiment), need.adapters): need for need in needs}
+    for need in each.values():
+        own = variant_of(need.experiment)
+        analog = [need.experiment.analog, *([own.analog] if own else [])]
+        for line in warnings(analog, checks.layers(need)[1]):
+            found.setdefault(line, []).append(need.level)
+    every = {need.level for need in each.values()}
+    return [at_levels(line, levels, every) for line, levels in found.items()]
+
+
+def _layers(
+    surveyed: Survey,
+    layers: Sequence[Mapping[str, Any]],
+    arm: Arm = Arm.ANALOG_TL,
+    level: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """What an arm has on arrays, and how they are to be trained; of a sweep, at its first level."""
     of_arm = f" ({arm})" if arm.has_adapters else ""
     facts = {f"on arrays{of_arm}": str(surveyed)}
     if not layers:
@@ -126,9 +150,6 @@ def _layers(
         for row in (headings, *rows)
     ]
     where = "".join(f", {name} = {value}" for name, value in (level or {}).items())
-    own = variant_of(experiment)
-    for warning in warnings([experiment.analog, *([own.analog] if own else [])], layers):
-        output.warn(warning)
     where += own_settings(layers)
     return facts | {
         f"arrays{of_arm}": "\n#   ".join([f"as they are to be trained{where}:", *lines])

@@ -155,26 +155,27 @@ def check_covered(analog: Analog) -> None:
 
 def layer_settings(
     model: nn.Module,
+    surveyed: Survey,
     analog: Analog,
     convert: Convert,
     *,
-    example: Tensor,
     plan: Plan,
     variant: Variant | None = None,
     adapters: Adapters | None = None,
-) -> tuple[Survey, list[dict[str, Any]]]:
+) -> list[dict[str, Any]]:
     """Tell how `to_analog` would set up the arrays of each layer; the arguments are its own.
 
+    Of the model the shapes of the weights are enough. ``surveyed``: by `survey_arrays`.
+
     Returns:
-        What is on arrays; and one row per layer, with the columns of ``layers.csv`` that are known
-        before conversion, of layers about which there is something to tell.
+        One row per layer, with the columns of ``layers.csv`` that are known before conversion, of
+        layers about which there is something to tell.
     """
-    surveyed = survey_arrays(model, analog, convert, example, adapters)
     settings = settings_by_layer(model, surveyed, analog, convert, plan, variant, adapters)
     if not any(one.chosen or one.own for one in settings.values()):
-        return surveyed, []
+        return []
     configs = {name: one.config(surveyed.arrays[name].vectors) for name, one in settings.items()}
-    return surveyed, [
+    return [
         {"layer": shown_name(name), **resolved(configs[name]), **one.row()}
         for name, one in settings.items()
         if not adapters or name in adapters.trained

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from analogtl.config.arrays import Analog, Programming
 from analogtl.config.per_layer import meant
@@ -21,7 +22,7 @@ from analogtl.config.schema import Experiment
 from analogtl.config.section import content_key
 from analogtl.config.training import Training
 from analogtl.crossbar.layer_settings import check_covered, layer_settings, survey_arrays
-from analogtl.crossbar.lora import AdaptedLayer
+from analogtl.crossbar.lora import AdaptedLayer, Adapters
 from analogtl.crossbar.retention import aged_weights
 from analogtl.crossbar.survey import Survey
 from analogtl.errors import AnalogtlError, ExperimentError, RunError, counted, one_line
@@ -86,21 +87,8 @@ def preflight(needs: Iterable[Need], *, need_data: bool = True) -> list[str]:
     Raises:
         ExperimentError: With all problems; one that not all levels of a sweep have names some.
     """
-    checks = _Checks(need_data)
-    levels: dict[str, list[str]] = {}
-    looked: set[tuple[int, tuple[str, ...], bool, bool, str]] = set()
-    kept = []  # an id is good for as long as its object lives
-    for need in needs:
-        same = (id(need.experiment), need.stages, need.on_arrays, need.starts, need.adapters)
-        if same in looked:
-            continue
-        looked.add(same)
-        kept.append(need)
-        for problem in checks.problems(need):
-            levels.setdefault(problem, []).append(need.level)
-    if levels:
-        every = {need.level for need in kept if need.on_arrays}
-        raise ExperimentError(_at(problem, where, every) for problem, where in levels.items())
+    checks = Preflight(need_data)
+    checks.check(needs)
     return checks.notes
 
 
@@ -110,7 +98,7 @@ def stand_in_of(experiment: Experiment, stage: str) -> Task:
     Raises:
         ExperimentError: As `preflight` does.
     """
-    return _Checks(need_data=False).task(experiment, stage)
+    return Preflight(need_data=False).task(experiment, stage)
 
 
 def planned_layers(
@@ -118,25 +106,11 @@ def planned_layers(
 ) -> tuple[Survey, list[dict[str, Any]]]:
     """Tell what an arm would have on arrays, and how each layer would be trained.
 
-    Returns:
-        As `analogtl.crossbar.layer_settings.layer_settings`.
-
     Raises:
         ExperimentError: As `preflight` does.
     """
-    task = stand_in_of(experiment, "finetune")
-    with torch.random.fork_rng():
-        model = fresh_model(experiment, task)
-        adapters = adapted(model, experiment, task, arm)
-        return layer_settings(
-            model,
-            experiment.analog,
-            experiment.convert,
-            example=task.example(),
-            plan=planned(experiment.finetune, task),
-            adapters=adapters,
-            variant=variant_of(experiment),
-        )
+    need = Need(experiment, ("finetune",), True, starts=False, arm=arm)
+    return Preflight(need_data=False).layers(need)
 
 
 def planned_adapters(experiment: Experiment) -> str:
@@ -158,7 +132,7 @@ def planned_adapters(experiment: Experiment) -> str:
     )
 
 
-def _at(problem: str, levels: list[str], every: set[str]) -> str:
+def at_levels(problem: str, levels: Sequence[str], every: set[str]) -> str:
     """A problem, and the levels at which it is where others are free of it."""
     named = [level for level in dict.fromkeys(levels) if level]
     if not named or "" in levels or set(named) >= every:
@@ -168,16 +142,70 @@ def _at(problem: str, levels: list[str], every: set[str]) -> str:
     return f"{problem} (at {shown})"
 
 
-class _Checks:
-    """Checks what is needed, the same thing once."""
+@dataclass(frozen=True)
+class Network:
+    """A network that was built and looked at; its weights are not kept, their shapes are."""
+
+    model: nn.Module
+    task: Task  # the last one that it was fit for
+    adapters: Adapters | None = None
+    surveyed: Survey | None = None  # of its arrays, if it is to have any
+
+
+class Preflight:
+    """Checks what is needed, the same thing once, and tells of it."""
 
     def __init__(self, need_data: bool) -> None:
         self.notes: list[str] = []
         self._need_data = need_data
         self._known: dict[str, Any] = {}
 
-    def problems(self, need: Need) -> list[str]:
-        """What is wrong, one line each."""
+    def check(self, needs: Iterable[Need]) -> None:
+        """Check everything that can be known before a training.
+
+        Raises:
+            ExperimentError: As `preflight` does.
+        """
+        levels: dict[str, list[str]] = {}
+        looked: set[tuple[int, tuple[str, ...], bool, bool, str]] = set()
+        kept = []  # an id is good for as long as its object lives
+        for need in needs:
+            same = (id(need.experiment), need.stages, need.on_arrays, need.starts, need.adapters)
+            if same in looked:
+                continue
+            looked.add(same)
+            kept.append(need)
+            for problem in self._look(need)[0]:
+                levels.setdefault(problem, []).append(need.level)
+        if levels:
+            every = {need.level for need in kept if need.on_arrays}
+            raise ExperimentError(at_levels(one, where, every) for one, where in levels.items())
+
+    def layers(self, need: Need) -> tuple[Survey, list[dict[str, Any]]]:
+        """Tell what an arm has on arrays, and how each layer is to be trained in fine-tuning.
+
+        Returns:
+            The survey; rows of `analogtl.crossbar.layer_settings.layer_settings`.
+
+        Raises:
+            ExperimentError: As `preflight` does.
+        """
+        problems, network = self._look(need)
+        if network is None or network.surveyed is None:
+            raise ExperimentError(problems)
+        experiment = need.experiment
+        return network.surveyed, layer_settings(
+            network.model,
+            network.surveyed,
+            experiment.analog,
+            experiment.convert,
+            plan=planned(experiment.finetune, network.task),
+            variant=variant_of(experiment),
+            adapters=network.adapters,
+        )
+
+    def _look(self, need: Need) -> tuple[list[str], Network | None]:
+        """What is wrong, one line each; and the network."""
         experiment, analog = need.experiment, need.experiment.analog
         found: list[str] = []
 
@@ -200,7 +228,7 @@ class _Checks:
         if experiment.is_weight_programming:
             if need.stages:
                 found.append("kind: weight-programming has no network; `analogtl sweep` runs it")
-            return found
+            return found, None
         whole = experiment.resolved()
         tasks = {
             stage: told(
@@ -211,18 +239,20 @@ class _Checks:
             )
             for stage in need.stages
         }
+        network = None
         if None not in tasks.values():
-            seen = [whole[name] for name in ("objective", "model", "data", "convert", *need.stages)]
+            seen = [whole[name] for name in ("objective", "model", "data", *need.stages)]
+            seen.append(experiment.convert.digital_layers)
             covered = analog.resolved() if analog.engine == "fast" else None
             starts = need.starts and self._has_weights(experiment)
             need = replace(need, starts=starts)
             lora = (need.adapters, experiment.lora.model_dump()) if need.adapters else ()
             parts = (seen, need.on_arrays, covered, starts, lora)
-            arrays = told(_check_network, need, tasks, parts=parts)
-            if arrays:
-                level = experiment.per_layer.layer
+            network = told(_check_network, need, tasks, parts=parts)
+            if network and network.surveyed:
+                level, arrays = experiment.per_layer.layer, list(network.surveyed.arrays)
                 told(meant, level, arrays, parts=(level, arrays))
-        return found
+        return found, network
 
     def _has_weights(self, experiment: Experiment) -> bool:
         """Whether there are weights to start from, and they are here."""
@@ -265,12 +295,8 @@ def _is_absent(experiment: Experiment, dataset: str) -> bool:
     return not os.path.exists(root) or is_absent(dataset, root)
 
 
-def _check_network(need: Need, tasks: dict[str, Task]) -> list[str]:
-    """Build the network as the stages do, and see what they would do with it.
-
-    Returns:
-        The names of the layers that would go onto arrays.
-    """
+def _check_network(need: Need, tasks: dict[str, Task]) -> Network:
+    """Build the network as the stages do, and see what they would do with it."""
     experiment, stages = need.experiment, list(reversed(need.stages))  # pretraining comes first
     tasks = {s: normalised(task, experiment, started=need.starts) for s, task in tasks.items()}
     task = tasks[stages[0]]
@@ -285,10 +311,11 @@ def _check_network(need: Need, tasks: dict[str, Task]) -> list[str]:
                 model = adapt(model, experiment, task)
             smallest_batch(model, task, getattr(experiment, stage), stage)
         if not need.on_arrays:
-            return []
+            return Network(model.to("meta"), task)
         adapters = adapted(model, experiment, task, need.arm) if need.adapters else None
         analog, convert = experiment.analog, experiment.convert
-        return list(survey_arrays(model, analog, convert, task.example(), adapters).arrays)
+        surveyed = survey_arrays(model, analog, convert, task.example(), adapters)
+        return Network(model.to("meta"), task, adapters, surveyed)
 
 
 def _try_array(analog: Analog) -> None:

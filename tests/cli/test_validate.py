@@ -90,3 +90,14 @@ def test_validate_looks_at_the_sweep_and_at_the_file_as_it_is(capsys, tmp_path):
     written(tmp_path, SMALL + "[analog.compound]\nn_reads_per_transfer = 3\n[sweep.axes]\n"
             "'analog.compound.n_reads_per_transfer' = [1]\n")  # fmt: skip
     assert call(capsys, "validate", "exp.toml").code == 2
+
+
+def test_a_dry_run_tells_of_each_level_what_bodes_ill_once(capsys):
+    noise = "analog.transfer_forward.out_noise"
+    swept = ("--param", "wtn", "--values", "0,5", "--param", noise, "--values", "0.06,30")
+    result = call(capsys, "sweep", *swept, "--set", "finetune.arms=analog-tl", "--dry-run")
+    told = [line for line in result.problems if "transfer_forward" in line]
+    [line] = [line for line in told if "hear" in line]
+    assert line.count(f"{noise} = 30") == 2
+    assert f"{noise} = 0.06" not in line
+    assert result.code == 0

@@ -14,7 +14,7 @@ from analogtl.study.data import data_of
 from analogtl.study.trial import trials_of
 from analogtl.tasks.stand_in import stand_in
 from analogtl.training import preflight as module
-from analogtl.training.preflight import Need, preflight
+from analogtl.training.preflight import Need, Preflight, planned_layers, preflight
 from analogtl.training.stages import task_of
 
 REFUSED = {"compound": {"n_reads_per_transfer": 3}}  # by aihwkit, when an array is made
@@ -162,3 +162,20 @@ def test_it_needs_no_folder(tiny, tmp_path, monkeypatch):
     assert problems(tiny()) == []
     assert not any(tmp_path.iterdir())
     shutil.rmtree(tmp_path)
+
+
+def test_a_network_is_built_once_for_its_checks_and_for_the_table_of_its_layers(tiny, monkeypatch):
+    built, fresh = [], module.fresh_model
+    monkeypatch.setattr(module, "fresh_model", lambda *args: built.append(1) or fresh(*args))
+    axes = {"wtn": [0, 5], "analog.transfer_forward.out_noise": [0.06, 30.0]}
+    analog = {"drive": "auto", "granularity_per_token": "auto"}
+    experiment = tiny(sweep={"axes": axes}, finetune={"arms": ["analog-tl"]}, analog=analog)
+    needs = [Need.of(trial) for trial in trials_of(experiment, sweep=True)]
+    checks = Preflight(need_data=False)
+    checks.check(needs)
+    quiet, deaf, *others = [checks.layers(need)[1] for need in needs]
+    assert len(built) == 1
+    assert [row["layer"] for row in quiet] == ["body.1", "body.3", "head"]
+    assert quiet[0]["read_snr"] > 10 * deaf[0]["read_snr"]
+    assert others == [quiet, deaf]
+    assert quiet == planned_layers(needs[0].experiment)[1]
