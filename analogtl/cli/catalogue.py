@@ -120,7 +120,8 @@ KINDS = {
     ),
     "models": Kind(
         "networks",
-        "[model] architecture; or any timm name, e.g. resnet18, vit_tiny_patch16_224, mixer_s16",
+        "[model] architecture; or any timm name, e.g. resnet18, vit_tiny_patch16_224, mixer_s16; "
+        "or hf:FOLDER, a language model of transformers",
         ("model", WHAT),
         lambda: meanings(Network),
     ),

@@ -282,7 +282,9 @@ def _all_problems(error: ValidationError, source: Source) -> list[str]:
     data = copy.deepcopy(source.data)
     lines: dict[str, str] = {}
     for _ in range(MAX_ROUNDS):
+        told = {where.split(" ")[0] for where in lines}  # of its default there is nothing to tell
         found = _problems_of(error, source)
+        found = {where: line for where, line in found.items() if where.split(" ")[0] not in told}
         lines = {**found, **lines}
         keys = {where.split(" ")[0] for where in found}
         if keys & DECIDING or not all(_removed(data, key) for key in keys):

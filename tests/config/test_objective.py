@@ -39,6 +39,7 @@ def test_what_goes_together_is_accepted(tmp_path):
             "kjv",
         ),
         (DENOISING + POINTS.replace("points", "kjv", 1), "pretrain.dataset", "points"),
+        (DENOISING.replace("denoiser_2d", "hf:n") + POINTS, "model.architecture", "language"),
         (DENOISING + POINTS + 'augment = ["flip"]\n', "finetune.augment", "classification"),
         (DENOISING + POINTS + "label_smoothing = 0.1\n", "finetune.label_smoothing", ""),
         ('objective = "next-tokn"\n', "objective", "next-token"),
