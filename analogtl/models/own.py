@@ -123,7 +123,10 @@ class OwnNetwork:
                 raise self._error(
                     f"its output for one {seen} is {shape}; expected {fit.outputs}, {wanted}"
                 )
-            model.train()(two).sum().backward()
+            total = model.train()(two).sum()
+            if not total.requires_grad:
+                raise self._error("its output has no gradient, so that nothing can be learned")
+            total.backward()
 
     def _error(self, what: str) -> ExperimentError:
         line = line_of(self.network, self.text)

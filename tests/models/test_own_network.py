@@ -90,6 +90,12 @@ BAD = {
     "another shape": (BUILD + "    return nn.Flatten()\n", 4, r"\(1, 64\); expected \(1, 3\)"),
     "another type": (NET.format("[x]") + BUILD + "    return Net()\n", 7, "list"),
     "an error in a pass": (NET.format("x @ torch.ones(3)") + BUILD + "    return Net()\n", 3, "x"),
+    "one image at a time": (
+        NET.format("x.view(1, 64)[:, :3]") + BUILD + "    return Net()\n", 3, "size 128"
+    ),
+    "no gradient": (
+        NET.format("x.flatten(1)[:, :3]") + BUILD + "    return Net()\n", 7, "gradient"
+    ),
     "other random numbers": (
         "import random\n" + BUILD + "    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
         "    nn.init.constant_(net[1].bias, random.random())\n    return net\n",
