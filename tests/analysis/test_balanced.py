@@ -8,7 +8,9 @@ from report_data import write_run
 
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.read import read_run
+from analogtl.analysis.tuning import read_tuning
 from analogtl.report.build import build_report
+from analogtl.study.checked import Problems
 from analogtl.study.tables import read_table
 
 WTN = {"wtn": [0, 5, 10, 15, 20]}
@@ -87,3 +89,13 @@ def test_after_training_it_is_the_balanced_error_or_nothing(tmp_path):
     found = read_run(run, "run")
     assert found.evaluation.empty
     assert any("evaluation.csv" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("metric", "known"), [("error", True), ("balanced-error", False)])
+def test_how_far_chance_moves_a_balanced_choice_is_not_claimed(tmp_path, metric, known):
+    rows = pd.DataFrame({"arm": "analog-tl", "algorithm": "c-ttv2", "finetune.lr": [0.01, 0.02]})
+    rows = rows.assign(seed=100, class_set="", rung=1, trial=["a", "b"], done=True, metric=metric)
+    rows = rows.assign(error_validation=[10.0, 20.0], n_validation=50, chosen=[True, False])
+    rows.to_csv(tmp_path / "tuning.csv", index=False)
+    [found] = read_tuning(tmp_path / "tuning.csv", ["finetune.lr"], Problems())["resolution"]
+    assert (found == found) is known

@@ -16,6 +16,7 @@ from analogtl.errors import ExperimentError
 from analogtl.study.basis import fingerprint_of
 from analogtl.study.data import check_choosable, data_of
 from analogtl.study.study import Study
+from analogtl.tasks.counts import held_out
 from analogtl.tasks.folders import find_images
 from analogtl.tasks.images import ImageTask, Split, load_task
 from analogtl.training.loop import evaluate
@@ -136,3 +137,7 @@ def test_what_is_judged_by_the_balanced_error_is_shown_and_chosen_by_it(folder, 
         data = data_of([(study.experiment, "finetune")], at_hand=False)
         with nullcontext() if fits else pytest.raises(ExperimentError, match="margin"):
             check_choosable(study.experiment, data)
+
+
+def test_a_class_of_few_images_is_validated_on_one_of_them():
+    assert [held_out(3, 0.1), held_out(30, 0.1), held_out(3, 0.0)] == [1, 3, 0]
