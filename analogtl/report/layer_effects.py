@@ -114,7 +114,7 @@ def layer_figure(part: Part, metric: Metric, alpha: float) -> Drawing:
     _share_scale(list(panels))
     gap = f" ({metric.gap})" if metric.gap else ""
     what = short_names([f"{part.settings}, in one layer or in all"], 52)[0]
-    panels[-1].set_xlabel(f"{metric.label} above that with none{gap}\n{what}")
+    panels[-1].set_xlabel(f"rise of the {metric.label}{gap}\n{what}")
     handles = [
         Line2D([], [], linestyle="none", **style.marker_style(look), label=label)
         for look, label in zip(looks, labels, strict=True)

@@ -11,7 +11,7 @@ import pytest
 from command_line import FakeTrials, call, written
 
 from analogtl.cli import completion, output
-from analogtl.cli.progress import Watcher
+from analogtl.cli.progress import TerminalWatcher
 from analogtl.config.load import load_experiment
 from analogtl.errors import shell_command
 from analogtl.scheduling import sweep as executor
@@ -76,7 +76,7 @@ def test_no_code_and_no_markup_reaches_a_terminal(capsys, screen, code):
 @pytest.mark.parametrize("code", CODES)
 def test_no_code_of_a_level_or_message_reaches_the_bars(capsys, screen, code):
     text = f"a{code}b {MARKUP}"
-    with Watcher(text, {"one": text, "two": text}) as watcher:
+    with TerminalWatcher(text, {"one": text, "two": text}) as watcher:
         watcher.apply(Update("started", "one"))
         watcher.apply(Update("epoch", "one", {"epoch": 1, "epochs": 2, "error": 5.0}))
         watcher.apply(Update("message", "one", text=text))

@@ -69,6 +69,7 @@ def test_results_pages_and_comparisons_of_runs_tell_losses_in_their_unit(
     assert "points" not in text
     assert re.search(r"\| +0\.\d{3} ± 0\.\d{3} \|", text)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")  # each row on one line
     with pytest.raises(SystemExit) as end:
         main(["runs", "diff", "one", "two"])
     assert end.value.code == 0

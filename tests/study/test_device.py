@@ -30,7 +30,11 @@ def basis(experiment: Any, arm: Arm) -> Basis:
 def test_without_a_gpu_all_is_on_the_cpu_and_keys_are_as_they_were(tiny: Any) -> None:
     for trial in trials_of(tiny(), sweep=False):
         assert trial.basis.devices == ()
-        names = {field.name for field in dataclasses.fields(Basis)} - {"devices", "weights"}
+        names = {field.name for field in dataclasses.fields(Basis)} - {
+            "devices",
+            "weights",
+            "transformers",
+        }
         assert set(trial.basis.as_data()) == names
         assert trial.basis.columns()["device"] == "cpu"
 

@@ -47,7 +47,8 @@ def ended(steps):
 )
 def test_a_trial_is_judged_by_the_metric_of_its_objective(tiny, run_dir, settings, metric, arm):
     section = {**settings["finetune"], "test_samples_per_class": 20, "arms": [arm]}
-    experiment = tiny(**{**settings, "finetune": section, "lora": {"rank": 2}})
+    lora = {"lora": {"rank": 2}} if arm.startswith("lora") else {}
+    experiment = tiny(**{**settings, "finetune": section, **lora})
     assert experiment.metric is metric
     (trial,) = trials_of(experiment, sweep=False)
     assert preflight([Need.of(trial)]) == []

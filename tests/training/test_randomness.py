@@ -7,9 +7,10 @@ import torch
 from probes import Shared, Watched, small_task
 
 from analogtl.crossbar import convert as transfer
+from analogtl.study import network
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
-from analogtl.training import network, run_trial, stages
+from analogtl.training import run_trial, stages
 from analogtl.training.programming import WeightProgrammingRun
 
 

@@ -469,7 +469,8 @@ def test_every_setting_has_a_row():
         "analog.nonidealities.symmetry_point_skew_bound", "programming.seed", "analog.rules",
         "model.file", "model.files", "model.weights", "model.weight_files", "model.mean",
         "model.std", "data.split_seed", "analog.device.file", "analog.device_files",
-        "data.context", "per_layer.layer", "per_layer.settings",
+        "data.context", "data.text_column", "data.label_column",
+        "per_layer.layer", "per_layer.settings",
     }  # fmt: skip
     elsewhere |= {f"lora.{key}" for key in Lora.model_fields}
     rows = {*TRAINING, *SHARED, *ARRAYS, *(f"programming.{key}" for key in PROGRAMMING)}

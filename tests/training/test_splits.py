@@ -7,9 +7,10 @@ import torch
 from probes import SIZES, WRONG, Oracle, Watched, small_task
 
 from analogtl.config.training import Finetune
+from analogtl.study import network
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
-from analogtl.training import network, resumable, stages
+from analogtl.training import resumable, stages
 from analogtl.training.loop import Score, build_optimizer, evaluate, train_epochs
 
 # `Oracle` is wrong on the images with a wrong label, and in training mode on all the others.
