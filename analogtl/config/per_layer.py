@@ -82,7 +82,8 @@ def meant(level: str, layers: Iterable[str]) -> list[str]:
     patterns = ("*",) if level == ALL else (level, f"{level}.*")
     found = [one for one in layers if any(fnmatch.fnmatchcase(one, p) for p in patterns)]
     if not found:
-        hint = did_you_mean(level, [NONE, ALL, *dict.fromkeys(map(stage_of, layers)), *layers])
+        known = dict.fromkeys([NONE, ALL, *map(stage_of, layers), *layers])
+        hint = did_you_mean(level, known)
         hint = hint or f"there are {', '.join(layers[:5])}, ..."
         raise ExperimentError(f"per_layer.layer: {level!r} is no layer or stage on arrays; {hint}")
     return found

@@ -226,7 +226,7 @@ def sentences(part: Part, metric: Metric, alpha: float) -> Iterator[str]:
     """What the layers of each arm were found to cost, harshest first."""
     at = f" at {part.at}" if part.at else ""
     for arm, rows in part.effects.groupby("arm", sort=False):
-        whose = f"{arm_label(str(arm))}{at}, {part.settings} in one layer"
+        whose = f"{arm_label(str(arm))}{at}, {part.settings} in one layer or stage"
         single, whole = rows[rows[PER_LAYER] != ALL], rows[rows[PER_LAYER] == ALL]
         tested = single[single["p"].notna()]
         if tested.empty:
@@ -236,7 +236,7 @@ def sentences(part: Part, metric: Metric, alpha: float) -> Iterator[str]:
         named = [f"{row[PER_LAYER]} {_value(row, metric)}" for row in found.to_dict("records")]
         more = len(named) - _NAMED
         listed = "; ".join(named[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        what = f"{len(found)} of {counted(len(tested), 'layer')} hurt beyond the noise"
+        what = f"{len(found)} of {len(tested)} hurt beyond the noise"
         rule = (
             f"Holm's rule, {100 * alpha:g} %; in brackets {100 * (1 - 2 * alpha):.0f} % intervals"
         )
@@ -244,5 +244,5 @@ def sentences(part: Part, metric: Metric, alpha: float) -> Iterator[str]:
         for row in whole[whole["excess"].notna()].to_dict("records"):
             text += f" In all layers: {_value(row, metric)}."
         if untested := len(single) - len(tested):
-            text += f" Not tested, for too few finished trials: {counted(untested, 'layer')}."
+            text += f" Not tested, for too few finished trials: {counted(untested, 'level')}."
         yield text
