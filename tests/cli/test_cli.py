@@ -167,7 +167,9 @@ def test_dry_run_prints_an_experiment_that_means_the_same(capsys, tmp_path, sett
     assert load_experiment(again).resolved() == expected.resolved()
 
 
-@pytest.mark.parametrize("name", ["desk/algorithms", "desk/weight_programming"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("desk/algorithms", marks=pytest.mark.slow), "desk/weight_programming"]
+)
 def test_dry_run_of_a_sweep_over_algorithms_can_be_run_itself(capsys, tmp_path, name):
     again = written(tmp_path, call(capsys, "sweep", name, "--dry-run").out, "again.toml")
     trials, expected = (

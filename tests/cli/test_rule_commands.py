@@ -107,6 +107,7 @@ def test_init_writes_a_rule_that_works_and_never_over_another(capsys, tmp_path, 
     assert not Path("third.toml").exists()
 
 
+@pytest.mark.slow
 def test_selftest_tries_a_rule(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call(capsys, "init", "--yes", "--algorithm", "own.py")

@@ -28,6 +28,7 @@ def test_the_more_columns_the_less_drive() -> None:
     assert many.drive <= 1.0
 
 
+@pytest.mark.slow
 def test_fine_devices_need_all_the_drive_there_is() -> None:
     for preset in ("EcRam", "ReRamSB", "Capacitor"):
         assert best_reads(of(preset), 32, 48).drive == DRIVES[-1], preset

@@ -115,6 +115,7 @@ def test_published_findings_are_told_on_request_and_after_the_runs_own_results(
         path.write_text(content)
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_every_time_and_by_several_processes(
     sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_an_injected_script_would_not_run(page: Page, report: Path, tmp_path: Pa
     page.complaints.clear()
 
 
+@pytest.mark.slow
 def test_500_trials_open_in_2_seconds(page: Page, tmp_path: Path) -> None:
     run = write_run(
         tmp_path / "study",

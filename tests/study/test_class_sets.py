@@ -83,6 +83,7 @@ def test_more_judged_epochs_than_there_are_is_one_line(tmp_path: Path, wanted: f
     assert "exp.toml:5: report.judged_epochs" in problem
 
 
+@pytest.mark.slow
 def test_arms_are_compared_within_blocks(tmp_path: Path) -> None:
     table = api.run(experiment(), root=tmp_path)
     assert set(table["class_set"]) == {"0+1", "2+3"}

@@ -184,6 +184,7 @@ def test_each_tile_of_an_adapter_has_settings_of_its_own(tiny):
     assert all(row["read_snr"] > 0 for row in rows.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_run_is_reported_with_what_is_trained_and_what_it_costs(tiny, run_dir, arm):
     experiment: Experiment = tiny(
