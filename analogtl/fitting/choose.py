@@ -100,7 +100,8 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
     Args:
         pulses: The measurements.
         model: aihwkit's class to fit; by default the one whose mean response is closest to cycles
-            that are held out, and of those that do as well, within a standard error, the simplest.
+            that are held out, and of those that do as well, within two standard errors, the one
+            with the fewest parameters.
 
     Raises:
         ExperimentError: If no device follows from it.
