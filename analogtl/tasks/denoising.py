@@ -10,7 +10,7 @@ Shape suffixes: B examples of a batch, D numbers of an example.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -24,7 +24,7 @@ from analogtl.tasks.counts import held_out
 from analogtl.tasks.digit_classifier import judge_digits
 from analogtl.tasks.images import ImageTask
 from analogtl.tasks.points import Points, chosen_shapes, draw
-from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, NOISE, VALIDATION, Task, places
+from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, NOISE, VALIDATION, Draws, Place, Task
 from analogtl.vocabulary import Dataset, Metric
 
 DRAWN = 500  # examples
@@ -74,35 +74,24 @@ class DenoisingTask(Task):
         """Numbers of an example."""
         return {"features": self.features}
 
-    def batches(
-        self,
-        split: Clean,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        shuffle: bool,
-        augment: Sequence[str] = (),
-        start: int = 0,
-        smallest: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the time and the noisy example (B, 1 + D), and the noise (B, D), float32.
+    def served(
+        self, split: Clean, at: Place, *, draws: Draws, augment: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Serve the time and the noisy example (B, 1 + D), and the noise (B, D), float32.
 
-        See `Task.batches`. Of a held-out split the noise is the same in every epoch.
+        See `Task.served`. Of a held-out split the noise is the same in every epoch.
         """
-        how: Any = {"seed": seed, "epoch": epoch, "shuffle": shuffle}
-        for batch, index in places(split, batch_size, **how, start=start, smallest=smallest):
-            at_B = torch.arange(len(split))[index]
-            rng = np.random.default_rng([seed, NOISE, epoch, batch])
-            noise_BD = torch.from_numpy(
-                rng.standard_normal((len(at_B), self.features), dtype=np.float32)
-            )
-            if split.levels:
-                time_B = (at_B % split.levels + 0.5) / split.levels
-            else:
-                time_B = torch.from_numpy(rng.random(len(at_B), dtype=np.float32))
-            clean_BD = split.x_ND[at_B // max(1, split.levels)]
-            yield noisy(clean_BD, noise_BD, time_B), noise_BD
+        at_B = torch.arange(len(split))[at]
+        rng = draws(NOISE)
+        noise_BD = torch.from_numpy(
+            rng.standard_normal((len(at_B), self.features), dtype=np.float32)
+        )
+        if split.levels:
+            time_B = (at_B % split.levels + 0.5) / split.levels
+        else:
+            time_B = torch.from_numpy(rng.random(len(at_B), dtype=np.float32))
+        clean_BD = split.x_ND[at_B // max(1, split.levels)]
+        return noisy(clean_BD, noise_BD, time_B), noise_BD
 
     def loss(
         self,

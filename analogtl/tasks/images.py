@@ -9,11 +9,10 @@ Shape suffixes: B images of a batch, C channels, H and W rows and columns of pix
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from analogtl.tasks.classes import Classes
 from analogtl.tasks.classification import Arrays, Classification, carve, pick, take
 from analogtl.tasks.counts import check_test_size
 from analogtl.tasks.sources import read
-from analogtl.tasks.task import AUGMENT, LIMIT_TEST, LIMIT_TRAIN, places
+from analogtl.tasks.task import AUGMENT, LIMIT_TEST, LIMIT_TRAIN, Draws, Place
 
 
 @dataclass(frozen=True)
@@ -70,37 +69,26 @@ class ImageTask(Classification):
         names = ("n_classes", "image_size", "in_channels")
         return {name: getattr(self, name) for name in names}
 
-    def batches(
-        self,
-        split: Split,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        shuffle: bool,
-        augment: Sequence[str] = (),
-        start: int = 0,
-        smallest: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches, normalised by mean and std; see `Task.batches`.
+    def served(
+        self, split: Split, at: Place, *, draws: Draws, augment: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Serve images, normalised by mean and std.
 
         Args:
+            split, at, draws: See `Task.served`.
             augment: ``"crop"``: pad by 4 pixels of black, or an eighth of a smaller image, and cut
                 out at a random place; ``"flip"``: mirror left and right at random.
 
-        Yields:
+        Returns:
             x_BCHW float32; y_B int64.
         """
         std = torch.tensor(self.std).view(1, -1, 1, 1)
         shift = -torch.tensor(self.mean).view(1, -1, 1, 1) / std
         scale = 1 / (255 * std)
-        how: Any = {"seed": seed, "epoch": epoch, "shuffle": shuffle}
-        for batch, index in places(split, batch_size, **how, start=start, smallest=smallest):
-            images = split.images[index]
-            if augment:
-                rng = np.random.default_rng([seed, AUGMENT, epoch, batch])
-                images = _augmented(images, augment, rng)
-            yield torch.addcmul(shift, images.float(), scale), split.labels[index]
+        images = split.images[at]
+        if augment:
+            images = _augmented(images, augment, draws(AUGMENT))
+        return torch.addcmul(shift, images.float(), scale), split.labels[at]
 
     @cached_property
     def fingerprint(self) -> str:

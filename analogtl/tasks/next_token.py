@@ -10,10 +10,10 @@ Shape suffixes: B windows of a batch, T tokens of a window, V tokens of the voca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import Classes
 from analogtl.tasks.counts import check_test_size, held_out
-from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, VALIDATION, Task, places
+from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, VALIDATION, Draws, Place, Task
 from analogtl.tasks.texts import count_windows, find_texts
 from analogtl.tasks.tokens import BYTES, Tokens
 from analogtl.vocabulary import Metric
@@ -77,24 +77,12 @@ class TextTask(Task):
         """Length of a window, and size of the vocabulary."""
         return {"context": self.context, "vocabulary": self.vocabulary}
 
-    def batches(
-        self,
-        split: Windows,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        shuffle: bool,
-        augment: Sequence[str] = (),
-        start: int = 0,
-        smallest: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield x_BT and y_BT, int64: tokens, and the token after each; see `Task.batches`."""
-        how: Any = {"seed": seed, "epoch": epoch, "shuffle": shuffle}
-        span_T = torch.arange(self.context)
-        for _, index in places(split, batch_size, **how, start=start, smallest=smallest):
-            at_BT = split.starts[index][:, None] + span_T
-            yield split.text[at_BT].long(), split.text[at_BT + 1].long()
+    def served(
+        self, split: Windows, at: Place, *, draws: Draws, augment: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Serve x_BT and y_BT, int64: tokens, and the token after each."""
+        at_BT = split.starts[at][:, None] + torch.arange(self.context)
+        return split.text[at_BT].long(), split.text[at_BT + 1].long()
 
     def loss(
         self,

@@ -7,8 +7,8 @@ and see what it would have seen.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from analogtl.vocabulary import Metric
 
 # Purposes of random numbers: each its own stream, so that no two are ever the same numbers.
 LIMIT_TRAIN, LIMIT_TEST, VALIDATION, ORDER, AUGMENT, NOISE = range(6)
+Place: TypeAlias = Tensor | slice
+Draws: TypeAlias = Callable[[int], np.random.Generator]
 
 
 class Task(ABC):
@@ -54,9 +56,21 @@ class Task(ABC):
         return 128
 
     @abstractmethod
+    def served(
+        self, split: Any, at: Place, *, draws: Draws, augment: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Serve one batch: inputs and targets, the examples first.
+
+        Args:
+            split: What to serve.
+            at: Where in it the examples are.
+            draws: Gives this batch's generator for a purpose.
+            augment: Random changes of images.
+        """
+
     def batches(
         self,
-        split: Any,
+        split: Sized,
         batch_size: int,
         *,
         seed: int,
@@ -79,8 +93,22 @@ class Task(ABC):
             smallest: Fewest examples of a batch: a smaller rest joins the batch before it.
 
         Yields:
-            Inputs and targets, the examples first.
+            What `served` returns.
         """
+        order = None
+        if shuffle:
+            rng = np.random.default_rng([seed, ORDER, epoch])
+            order = torch.from_numpy(rng.permutation(len(split)))
+        count = batch_count(len(split), batch_size, smallest)
+        for batch in range(start, count):
+            end = (batch + 1) * batch_size if batch + 1 < count else len(split)
+            place = slice(batch * batch_size, end)
+
+            def draws(purpose: int, batch: int = batch) -> np.random.Generator:
+                return np.random.default_rng([seed, purpose, epoch, batch])
+
+            at = place if order is None else order[place]
+            yield self.served(split, at, draws=draws, augment=augment)
 
     @abstractmethod
     def loss(
@@ -123,28 +151,6 @@ class Task(ABC):
         What ``quality`` holds are columns of ``trials.csv``.
         """
         return {}
-
-
-def places(
-    split: Sized,
-    batch_size: int,
-    *,
-    seed: int,
-    epoch: int,
-    shuffle: bool,
-    start: int,
-    smallest: int,
-) -> Iterator[tuple[int, Tensor | slice]]:
-    """Yield the number of each batch, and where its examples are; see `Task.batches`."""
-    order = None
-    if shuffle:
-        rng = np.random.default_rng([seed, ORDER, epoch])
-        order = torch.from_numpy(rng.permutation(len(split)))
-    count = batch_count(len(split), batch_size, smallest)
-    for batch in range(start, count):
-        end = (batch + 1) * batch_size if batch + 1 < count else len(split)
-        place = slice(batch * batch_size, end)
-        yield batch, place if order is None else order[place]
 
 
 def batch_count(n_examples: int, batch_size: int, smallest: int = 1) -> int:

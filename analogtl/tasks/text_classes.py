@@ -5,11 +5,10 @@ Shape suffixes: N texts, B texts of a batch, T tokens of the longest of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from analogtl.tasks.classes import Classes
 from analogtl.tasks.classification import Classification, carve, pick, take
 from analogtl.tasks.counts import check_test_size
 from analogtl.tasks.pieces import find_pieces
-from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, places
+from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, Draws, Place
 from analogtl.tasks.tokens import Tokens
 
 PADDING = -1
@@ -58,22 +57,11 @@ class TextClasses(Classification):
         names = ("n_classes", "context", "vocabulary")
         return {name: getattr(self, name) for name in names}
 
-    def batches(
-        self,
-        split: TextSplit,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        shuffle: bool,
-        augment: Sequence[str] = (),
-        start: int = 0,
-        smallest: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield x_BT int64, padded with -1 to the longest text, and y_B; see `Task.batches`."""
-        how: Any = {"seed": seed, "epoch": epoch, "shuffle": shuffle}
-        for _, index in places(split, batch_size, **how, start=start, smallest=smallest):
-            yield _trimmed(split.tokens[index]), split.labels[index]
+    def served(
+        self, split: TextSplit, at: Place, *, draws: Draws, augment: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Serve x_BT int64, padded with -1 to the longest text, and y_B."""
+        return _trimmed(split.tokens[at]), split.labels[at]
 
     def example(self, count: int = 2) -> Tensor:
         """Texts from all over the training texts: enough to tell how many tokens they have."""
