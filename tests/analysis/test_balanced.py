@@ -55,8 +55,8 @@ def test_tables_and_figures_have_it_under_its_name(tmp_path):
     outcomes = pd.read_csv(report.out / "outcomes.csv")
     expected = read_run(run, "run").chosen.rows.groupby("wtn")["error_judged"].mean()
     assert outcomes["error_judged_mean"].tolist() == pytest.approx(expected.tolist())
-    assert "balanced test error" in (report.out / "error-wtn.svg").read_text()
-    assert "Balanced test error" in (report.out / "report.md").read_text()
+    assert "balanced test" in (report.out / "error-wtn.svg").read_text()
+    assert "Balanced test" in (report.out / "report.md").read_text()
 
 
 @pytest.mark.parametrize("damage", ["of an earlier version", "one cell", "no last epoch"])

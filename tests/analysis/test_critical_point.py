@@ -84,7 +84,7 @@ def at_least(rate: float, hits: int, n: int) -> bool:
 
 @pytest.mark.parametrize("n_blocks", [3, 5])
 def test_flat_curves_seldom_get_a_critical_point(n_blocks: int) -> None:
-    n = 500
+    n = 200
     found = [quick(y) for y in sweep(n, n_blocks, elbow_at(99, 0))]
     assert at_most(0.06, sum(f.verdict is Verdict.CRITICAL for f in found), n)
     assert all(f.critical is None and f.max_level == 30 for f in found if f.first_worse is None)
@@ -105,7 +105,7 @@ def test_flat_curves_seldom_get_a_critical_point(n_blocks: int) -> None:
 def test_planted_elbows_are_found(
     elbow: float, slope: float, n_blocks: int, exact: float, near: float
 ) -> None:
-    n = 300
+    n = 100
     early, right, close = elbows_found(n, n_blocks, elbow, slope)
     assert at_most(0.05, early, n)  # called worse where it is not
     assert at_least(exact, right, n)
@@ -191,17 +191,17 @@ def test_flat_curves_seldom_get_a_hinge(n_blocks: int) -> None:
     assert at_most(0.05, len(hinges(n, n_blocks, elbow_at(99, 0))), n)
 
 
-@pytest.mark.parametrize("n_blocks", [3, 5])
 @pytest.mark.parametrize(
-    "sd_L",
+    ("n_blocks", "sd_L"),
     [
-        pytest.param(np.where(LEVELS == 30, 9.0, 3.0), id="last"),
-        pytest.param(np.where(LEVELS >= 20, 9.0, 3.0), id="last-two"),
-        pytest.param(np.linspace(1, 10, len(LEVELS)), id="grows"),
-        pytest.param(np.where(LEVELS == 0, 9.0, 3.0), id="first"),
+        pytest.param(3, np.where(LEVELS == 30, 9.0, 3.0), id="last"),
+        pytest.param(5, np.where(LEVELS >= 20, 9.0, 3.0), id="last-two"),
+        pytest.param(3, np.linspace(1, 10, len(LEVELS)), id="grows"),
+        pytest.param(5, np.linspace(1, 10, len(LEVELS)), id="grows, five blocks"),
+        pytest.param(3, np.where(LEVELS == 0, 9.0, 3.0), id="first"),
     ],
 )
-def test_flat_curves_of_unequal_spread_seldom_get_a_hinge(sd_L: np.ndarray, n_blocks: int) -> None:
+def test_flat_curves_of_unequal_spread_seldom_get_a_hinge(n_blocks: int, sd_L: np.ndarray) -> None:
     # The permutation test alone takes all levels for equally noisy: 11 to 16 %, but for "first".
     n = 400
     noise = np.random.default_rng(1).normal(0, sd_L, (n, n_blocks, len(LEVELS)))
@@ -347,13 +347,6 @@ def test_even_the_mildest_level_may_be_worse() -> None:
     found = quick(simulate(np.random.default_rng(0), 5, np.where(LEVELS > 0, 15.0, 0.0)))
     assert (found.verdict, found.critical, found.first_worse) == (Verdict.CRITICAL, 0, 2)
     assert found.certified is None
-
-
-def test_a_worse_level_below_one_that_is_not_is_no_critical_point() -> None:
-    excess = np.where(LEVELS == 5, 20.0, 0.0)
-    found = quick(simulate(np.random.default_rng(1), 5, excess))
-    assert found.verdict is Verdict.NONE
-    assert [test.level for test in found.levels if test.p_worse < found.alpha] == [5]
 
 
 def test_harm_may_grow_downwards_and_in_reciprocals() -> None:

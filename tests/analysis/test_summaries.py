@@ -27,17 +27,6 @@ def test_levels_are_mean_and_sample_deviation_over_seeds(trials: pd.DataFrame) -
         assert row["error_final_sd"] == pytest.approx(np.std(errors, ddof=1))
 
 
-def test_a_digital_arm_has_no_level_and_is_a_baseline(trials: pd.DataFrame) -> None:
-    levels = summaries.levels(trials)
-    (base,) = summaries.baselines(levels, "wtn", "error_final")
-    errors = trials.loc[trials["arm"] == "digital-tl", "error_final"]
-    assert (base.arm, base.x, base.n) == ("digital-tl", (), (4,))
-    assert base.mean[0] == pytest.approx(errors.mean())
-    lines = summaries.series(levels, "wtn", "error_final", [])
-    assert [line.arm for line in lines] == ["analog-tl"]
-    assert lines[0].x == (0, 5, 10)
-
-
 def test_traces_average_the_test_rows_of_fine_tuning(sweep: Path, trials: pd.DataFrame) -> None:
     epochs = read_table(sweep / "epochs.csv")
     # Rows that must not count: another split, another stage, a trial that is not asked for.

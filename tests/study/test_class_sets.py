@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +12,7 @@ from analogtl import api
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.findings import judge_findings
 from analogtl.analysis.read import read_run
-from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
-from analogtl.errors import ExperimentError
 from analogtl.report import words
 from analogtl.study.trial import Trial, trials_of
 from analogtl.vocabulary import Arm
@@ -53,36 +52,6 @@ def test_without_sets_a_trial_is_named_and_keyed_as_before() -> None:
     assert "class_set" not in one.settings()
 
 
-@pytest.mark.parametrize(
-    ("change", "key"),
-    [
-        ("class_sets = [['0', '1'], ['2']]", "sweep.class_sets"),
-        ("class_sets = [['0', '1'], ['2', '3', '4']]", "sweep.class_sets"),
-        ("class_sets = [['0', '1'], ['0', '1']]", "sweep.class_sets"),
-        ("class_sets = [['0', 'cat']]", "sweep.class_sets"),
-        ("class_sets = [['0', '1']]\naxes.\"finetune.classes\" = [2, 3]", "finetune.classes"),
-    ],
-)
-def test_sets_that_do_not_go_together_are_one_line(tmp_path: Path, change: str, key: str) -> None:
-    file = tmp_path / "exp.toml"
-    file.write_text(f"name = 'x'\n[sweep]\n{change}\n")
-    with pytest.raises(ExperimentError) as caught:
-        load_experiment(file)
-    (problem,) = caught.value.problems
-    assert key in problem
-    assert "exp.toml:" in problem
-
-
-@pytest.mark.parametrize("wanted", [0, 3, 1.5])
-def test_more_judged_epochs_than_there_are_is_one_line(tmp_path: Path, wanted: float) -> None:
-    file = tmp_path / "exp.toml"
-    file.write_text(f"name = 'x'\n[finetune]\nepochs = 2\n[report]\njudged_epochs = {wanted}\n")
-    with pytest.raises(ExperimentError) as caught:
-        load_experiment(file)
-    (problem,) = caught.value.problems
-    assert "exp.toml:5: report.judged_epochs" in problem
-
-
 @pytest.mark.slow
 def test_arms_are_compared_within_blocks(tmp_path: Path) -> None:
     table = api.run(experiment(), root=tmp_path)
@@ -113,4 +82,4 @@ def test_blocks_are_what_a_curve_rests_on(tmp_path: Path) -> None:
         table.to_csv(path / name, index=False)
     (one,) = analyse(read_run(path, "run")).curves
     assert (one.point.n_blocks, one.curve.class_sets) == (6, 2)
-    assert "6 blocks of 2 class sets" in words.sentences(one)
+    assert re.search(r"\b6 blocks .*\b2 class", words.sentences(one))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pages import shipped
 
 from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
@@ -77,7 +78,7 @@ def test_the_key_depends_on_what_the_outcome_depends_on() -> None:
 
 @pytest.mark.parametrize("name", shipped_experiments())
 def test_a_trial_survives_as_data(name: str) -> None:
-    for trial in trials_of(load_experiment(name), sweep=True, look=no_look)[:20]:
+    for trial in trials_of(shipped(name), sweep=True, look=no_look)[:20]:
         again = Trial.from_data(json.loads(json.dumps(trial.as_data())))
         assert again == trial
         assert (again.id, again.key, again.axes) == (trial.id, trial.key, trial.axes)
@@ -85,7 +86,7 @@ def test_a_trial_survives_as_data(name: str) -> None:
 
 @pytest.mark.parametrize("name", shipped_experiments())
 def test_trials_of_an_experiment_have_all_but_axes_seed_and_rate_in_common(name: str) -> None:
-    one = load_experiment(name)
+    one = shipped(name)
     resolved = json.loads(json.dumps(one.resolved()))
     for trial in trials_of(one, sweep=True, look=no_look)[:40]:
         varied = [*trial.axes, *(["class_set"] if trial.class_set else [])]

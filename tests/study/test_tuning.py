@@ -11,7 +11,7 @@ import pytest
 
 from analogtl import api
 from analogtl.analysis.read import read_run
-from analogtl.config.load import load_experiment, with_settings
+from analogtl.config.load import with_settings
 from analogtl.config.schema import Experiment
 from analogtl.config.sweep import Tune
 from analogtl.errors import ExperimentError, RunError
@@ -266,54 +266,6 @@ def test_trials_of_settings_that_were_not_chosen_do_not_count(tmp_path: Path) ->
     read = read_run(one.run.path, "tuned")
     assert read.chosen.rows["lr"].tolist() == [0.02]
     assert len(read.notes) == 1
-
-
-def problem_of(tmp_path: Path, text: str) -> str:
-    file = tmp_path / "exp.toml"
-    file.write_text(f"name = 'x'\n{text}\n")
-    with pytest.raises(ExperimentError) as caught:
-        load_experiment(file)
-    (problem,) = caught.value.problems
-    assert "exp.toml:" in problem
-    return str(problem)
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("budget = 0", "sweep.tune.budget"),
-        ("budget = 20", "sweep.tune.budget"),  # of the grid
-        ("method = 'halving'\nbudget = 2", "sweep.tune.budget"),  # less than a rung
-        ("method = 'halving'\nbudget = 3.5", "sweep.tune.budget"),
-        ("method = 'random'", "sweep.tune.method"),
-        ("seeds = [0, 100]", "sweep.tune.seeds"),  # a seed that is tested
-        ("seeds = []", "sweep.tune.seeds"),
-        ("class_sets = [['0', 'cat']]", "sweep.tune.class_sets"),
-        ("candidates.\"analog.drive\" = ['much', 1]", "analog.drive = much"),
-        ('candidates."analog.compound.granularity" = [1, 2]', "compound.granularity"),
-        ('candidates."finetune.lr" = 0.01', "sweep.tune.candidates.finetune.lr"),
-        ('candidates."finetune.lr" = [0.01]', "sweep.tune.candidates.finetune.lr"),
-        ('candidates."finetune.lr" = [-1, 0.1]', "finetune.lr = -1"),
-        ('candidates."finetune.lr" = [[1], 0.1]', "sweep.tune.candidates.finetune.lr"),
-        ('candidates."finetune.rate" = [1, 2]', "finetune.rate"),
-        ("candidates.lr = [0.1, 0.2]", "finetune.lr"),
-        ('candidates."finetune.classes" = [2, 3]', "finetune.classes"),
-        ('candidates."run.threads" = [1, 2]', "sweep.tune.candidates.run.threads"),
-        ('[sweep.axes]\n"finetune.lr" = [0.1, 0.2]', "sweep.tune.candidates.finetune.lr"),
-        ("[finetune]\nvalidation_fraction = 0", "finetune.validation_fraction"),
-    ],
-)
-def test_a_tuning_that_cannot_be_is_one_line(tmp_path: Path, text: str, key: str) -> None:
-    own = "" if "candidates" in text and "axes" not in text else LINE
-    assert key in problem_of(tmp_path, f"[sweep.tune]\n{own}{text}")
-
-
-LINE = 'candidates."finetune.lr" = [0.01, 0.02, 0.04]\n'
-
-
-def test_one_line_where_nothing_or_everything_is_chosen(tmp_path: Path) -> None:
-    assert "sweep.tune.candidates" in problem_of(tmp_path, "[sweep.tune]\nseeds = [5]")
-    assert "sweep.lr" in problem_of(tmp_path, f"[sweep]\nlr = [0.1]\n[sweep.tune]\n{LINE}")
 
 
 def test_too_few_validation_images_to_choose_by_are_refused(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The pages that people read, taken apart: code blocks, links, commands, keys."""
+"""The pages that people read, taken apart: code blocks, links, commands, keys; experiments."""
 
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 
 from analogtl.cli import completion
 from analogtl.cli.app import app
+from analogtl.config.load import load_experiment
 from analogtl.config.parameters import SECTIONS
 from analogtl.config.reference import keys as schema_keys
 from analogtl.config.schema import Experiment
@@ -40,6 +42,12 @@ class Block:
         whole = self.text.replace("\\\n", " ")
         lines = [line.partition(" #")[0].strip() for line in whole.splitlines()]
         return [part.strip() for line in lines for part in line.split("&&") if part.strip()]
+
+
+@cache
+def shipped(name: str, task: str | None = None) -> Experiment:
+    """A shipped experiment, read once."""
+    return load_experiment(name, task=task)
 
 
 def blocks(page: Path, language: str) -> list[Block]:

@@ -8,7 +8,7 @@ import torch
 
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.read import read_run
-from analogtl.config.load import load_experiment, with_settings
+from analogtl.config.load import with_settings
 from analogtl.config.run import Evaluate
 from analogtl.crossbar.convert import analog_tiles, to_analog
 from analogtl.crossbar.retention import Ageing
@@ -211,31 +211,6 @@ def test_the_times_change_no_trial(tiny):
     assert without.key == with_times.key
     assert with_times.experiment.evaluate.times == (86_400.0,)
     assert not a_trial(tiny, [1], arm="digital-scratch").evaluation_key
-
-
-@pytest.mark.parametrize(
-    ("lines", "key"),
-    [
-        ('times = ["1 our"]', "times"),
-        ("times = [-1]", "times"),
-        ("times = [3, 3.0]", "times"),
-        ("times = [1]", "noise_model"),  # the device of the quickstart does not change
-        ('noise_model = "PCM"', "noise_model"),
-        ('noise_model = "PCMLikeNoiseModel"\nparameters = { drift = 1 }', "parameters.drift"),
-        ('times = [5]\nnoise_model = "ReRamWan2022NoiseModel"', "times"),
-        ('noise_model = "CustomDriftPCMLikeNoiseModel"', "parameters.custom_drift_model"),
-        ('noise_model = "PCMLikeNoiseModel"\nbatch_s = 1', "batch_s"),
-        ("repeats = 0", "repeats"),
-    ],
-)
-def test_what_does_not_fit_is_one_line_at_its_place(tmp_path, lines, key):
-    file = tmp_path / "exp.toml"
-    file.write_text(f'name = "exp"\nextends = "quickstart"\n[evaluate]\n{lines}\n')
-    with pytest.raises(ExperimentError) as error:
-        load_experiment(file)
-    [line] = error.value.problems
-    assert f": evaluate.{key}: " in line
-    assert f"{file}:" in line
 
 
 def test_a_lifetime_needs_the_duration_of_a_batch(tiny):
