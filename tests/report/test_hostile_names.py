@@ -57,6 +57,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("trials.csv", "layers.csv"):
         table = read_rows(run / name)
         for number, row in enumerate(table):
+            row["experiment"] = HOSTILE[number % len(HOSTILE)]
+            if "engine" in row:
+                row["engine"] = HOSTILE[-1 - number % len(HOSTILE)]
             if "message" in row and number % 2:
                 row["status"], row["message"] = "failed", HOSTILE[number % len(HOSTILE)]
         write_rows(run / name, list(table[0]), table)
@@ -65,6 +68,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content |= {"description": HOSTILE[11], "argv": ["analogtl", *HOSTILE]}
         content |= {text: text for text in HOSTILE}
         (run / name).write_text(json.dumps(content))
+    (run / "plan.json").write_text(json.dumps({"trials": list(HOSTILE)}))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
         return build_report([run], folder / "out", formats=FORMATS).out
