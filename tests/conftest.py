@@ -9,6 +9,13 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Figures without a display, wherever a library decides.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# What a developer's shell may say of the terminal and of this package.
+for _name in (
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR"),
+    *(name for name in os.environ if name.startswith("ANALOGTL_")),
+):
+    os.environ.pop(_name, None)
+
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,6 +80,14 @@ def run_dir(tmp_path: Path) -> RunDir:
 def run(tmp_path: Path) -> RunDir:
     """An empty run directory for the trials of `fake_trials`."""
     return RunDir(tmp_path / "runs", "fake")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in this process, and not in workers, which take seconds to start."""
+    from in_process import InProcess
+
+    monkeypatch.setattr("analogtl.scheduling.sweep.LocalPool", InProcess)
 
 
 @pytest.fixture(scope="session")

@@ -137,9 +137,10 @@ def test_what_cannot_be_read_is_one_line(folder, files, setting, word):
 
 
 LATER = {
-    "fails": ("import os\nos.nothing\n" + TEXT, "net.py:2: "),
-    "no module": ("def build(**_):\n    return 3\n", "net.py:1: "),
+    "fails": ("validate", "import os\nos.nothing\n" + TEXT, "net.py:2: "),
+    "no module": ("finetune", "def build(**_):\n    return 3\n", "net.py:1: "),
     "no layers": (
+        "convert",
         "import torch\nfrom torch import nn\nclass build(nn.Module):\n"
         "    def __init__(self, n_classes, **_):\n        super().__init__()\n"
         "        self.w = nn.Parameter(torch.ones(64, n_classes))\n"
@@ -149,8 +150,7 @@ LATER = {
 }
 
 
-@pytest.mark.parametrize(("text", "word"), LATER.values(), ids=LATER)
-@pytest.mark.parametrize("command", ["validate", "finetune", "convert"])
+@pytest.mark.parametrize(("command", "text", "word"), LATER.values(), ids=LATER)
 def test_what_only_shows_when_it_runs_is_told_before_anything_is_written(
     folder, capsys, command, text, word
 ):

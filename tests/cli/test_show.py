@@ -124,7 +124,7 @@ def test_what_a_dry_run_prints_is_the_same_experiment(capsys):
     assert resolved[0] == resolved[1]
 
 
-def test_the_report_names_the_device_files(capsys):
+def test_the_report_names_the_device_files(capsys, in_process):
     Path("exp.toml").write_text(
         'name="s"\nkind="weight-programming"\n[programming]\nsize=3\nvectors=4\nepochs=1\n'
         "[analog.device]\nfile='mine.toml'\n"

@@ -16,10 +16,7 @@ SWEEP = ("sweep", "--param", "wtn", "--values", "0,5")
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.delenv("ANALOGTL_DATA", raising=False)
+def _small(elsewhere, tmp_path):
     written(tmp_path, SMALL)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,15 @@ N_CLASSES, SIDE = 3, 4
 # Share of the images of each split whose label is another than the one that `Oracle` answers with.
 WRONG = {"train": 0.75, "validation": 0.25, "test": 0.375}
 SIZES = {"train": 12, "validation": 8, "test": 16}
+
+
+def ended(steps: Iterator[Any]) -> Any:
+    """Run a stage to its end; what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
 
 
 def small_task() -> ImageTask:

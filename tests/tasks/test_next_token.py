@@ -55,16 +55,6 @@ def test_targets_are_the_bytes_after_the_inputs(file):
     assert seen != task.train.starts.tolist()
 
 
-def test_an_epoch_is_the_same_when_entered_again(file):
-    task = load(file)
-    order = {"seed": 3, "epoch": 2, "shuffle": True}
-    whole = list(task.batches(task.train, 4, **order))
-    rest = list(task.batches(task.train, 4, **order, start=2))
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[2:], rest, strict=True))
-    other = next(task.batches(task.train, 4, seed=3, epoch=3, shuffle=True))
-    assert not torch.equal(whole[0][0], other[0])
-
-
 def test_which_windows_validate_is_by_seed_and_which_test_is_not(file):
     one, two = load(file, seed=0), load(file, seed=1)
     assert one.validation.starts.tolist() != two.validation.starts.tolist()
@@ -129,5 +119,5 @@ def test_places_without_text_are_refused(tmp_path):
     with pytest.raises(ExperimentError, match="root"):
         inventory(None)
     (tmp_path / "one.txt").write_bytes(TEXT)
-    with pytest.raises(ExperimentError, match="did you mean 'one'"):
+    with pytest.raises(ExperimentError, match="'one'"):
         inventory(tmp_path, "onne")

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from probes import ended
 from tiny_language import tiny_language
 
 from analogtl.config.load import load_experiment
@@ -31,14 +32,6 @@ samples_per_class = 40
 test_samples_per_class = 30
 """
 TEXT = "In the beginning was a text, and the text was short. " * 40
-
-
-def ended(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
 
 
 @pytest.fixture

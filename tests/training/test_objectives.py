@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from probes import ended
 
 from analogtl.errors import ExperimentError
 from analogtl.files import read_sealed
@@ -31,14 +32,6 @@ POINTS = {
 CASES = pytest.mark.parametrize(
     ("settings", "metric"), [(TEXT, Metric.CROSS_ENTROPY), (POINTS, Metric.DENOISING)]
 )
-
-
-def ended(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
 
 
 @CASES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from probes import SIZES, WRONG, Oracle, Watched, small_task
+from probes import SIZES, WRONG, Oracle, Watched, ended, small_task
 
 from analogtl.config.training import Finetune
 from analogtl.study import network
@@ -29,19 +29,11 @@ def task(monkeypatch):
     stages._cached_task.cache_clear()
 
 
-def result(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
-
-
 @pytest.mark.parametrize("arm", ["digital-tl", "digital-scratch", "analog-tl", "frozen-array"])
 def test_every_row_is_of_its_own_split_in_the_mode_it_belongs_to(tiny, run_dir, task, arm):
     experiment = tiny(finetune={"arms": [arm], "classes": None, "batch_size": 5})
     (trial,) = trials_of(experiment, sweep=False)
-    row = result(stages.finetune(trial, run_dir))
+    row = ended(stages.finetune(trial, run_dir))
     epochs = read_rows(run_dir.trial_path(trial.id) / "epochs.csv")
     assert len(epochs) == 2 + 2 * 3
     for epoch in epochs:
@@ -60,7 +52,7 @@ def test_convert_compares_on_the_test_images_before_and_after(tiny, run_dir, tas
         return Score(0.0, 10.0 * len(scored), len(split))
 
     monkeypatch.setattr(stages, "evaluate", watched)
-    found = result(stages.convert(tiny(pretrain={"classes": None}), run_dir, seed=0))
+    found = ended(stages.convert(tiny(pretrain={"classes": None}), run_dir, seed=0))
     assert [split is task.test for _, split in scored] == [True, True]
     assert [name.startswith("Analog") for name, _ in scored] == [False, True]
     assert (found.error_digital, found.error_analog) == (10, 20)
@@ -85,7 +77,7 @@ def test_pretraining_and_fine_tuning_each_have_their_own_task(tiny, run_dir, mon
     monkeypatch.setattr(network, "build_model", lambda *_, **__: Oracle())
     monkeypatch.setattr(resumable, "train_epochs", watched)
     (trial,) = trials_of(tiny(finetune={"arms": ["digital-tl"]}), sweep=False)
-    result(stages.finetune(trial, run_dir))
+    ended(stages.finetune(trial, run_dir))
     stages._cached_task.cache_clear()
     source, target = trained
     assert source is asked["(0, 1, 2)"]
@@ -135,7 +127,7 @@ def scripted(monkeypatch, task, **errors):
 def test_what_sums_up_a_trial(tiny, run_dir, task, monkeypatch, test, best, epoch_best):
     scripted(monkeypatch, task, test=test, validation=[60, 15, 40])
     (trial,) = trials_of(tiny(finetune={"arms": ["digital-scratch"]}), sweep=False)
-    row = result(stages.finetune(trial, run_dir))
+    row = ended(stages.finetune(trial, run_dir))
     assert row["error_transfer"] == test[0]
     assert row["error_final"] == 30
     assert (row["error_best"], row["epoch_best"]) == (best, epoch_best)
@@ -145,7 +137,7 @@ def test_what_sums_up_a_trial(tiny, run_dir, task, monkeypatch, test, best, epoc
 def test_without_epochs_the_start_is_all_there_is(tiny, run_dir, task, monkeypatch):
     scripted(monkeypatch, task, test=[50], validation=[60])
     experiment = tiny(finetune={"arms": ["digital-scratch"], "epochs": 0})
-    row = result(stages.finetune(trials_of(experiment, sweep=False)[0], run_dir))
+    row = ended(stages.finetune(trials_of(experiment, sweep=False)[0], run_dir))
     assert (row["error_transfer"], row["error_final"], row["error_best"]) == (50, 50, 50)
     assert (row["epoch_best"], row["error_validation"]) == (0, 60)
 
@@ -154,7 +146,7 @@ def test_the_error_of_a_pretraining_is_the_last_one_on_test_images(
     tiny, run_dir, task, monkeypatch
 ):
     scripted(monkeypatch, task, test=[50, 20, 30], validation=[1, 2, 3])
-    assert result(stages.pretrain(tiny(), run_dir)).error == 30
+    assert ended(stages.pretrain(tiny(), run_dir)).error == 30
 
 
 def test_every_layer_has_its_own_share_of_changed_cells(tiny, run_dir, task, monkeypatch):
@@ -162,7 +154,7 @@ def test_every_layer_has_its_own_share_of_changed_cells(tiny, run_dir, task, mon
     shares = {"body": 0.25, "head": 0.75}
     monkeypatch.setattr(resumable.ResumableTraining, "changed", lambda _: (0.5, shares))
     (trial,) = trials_of(tiny(finetune={"arms": ["analog-scratch"]}), sweep=False)
-    row = result(stages.finetune(trial, run_dir))
+    row = ended(stages.finetune(trial, run_dir))
     layers = read_rows(run_dir.trial_path(trial.id) / "layers.csv")
     assert {layer["layer"]: float(layer["weights_changed"]) for layer in layers} == shares
     assert row["weights_changed"] == 0.5

@@ -10,7 +10,6 @@ import torch
 from threadpoolctl import threadpool_info
 
 from analogtl.errors import ExperimentError
-from analogtl.files import read_sealed, write_sealed
 from analogtl.study.limits import RunLimits
 from analogtl.study.run_dir import RunDir
 from analogtl.study.study import Study
@@ -53,16 +52,6 @@ def test_pretraining_runs_once_and_is_reused_by_content(tiny, run_dir):
     _, other = result(stages.pretrain(tiny(pretrain={"epochs": 1}), run_dir))
     assert not other.reused
     assert other.key != first.key
-
-
-def test_a_damaged_checkpoint_is_set_aside_and_trained_again(tiny, run_dir):
-    _, first = result(stages.pretrain(tiny(), run_dir))
-    (file,) = first.path.parent.glob("*.safetensors")
-    file.write_bytes(file.read_bytes()[:-5])
-    _, again = result(stages.pretrain(tiny(), run_dir))
-    assert not again.reused
-    assert again.error == first.error
-    assert list((run_dir.pretrained / "damaged").iterdir())
 
 
 def emptied(path):
@@ -292,15 +281,6 @@ def test_data_sets_of_different_sizes_are_refused(tiny, run_dir, tmp_path):
         result(stages.finetune(trial_of(experiment, "digital-tl"), run_dir))
 
 
-def test_an_unusable_resume_file_means_beginning_anew(tiny, run_dir):
-    trial = trial_of(tiny(finetune={"arms": ["digital-scratch"]}), "digital-scratch")
-    interrupt(trial, run_dir, after=5)
-    state = run_dir.state_path(trial) / "state.json"
-    write_sealed(state, {**read_sealed(state), "sha256": "0" * 64})
-    _, row = result(stages.finetune(trial, run_dir))
-    assert (row["status"], row["resumed"]) == ("done", False)
-
-
 def test_denormals_are_flushed():
     stages.prepare_torch()
     tiny_number = torch.tensor(1e-40) * 1.0
@@ -337,19 +317,8 @@ def test_a_pretrained_model_of_other_numerics_is_not_taken(tiny, run_dir, monkey
     assert other.path != first.path
 
 
-def test_images_that_are_not_there_are_told_before_any_trial(tiny, run_dir):
-    from analogtl.scheduling.sweep import run_trials
-
-    gone = {"data": {"root": "gone"}, "finetune": {"dataset": "image_folder"}}
-    experiment = tiny(**gone, sweep={"seeds": [0, 1, 2]})
-    kinds: list[str] = []
-    with pytest.raises(ExperimentError, match="a folder"):
-        kinds.extend(update.kind for update in run_trials(Study(experiment, run_dir)))
-    assert kinds == []
-
-
 def test_an_experiment_that_turns_out_wrong_stops_after_two_trials_alike(
-    tiny, run_dir, monkeypatch
+    tiny, run_dir, monkeypatch, in_process
 ):
     from analogtl.scheduling.sweep import run_trials
     from analogtl.training import preflight
