@@ -6,14 +6,13 @@ import shlex
 import sys
 
 import pytest
-from command_line import FakeTrials, call, written
+from command_line import call, written
 from fake_cifar import cifar100_files, write_folder
 from report_data import write_run
 
 from analogtl.cli import output
 from analogtl.config.load import load_experiment
 from analogtl.files import read_json, read_sealed
-from analogtl.scheduling import sweep as executor
 from analogtl.study.basis import no_look
 from analogtl.study.provenance import code_version
 from analogtl.study.run_dir import RunDir
@@ -21,6 +20,7 @@ from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
 from analogtl.vocabulary import AXES
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
 SMALL = """
 name = "small"
 [finetune]
@@ -28,21 +28,6 @@ arms = ["digital-tl", "analog-tl"]
 [sweep]
 seeds = [0, 1]
 """
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    """An empty folder, as wide as a file or pipe: no exp.toml and no runs of anybody."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.delenv("ANALOGTL_DEBUG", raising=False)
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    trials = FakeTrials()
-    monkeypatch.setattr(executor, "run_trials", trials)
-    return trials
 
 
 @pytest.fixture
@@ -292,6 +277,16 @@ def test_the_limits_reach_the_trials(capsys, small):
     assert (given["jobs"], given["backend"], given["hours"]) == (3, "slurm", 1.5)
     assert limits.checkpoint_minutes == 5
     assert limits.deadline is not None
+
+
+@pytest.mark.parametrize("key", ["save_model", "save_pulses"])
+@pytest.mark.parametrize("command", [["finetune"], ["sweep", "--param", "wtn", "--values", "0"]])
+def test_what_a_trial_is_to_keep_has_an_option_and_a_key(capsys, small, command, key):
+    kept = []
+    for option in ([], [f"--{key.replace('_', '-')}"]):
+        call(capsys, *command, *option, "--quiet")
+        kept.append(getattr(small.experiment.run, key))
+    assert kept == [False, True]
 
 
 def test_a_run_directory_that_cannot_be_written_is_one_line(capsys, tmp_path, small):

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from command_line import call
 
 from analogtl.cli import output
 from analogtl.study.tables import read_rows
@@ -25,11 +26,10 @@ PATIENCE = 300.0  # seconds; a loaded machine imports torch slowly
 
 
 def start(folder: Path, *argv: str, stdio=subprocess.PIPE, **more: str) -> subprocess.Popen:
-    kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "ANALOGTL_DEBUG")}
     return subprocess.Popen(
         [*COMMAND, *argv],
         cwd=folder,
-        env={**kept, "PYTHONPATH": str(REPOSITORY), **more},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **more},
         stdin=subprocess.DEVNULL if stdio == subprocess.PIPE else stdio,
         stdout=stdio,
         stderr=stdio,
@@ -67,20 +67,12 @@ def experiment(tiny, folder: Path, **changes) -> None:
     (folder / "exp.toml").write_text(output.toml(tiny(**changes).as_written()))
 
 
-def test_a_wrong_experiment_leaves_nothing_behind(tmp_path):
-    for command in ("finetune", "pretrain"):
-        process = start(tmp_path, command, "quickstart", "--set", "model.architecture=mlp_digit")
-        _, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 2
-        assert "mlp_digits" in err
-        assert "Traceback" not in err
-        assert not (tmp_path / "runs").exists()
-
-
-def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path):
+def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(
+    tiny, tmp_path, monkeypatch, capsys
+):
     """A study that is interrupted and then finished: the whole of the main job, for real."""
     # So many that it is still at work when the signal comes, on any machine.
-    wanted = 60
+    wanted = 120
     experiment(tiny, tmp_path, finetune={"epochs": wanted})
     events, err = interrupt_when(
         start(tmp_path, "finetune", "--json"),
@@ -92,10 +84,10 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path)
     finished = read_rows(tmp_path / "runs" / "tiny" / "trials.csv")
     assert [row["status"] for row in finished] == ["done"]
 
-    process = start(tmp_path, "finetune", "--json")
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
-    events = [json.loads(line) for line in out.splitlines()]
+    monkeypatch.chdir(tmp_path)
+    again = call(capsys, "finetune", "--json")
+    assert again.code == 0, again.err
+    events = again.records
     assert [e["trial"] for e in events if e["event"] == "skipped"] == [finished[0]["trial"]]
     assert next(e for e in events if e["event"] == "done")["resumed"]
     epochs = read_rows(tmp_path / "runs" / "tiny" / "epochs.csv")
@@ -103,14 +95,21 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path)
     assert reached == list(range(wanted + 1))
 
 
-def test_ctrl_c_in_pretraining_saves(tiny, tmp_path):
+def test_ctrl_c_in_pretraining_saves(tiny, tmp_path, monkeypatch, capsys):
     experiment(tiny, tmp_path, pretrain={"epochs": 3000})
-    events, err = interrupt_when(
-        start(tmp_path, "pretrain", "--json"),
-        lambda e: e["event"] == "pretrain" and e["epoch"] >= 2,
-    )
-    assert "saved" in err
-    assert max(event["epoch"] for event in events) < 3000
+    monkeypatch.chdir(tmp_path)
+    emit = output.emit
+
+    def pressed(event):
+        emit(event)
+        if (event["epoch"], event["split"]) == (2, "test"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(output, "emit", pressed)
+    ended = call(capsys, "pretrain", "--json")
+    assert ended.code == 130
+    assert "saved" in ended.err
+    assert ended.records[-1]["epoch"] < 3000
     # `finetune` above shows that a saved state is gone on with.
     assert list((tmp_path / "runs" / "pretrained").glob("*/resume/state.json"))
 
@@ -152,10 +151,10 @@ def test_a_terminal_gets_bars_and_a_dumb_one_plain_text(tiny, tmp_path):
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
     assert "tiny: 1 of 2 " in plain
     assert f"{Arm.DIGITAL_SCRATCH.label}, seed 0: done" in plain
-    # All is finished now; what is left to show is the table.
-    text = terminal(tmp_path, "finetune", TERM="dumb")
-    assert "\x1b" not in text
-    assert "digital from" in text
+    for kind, drawn in (("xterm", True), ("dumb", False)):
+        text = terminal(tmp_path, "runs", "show", "tiny", TERM=kind)
+        assert ("\x1b" in text) == drawn
+        assert "digital-scratch" in text
 
 
 @pytest.mark.parametrize("argv", [["list", "presets"], ["explain", "keys"], ["sweep", "--help"]])

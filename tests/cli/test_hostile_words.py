@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import FakeTrials, call, written
+from command_line import call, written
 
 from analogtl.cli import completion, output
 from analogtl.cli.progress import TerminalWatcher
 from analogtl.config.load import load_experiment
 from analogtl.errors import shell_command
-from analogtl.scheduling import sweep as executor
 from analogtl.scheduling.sweep import Update
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
 REPOSITORY = Path(__file__).parents[2]
 # Clears the screen, does so by one character, rings, turns the direction of text, is no text.
 CODES = ("\x1b[2J", "\x9b2J", "\x07", "\u202e", "\u2066", "\udcff", "\r")
@@ -24,20 +24,11 @@ MARKUP = "[bold red]x[/] [/y] :boom:"
 SMALL = 'name = "small"\n[finetune]\narms = ["digital-tl", "analog-tl"]\n'
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.delenv("ANALOGTL_DEBUG", raising=False)
-
-
 @pytest.fixture
-def fake(tmp_path, monkeypatch):
+def small(tmp_path, fake):
     """The small experiment as exp.toml, whose trials are not trained."""
     written(tmp_path, SMALL)
-    trials = FakeTrials()
-    monkeypatch.setattr(executor, "run_trials", trials)
-    return trials
+    return fake
 
 
 @pytest.fixture
@@ -111,12 +102,12 @@ def test_a_command_to_copy_is_one_line_and_means_the_words(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_the_command_that_goes_on_is_one_line(capsys, fake):
-    fake.interrupt = 1
+def test_the_command_that_goes_on_is_one_line(capsys, small):
+    small.interrupt = 1
     setting = "description=a\ntouch made"
     last = call(capsys, "finetune", "--set", setting).problems[-1]
     assert last.endswith(shell_command(["analogtl", "finetune", "--set", setting]))
-    fake.interrupt = None
+    small.interrupt = None
     result = call(capsys, "finetune", "--set", setting, "--runs", "-r\nx")
     assert shell_command(["report", "./-r\nx/small"]) in result.problems[-1]
     shown = call(capsys, "runs", "show", "small", "--runs=-r\nx").out
@@ -157,7 +148,7 @@ def test_tab_tells_a_meaning_on_one_line_with_its_brackets(tmp_path, shell):
 # -- bytes that are no text ------------------------------------------------------------------------
 
 
-def test_bytes_that_are_no_text_are_fine_in_a_path(capsys, tmp_path, fake):
+def test_bytes_that_are_no_text_are_fine_in_a_path(capsys, tmp_path, small):
     assert call(capsys, "finetune", "--runs", "r\udcff").code == 0
     assert "r\\udcff" not in call(capsys, "finetune", "--runs", "r\udcff").err  # a shell's word
     assert [r["name"] for r in call(capsys, "runs", "--runs", "r\udcff", "--json").records]
@@ -180,7 +171,7 @@ def test_bytes_that_are_no_text_are_fine_in_a_path(capsys, tmp_path, fake):
         (["--set", "finetune.classes=a,\udcff"], "finetune.classes"),
     ],
 )
-def test_bytes_that_are_no_text_are_refused_in_a_setting(capsys, fake, words, key):
+def test_bytes_that_are_no_text_are_refused_in_a_setting(capsys, small, words, key):
     result = call(capsys, "sweep", *words)
     assert result.code == 2
     assert key in result.err
@@ -196,7 +187,7 @@ def test_bytes_that_are_no_text_are_refused_in_a_setting(capsys, fake, words, ke
         ("analogtl list axes > /dev/full", 1, b"standard output"),
         ("analogtl explain keys > /dev/full", 1, b"standard output"),
         ("analogtl finetune --help > /dev/full", 1, b"standard output"),
-        ("analogtl validate quickstart --json > /dev/full", 1, b"standard output"),
+        ("analogtl list axes --json > /dev/full", 1, b"standard output"),
         ("analogtl list axes >&-", 0, b""),
         ("analogtl --help >&-", 0, b""),
         ("analogtl finetune nowhere 2> /dev/full", 2, b""),
@@ -237,7 +228,7 @@ def test_an_empty_path_is_a_mistake_and_not_this_folder(capsys, tmp_path, argv):
     assert not list(tmp_path.iterdir())
 
 
-def test_words_beyond_all_reason_end_in_a_short_line(capsys, fake):
+def test_words_beyond_all_reason_end_in_a_short_line(capsys, small):
     many = "[finetune]\n" + "".join(f"k{number} = 1\n" for number in range(1000))
     written(Path.cwd(), 'name = "many"\n' + many, "many.toml")
     for argv in (

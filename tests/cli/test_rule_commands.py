@@ -120,15 +120,14 @@ def test_selftest_tries_a_rule(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "line"),
+    ("command", "change", "line"),
     [
-        (("cell.H +", "cell.G +"), 42),
-        (("ZERO,), pulses", "ZERO, ONE), pulses"), 37),
-        (("np.trunc(h)", "np.float32(len(globals()))"), 43),
-        (("np.trunc(h)", "h / ZERO * ZERO"), 37),
+        ("validate", ("cell.H +", "cell.G +"), 42),
+        ("finetune", ("ZERO,), pulses", "ZERO, ONE), pulses"), 37),
+        ("convert", ("np.trunc(h)", "np.float32(len(globals()))"), 43),
+        ("finetune", ("np.trunc(h)", "h / ZERO * ZERO"), 37),
     ],
 )
-@pytest.mark.parametrize("command", [("validate",), ("finetune",), ("convert",)])
 def test_an_error_in_a_rule_is_told_before_anything_is_written(
     capsys, tmp_path, monkeypatch, command, change, line
 ):
@@ -137,7 +136,7 @@ def test_an_error_in_a_rule_is_told_before_anything_is_written(
     own = Path("own.py")
     assert change[0] in own.read_text()
     own.write_text(own.read_text().replace(*change))
-    result = call(capsys, *command)
+    result = call(capsys, command)
     told = [problem for problem in result.problems if f"own.py:{line}: " in problem]
     assert (result.code, len(told)) == (2, 1), result.err
     assert not (tmp_path / "runs").exists()

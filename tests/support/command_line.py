@@ -68,6 +68,7 @@ class FakeTrials:
         fail: Parts of the names of trials that fail.
         interrupt: Number of finished trials after which the user presses Ctrl-C.
         options: What the last call was given.
+        experiment: That of the last call.
     """
 
     def __init__(self, fail: Sequence[str] = (), interrupt: int | None = None) -> None:
@@ -75,7 +76,7 @@ class FakeTrials:
         self.options: dict[str, Any] = {}
 
     def __call__(self, study: Study, **options: Any) -> Iterator[Update]:
-        self.options = options
+        self.options, self.experiment = options, study.experiment
         with study.at_work(argv=options["argv"]):
             yield from self.updates(study.run, study.trials)
 

@@ -8,12 +8,10 @@ import pytest
 import safetensors.numpy
 import torch
 from aihwkit.optim import AnalogSGD
-from command_line import call
 from safetensors import safe_open
 from torch import nn
 
 import analogtl
-from analogtl.cli import study_commands
 from analogtl.config.arrays import Analog, Convert
 from analogtl.config.schema import Experiment
 from analogtl.crossbar.convert import analog_layers, to_analog
@@ -191,14 +189,3 @@ def test_weight_programming_has_them_too(tmp_path):
     assert pulses["a_up_sum"].sum() == int(layer["a_up_sum"]) > 0
     cells = safetensors.numpy.load_file(run.trial_path(trial.id) / "pulses.safetensors")
     assert cells["array.0.A_up"].sum() == int(layer["a_up_sum"])
-
-
-@pytest.mark.parametrize("command", ["finetune", "sweep"])
-def test_the_option_sets_the_key(capsys, monkeypatch, tmp_path, command):
-    seen = []
-    monkeypatch.setattr(
-        study_commands, "_run", lambda request, study, *rest, **how: seen.append(study.experiment)
-    )
-    for option in ([], ["--save-pulses"]):
-        call(capsys, command, "quickstart", *option, "--runs", str(tmp_path))
-    assert [experiment.run.save_pulses for experiment in seen] == [False, True]

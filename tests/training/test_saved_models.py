@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from command_line import call
 from pages import EXPLAIN, blocks
+from probes import ended
 from safetensors import safe_open
 
-from analogtl.cli import study_commands
 from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError
 from analogtl.scheduling.sweep import run_trials
@@ -37,15 +37,6 @@ def saved(run, trial, name="weights.safetensors"):
 def metadata(file):
     with safe_open(file, "numpy") as opened:
         return opened.metadata()
-
-
-def ended(generator):
-    """What a stage returns."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value
 
 
 def taken_up(tiny, file, tmp_path, **sections):
@@ -224,14 +215,3 @@ def test_what_cannot_be_exported_is_one_line(capsys, tmp_path, kept, words, name
     [line] = found.problems
     assert named in line
     assert not out.exists()
-
-
-@pytest.mark.parametrize("command", ["finetune", "sweep"])
-def test_the_option_sets_its_key(capsys, monkeypatch, tmp_path, command):
-    seen = []
-    monkeypatch.setattr(
-        study_commands, "_run", lambda request, study, *rest, **how: seen.append(study.experiment)
-    )
-    for option in ([], ["--save-model"]):
-        call(capsys, command, "quickstart", *option, "--runs", str(tmp_path))
-    assert [experiment.run.save_model for experiment in seen] == [False, True]
