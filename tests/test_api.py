@@ -87,3 +87,18 @@ def test_superseded_trials_are_left_out_with_a_warning(tmp_path: Path) -> None:
         rows = analogtl.read_trials(run)
     assert rows["seed"].tolist() == [0, 1]
     assert len(analogtl.read_trials(run, everything=True)) == 3
+
+
+def test_a_study_stays_what_and_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, elsewhere = tmp_path / "exp.toml", tmp_path / "elsewhere"
+    file.write_text('name = "exp"\nextends = "quickstart"\n')
+    study = Study.open("exp.toml", ["finetune.arms=digital-scratch"])
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    file.unlink()
+    study.prepare()
+    assert "quickstart" in (tmp_path / "runs" / "exp" / "experiment.toml").read_text()
+    assert not list(elsewhere.iterdir())

@@ -175,14 +175,15 @@ def costs_of(
 
 
 def _summed(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The counts of each trial added up; its wear at the end, over cells and not over layers."""
+    """The counts of each trial added up, where all are known; its wear at the end, over cells."""
     keys = ["trial", *by]
-    groups = rows.groupby(keys, dropna=False, sort=False, observed=True)
-    summed = groups[list(COUNTS)].sum(min_count=1)
+    summed = rows.groupby(keys, dropna=False, sort=False)[list(COUNTS)].sum()
+    lacking = rows[list(COUNTS)].isna().groupby([rows[key] for key in keys], dropna=False).any()
+    summed = summed.mask(lacking.reindex(summed.index))
     last = rows[rows["epoch"] == rows.groupby("trial")["epoch"].transform("max")]
     cells = last["cells"]
     last = last.assign(worn_low=last["worn_low"] * cells, worn_high=last["worn_high"] * cells)
-    worn = last.groupby(keys, dropna=False, sort=False, observed=True)
+    worn = last.groupby(keys, dropna=False, sort=False)
     ends = worn[["cells", "worn_low", "worn_high"]].sum(min_count=1)
     summed["worn_low"], summed["worn_high"] = (
         ends[name] / ends["cells"] for name in ("worn_low", "worn_high")
@@ -194,7 +195,7 @@ def _summed(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 def _means(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Means over trials; of the wear the largest, and what it is from."""
-    groups = rows.groupby(list(by), dropna=False, sort=True, observed=True)
+    groups = rows.groupby(list(by), dropna=False)
     means = groups[list(COUNTS)].mean()
     means.insert(0, "n", groups.size())
     means["most_pulses"] = groups["most_pulses"].max()

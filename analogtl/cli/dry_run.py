@@ -35,13 +35,13 @@ def show_stage(study: Study, *, convert: bool, as_json: bool = False) -> None:
 
     check_device(device_of(study.experiment, "pretrain"))
     checks = Preflight(need_data=False)
-    checks.check([Need(study.experiment, ("pretrain",), convert)])
+    need = Need(study.experiment, ("pretrain",), convert)
+    checks.check([need])
     found = study.run.find_pretrained(study.pretrain_key)
     run = f"run: {study.experiment.pretrain.epochs} epochs"
-    facts = {"pretrain": f"reuse {found}" if found else run}
+    facts = {"pretrain": f"reuse {output.short(found)}" if found else run}
     if convert:
         facts["convert"] = "run: the pretrained model, programmed onto arrays"
-        need = Need(study.experiment, ("finetune",), True, starts=False)
         facts |= _layers(*checks.layers(need)) | _adapters(study.experiment)
         for line in _forebodings(checks, [need]):
             output.warn(line)
@@ -167,7 +167,9 @@ def _images(found: Sequence[StageData]) -> dict[str, str]:
 def _print(
     study: Study, facts: Mapping[str, str], record: Mapping[str, Any], *, as_json: bool
 ) -> None:
-    experiment, file, run = study.experiment, str(study.file), str(study.run.path)
+    experiment, run = study.experiment, output.short(study.run.path)
+    assert study.file is not None  # of a command line
+    file = output.short(study.file)
     if as_json:
         more = {"file": file, "run": run, **record, "experiment": experiment.resolved()}
         output.emit({"event": "dry-run", **more})

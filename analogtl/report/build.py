@@ -64,7 +64,8 @@ def build_report(
 
     Raises:
         ExperimentError: No run there, an unknown format, a bad margin, alpha or number of epochs,
-            or costs asked for by settings without the counts that they need.
+            costs asked for by settings without the counts that they need, or runs together that
+            are judged by different metrics.
         RunError: None of the runs can be read, or the report cannot be written.
     """
     kinds = _checked(formats, margin, alpha, judged_epochs)

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analogtl.analysis.curves import metric_in
 from analogtl.analysis.read import RunData
 from analogtl.analysis.select_lr import Selection
 from analogtl.analysis.tuning import COMPARED
+from analogtl.errors import ExperimentError
 from analogtl.report.page import flatten
 from analogtl.vocabulary import RUN_AXIS
 
@@ -22,7 +24,17 @@ def joined(runs: Sequence[RunData]) -> RunData:
     """Runs as one run, in which each trial has its run as a level of the axis `RUN_AXIS`.
 
     The learning rate of each run is chosen within it, and its curves stay its own.
+
+    Raises:
+        ExperimentError: If they are not judged by the same metric.
     """
+    judged = {run.name: metric_in(run.chosen.rows) for run in runs if len(run.chosen.rows)}
+    if len(set(judged.values())) > 1:
+        told = ", ".join(f"{name} by {metric.axis}" for name, metric in judged.items())
+        raise ExperimentError(
+            f"--together: one figure takes one metric, and the runs are judged by several: {told}; "
+            "report them without --together"
+        )
     name = " and ".join(run.name for run in runs)
     runs = [replace(run, name=part) for run, part in zip(runs, _own_parts(runs), strict=True)]
     axes: dict[str, list[Any]] = {RUN_AXIS: [run.name for run in runs]}

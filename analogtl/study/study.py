@@ -33,6 +33,7 @@ class Study:
     # Whether the axes and learning rates of [sweep] are run, or the experiment as written.
     sweep: bool = False
     file: Path | None = None  # the experiment file; None for an experiment made in Python
+    text: str = ""  # what stood in it
     notes: tuple[str, ...] = ()  # what the user should know of how the settings were taken
     look: Look = fingerprint_of  # how to look at the images; only with this one can it be run
     part: tuple[Trial, ...] | None = None  # the trials that are run, where it is not all
@@ -51,6 +52,8 @@ class Study:
     ) -> Study:
         """Read the experiment of a study; nothing is written.
 
+        What is relative in it is so to the current folder, and stays where that was.
+
         Args:
             experiment: File, name of a shipped experiment, or an experiment.
             settings: Overrides of the file or of the experiment, as ``a.b=c``.
@@ -63,10 +66,11 @@ class Study:
         Raises:
             ExperimentError: With one line per problem.
         """
+        root = Path(root).absolute()
         if isinstance(experiment, Experiment):
             if not (settings or task or axes):
                 named = _named(experiment, sweep)
-                return cls(named, RunDir(Path(root), named.name), sweep, look=look)
+                return cls(named, RunDir(root, named.name), sweep, look=look)
             source = Source()
             source.data = experiment.as_written()
             if task is not None:
@@ -87,9 +91,10 @@ class Study:
             for axis in axes:
                 source.origin[f"sweep.axes.{axis}"] = f"--param {axis}"
         read = _named(validate(source), sweep)
-        run = RunDir(Path(root), read.name)
-        file = Path(source.file) if source.file else None
-        return cls(read, run, sweep, file, tuple(notes), look)
+        run = RunDir(root, read.name)
+        file = Path(source.file).absolute() if source.file else None
+        text = file.read_text(encoding="utf-8-sig") if file else ""
+        return cls(read, run, sweep, file, text, tuple(notes), look)
 
     def swept(self) -> Study:
         """The same with its axes and learning rates.
@@ -141,7 +146,7 @@ class Study:
         """Some trainings of its tuning, as a study of their own."""
         assert self.tuning is not None
         experiment, run = self.tuning.own_experiment, self.tuning.run
-        return Study(experiment, run, True, self.file, look=self.look, part=tuple(trials))
+        return replace(self, experiment=experiment, run=run, sweep=True, part=tuple(trials))
 
     @property
     def sketch(self) -> list[Trial]:
@@ -224,8 +229,7 @@ class Study:
                 for name in (*TABLES_OF_RUN, "experiment.toml", "data.json"):
                     make_way(run.path / name, run.damaged)
                 if self.file is not None:
-                    text = self.file.read_text(encoding="utf-8-sig")
-                    write_atomically(run.path / "experiment.toml", text)
+                    write_atomically(run.path / "experiment.toml", self.text)
                 write_json(run.path / "experiment.resolved.json", self.experiment.resolved())
                 write_json(run.path / "provenance.json", provenance(argv))
                 stages = ("pretrain", "finetune") if with_trials else ("pretrain",)

@@ -199,7 +199,7 @@ class Preflight:
             network.surveyed,
             experiment.analog,
             experiment.convert,
-            plan=planned(experiment.finetune, network.task),
+            plan=planned(experiment.finetune, self.task(experiment, "finetune")),
             variant=variant_of(experiment),
             adapters=network.adapters,
         )

@@ -18,6 +18,7 @@ from analogtl.study.provenance import code_version
 from analogtl.study.run_dir import RunDir
 from analogtl.study.tables import read_rows
 from analogtl.study.trial import trials_of
+from analogtl.training import preflight
 from analogtl.vocabulary import AXES
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -515,6 +516,13 @@ def test_pretrain_and_convert_on_digits(capsys, tmp_path, tiny):
     events = call(capsys, "convert", file, "--json", "--set", "sweep.seeds=3").records
     assert events[-1]["event"] == "converted"
     assert len(events) == len(layers) + 1
+
+
+def test_dry_run_of_convert_builds_the_network_once(capsys, tmp_path, tiny, monkeypatch):
+    built, build = [], preflight.fresh_model
+    monkeypatch.setattr(preflight, "fresh_model", lambda *of: built.append(of) or build(*of))
+    assert "head" in call(capsys, "convert", tiny_file(tiny, tmp_path), "--dry-run").out
+    assert len(built) == 1
 
 
 def test_a_class_that_a_copy_lacks_is_a_mistake_of_the_experiment(capsys, tmp_path, tiny):

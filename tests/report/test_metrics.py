@@ -12,7 +12,9 @@ from analogtl.analysis import denoising
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.read import read_run
 from analogtl.cli import main
+from analogtl.errors import ExperimentError
 from analogtl.files import write_sealed
+from analogtl.report.build import build_report
 from analogtl.report.drawing import styled
 from analogtl.report.results import rewrite
 from analogtl.report.samples import samples_figure
@@ -45,6 +47,21 @@ def test_a_loss_is_told_in_its_unit_with_its_perplexity(run_of):
     assert not any("points" in words for words in section.words)
     (figure,) = [spec for spec in section.figures if spec.stem == "error-wtn"]
     assert "nats" in styled(figure.draw).figure.axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("other", [Metric.CROSS_ENTROPY, Metric.BALANCED_ERROR])
+def test_runs_of_several_metrics_are_not_drawn_together(tmp_path, other):
+    for name, arms in (("images", ("digital-tl",)), ("texts", ("digital-tl",)), ("none", ())):
+        write_run(tmp_path / name, arms=arms, seeds=1, epochs=1)
+    as_losses(tmp_path / "texts", other)
+    with pytest.raises(ExperimentError) as caught:
+        build_report([tmp_path], tmp_path / "out", together=True)
+    [line] = caught.value.problems
+    assert Metric.ERROR.axis in line
+    assert other.axis in line
+    assert not (tmp_path / "out").exists()
+    as_losses(tmp_path / "images", other)
+    build_report([tmp_path], tmp_path / "out", together=True, formats=["csv"])
 
 
 def test_results_pages_and_comparisons_of_runs_tell_losses_in_their_unit(

@@ -10,9 +10,13 @@ from analogtl.study.trial import trials_of
 from analogtl.training.run_trial import run_trial
 
 
+def some_trials(tiny, *track, seeds=(0,)):
+    changes = {"finetune": {"arms": ["digital-scratch"], "epochs": 2}, "sweep": {"seeds": seeds}}
+    return trials_of(tiny(**changes, report={"track": list(track)}), sweep=False)
+
+
 def a_trial(tiny, *track):
-    finetune = {"arms": ["digital-scratch"], "epochs": 2}
-    [trial] = trials_of(tiny(finetune=finetune, report={"track": list(track)}), sweep=False)
+    [trial] = some_trials(tiny, *track)
     return trial
 
 
@@ -26,12 +30,12 @@ class Fake:
         many = {"init": self.init(session), "Settings": dict}
         writer = SimpleNamespace(
             add_scalar=lambda key, value, epoch: self.told.append((epoch, key, value)),
-            flush=lambda: None, close=end,
+            flush=lambda: self.told.append((0, "flush", 0)), close=end,
         )  # fmt: skip
         client = SimpleNamespace(
-            get_experiment_by_name=lambda name: None,
-            create_experiment=lambda name: "7",
-            create_run=lambda number, run_name: SimpleNamespace(info=SimpleNamespace(run_id="r")),
+            get_experiment_by_name=lambda name: self.asked.get(name),
+            create_experiment=self.experiment,
+            create_run=self.run,
             log_param=lambda run, key, value: self.asked.update({key: value}),
             log_metric=lambda run, key, value, step: self.told.append((step, key, value)),
             set_terminated=end,
@@ -42,6 +46,16 @@ class Fake:
             "mlflow": {"mlflow": {"MlflowClient": self.init(client)}},
             "trackio": {"trackio": many},
         }[name]
+
+    def experiment(self, name):
+        assert name not in self.asked
+        self.asked |= {name: SimpleNamespace(experiment_id="7"), "project": name}
+        return "7"
+
+    def run(self, number, run_name):
+        assert number == "7"
+        self.asked["name"] = run_name
+        return SimpleNamespace(info=SimpleNamespace(run_id="r"))
 
     def init(self, made):
         def init(*args, **settings):
@@ -72,18 +86,31 @@ def fake(monkeypatch):
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
 def test_each_epoch_is_sent_once_to_a_place_in_the_run(tiny, run_dir, fake, name):
     tracker = fake(name)
-    row = run_trial(a_trial(tiny, name), run_dir)
+    for trial in some_trials(tiny, name, seeds=(0, 1)):
+        row = run_trial(trial, run_dir)
     sent = [(epoch, value) for epoch, key, value in tracker.told if key == "test/error"]
-    assert [epoch for epoch, _ in sent] == [0, 1, 2]
+    assert [epoch for epoch, _ in sent] == [0, 1, 2] * 2
     assert sent[-1][1] == row["error_final"]
     assert {key for _, key, _ in tracker.told} >= {"train/loss", "test/balanced_error"}
-    assert tracker.ended == [1]
+    assert tracker.ended == [1, 1]
     inside = str(run_dir.path / "tracking" / name)
+    if name == "tensorboard":
+        assert tracker.told[-1][1] == "flush"  # it can be watched while it runs
+    else:
+        assert (tracker.asked["project"], tracker.asked["name"]) == ("tiny", trial.id)
+        settings = tracker.asked.get("config", tracker.asked)
+        assert (settings["finetune.epochs"], settings["model.architecture"]) == (2, "mlp_digits")
     if name == "trackio":
         assert os.environ["TRACKIO_DIR"] == inside
     else:
         assert any(inside in str(value) for value in (tracker.asked, *tracker.asked.values()))
-    assert tracker.asked.get("mode", "offline") == "offline"
+    if name == "wandb":
+        # Several trials in a process are sessions of their own, and silent ones.
+        own = {"mode": "offline", "group": "digital-scratch", "reinit": "create_new"}
+        assert own.items() <= tracker.asked.items()
+        assert tracker.asked["settings"] == {"silent": True, "console": "off"}
+    if name in ("wandb", "mlflow"):  # which make no folder
+        assert os.path.isdir(inside)
 
 
 @pytest.mark.parametrize(
