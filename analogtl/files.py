@@ -211,8 +211,6 @@ def lock_file(
     """Hold a lock that ends with the process, however it ends.
 
     Args:
-        path: The lock file.
-        wait: Wait while another process holds it.
         until: Asked meanwhile; when true, give up.
 
     Yields:

@@ -28,7 +28,6 @@ class RunAnalysis:
     Frames have one row per arm and setting (and epoch, layer, ...), in the order to show them.
 
     Attributes:
-        run: The run as read.
         metric: Column of the test error that is judged, percent.
         alpha, margin, draws: What it is judged by (`analogtl.analysis.critical_point`).
         references: Which curves, of this run and others, start from the same trials.
@@ -133,7 +132,6 @@ def analyse(
     """Analyse a run.
 
     Args:
-        run: The run as read.
         margin: What counts as harmless; by default the experiment's own, or its metric's.
         alpha: Error probability of each claim; by default the experiment's own.
         metric: Column of the test error that is judged, percent.

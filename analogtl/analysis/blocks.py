@@ -38,7 +38,6 @@ class LevelGap:
     """A level at which trials failed, or too few finished.
 
     Attributes:
-        level: The level.
         n_blocks: Blocks finished there and at the reference.
         n_failed: Trials that failed there.
         left_out: Whether too few blocks finished for a test.

@@ -62,7 +62,6 @@ def hardware_of(settings: Any, overrides: Sequence[str], run: str) -> dict[str, 
     Args:
         settings: Table [hardware] of the resolved experiment; whatever that is.
         overrides: ``hardware.key=value`` of the command line.
-        run: Name of the run, for the messages.
 
     Raises:
         ExperimentError: With a line per wrong key or value.
@@ -123,8 +122,6 @@ class Costs:
     """What the trials of a run cost, as means over trials; the frames' columns are those of `cost`.
 
     Attributes:
-        hardware: The constants.
-        axes: The axes swept.
         epochs: A row for each arm, level, layer and epoch.
         layers: A row for each arm, level and layer, over all epochs.
         totals: A row for each arm and level.

@@ -83,7 +83,6 @@ class LevelTest:
     """One level against the reference. Errors and excesses are in points of test error.
 
     Attributes:
-        level: The level.
         n_blocks: Blocks finished both here and at the reference.
         excess: Error above that at the reference, within blocks.
         lower, upper: One-sided confidence bounds of the excess, each at 1 - alpha.
@@ -300,8 +299,6 @@ class JudgedCurve:
     """A curve and its critical point.
 
     Attributes:
-        curve: The curve.
-        point: Its critical point.
         shared_with: The other curves that have the same trials at the reference level.
     """
 

@@ -26,7 +26,6 @@ class Curve:
 
     Attributes:
         experiment, arm, algorithm, n_classes: Where they come from; None where unknown.
-        axis: The axis that varies.
         at: Levels of the other axes that the arm varies, ``n_states=20``; "" for none.
         direction: "up" if the levels lie above the reference, "down" if below.
         reference: The level that the others are compared with.
@@ -170,7 +169,6 @@ def _sides(
 
     Args:
         group: The trials of one arm, equal but for the axis.
-        axis: The axis.
         at: The levels of the other axes, in words.
         metric: Column of the test error.
         frozen: The trials of the frozen arrays at these levels of the other axes.

@@ -76,7 +76,6 @@ class ArmsFinding(Finding):
     """Two arms compared: the difference is the test error of `worse` less that of `better`, points.
 
     Attributes:
-        better, worse: The arms.
         below: It holds for a difference above `above` and below this.
         fails_below: It does not hold for a difference below this (or above `below`).
         above: See `below`.
@@ -96,7 +95,6 @@ class AxisFinding(Finding):
     """What an axis does to the analog-tl arm.
 
     Attributes:
-        axis: The axis.
         hybrid: Whether layers are kept digital (`convert.digital_layers`); None: either.
     """
 
@@ -248,7 +246,6 @@ class JudgedFinding:
     """What one experiment says about one finding.
 
     Attributes:
-        finding: The finding.
         reason: Why it is judged as it is.
         experiment: "" if none has the runs.
         n_classes: The task; None if unknown.
@@ -300,7 +297,6 @@ def judge_findings(
     """Hold the findings to runs. A partial sweep is judged as far as it goes.
 
     Args:
-        analyses: The runs, analysed.
         published: Whether to judge the published findings, too; by default, those runs are held to
             them whose experiment asks for it (`[report] findings`).
 

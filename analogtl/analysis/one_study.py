@@ -184,9 +184,7 @@ def each_once(
     """The rows without those that stand twice: of equal ones one is kept, of different ones none.
 
     Args:
-        rows: Rows of a table.
         same: The columns that tell what a row is about.
-        file: The table.
         problems: Where each trial that stands twice is told.
     """
     again = rows.duplicated(same, keep=False)

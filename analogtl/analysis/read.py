@@ -48,8 +48,6 @@ class RunData:
     """One run as read: its tables, and the JSON beside them ({} where there is none).
 
     Attributes:
-        name: Name of the run, unique in the report.
-        path: Its directory.
         trials: The rows of ``trials.csv``; ``experiment`` is the run's name.
         chosen: The trials at the learning rate kept, with what they are judged by, and how it was
             chosen.
@@ -163,8 +161,6 @@ def read_run(
     Without ``trials.csv`` there is no run; what else cannot be read is left out, and noted.
 
     Args:
-        path: The run directory.
-        name: What to call it.
         judged_epochs: How many of the last epochs count; by default the experiment's own.
         settings: ``hardware.key=value`` over the experiment's own.
 
@@ -323,7 +319,6 @@ def _epochs(
     Read in pieces: of a large study this is the only large file, and most of it is not needed.
 
     Args:
-        file: The table.
         trials: Their names.
         problems: Where what cannot be read is told.
         quantity: The column that is taken for the error.

@@ -57,7 +57,6 @@ def with_ordered_levels(trials: pd.DataFrame, asked: Any) -> pd.DataFrame:
     """The trials with each axis of names as ordered categories, so that all that follows keeps it.
 
     Args:
-        trials: Rows of ``trials.csv``.
         asked: The levels of each axis in the order of the experiment's file, as its JSON has them:
             whatever that is; any others follow as they come.
     """

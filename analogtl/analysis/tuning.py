@@ -33,7 +33,6 @@ def read_tuning(
     """The choices of a run, from its ``tuning.csv``; empty where there is none.
 
     Args:
-        file: The table.
         keys: The keys that are tuned.
         problems: Where what cannot be read is told.
         options: Of `analogtl.study.tables.read_table`.

@@ -139,8 +139,6 @@ def rows_table(
 
     Args:
         headings: One per column; none for a table without a heading.
-        rows: The cells.
-        title: A line above it.
         right: Columns that hold numbers.
         styles: Column -> style of its cells.
     """

@@ -141,8 +141,6 @@ def write_device(file: Path, device: DeviceFile, comments: str = "") -> None:
 
     Args:
         file: Where to; what is there is replaced.
-        device: The device.
-        comments: Lines for the top of the file.
 
     Raises:
         ExperimentError: If `read_device` would refuse it.

@@ -106,7 +106,6 @@ def defaults_of(algorithm: Algorithm, rule: RuleFacts | None) -> _Tables:
     """The defaults of an algorithm's tables; those of a rule are c-ttv2's, its parameters its own.
 
     Args:
-        algorithm: The algorithm.
         rule: What it says of itself, if it is in a file.
     """
     if rule is None:
@@ -182,7 +181,6 @@ def device_conflicts(preset: str, values: Mapping[str, Any]) -> Iterator[Problem
     """Find parameters of a device that are right by themselves, but not together.
 
     Args:
-        preset: The preset or device class.
         values: The parameters that differ from it, each right by itself.
     """
     given = {**catalog.device_parameters(preset), **values}

@@ -69,7 +69,6 @@ def meant(level: str, layers: Iterable[str]) -> list[str]:
     Args:
         level: ``none``, ``all``, a name or a shell pattern of names, or what layers lie below: a
             stage.
-        layers: The names of the layers on arrays.
 
     Raises:
         ExperimentError: If it means none of them and is not ``none``.

@@ -22,7 +22,6 @@ def text_or_template(file: Path, template: Path, wanted: Defined) -> tuple[str, 
     """The text of a file and False, or a template to begin with and True where there is none.
 
     Args:
-        file: The file.
         template: What defines something under the usual name, with THIS_FILE where it tells how
             an experiment names it.
         wanted: What the experiment names.
@@ -78,7 +77,6 @@ def embed(
 
     Args:
         known: The table; what is in it already stays.
-        files: The names.
         folders: Where to look, in this order.
         shipped: Name -> file of those to look among after that.
 

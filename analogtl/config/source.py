@@ -195,7 +195,6 @@ def read_toml(
     """Read a TOML file: its tables, and dotted key -> line.
 
     Args:
-        file: The file.
         kind: What it should be, for messages.
         hint: Where one comes from.
 
@@ -252,7 +251,6 @@ def resolve_data_root(data: Mapping[str, Any], folder: Path) -> None:
     """Make a relative data folder absolute: beside the file that names it, wherever a command runs.
 
     Args:
-        data: The tables of a file.
         folder: The folder of the file; the current one for a command line.
     """
     section = data.get("data")

@@ -42,9 +42,6 @@ def starter(
     Args:
         task: One of `TASKS`.
         model: Network, or a file with one; the task's own if None.
-        device: Device preset or device class.
-        algorithm: Training algorithm.
-        name: Name of the experiment.
         file: The file it goes to, as the commands in its header name it.
         texts: The text of each file that an algorithm or a network is in, by its name.
 

@@ -39,7 +39,6 @@ class Conversion:
     """A converted model and what the conversion achieved.
 
     Attributes:
-        model: The analog model.
         layers: One row per analog layer, in the columns of ``layers.csv`` (without those that
             name the trial).
         engine: "fast", "aihwkit", or "mixed".

@@ -48,7 +48,6 @@ class UnfoldedConv(AnalogLayerBase, nn.Module):
 
         Args:
             conv: The digital convolution, without groups.
-            rpu_config: Of the arrays.
             pad: What comes before it.
         """
         super().__init__()

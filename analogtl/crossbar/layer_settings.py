@@ -77,7 +77,6 @@ def settings_by_layer(
     """Tell what each layer on arrays is set up with, by name in the network's order.
 
     Args:
-        model: The digital model.
         surveyed: What of it goes onto arrays.
         analog, convert: The network's settings.
         plan: The training that is planned; None: nothing is chosen for it.

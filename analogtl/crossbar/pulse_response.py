@@ -60,11 +60,9 @@ class DeviceView:
     """What `view_device` found; S of the devices are shown with P points of their ramps.
 
     Attributes:
-        name: What the device is called.
         device_class: The aihwkit device class behind it.
         parameters: Parameter of that class -> value, as built.
         n_devices: Devices that were measured.
-        facts: Its properties.
         pulses: Pulses given so far at each point of the ramps, up and then down (P,).
         turn: The pulse at which the ramp turns from up to down.
         weights: Weight of the shown devices at each point, as the network reads them (P, S).

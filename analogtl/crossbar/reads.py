@@ -61,13 +61,7 @@ class Reads(NamedTuple):
 
 
 def best_reads(analog: Analog, in_size: int, out_size: int) -> Reads:
-    """Find the smallest of ``DRIVES`` whose signal to noise is close to the best.
-
-    Args:
-        analog: Algorithm, device and reads.
-        in_size: Columns of the tile.
-        out_size: Rows of the tile.
-    """
+    """Find the smallest of ``DRIVES`` whose signal to noise is close to the best."""
     tried = [reads_at(analog, in_size, out_size, drive) for drive in DRIVES]
     best = max(reads.snr for reads in tried)
     return next(reads for reads in tried if reads.snr >= CLOSE_ENOUGH * best)

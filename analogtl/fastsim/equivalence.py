@@ -105,7 +105,6 @@ def compare_updates(
 
     Args:
         case: What to compare.
-        name: The rows' ``case``.
         repetitions: Runs on each engine.
         seed: Seed of the fast engine's runs.
         alter: Makes the fast tile wrong, to see whether the comparison notices.

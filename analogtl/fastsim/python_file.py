@@ -68,7 +68,6 @@ def told(error: BaseException, file: str, what: str = "", line: int = 1) -> str:
     """Tell in a line of an error of the user's own code.
 
     Args:
-        error: The error.
         file: The file, for an error that has no line in it.
         what: What was called, for the message.
         line: The line then.

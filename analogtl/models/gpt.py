@@ -18,9 +18,6 @@ class SmallGPT(nn.Module):
     Args:
         context: Most tokens at once.
         vocabulary: Tokens that there are.
-        width: Channels.
-        depth: Blocks.
-        heads: Attention heads.
         mlp_ratio: Width of a block's hidden layer, in channels.
         tied: Whether the head shares the embedding's weights, as in GPT-2: then they stay digital.
             Else the head is a linear layer of its own.

@@ -156,7 +156,6 @@ def build_language(
     """Build the network of a folder for texts, with weights from torch's generator.
 
     Args:
-        folder: The folder.
         kwargs: Of `LanguageModel`.
         sizes: Of the task; see `fit_of`.
 

@@ -22,7 +22,6 @@ class LanguageFolder:
     """A folder that holds a language model and its tokenizer.
 
     Attributes:
-        path: The folder.
         config: What ``config.json`` says.
         weights: Its files of weights.
     """

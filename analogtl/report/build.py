@@ -169,14 +169,10 @@ class Report:
     """A report: what it tells, and the files that it was written to, each at once or not at all.
 
     Attributes:
-        out: Its folder.
-        kinds: The formats asked for.
-        runs: The runs as read.
         sections: What they come to, each for itself or all together.
         findings: What they say about findings.
         messages: What is missing, failed, damaged or does not belong together, a line each.
         damaged: Those of them that tell of something damaged, which was left out.
-        paths: The files written.
     """
 
     out: Path

@@ -21,7 +21,6 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str], corner: str) -> Drawing
     """Stack the energy of each row by term; beside it, how many times that is done digitally.
 
     Args:
-        frame: Rows of costs.
         names: What to call each row.
         corner: What the rows are.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import pandas as pd
@@ -49,9 +50,7 @@ def _worn(frame: pd.DataFrame) -> list[str]:
     return texts
 
 
-def _table(
-    costs: Costs, name: str, title: str, frame: pd.DataFrame, first: list[Column], experiment: str
-) -> Table:
+def _table(costs: Costs, name: str, title: str, frame: pd.DataFrame, first: list[Column]) -> Table:
     frame = frame.assign(worn=_worn(frame))
     levels = [Column(axis, label_of(axis), kind="level") for axis in costs.axes]
     energies = [
@@ -71,23 +70,23 @@ def _table(
     ]
     kept = tuple(column for column in listed if column.is_needed(frame))
     whole = frame.drop(columns="worn")
-    return Table(name, title, frame, kept, f"{NOTE} {WORN}", experiment, whole)
+    return Table(name, title, frame, kept, f"{NOTE} {WORN}", whole=whole)
 
 
-def arms_table(costs: Costs, *, experiment: str = "") -> Table:
+def arms_table(costs: Costs) -> Table:
     """What each arm costs in all."""
     title = "What the training of the arrays costs"
-    return _table(costs, "costs_of_arms", title, costs.totals, [], experiment)
+    return _table(costs, "costs_of_arms", title, costs.totals, [])
 
 
-def layers_table(costs: Costs, *, experiment: str = "") -> Table:
+def layers_table(costs: Costs) -> Table:
     """What each layer costs, shown over all epochs; the CSV file has every epoch."""
     first = [Column("layer", "layer")]
-    table = _table(costs, "costs", "Costs by layer", costs.layers, first, experiment)
-    return Table(**{**vars(table), "whole": costs.epochs})
+    table = _table(costs, "costs", "Costs by layer", costs.layers, first)
+    return replace(table, whole=costs.epochs)
 
 
-def terms_table(costs: Costs, *, experiment: str = "") -> Table:
+def terms_table(costs: Costs) -> Table:
     """Each term with its count, its constant and where that is from."""
     terms = costs.terms()
     frame = terms.assign(
@@ -111,4 +110,4 @@ def terms_table(costs: Costs, *, experiment: str = "") -> Table:
     kept = tuple(column for column in columns if column.is_needed(frame))
     title = "Costs, term by term, with their constants"
     note = "Energy or time = count x constant; time over arrays at work at the same time."
-    return Table("cost_terms", title, frame, kept, note, experiment, terms)
+    return Table("cost_terms", title, frame, kept, note, whole=terms)

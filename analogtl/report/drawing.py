@@ -33,7 +33,6 @@ class Drawing:
     """A figure and the values that it shows.
 
     Attributes:
-        figure: The figure.
         corner: What the rows of the table of numbers are: epochs, levels, layers.
         rows, columns: Names of its rows and columns, in their order.
         caption: What a reader must know: what the spread is, how many trials.
@@ -60,8 +59,6 @@ class Drawing:
         """Let the places x, y of some axes be read.
 
         Args:
-            ax: The axes.
-            x, y: The places.
             values: For each the row and the column of the table, and the value as text.
             where: How the places are given, e.g. ``transform``.
         """
@@ -90,7 +87,6 @@ class Drawn:
     """What was made of a drawing.
 
     Attributes:
-        paths: The files written.
         svg: For the page; "" if it was not asked for.
         caption, table: As in `Drawing`.
     """

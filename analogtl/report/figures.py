@@ -126,7 +126,6 @@ def error_after(ages: pd.DataFrame, metric: Metric = Metric.ERROR) -> Drawing:
 
     Args:
         ages: From `summaries.ages`.
-        metric: What the errors are.
     """
     lines = summaries.series(ages, "time", "error", summaries.axis_columns(ages))
     labels = style.line_labels(lines)
@@ -337,7 +336,6 @@ def _mark_points(
     """Critical points in a strip below zero, where there is no data; a row each.
 
     Args:
-        ax: The axes, with their limits.
         points: Each with its colour and whose it is, for the legend.
         axis: What the levels are of.
         metric: What the margin is of.
@@ -442,7 +440,6 @@ def level_maps(
 
     Args:
         levels: From `summaries.levels`.
-        trials: The trials behind them.
         x, y: The axes of each map.
         by: The further axes, one panel per combination of their levels and arm.
     """

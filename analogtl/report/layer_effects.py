@@ -77,13 +77,7 @@ def _axes(effects: pd.DataFrame) -> list[str]:
 
 
 def layer_figure(part: Part, metric: Metric, alpha: float) -> Drawing:
-    """Error of each layer's level above that of none, the first layer on top; all layers below.
-
-    Args:
-        part: What to draw.
-        metric: What the error is.
-        alpha: Error probability of the tests.
-    """
+    """Error of each layer's level above that of none, the first layer on top; all layers below."""
     known = part.effects[part.effects["excess"].notna()]
     levels = summaries.sorted_levels(known[PER_LAYER])
     layers = [level for level in levels if level != ALL]
@@ -193,9 +187,7 @@ def _share_scale(panels: Sequence[Axes]) -> None:
 # ---------------------------------------------------------------------------- the table, the words
 
 
-def layer_effects_table(
-    effects: pd.DataFrame, metric: Metric, alpha: float, *, experiment: str = ""
-) -> Table:
+def layer_effects_table(effects: pd.DataFrame, metric: Metric, alpha: float) -> Table:
     """What each layer costs that alone has settings of its own, and all of them."""
     number: dict[str, Any] = {"kind": "number", "digits": metric.decimals}
     columns = (
@@ -219,7 +211,7 @@ def layer_effects_table(
     )
     title = "Which layers hurt"
     kept = tuple(column for column in columns if column.is_needed(shown))
-    return Table("layer_effects", title, shown, kept, note, experiment, effects)
+    return Table("layer_effects", title, shown, kept, note, whole=effects)
 
 
 def sentences(part: Part, metric: Metric, alpha: float) -> Iterator[str]:

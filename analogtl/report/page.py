@@ -51,8 +51,6 @@ def render(
     """The page as HTML text.
 
     Args:
-        runs: The experiments.
-        findings: What the runs say about findings.
         content: ``title``; ``glance``, the study in numbers: (value, what it counts); ``notices``,
             what is missing, a sentence each; ``tables`` over all runs; ``trials``, the table of all
             (None: too many to list); ``commands`` that make these runs; ``made``, the date.

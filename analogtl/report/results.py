@@ -103,7 +103,6 @@ class Block:
     Attributes:
         kind: ``table``, ``findings``, ``controls``, ``critical`` or ``critical-levels``.
         runs: Folder of each run -> what a table calls it.
-        settings: The rest.
         beside: Which curves of all runs start from the same trials.
     """
 

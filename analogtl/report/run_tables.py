@@ -183,7 +183,6 @@ def _table(
     names: Sequence[str],
     note: str = "",
     *,
-    experiment: str = "",
     axes: Sequence[str] = (),
     whole: pd.DataFrame | None = None,
     metric: Metric | None = Metric.ERROR,
@@ -192,7 +191,7 @@ def _table(
     levels = [Column(axis, label_of(axis), kind="level") for axis in axes]
     listed = [one for name in names for one in (levels if name == AXES else [COLUMNS[name]])]
     kept = tuple(measured(column, metric) for column in listed if column.is_needed(frame))
-    return Table(name, title, frame, kept, note, experiment, whole)
+    return Table(name, title, frame, kept, note, whole=whole)
 
 
 def measured(column: Column, metric: Metric | None) -> Column:
@@ -210,7 +209,6 @@ def measured(column: Column, metric: Metric | None) -> Column:
 def outcomes_table(
     levels: pd.DataFrame,
     *,
-    experiment: str = "",
     judged: str = "last epoch",
     several_rates: bool = False,
     untuned: Sequence[str] = (),
@@ -219,12 +217,9 @@ def outcomes_table(
     """Error per arm and level, from `summaries.levels`.
 
     Args:
-        levels: The levels.
-        experiment: Name of the run.
         judged: What the judged error is, in words.
         several_rates: Whether learning rates were chosen from.
         untuned: Axes whose levels are compared without having been tuned.
-        metric: What the errors are.
     """
     axes = summaries.axis_columns(levels)
     title = metric.label.capitalize()
@@ -235,46 +230,25 @@ def outcomes_table(
     note += f" {words.not_tuned(untuned, rates=several_rates)}" if untuned else ""
     # One epoch is judged: then the final error is the judged one.
     names = [one for one in OUTCOMES if one != "error_final" or judged != "last epoch"]
-    return _table(
-        "outcomes", title, levels, names, note, experiment=experiment, axes=axes, metric=metric
-    )
+    return _table("outcomes", title, levels, names, note, axes=axes, metric=metric)
 
 
-def noise_table(losses: pd.DataFrame, *, experiment: str = "") -> Table:
+def noise_table(losses: pd.DataFrame) -> Table:
     """Held-out loss by the share of noise, from `analogtl.analysis.denoising.by_noise`."""
     title = "Denoising loss by the share of noise"
     axes = summaries.axis_columns(losses.drop(columns="noise_share"))
     losses = losses.sort_values("noise_share", kind="stable")
-    return _table("noise", title, losses, NOISE, SPREAD_NOTE, experiment=experiment, axes=axes)
+    return _table("noise", title, losses, NOISE, SPREAD_NOTE, axes=axes)
 
 
-def learning_rates_table(
-    choices: pd.DataFrame,
-    axes: Sequence[str],
-    *,
-    experiment: str = "",
-    metric: Metric = Metric.ERROR,
-) -> Table:
+def learning_rates_table(choices: pd.DataFrame, axes: Sequence[str], metric: Metric) -> Table:
     """Which learning rates were tried at each level and which was kept."""
-    return _table(
-        "learning_rates",
-        "Learning rates tried and kept",
-        choices.assign(kept=choices["lr"]),
-        LEARNING_RATES,
-        experiment=experiment,
-        axes=axes,
-        whole=choices,
-        metric=metric,
-    )
+    shown, title = choices.assign(kept=choices["lr"]), "Learning rates tried and kept"
+    how: Any = {"axes": axes, "whole": choices, "metric": metric}
+    return _table("learning_rates", title, shown, LEARNING_RATES, **how)
 
 
-def tuning_table(
-    choices: pd.DataFrame,
-    axes: Sequence[str],
-    *,
-    experiment: str = "",
-    metric: Metric = Metric.ERROR,
-) -> Table:
+def tuning_table(choices: pd.DataFrame, axes: Sequence[str], metric: Metric) -> Table:
     """What was chosen for each arm at each level, and how clearly; see `read_tuning`."""
     note = (
         "Chosen by the validation error, mean of the judged epochs, on blocks that nothing here is "
@@ -282,23 +256,13 @@ def tuning_table(
         "lead is none."
     )
     shown = choices.rename(columns={"kept": "settings_kept"})
-    axes = [axis for axis in axes if axis in choices]
     title = "Settings chosen on validation data"
-    return _table(
-        "tuning_choices",
-        title,
-        shown,
-        TUNING,
-        note,
-        experiment=experiment,
-        axes=axes,
-        whole=choices,
-        metric=metric,
-    )
+    how: Any = {"axes": axes, "whole": choices, "metric": metric}
+    return _table("tuning_choices", title, shown, TUNING, note, **how)
 
 
 def critical_points_table(
-    judged: Sequence[JudgedCurve], *, experiment: str = "", metric: Metric | None = Metric.ERROR
+    judged: Sequence[JudgedCurve], metric: Metric | None = Metric.ERROR
 ) -> Table:
     """The critical points of curves."""
     points = points_frame(judged).assign(
@@ -325,15 +289,9 @@ def critical_points_table(
         notes.append(f"Judged by: {'; '.join(frame['judged_by'].unique())}.")
     if untold := len(points) - len(told):
         notes.append(f"Curves without enough data: {untold}.")
+    how: Any = {"whole": points, "metric": metric}
     return _table(
-        "critical_points",
-        "Critical points",
-        frame,
-        CRITICAL_POINTS,
-        " ".join(notes),
-        experiment=experiment,
-        whole=points,
-        metric=metric,
+        "critical_points", "Critical points", frame, CRITICAL_POINTS, " ".join(notes), **how
     )
 
 
@@ -366,36 +324,34 @@ def findings_table(judged: Sequence[JudgedFinding]) -> Table:
     return replace(table, columns=tuple(columns))
 
 
-def ages_table(
-    ages: pd.DataFrame, model: str, *, experiment: str = "", metric: Metric = Metric.ERROR
-) -> Table:
+def ages_table(ages: pd.DataFrame, model: str, metric: Metric) -> Table:
     """Error a while after training, from `summaries.ages`."""
     note = f"{SPREAD_NOTE} Of a trial counts the mean of its repeats. Noise model: {model}."
     axes, title = summaries.axis_columns(ages), f"{metric.label.capitalize()} after training"
     shown = ages.assign(after=[time_text(time) for time in ages["time"]])
-    how: Any = {"experiment": experiment, "axes": axes, "whole": ages, "metric": metric}
+    how: Any = {"axes": axes, "whole": ages, "metric": metric}
     return _table("ages", title, shown, AGES, note, **how)
 
 
-def layers_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
+def layers_table(layers: pd.DataFrame) -> Table:
     """What was programmed and what moved per layer, from `summaries.layers`."""
     note = f"{SPREAD_NOTE} Programming error: relative L2 error of the layer's weights."
     axes = summaries.axis_columns(layers)
-    return _table("layer_summary", "Layers", layers, LAYERS, note, experiment=experiment, axes=axes)
+    return _table("layer_summary", "Layers", layers, LAYERS, note, axes=axes)
 
 
-def wear_table(layers: pd.DataFrame, *, experiment: str = "") -> Table:
+def wear_table(layers: pd.DataFrame) -> Table:
     """How often the cells of each layer were pulsed, beside how far they moved."""
     note = f"{SPREAD_NOTE} Pulses of a cell in fine-tuning; the fast engine counts them."
     axes = summaries.axis_columns(layers)
-    return _table("wear", "Pulses", layers, WEAR, note, experiment=experiment, axes=axes)
+    return _table("wear", "Pulses", layers, WEAR, note, axes=axes)
 
 
-def stages_table(stages: pd.DataFrame, *, experiment: str = "") -> Table:
+def stages_table(stages: pd.DataFrame) -> Table:
     """What moved in each part of the network, from `summaries.stages`."""
     note = f"{SPREAD_NOTE} All layers of a stage taken together."
     axes = summaries.axis_columns(stages)
-    return _table("stage_summary", "Stages", stages, STAGES, note, experiment=experiment, axes=axes)
+    return _table("stage_summary", "Stages", stages, STAGES, note, axes=axes)
 
 
 def trials_table(trials: pd.DataFrame) -> Table:
@@ -410,7 +366,7 @@ def trials_table(trials: pd.DataFrame) -> Table:
     return _table("trials", "Every trial", ordered, TRIALS, axes=axes, metric=metric)
 
 
-def images_table(images: Mapping[str, Any], *, experiment: str = "") -> Table:
+def images_table(images: Mapping[str, Any]) -> Table:
     """The images that each stage uses, from a run's ``data.json``."""
     rows = [
         {
@@ -426,8 +382,7 @@ def images_table(images: Mapping[str, Any], *, experiment: str = "") -> Table:
         for stage in ("pretrain", "finetune")
         for one in images.get(stage, ())
     ]
-    frame = pd.DataFrame(rows)
-    return _table("images", "Examples that the stages use", frame, IMAGES, experiment=experiment)
+    return _table("images", "Examples that the stages use", pd.DataFrame(rows), IMAGES)
 
 
 _SPLITS: Final = {"training": "train", "validation": "validation", "test": "test"}

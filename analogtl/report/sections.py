@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ from analogtl.vocabulary import (
     label_of,
 )
 
+About = Literal["errors", "layers", "costs"]
 MAX_BARS = 40  # of arms and levels in the figure of costs
 
 
@@ -46,14 +47,20 @@ class FigureSpec:
     Attributes:
         stem: Of its files.
         title: What it shows.
-        draw: Draws it.
         about: What the page groups it by.
     """
 
     stem: str
     title: str
     draw: Draw
-    about: Literal["errors", "layers", "costs"] = "errors"
+    about: About = "errors"
+
+
+def _of_arm(arm: str, stem: str, title: str, draw: Draw, about: About = "errors") -> FigureSpec:
+    """A figure about one arm, which its stem and title name; about all of them where that is ""."""
+    if not arm:
+        return FigureSpec(stem, title, draw, about)
+    return FigureSpec(f"{stem}-{slug(arm)}", f"{title}, {arm_label(arm)}", draw, about)
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,9 @@ class Section:
     """What one run comes to.
 
     Attributes:
-        run: The run, analysed.
         tables: The tables everybody wants.
         more_tables: Long tables about learning rates and layers.
         cost_tables: What training costs, where that is known.
-        figures: Its figures.
         words: What the statistics say.
         limits: What a reader must know of the numbers before.
         drawn: What became of each figure, as soon as they are drawn.
@@ -100,7 +105,6 @@ def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
     """Everything that one run comes to.
 
     Args:
-        run: The run, analysed.
         plain: Whether figures are drawn without the critical points.
     """
     section = Section(run)
@@ -116,6 +120,8 @@ def section_of(run: RunAnalysis, *, plain: bool = False) -> Section:
     _add_layer_effects(section)
     section.figures.extend(_layer_figures(run))
     _add_costs(section)
+    for listed in (section.tables, section.more_tables, section.cost_tables):
+        listed[:] = [replace(table, experiment=section.name) for table in listed]
     return section
 
 
@@ -124,8 +130,7 @@ def _add_layer_effects(section: Section) -> None:
     if run.layer_effects.empty:
         return
     judged = (run.error, run.alpha)
-    table = layer_effects_table(run.layer_effects, *judged, experiment=section.name)
-    section.tables.append(table)
+    section.tables.append(layer_effects_table(run.layer_effects, *judged))
     parts = list(parts_of(run.layer_effects, run.run.setting("per_layer", "settings")))
     for number, part in enumerate(parts):
         section.words.extend(sentences(part, *judged))
@@ -136,11 +141,11 @@ def _add_layer_effects(section: Section) -> None:
 
 
 def _add_costs(section: Section) -> None:
-    costs, name = section.run.costs, section.name
+    costs = section.run.costs
     if costs is None:
         return
     tables = (cost_tables.arms_table, cost_tables.terms_table, cost_tables.layers_table)
-    section.cost_tables.extend(table(costs, experiment=name) for table in tables)
+    section.cost_tables.extend(table(costs) for table in tables)
     if costs.totals["energy"].gt(0).any() and len(costs.totals) <= MAX_BARS:
         draw = partial(cost_bars, costs.totals, names_of(costs, costs.totals), "arm")
         section.figures.append(FigureSpec("costs", "Energy of training", draw, "costs"))
@@ -149,16 +154,15 @@ def _add_costs(section: Section) -> None:
         rows = costs.layers[costs.layers["arm"] == arm]
         if len(rows) > 1 and rows["pulses"].gt(0).any() and rows["energy"].gt(0).all():
             draw = partial(cost_bars, rows, rows["layer"].tolist(), "layer")
-            whose = f"Energy of training by layer, {arm_label(arm)}"
-            section.figures.append(FigureSpec(f"costs-layers-{slug(arm)}", whose, draw, "costs"))
+            title = "Energy of training by layer"
+            section.figures.append(_of_arm(arm, "costs-layers", title, draw, "costs"))
 
 
 def _add_tables(section: Section) -> None:
-    run, name = section.run, section.name
+    run = section.run
     section.tables.append(
         run_tables.outcomes_table(
             run.levels,
-            experiment=name,
             judged=epochs_text(run.trials),
             several_rates=run.several_rates,
             untuned=run.run.untuned,
@@ -166,32 +170,25 @@ def _add_tables(section: Section) -> None:
         )
     )
     if run.run.images.get("pretrain") or run.run.images.get("finetune"):
-        section.tables.append(run_tables.images_table(run.run.images, experiment=name))
+        section.tables.append(run_tables.images_table(run.run.images))
     if len(run.ages):
         model = str(run.run.setting("evaluate", "noise_model"))
-        how: Any = {"experiment": name, "metric": run.error}
-        section.tables.append(run_tables.ages_table(run.ages, model, **how))
+        section.tables.append(run_tables.ages_table(run.ages, model, run.error))
     if any(map(_is_told, run.curves)):
-        section.tables.append(
-            run_tables.critical_points_table(run.curves, experiment=name, metric=run.error)
-        )
+        section.tables.append(run_tables.critical_points_table(run.curves, run.error))
     if not run.run.tuning.empty:
         axes = [axis for axis in summaries.axis_columns(run.levels) if axis in run.run.tuning]
-        how = {"experiment": name, "metric": run.error}
-        section.more_tables.append(run_tables.tuning_table(run.run.tuning, axes, **how))
+        section.more_tables.append(run_tables.tuning_table(run.run.tuning, axes, run.error))
     if run.several_rates:
-        section.more_tables.append(
-            run_tables.learning_rates_table(
-                run.run.chosen.choices, run.axes, experiment=name, metric=run.error
-            )
-        )
+        choices = run.run.chosen.choices
+        section.more_tables.append(run_tables.learning_rates_table(choices, run.axes, run.error))
     if run.layers.empty:
         return
     if run.stages["weights_changed_mean"].notna().any() and (run.stages["layers"] > 1).any():
-        section.more_tables.append(run_tables.stages_table(run.stages, experiment=name))
-    section.more_tables.append(run_tables.layers_table(run.layers, experiment=name))
+        section.more_tables.append(run_tables.stages_table(run.stages))
+    section.more_tables.append(run_tables.layers_table(run.layers))
     if "a_up_mean_mean" in run.layers and run.layers["a_up_mean_mean"].notna().any():
-        section.more_tables.append(run_tables.wear_table(run.layers, experiment=name))
+        section.more_tables.append(run_tables.wear_table(run.layers))
 
 
 def _add_denoising(section: Section) -> None:
@@ -199,15 +196,14 @@ def _add_denoising(section: Section) -> None:
     run, metric = section.run.run, section.run.error
     losses = denoising.by_noise(run)
     if len(losses):
-        section.more_tables.append(run_tables.noise_table(losses, experiment=section.name))
+        section.more_tables.append(run_tables.noise_table(losses))
         how: Any = {"along": "noise_share", "quantity": "loss"}
         how |= {"label": metric.axis, "metric": metric}
         axes = [axis for axis in summaries.axis_columns(losses) if axis != "noise_share"]
         for arm, rows in _readable_traces(losses, axes):
-            whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
-            title = f"{metric.label.capitalize()} by the share of noise{whose}"
+            title = f"{metric.label.capitalize()} by the share of noise"
             draw = partial(figures.error_traces, rows, **how)
-            section.figures.append(FigureSpec(f"noise{suffix}", title, draw))
+            section.figures.append(_of_arm(arm, "noise", title, draw))
     drawn = denoising.samples(run)
     if 0 < len(drawn) <= MAX_PANELS:
         draw = partial(samples_figure, drawn)
@@ -323,23 +319,16 @@ def _trace_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
     if traces.empty or traces["epoch"].nunique() < 2:
         return
     for arm, rows in _readable_traces(traces, run.axes):
-        whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
         draw = partial(figures.error_traces, rows, label=run.error.axis, metric=run.error)
-        title = f"{run.error.label.capitalize()} per epoch{whose}"
-        yield FigureSpec(f"traces{suffix}", title, draw)
+        yield _of_arm(arm, "traces", f"{run.error.label.capitalize()} per epoch", draw)
         # Only analog arms have cells; of a sweep, only the arm's own are of interest here.
         changed = rows[rows["weights_changed_mean"].notna()]
         if arm:
             changed = changed[changed["arm"] == arm]
         if changed["weights_changed_mean"].any():
-            draw = partial(
-                figures.error_traces,
-                changed,
-                quantity="weights_changed",
-                label="cells changed (%)",
-                scale=100.0,
-            )
-            yield FigureSpec(f"changed{suffix}", f"Analog cells changed per epoch{whose}", draw)
+            cells: Any = {"quantity": "weights_changed", "label": "cells changed (%)"}
+            draw = partial(figures.error_traces, changed, scale=100.0, **cells)
+            yield _of_arm(arm, "changed", "Analog cells changed per epoch", draw)
 
 
 def _readable_traces(
@@ -372,9 +361,8 @@ def _age_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
     for arm in [""] if in_one else summaries.arms_of(ages):
         rows = ages[ages["arm"] == arm] if arm else ages
         if len(rows[["arm", *run.axes]].drop_duplicates()) <= MAX_LINES:
-            whose, suffix = (f", {arm_label(arm)}", f"-{slug(arm)}") if arm else ("", "")
-            title = f"{run.error.label.capitalize()} after training{whose}"
-            yield FigureSpec(f"ages{suffix}", title, partial(figures.error_after, rows, run.error))
+            title = f"{run.error.label.capitalize()} after training"
+            yield _of_arm(arm, "ages", title, partial(figures.error_after, rows, run.error))
 
 
 # ------------------------------------------------------------------------------------ layers
@@ -408,8 +396,7 @@ def _layer_figures(run: RunAnalysis) -> Iterator[FigureSpec]:
                 if not mine[f"{quantity}_mean"].fillna(0).any():
                     continue  # an empty map says nothing
                 draw = partial(figures.layer_map, mine, axis, quantity)
-                whose = f"{title}, {arm_label(arm)}"
-                yield FigureSpec(f"{stem}-{slug(arm)}", whose, draw, "layers")
+                yield _of_arm(arm, stem, title, draw, "layers")
 
 
 def slug(text: str) -> str:

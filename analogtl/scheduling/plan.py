@@ -133,8 +133,6 @@ def shortages(left: Sequence[Trial], run: RunDir, *, jobs: int) -> list[str]:
 
     Args:
         left: The trials to run; each writes its rows twice, into its own tables and the run's.
-        run: The run directory.
-        jobs: Trials at the same time.
     """
     lines = []
     epochs = sum(trial.section.epochs + 1 for trial in left)

@@ -27,9 +27,7 @@ class RayPool(Pool):
     """Tasks on a Ray cluster.
 
     Args:
-        run: The run directory.
         jobs: Trials at the same time; default: as many as the cluster has room for.
-        needs: What one trial needs.
         address: Address of the cluster (``auto``: the one that runs here); default: the one that
             the environment names (``RAY_ADDRESS``), else a new one on this machine.
         cpus: CPUs of one trial, at least as many as its threads; ask for more where memory is

@@ -42,10 +42,7 @@ class SlurmPool(Pool):
     Args:
         run: The run directory; it must lie on a file system that all nodes see.
         jobs: Array tasks at the same time; default: as many as Slurm grants.
-        needs: What one trial needs.
-        partition, account: Where to run, and who pays.
         hours: Time limit of one job; trials that need longer go on in another.
-        memory_gb: Memory of one job.
         gpus: GPUs of one job. Default: one where trials are for CUDA.
         trials_per_job: Trials that one job runs, one after the other; default: as few as make the
             array small enough for Slurm.

@@ -79,7 +79,6 @@ def run_trials(
         study: The trials, and where everything is written and what is finished is found.
         jobs: Trials at the same time. Default: on this machine one, or one on each GPU; all that
             fit elsewhere.
-        backend: A `Backend`.
         limits: Limits and checkpoints, the same for every trial.
         skip_failed: Whether trials that failed in an earlier call are left as they are.
         function: ``module:name`` of the function that runs a trial; for tests.

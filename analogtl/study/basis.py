@@ -203,9 +203,6 @@ def basis_of(
     """What a result that sees the images of these stages rests on, here and now.
 
     Args:
-        experiment: Its images and its device.
-        stages: ``finetune``, ``pretrain`` or both.
-        arm: What is fine-tuned.
         look: How to look at the images.
 
     Raises:

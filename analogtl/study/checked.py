@@ -104,7 +104,6 @@ def read_checked(
     """A CSV file in pieces, with the right types; an empty cell is missing.
 
     Args:
-        file: The file.
         rows_of: Row type of `analogtl.study.columns`. Further columns are axes.
         problems: Where each row that is left out is told.
         header: Columns without which there is nothing to read.
@@ -327,7 +326,6 @@ def read_fields(file: Path, fields: type, problems: Problems) -> dict[str, Any]:
     """What a JSON file of a run holds, without the fields that are wrong; {} if it is not there.
 
     Args:
-        file: The file.
         fields: A `TypedDict` of what is known about it; further fields stay as they are.
         problems: Where a file that cannot be read, and each field left out, is told.
     """

@@ -24,7 +24,6 @@ class Choice(NamedTuple, Generic[C]):
     """The best candidate.
 
     Attributes:
-        best: The candidate.
         how: How it was chosen: one of the words in this module.
         blocks: The blocks on which candidates were compared.
         means: Mean validation error over these blocks, percent, of each that was compared.

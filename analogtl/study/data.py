@@ -26,7 +26,6 @@ class StageData:
 
     Attributes:
         stage: ``pretrain`` or ``finetune``.
-        dataset: Its data set.
         fingerprint: Hash of the content of the chosen classes.
         classes: How many examples of each class are used, after all limits.
         left_out: Reason -> how many files of a folder, or texts, are not used as they are.

@@ -45,13 +45,7 @@ def has_cuda_arrays() -> bool:
 
 
 def device_of(experiment: Experiment, stage: str, arm: Arm | None = None) -> str:
-    """Choose what a stage computes on, ``cpu`` or ``cuda``.
-
-    Args:
-        experiment: Its ``run.device`` and its engine.
-        stage: ``pretrain`` or ``finetune``.
-        arm: What is fine-tuned.
-    """
+    """Choose what a stage computes on, ``cpu`` or ``cuda``."""
     wanted = experiment.run.device
     if wanted is Device.CPU or (wanted is Device.AUTO and not gpus()):
         return Device.CPU.value

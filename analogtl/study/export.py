@@ -21,7 +21,6 @@ def export(
     """Write the networks of a run into a folder, as files of safetensors.
 
     Args:
-        run: The run.
         out: The folder, which is made if need be; files of the same names are replaced.
         arms: Only trials of these arms, and no pretrained network. Empty: all.
         trials: Only these trials, likewise.

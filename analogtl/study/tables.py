@@ -44,7 +44,6 @@ def write_joined(path: Path, base: Sequence[str], files: Sequence[Path]) -> None
     """Write several CSV files as one, atomically, a line at a time: memory stays flat.
 
     Args:
-        path: The file to write.
         base: Columns that come first, in this order; every further column of a file follows.
         files: The files. One that is not there (any more) counts as empty.
 
@@ -151,7 +150,6 @@ def read_tables(name: str, where: Sequence[str | Path]) -> pd.DataFrame:
     """All rows of the files of one name, e.g. ``trials.csv``.
 
     Args:
-        name: The file's name.
         where: Run directories, folders of them, or the files themselves.
 
     Raises:

@@ -303,8 +303,6 @@ def trial_at(
     """The trial of an arm at a level, with seed 0.
 
     Args:
-        experiment: Its other settings.
-        arm: The arm.
         axes: The level of each axis; those that leave the arm as it is are left out.
         bases: What was looked at already, which is kept here.
         look: How to look at the images.

@@ -49,8 +49,6 @@ class Contest:
     """The candidates of one arm at one level.
 
     Attributes:
-        arm: The arm.
-        level: The level of each axis.
         candidates: Dotted key -> value, for each candidate.
         trials: The trials of each candidate, by block.
     """
@@ -108,7 +106,6 @@ class Tuning:
 
     Attributes:
         experiment: The experiment that they are for.
-        run: Run directory of their trainings.
         look: How to look at images.
     """
 

@@ -25,7 +25,6 @@ def find_weights(experiment: Experiment, *, download: bool) -> WeightFile | None
     """Find the weights of an experiment that names some.
 
     Args:
-        experiment: As written.
         download: Whether published ones may be fetched, if the experiment does not forbid it.
 
     Returns:

@@ -43,7 +43,6 @@ def read_files(place: Path, folder: str, names: Sequence[str], what: str) -> dic
     Args:
         place: The extracted folder, or the archive.
         folder: What the folder is called inside the archive.
-        names: The files to read.
         what: The data set, for messages.
 
     Raises:

@@ -40,7 +40,6 @@ class Folder:
     """The images of a folder.
 
     Attributes:
-        place: The folder.
         class_names: In the order of their names, which numbers them from 0.
         train, validation, test: Of each class, its images in order. ``validation`` is None where
             the folder brings none.
@@ -85,7 +84,6 @@ def find_images(folder: Path, split_seed: int | None = None) -> Folder:
     a class in five is for testing. Images may lie in sub-folders of a class.
 
     Args:
-        folder: The folder.
         split_seed: Draws the images for testing; without it every fifth by file name is one.
 
     Raises:

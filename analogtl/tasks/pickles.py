@@ -34,7 +34,6 @@ def load_pickle(content: bytes, where: str) -> Any:
     raw bytes here.
 
     Args:
-        content: The pickle.
         where: What to call it in messages.
 
     Raises:

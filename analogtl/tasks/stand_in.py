@@ -28,9 +28,7 @@ def stand_in(dataset: str, counts: Sequence[ClassCount], image_size: int | None)
     """A task with so many images of each class in each split; they take no memory.
 
     Args:
-        dataset: Its data set.
         counts: What is used of each class, after all limits.
-        image_size: Of [data].
 
     Raises:
         ExperimentError: If a class is left without images.

@@ -65,7 +65,6 @@ class Task(ABC):
             split: What to serve.
             at: Where in it the examples are.
             draws: Gives this batch's generator for a purpose.
-            augment: Random changes of images.
         """
 
     def batches(
@@ -87,8 +86,6 @@ class Task(ABC):
             batch_size: Examples per batch; the last batch may be smaller.
             seed: With ``epoch`` (and the batch's number) decides the order and all else.
             epoch: As above.
-            shuffle: Whether to permute.
-            augment: Random changes of images.
             start: Batches to skip, at no cost.
             smallest: Fewest examples of a batch: a smaller rest joins the batch before it.
 

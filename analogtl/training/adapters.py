@@ -24,9 +24,6 @@ def adapted(
 
     Args:
         model: The network with its head for the task; it is changed.
-        experiment: Its [lora].
-        task: What it is fine-tuned on.
-        arm: The arm.
         seed: Of the adapters.
 
     Raises:
@@ -45,7 +42,6 @@ def with_digital_layers(conversion: Conversion, adapters: Adapters) -> list[dict
     """The rows of ``layers.csv`` of a network with adapters, in its order.
 
     Args:
-        conversion: Of the network.
         adapters: Its own; what is digital because of them has a row, too.
     """
     by_arm = {shown_name(name): name for name in adapters.digital}

@@ -216,9 +216,7 @@ def build_optimizer(model: nn.Module, section: Training, *, lr: float, kind: str
     """The optimizer of a stage or arm.
 
     Args:
-        model: Digital or analog.
         section: Momentum and weight decay; for pretraining also the optimizer's name.
-        lr: Learning rate.
         kind: "digital", "analog" (AnalogSGD: arrays by their algorithm, the rest by SGD) or
             "frozen" (arrays stay as they are). What requires no gradient stays, too.
     """

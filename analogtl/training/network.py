@@ -58,7 +58,6 @@ def check_network(experiment: Experiment, task: Task, *, on_arrays: bool) -> Non
 
     Args:
         experiment: With the network, and how it is trained and converted.
-        task: What it is fine-tuned on.
         on_arrays: Whether it is to be put on arrays.
 
     Raises:
@@ -78,7 +77,6 @@ def smallest_batch(model: nn.Module, task: Task, section: Training, stage: str) 
 
     Args:
         model: The network, before it is put on arrays.
-        task: Its examples.
         section: Batch size.
         stage: Name of the section.
 

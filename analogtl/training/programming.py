@@ -53,8 +53,6 @@ class WeightProgrammingRun:
         """Build the array.
 
         Args:
-            section: Size, target, inputs, epochs.
-            analog: Device, algorithm, engine.
             lr: Learning rate, per vector.
             seed: Seed of the devices; target and inputs follow `section.seed`.
 

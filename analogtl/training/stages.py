@@ -506,7 +506,6 @@ def on_arrays(trial: Trial, model: nn.Module, task: Task) -> tuple[transfer.Conv
     """The network of a trial, programmed onto arrays that are to be trained as planned.
 
     Args:
-        trial: The trial; with its arm's adapters.
         model: The digital network, which may be changed.
         task: What it is trained on.
 

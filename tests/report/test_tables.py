@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -65,8 +66,8 @@ def test_latex_escapes_text_and_sets_spreads_in_math(hostile: Table) -> None:
 
 
 def test_the_label_and_caption_name_the_experiment(trials: pd.DataFrame) -> None:
-    table = run_tables.outcomes_table(summaries.levels(trials), experiment="fig3_wtn")
-    text = tables.to_latex(table)
+    table = run_tables.outcomes_table(summaries.levels(trials))
+    text = tables.to_latex(replace(table, experiment="fig3_wtn"))
     assert r"\label{tab:fig3-wtn-outcomes}" in text
     assert r"\caption{fig3\_wtn: " in text
 

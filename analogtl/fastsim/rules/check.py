@@ -37,7 +37,6 @@ def as_rule(
 
     Args:
         config: The compound's.
-        text: The rule.
         values: Parameters of the rule that take the place of the compound's.
     """
     compound: Any = config.device
