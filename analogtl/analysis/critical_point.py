@@ -37,9 +37,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
@@ -56,9 +57,6 @@ from analogtl.analysis.curves import Curve, References, shared_with
 from analogtl.analysis.hinge import Hinge, Scale
 from analogtl.analysis.reference import UNCHECKED, Control, ReferenceCheck, check_reference
 from analogtl.vocabulary import CriticalPointVerdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RECOMMENDED_BLOCKS: Final = 5
 """Fewer are tested, and said to be few."""
@@ -347,8 +345,6 @@ def points_frame(judged: Iterable[JudgedCurve]) -> pd.DataFrame:
     error: residual_sd, detectable; shared_with: curves with the same trials at the reference;
     judged_by: what the error is.
     """
-    import pandas as pd
-
     frame = pd.DataFrame(
         [_row(one) for one in judged],
         columns=[*_CURVE, "verdict", *_NUMBERS, "control", "shared_with", "judged_by"],

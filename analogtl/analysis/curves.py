@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from analogtl.analysis.blocks import MIN_BLOCKS, blocks_of
 from analogtl.analysis.judged import epochs_text
@@ -15,9 +16,6 @@ from analogtl.analysis.select_lr import GROUP, Selection
 from analogtl.errors import check_known
 from analogtl.study.columns import JUDGED, METRICS, axis_columns
 from analogtl.vocabulary import AXES, Arm, Metric, metric_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,6 @@ def curves(chosen: Selection, *, metric: str = JUDGED) -> Iterator[Curve]:
     Raises:
         ExperimentError: If the trials have no such column.
     """
-    import pandas as pd
-
     check_known("metric", [metric], [one for one in METRICS if one in chosen.rows])
     table = chosen.with_failed(metric)
     axes = axis_columns(table.columns)
@@ -130,8 +126,6 @@ def shared_with(curve: Curve, known: References) -> tuple[str, ...]:
 
 def equal_at(table: pd.DataFrame, levels: Mapping[str, Any]) -> pd.Series[bool]:
     """Which rows have these values; a missing one equals a missing one."""
-    import pandas as pd
-
     here = pd.Series(True, index=table.index)
     for name, value in levels.items():
         here &= table[name].isna() if pd.isna(value) else table[name].eq(value).fillna(False)
@@ -173,8 +167,6 @@ def _sides(
         metric: Column of the test error.
         frozen: The trials of the frozen arrays at these levels of the other axes.
     """
-    import pandas as pd
-
     reference = reference_level(axis, group[axis])
     if reference is None:
         return

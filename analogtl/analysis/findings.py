@@ -26,6 +26,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import pandas as pd
 from scipy import special
 
 from analogtl.analysis.blocks import MIN_BLOCKS, blocks_of, holm, p_above
@@ -46,8 +47,6 @@ from analogtl.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from analogtl.analysis.analyse import RunAnalysis
 
 
@@ -321,8 +320,6 @@ def judge_findings(
 
 def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
     """The numbers of findings.csv: one row per judged finding; trials are separated by "; "."""
-    import pandas as pd
-
     rows = [
         {
             **vars(one),
@@ -394,8 +391,6 @@ def _at_reference(
     Arms that an axis does not touch have no level and belong to every setting. Failed trials are
     kept, without an error, so that an arm which has only those is not taken for absent.
     """
-    import pandas as pd
-
     table = analysis.run.chosen.with_failed(analysis.metric)
     rival = table["algorithm"].notna() & table["algorithm"].ne(algorithm)
     table = table[~(rival & table["arm"].isin([arm for arm in Arm if arm.analog]))]

@@ -8,14 +8,13 @@ not independent, for replicates. The best epoch would be picked on the test imag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import pandas as pd
 
 from analogtl.errors import RunError, counted
 from analogtl.study.columns import JUDGED_EPOCHS, epochs_judged
 from analogtl.vocabulary import Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SAME: Final = 1e-4  # points; the CSV files hold nine digits
 

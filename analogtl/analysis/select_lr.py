@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import pandas as pd
 
 from analogtl.analysis.blocks import blocks_of
 from analogtl.study.choice import choose
 from analogtl.study.columns import axis_columns
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GROUP: Final = ("experiment", "arm", "algorithm", "n_classes")
 """What trials must have in common to be compared; and the level of every axis."""
@@ -44,8 +43,6 @@ class Selection:
 
     def with_failed(self, metric: str) -> pd.DataFrame:
         """The finished and the failed trials, the failed ones without the metric."""
-        import pandas as pd
-
         if self.failed.empty:
             return self.rows
         return pd.concat([self.rows, self.failed.assign(**{metric: float("nan")})])
@@ -68,8 +65,6 @@ def select_learning_rate(trials: pd.DataFrame) -> Selection:
         The rows kept and the choices. The same learning rate is kept for every block of a level, so
         blocks stay paired.
     """
-    import pandas as pd
-
     trials = _with_classes(trials)
     keys = [*GROUP, *axis_columns(trials.columns)]
     lr = pd.to_numeric(trials["lr"], errors="coerce")
@@ -104,8 +99,6 @@ def _with_classes(trials: pd.DataFrame) -> pd.DataFrame:
     It is that of the finished trials of the level, or else of the experiment, if these agree; so
     that a failure counts against its own level and is not taken for one of its own.
     """
-    import pandas as pd
-
     if not trials["n_classes"].isna().any():
         return trials
     known = pd.to_numeric(trials["n_classes"], errors="coerce").astype("float64")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import pandas as pd
 
 from analogtl.analysis.blocks import MIN_BLOCKS
 from analogtl.analysis.critical_point import POWER, RECOMMENDED_BLOCKS, CriticalPoint, JudgedCurve
@@ -34,9 +36,6 @@ from analogtl.vocabulary import (
     arm_label,
     label_of,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MAX_EDGES: Final = 4  # that a sentence lists
 
