@@ -69,7 +69,8 @@ def diagnose(runs: Path) -> Iterator[Check]:
     if None not in versions.values():
         yield _pair(*(str(version).partition("+")[0] for version in versions.values()))
         yield from probe()
-    yield _cores()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Check("cores", "ok", f"{cores} cores: up to --jobs {cores}, one thread each")
     yield from _memory()
     yield from _data()
     yield _disk(runs)
@@ -231,11 +232,6 @@ class _Heard(logging.Handler):
 
 
 # -- the machine -----------------------------------------------------------------------------------
-
-
-def _cores() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Check("cores", "ok", f"{cores} cores: up to --jobs {cores}, one thread each")
 
 
 def _memory() -> Iterator[Check]:

@@ -207,11 +207,10 @@ def show_table(table: Table) -> None:
         if sum(least) + GAP * (len(least) - 1) <= console().width:
             break
         columns = [column for column in columns if column.key != key]
-    title = f"{table.experiment}: {table.title}" if table.experiment else table.title
     rows_table(
         [column.heading for column in columns],
         list(zip(*(cells[column.key] for column in columns), strict=True)),
-        title=title,
+        title=table.full_title,
         right=[place for place, column in enumerate(columns) if column.right],
     )
     if table.note:

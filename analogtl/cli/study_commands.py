@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -525,13 +525,12 @@ def _show_results(study: Study) -> None:
     rows, _ = with_judged(chosen.rows, epochs[mine], study.experiment.report.judged_epochs)
     table = run_tables.outcomes_table(
         summaries.levels(rows),
-        experiment=study.experiment.name,
         judged=epochs_text(rows),
         several_rates=several,
         untuned=untuned_axes(rows),
         metric=metric_in(rows),
     )
-    output.show_table(table)
+    output.show_table(replace(table, experiment=study.experiment.name))
 
 
 COMMANDS: dict[str, Any] = {

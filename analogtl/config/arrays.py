@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
 
 from analogtl.config import catalog
 from analogtl.config.device_file import DeviceFile, device_problems
@@ -28,7 +28,6 @@ from analogtl.config.section import (
     Section,
     Seed,
     Text,
-    checked,
     content_key,
 )
 from analogtl.errors import ExperimentError, did_you_mean
@@ -145,10 +144,6 @@ class Analog(Section):
     so that what was planned is what runs."""
     device_files: dict[Text, dict[Text, Any]] = {}
     """The content of each device file that is named, by its name: filled in likewise."""
-
-    @model_validator(mode="after")
-    def _tables_fit(self) -> Self:
-        return checked(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
         unread = False

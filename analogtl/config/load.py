@@ -12,6 +12,7 @@ import os
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,8 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
         try:
             if key == "task":
                 raise ExperimentError("--task chooses a task")
-            _set_dotted(source.data, key, parse_value(raw.strip(), _annotation(key)))
+            annotation = reduce(_below, key.split("."), Experiment)
+            _set_dotted(source.data, key, parse_value(raw.strip(), annotation))
             if key.startswith("data"):
                 resolve_data_root(source.data, Path.cwd())
         except ExperimentError as error:
@@ -241,14 +243,6 @@ def _wants(annotation: Any, kind: type) -> bool:
 
 
 # -- the schema below a key ------------------------------------------------------------------------
-
-
-def _annotation(key: str) -> Any:
-    """The schema's type at a dotted key, or None."""
-    current: Any = Experiment
-    for part in key.split("."):
-        current = _below(current, part)
-    return current
 
 
 def _below(annotation: Any, part: int | str) -> Any:

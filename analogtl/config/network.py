@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from analogtl.config.network_file import check_network_file, imports
 from analogtl.config.parameters import Problem
 from analogtl.config.python_file import parsed
-from analogtl.config.section import Number, PositiveNumber, Section, Text, checked, content_key
+from analogtl.config.section import Number, PositiveNumber, Section, Text, content_key
 from analogtl.errors import ExperimentError
 from analogtl.vocabulary import LANGUAGE, FileNetwork, Network, file_network
 
@@ -73,10 +73,6 @@ class Model(Section):
     weight_files: dict[Text, Text] = {}
     """Where each file of weights lies that is named, by its name: filled in when the experiment is
     read. For results the content counts, not the place."""
-
-    @model_validator(mode="after")
-    def _can_be_built(self) -> Self:
-        return checked(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
         yield from self._weight_problems()

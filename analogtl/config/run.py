@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from analogtl.config.hardware import hardware_presets
+from analogtl.config.parameters import Problem
 from analogtl.config.retention import NOISE_MODELS, OF_DEVICE, retention_problems, seconds
 from analogtl.config.section import (
     Bool,
@@ -50,10 +52,8 @@ class Evaluate(Section):
     seed: Seed = 0
     """Seed of these draws, beside the trial's own."""
 
-    @model_validator(mode="after")
-    def _model_fits(self) -> Self:
-        found = retention_problems(self.times, self.noise_model, self.parameters, self.batch_s)
-        return checked(found, self)
+    def _problems(self) -> Iterable[Problem]:
+        return retention_problems(self.times, self.noise_model, self.parameters, self.batch_s)
 
     @field_validator("times")
     @classmethod
@@ -112,13 +112,11 @@ class Hardware(Section):
     endurance: PositiveNumber | None = None
     """Pulses that a cell stands."""
 
-    @model_validator(mode="after")
-    def _known_preset(self) -> Self:
+    def _problems(self) -> Iterator[Problem]:
         known = hardware_presets()
-        if self.preset is None or self.preset in known:
-            return self
-        hint = did_you_mean(self.preset, known)
-        return checked([("preset", f"unknown hardware {self.preset!r}; {hint}")], self)
+        if self.preset is not None and self.preset not in known:
+            hint = did_you_mean(self.preset, known)
+            yield "preset", f"unknown hardware {self.preset!r}; {hint}"
 
 
 class Report(Section):

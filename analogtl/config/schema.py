@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from analogtl.config import catalog
 from analogtl.config.arrays import Analog, Convert, Programming
@@ -20,7 +20,7 @@ from analogtl.config.parameters import Problem
 from analogtl.config.per_layer import NONE, PerLayer
 from analogtl.config.retention import NOISE_MODELS, OF_DEVICE
 from analogtl.config.run import Evaluate, Hardware, Report, Run
-from analogtl.config.section import Section, Text, checked
+from analogtl.config.section import Section, Text
 from analogtl.config.sweep import Sweep, Tune
 from analogtl.config.training import ClassSet, Data, Finetune, Lora, Pretrain, Training
 from analogtl.errors import did_you_mean
@@ -78,10 +78,6 @@ class Experiment(Section):
     run: Run = Run()
     hardware: Hardware = Hardware()
     report: Report = Report()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        return checked(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
         if self.name in RUN_FOLDERS:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from analogtl.config.parameters import Problem
@@ -39,6 +39,14 @@ class Section(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
     )
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        return checked(self._problems(), self)
+
+    def _problems(self) -> Iterable[Problem]:
+        """Find the keys whose values do not fit together, and why."""
+        return ()
+
 
 def content_key(*parts: Any) -> str:
     """A short hash of JSON-able parts: equal content, equal key."""
@@ -55,3 +63,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+# TOML reads an unquoted dotted key as nested tables; both spellings mean the same.
+Dotted = BeforeValidator(lambda data: flatten(data) if isinstance(data, Mapping) else data)

@@ -81,9 +81,10 @@ def _text(
     axis = AXES["spv" if "reference_std" in parameters else "wtn"]
     variability = {"symmetry_point_variability": 5.0} if axis.name == "spv" else {}
     title = str(task["title"])
+    named = {"file": str(net)} if (net := file_network(model)) else {"architecture": model}
     given = {
         "": {"name": name, "description": title},
-        "model": _network(model) if model else task["model"],  # one of them
+        "model": task["model"] if model is None else named,  # one of them
         "analog": {"algorithm": algorithm},
         "analog.device": {"preset": device},
         "sweep.axes": {axis.name: list(axis.levels)},
@@ -110,11 +111,6 @@ def _text(
         if own or more:
             lines += ["", *_section(section, own, more)]
     return "\n".join(lines) + "\n"
-
-
-def _network(model: str) -> dict[str, str]:
-    own = file_network(model)
-    return {"architecture": model} if own is None else {"file": str(own)}
 
 
 def _section(section: str, given: Mapping[str, Any], more: Mapping[str, Any]) -> Iterator[str]:

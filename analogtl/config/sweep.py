@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from analogtl.config.parameters import Problem, is_number
-from analogtl.config.section import (
-    PositiveInt,
-    PositiveNumber,
-    Section,
-    Seed,
-    Text,
-    checked,
-    flatten,
-)
+from analogtl.config.section import Dotted, PositiveInt, PositiveNumber, Section, Seed, Text
 from analogtl.config.training import ClassSet
 from analogtl.vocabulary import NUMBERED
 
@@ -40,21 +32,10 @@ class Tune(Section):
     budget: PositiveInt | None = None
     """`halving`: how many trainings each choice (of an arm at a level) may take. Half of those of
     the grid if absent."""
-    candidates: dict[Text, tuple[Any, ...]] = {}
+    candidates: Annotated[dict[Text, tuple[Any, ...]], Dotted] = {}
     """Dotted key -> the values to choose among; of several keys, every combination is a candidate.
     A key is left out where it changes nothing: of [analog] in digital arms, `analog.drive` in
     algorithms without one. The shuffled control takes what analog-tl has."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flatten_candidates(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("candidates"), Mapping):
-            return {**data, "candidates": flatten(data["candidates"])}
-        return data
-
-    @model_validator(mode="after")
-    def _candidates_fit(self) -> Self:
-        return checked(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
         if self.model_fields_set and "candidates" not in self.model_fields_set:
@@ -96,21 +77,9 @@ class Sweep(Section):
     lr: tuple[PositiveNumber, ...] = ()
     """Learning rates to try at every level; the best one on validation data is kept. Empty:
     [finetune] lr alone (weight programming: [programming] lr)."""
-    axes: dict[Text, tuple[Any, ...]] = {}
+    axes: Annotated[dict[Text, tuple[Any, ...]], Dotted] = {}
     """Axis name or dotted key -> levels; see `analogtl list axes`."""
     tune: Tune = Tune()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flatten_axes(cls, data: Any) -> Any:
-        # TOML reads an unquoted dotted key as nested tables; both spellings mean the same axis.
-        if isinstance(data, Mapping) and isinstance(data.get("axes"), Mapping):
-            return {**data, "axes": flatten(data["axes"])}
-        return data
-
-    @model_validator(mode="after")
-    def _levels_fit(self) -> Self:
-        return checked(self._problems(), self)
 
     def _problems(self) -> Iterator[Problem]:
         axes = {f"axes.{name}": levels for name, levels in self.axes.items()}

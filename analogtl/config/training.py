@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from analogtl.config.class_names import class_problems
+from analogtl.config.parameters import Problem
 from analogtl.config.section import (
     Bool,
     Int,
@@ -114,10 +116,9 @@ class Training(Section):
             checked([("", f"expected each entry once; got {list(map(str, values))}")], values)
         return values
 
-    @model_validator(mode="after")
-    def _known_classes(self) -> Self:
-        found = class_problems(self.dataset, self.classes)
-        return checked([("classes", problem) for problem in found], self)
+    def _problems(self) -> Iterator[Problem]:
+        for problem in class_problems(self.dataset, self.classes):
+            yield "classes", problem
 
 
 class Pretrain(Training):

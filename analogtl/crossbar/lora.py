@@ -108,7 +108,8 @@ def add_adapters(
         elif not found:
             shown = ", ".join(able[:MAX_NAMED]) + (", ..." if len(able) > MAX_NAMED else "")
             problems.append(f"lora.targets: {pattern!r} matches no layer; layers: {shown}")
-    sides = {name: _smaller_side(model.get_submodule(name)) for name in able if name in chosen}
+    weights: Any = {name: model.get_submodule(name).weight for name in able if name in chosen}
+    sides = {name: min(one.shape[0], one[0].numel()) for name, one in weights.items()}
     small = [name for name, side in sides.items() if side < lora.rank]
     if small:
         name = min(small, key=lambda one: sides[one])
@@ -131,7 +132,3 @@ def add_adapters(
     if not on_arrays:
         digital = dict.fromkeys([*adapters, *head], "trained digitally")
     return Adapters(frozenset([*adapters, *head]), digital)
-
-
-def _smaller_side(layer: Any) -> int:
-    return min(layer.weight.shape[0], layer.weight[0].numel())

@@ -239,23 +239,15 @@ def _maker(layer: Any, shape: tuple[int, ...]) -> Maker | None:
     parent = _parent(layer)
     own = type(layer) is parent
     if parent is nn.Linear:
-        return _make_linear if own or _same(layer, shape, parent.forward) else None
+        return AnalogLinear.from_digital if own or _same(layer, shape, parent.forward) else None
     if own or _same(layer, shape, parent.forward):
         plain = parent is nn.Conv2d and layer.padding_mode == "zeros"
         if plain and not isinstance(layer.padding, str):
-            return _make_conv2d
+            return AnalogConv2d.from_digital
         return partial(UnfoldedConv, pad=pad_as_given)
     if _same(layer, shape, _same_padded):
         return partial(UnfoldedConv, pad=pad_to_same)
     return None
-
-
-def _make_linear(layer: nn.Linear, rpu_config: Any) -> AnalogLayerBase:
-    return AnalogLinear.from_digital(layer, rpu_config)
-
-
-def _make_conv2d(layer: nn.Conv2d, rpu_config: Any) -> AnalogLayerBase:
-    return AnalogConv2d.from_digital(layer, rpu_config)
 
 
 def _same_padded(layer: Any, x: Tensor) -> Tensor:

@@ -33,11 +33,6 @@ from analogtl.fastsim.streams import SET, fill_normals, stream
 _FEW_CELLS = 4096  # of which what was drawn is kept
 
 
-def _clipped(values: Array, low: Array, high: Array) -> Array:
-    """Clip to the maximum first, then to the minimum, which may be above it."""
-    return np.maximum(np.minimum(values, high), low)
-
-
 class ArraysTile(FastSimulatorTile):
     """A tile with the arrays A, C or both; how an update changes them is the subclasses' matter.
 
@@ -196,7 +191,7 @@ class ArraysTile(FastSimulatorTile):
         """Clip weights ``[in, out]`` to the bounds of device ``n``."""
         first = k.REFERENCES[min(n, C)]
         high, low = (self.get(self.cells_of(n), first + i) for i in (1, 2))
-        return _clipped(weights, low, high)
+        return np.maximum(np.minimum(weights, high), low)  # the minimum may be above the maximum
 
     def persistent(self, n: int) -> Array:
         """Copy the persistent weights of device ``n``, ``[in, out]``."""

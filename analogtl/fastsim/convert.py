@@ -38,7 +38,9 @@ def to_fast(model: M, *, seed: int) -> M:
     """
     count = TileCount()
     made: dict[int, FastTile] = {}
-    for name, tile in _stock_tiles(model):
+    for name, tile in model.named_modules():
+        if not isinstance(tile, SimulatorTileWrapper) or isinstance(tile, FastTile):
+            continue
         reason = unsupported_reason(tile.rpu_config)
         if reason is None and type(tile) is not AnalogTile:
             reason = f"tiles of class {type(tile).__name__}"
@@ -52,11 +54,6 @@ def to_fast(model: M, *, seed: int) -> M:
             if id(child) in made:
                 parent.register_module(name, made[id(child)])
     return model
-
-
-def _stock_tiles(model: nn.Module) -> list[tuple[str, SimulatorTileWrapper]]:
-    found = [(n, m) for n, m in model.named_modules() if isinstance(m, SimulatorTileWrapper)]
-    return [(name, tile) for name, tile in found if not isinstance(tile, FastTile)]
 
 
 @torch.no_grad()

@@ -201,7 +201,8 @@ def compare_samples(a: Array, b: Array, *, seed: int = 0) -> dict[str, Any]:
         if usable.any():
             z = exchanged @ (feature[:, usable] / spread[usable]) / np.sqrt(2.0 / n)
             squares, sums = (z**2).mean(1), z.sum(1)
-            p_values += [_gamma_tail(squares[0], squares[1:]), _normal_tail(sums[0], sums[1:])]
+            of_sum = float(2 * stats.norm.sf(abs(sums[0]) / sums[1:].std(ddof=1)))
+            p_values += [_gamma_tail(squares[0], squares[1:]), of_sum]
     spread_a, spread_b = a.std(0), b.std(0)
     usual = (spread_a > 0) & (spread_b > 0)
     ratio = np.exp(np.log(spread_b[usual] / spread_a[usual]).mean()) if usual.any() else 1.0
@@ -218,10 +219,6 @@ def _gamma_tail(value: float, null: Array) -> float:
     """P(a gamma variable with the mean and variance of ``null`` exceeds ``value``)."""
     mean, variance = null.mean(), null.var(ddof=1)
     return float(stats.gamma.sf(value, mean**2 / variance, scale=variance / mean))
-
-
-def _normal_tail(value: float, null: Array) -> float:
-    return float(2 * stats.norm.sf(abs(value) / null.std(ddof=1)))
 
 
 def inputs(case: Case) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:

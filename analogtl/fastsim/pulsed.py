@@ -15,17 +15,11 @@ from analogtl.fastsim import layout as k
 from analogtl.fastsim.arrays import ArraysTile
 from analogtl.fastsim.compiled import entry_of
 from analogtl.fastsim.layout import A, Array, C
-from analogtl.fastsim.simd import LANES, POOL_SIZE
+from analogtl.fastsim.simd import LANES
 from analogtl.fastsim.spec import gammas_of
 from analogtl.fastsim.streams import FLUSH
 
-
-def _new_pool() -> kernels.Pool:
-    return kernels.Pool(
-        np.zeros(1, np.uint64),
-        np.empty(POOL_SIZE, np.float32),
-        np.empty(POOL_SIZE, np.float32),
-    )
+_new_pool = kernels.new_pool.py_func
 
 
 class _Lent(threading.local):

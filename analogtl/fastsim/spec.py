@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
@@ -247,7 +248,8 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: Mapping[int, float]) -> Spec:
     g_fast, g_slow = granularity_of(a, min_a), granularity_of(s, min_s)
     buffer, threshold = _buffer(c, in_size, g_fast, g_slow)
     # Trains of mixed precision are always managed; those onto C alone are measured in its steps.
-    write = c.transfer_update if transfer else _managed(up)
+    managed = replace(up, update_management=True, update_bl_management=True)
+    write = c.transfer_update if transfer else managed
     transfer_lr, gammas = _f(c.transfer_lr if transfer else 0.0), gammas_of(c)
     if buffered and gammas is not None and min(gammas) > 0.0:
         transfer_lr = _f(transfer_lr * _f(gammas[A] / gammas[C]))
@@ -284,13 +286,6 @@ def spec_of(rpu_config: Any, in_size: int, dw_min: Mapping[int, float]) -> Spec:
         buffer_cap=_f(c.buffer_cap if dynamic else 0.0),
         correct_accumulation=bool(dynamic and c.experimental_correct_accumulation),
     )
-
-
-def _managed(update: Any) -> Any:
-    """Copy an update's parameters, with both managements on."""
-    copy = deepcopy(update)
-    copy.update_management = copy.update_bl_management = True
-    return copy
 
 
 _DRAWN = get_type_hints(Draw)

@@ -25,12 +25,6 @@ from analogtl.fastsim.simulator import FastSimulatorTile
 from analogtl.fastsim.threads import Task
 
 
-def _simulator_class(rpu_config: FastRPUConfig) -> type[ArraysTile]:
-    """Find the class of the tiles that run a configuration's algorithm."""
-    mixed = isinstance(rpu_config.device, MixedPrecisionCompound)
-    return MixedPrecisionTile if mixed else PulsedTile
-
-
 class _Product(Function):
     """A tile's products with the digital bias, as one node of autograd.
 
@@ -90,16 +84,21 @@ class FastTile(IndexedTile, AnalogTile):
         state: dict[str, Any] = super().__getstate__()
         return state
 
+    def simulator_class(self, rpu_config: FastRPUConfig) -> type[ArraysTile]:
+        """Find the class of the tiles that run a configuration's algorithm."""
+        mixed = isinstance(rpu_config.device, MixedPrecisionCompound)
+        return MixedPrecisionTile if mixed else PulsedTile
+
     def _create_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
-        kind = _simulator_class(rpu_config)
-        return kind(x_size, d_size, rpu_config, rpu_config.tile_count.next())
+        number = rpu_config.tile_count.next()
+        return self.simulator_class(rpu_config)(x_size, d_size, rpu_config, number)
 
     def _recreate_simulator_tile(
         self, x_size: int, d_size: int, rpu_config: FastRPUConfig
     ) -> FastSimulatorTile:
-        return _simulator_class(rpu_config)(x_size, d_size, rpu_config, draw=False)
+        return self.simulator_class(rpu_config)(x_size, d_size, rpu_config, draw=False)
 
     def _one_scale(self) -> float | None:
         """Find the tile's one digital output scale; ``None`` if there is more to its periphery."""

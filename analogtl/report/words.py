@@ -65,7 +65,8 @@ def headline(judged: JudgedCurve) -> str:
     if point.worst_fine:
         parts.append(f"no harm shown {_reach(curve, point.worst_fine.level)}")
     if point.first_worse is not None:
-        parts.append(f"worse {_from(curve, point.first_worse)}")
+        on = "down" if curve.direction == "down" else "on"
+        parts.append(f"worse from {with_unit(curve.axis, point.first_worse)} {on}")
     elif failing := [gap.level for gap in point.gaps if gap.left_out and gap.n_failed]:
         parts.append(f"trials fail at {_levels(curve, failing)}")
     return "; ".join(parts)
@@ -406,11 +407,6 @@ def movement(judged: JudgedFinding) -> str:
 
 def _reach(curve: Curve, level: float) -> str:
     return f"{'down' if curve.direction == 'down' else 'up'} to {with_unit(curve.axis, level)}"
-
-
-def _from(curve: Curve, level: float) -> str:
-    on = "down" if curve.direction == "down" else "on"
-    return f"from {with_unit(curve.axis, level)} {on}"
 
 
 def _levels(curve: Curve, levels: Iterable[float]) -> str:

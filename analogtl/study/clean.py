@@ -174,11 +174,7 @@ def _set_aside(run: RunDir) -> Iterator[Removable]:
     for name, why in SET_ASIDE.items():
         path = run.path / name
         if path.is_dir() and not path.is_symlink():
-            yield Removable(path, size_of(path), why, partial(_is_idle, run))
-
-
-def _is_idle(run: RunDir) -> bool:
-    return not run.others_at_work()
+            yield Removable(path, size_of(path), why, lambda: not run.others_at_work())
 
 
 def _unused_models(root: Path, pretrained: Path, locks: Path) -> tuple[list[Removable], list[str]]:

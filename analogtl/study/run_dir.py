@@ -295,10 +295,7 @@ class RunDir:
             RunError: If the record is damaged, or nothing can be written.
         """
         name = "evaluation.csv"
-
-        def write(path: Path) -> None:
-            write_rows(path, TRIAL_TABLES[name], rows)
-
+        write = partial(write_rows, columns=TRIAL_TABLES[name], rows=rows)
         self._add(trial, name, write, evaluation=trial.evaluation_key)
 
     def write_files(self, trial: Trial, files: Mapping[str, bytes]) -> None:

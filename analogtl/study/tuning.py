@@ -175,7 +175,7 @@ class Tuning:
         for candidate in candidates:
             sets = [trial(candidate, classes) for classes in blocks.class_sets or (None,)]
             own = [replace(one, seed=seed) for seed in blocks.seeds for one in sets]
-            trials.append({_block(one): one for one in own})
+            trials.append({f"{one.seed} {one.class_set}".rstrip(): one for one in own})
         return Contest(arm, level, candidates, tuple(trials))
 
     def standing(self, contest: Contest) -> Standing:
@@ -319,10 +319,6 @@ def _ranked(tried: Mapping[int, Set[str]], errors: Mapping[int, Mapping[str, flo
         ranked.append(choose(left, {one: errors[one] for one in errors if one in left}).best)
         del left[ranked[-1]]
     return ranked
-
-
-def _block(trial: Trial) -> str:
-    return f"{trial.seed} {trial.class_set}".rstrip()
 
 
 def _outcome(trial: Trial) -> str:

@@ -102,7 +102,7 @@ def train_epochs(
     while position.epoch <= section.epochs:
         epoch = position.epoch
         if position.rng is None:
-            torch.manual_seed(_epoch_seed(seed, epoch))
+            torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
         else:
             _set_rng_state(device, position.rng)
         model.train()
@@ -283,7 +283,3 @@ def _set_rng_state(device: torch.device, state: Tensor) -> None:
         torch.cuda.set_rng_state(state, device)
     else:
         torch.set_rng_state(state)
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch) % (2**63)

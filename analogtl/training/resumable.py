@@ -107,7 +107,9 @@ class ResumableTraining:
                     before, self._counted = self._counted, pulses_so_far(self.model)
                     counted = pulses_between(before, self._counted)
                     self.pulses += [{"epoch": event.epoch, **row} for row in counted]
-                self._check_divergence(event)
+                loss = event.train.loss
+                if self.limits.stop_on_divergence and loss > 2 * self.task.guessing:
+                    raise RunError(f"diverged: training loss {loss:.3g} at epoch {event.epoch}")
                 last = event.epoch == self.section.epochs
                 cheap = self._cost <= SAVING_SHARE * (time.monotonic() - self._saved)
                 if not last and (cheap or self.limits.should_stop()):
@@ -136,10 +138,6 @@ class ResumableTraining:
     def _takes_too_long(self) -> bool:
         limit = self.limits.max_trial_hours
         return limit is not None and self.spent + time.monotonic() - self._began > 3600 * limit
-
-    def _check_divergence(self, event: EpochDone) -> None:
-        if self.limits.stop_on_divergence and event.train.loss > 2 * self.task.guessing:
-            raise RunError(f"diverged: training loss {event.train.loss:.3g} at epoch {event.epoch}")
 
     def _score(self, epoch: int, event: EpochDone | None, lr: float) -> Rows:
         """Evaluate; return the rows of an epoch."""

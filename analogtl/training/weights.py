@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import safetensors
 import torch
@@ -60,13 +59,16 @@ def read_weights(file: WeightFile) -> Weights:
     path, where = file.path, f"model.weights: {file.path}"
     try:
         size = check_regular(path)
-        with open(path, "rb") as opened:
-            start = opened.read(24)
+        with open(path, "rb") as file_opened:
+            start = file_opened.read(24)
         about: dict[str, str] = {}
         if start.startswith(b"PK\x03\x04"):
             tensors = read_torch_file(path, where)
         elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
-            tensors, about = _safetensors(path)
+            with safetensors.safe_open(path, "pt") as opened:
+                names = opened.keys()
+                tensors = {name: opened.get_tensor(name) for name in names}
+                about = opened.metadata() or {}
         else:
             what = next((known for head, known in KNOWN.items() if start.startswith(head)), "")
             what = f"; it is {what}" if what else "" if size else "; it is empty"
@@ -78,12 +80,6 @@ def read_weights(file: WeightFile) -> Weights:
         raise ExperimentError(f"{where}: damaged: {one_line(error)}") from None
     mean, std = file.mean or _numbers(about, "mean"), file.std or _numbers(about, "std")
     return Weights(tensors, mean, std, about)
-
-
-def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safetensors.safe_open(path, "pt") as opened:
-        names = opened.keys()
-        return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
 
 
 def _numbers(about: Mapping[str, str], name: str) -> tuple[float, ...] | None:

@@ -18,7 +18,6 @@ from analogtl.fastsim.layout import Array
 from analogtl.fastsim.pulsed import PulsedTile
 from analogtl.fastsim.rules.contract import load_rule
 from analogtl.fastsim.rules.driver import NO_SUCH_ARRAY, State, driver_of
-from analogtl.fastsim.simulator import FastSimulatorTile
 from analogtl.fastsim.streams import FLUSH
 from analogtl.fastsim.tile import FastTile
 
@@ -256,12 +255,6 @@ class RuleSimulatorTile(PulsedTile):
 class RuleTile(FastTile):
     """An analog tile that a rule drives; made through ``fast_rpu_config``."""
 
-    def _create_simulator_tile(
-        self, x_size: int, d_size: int, rpu_config: FastRPUConfig
-    ) -> FastSimulatorTile:
-        return RuleSimulatorTile(x_size, d_size, rpu_config, rpu_config.tile_count.next())
-
-    def _recreate_simulator_tile(
-        self, x_size: int, d_size: int, rpu_config: FastRPUConfig
-    ) -> FastSimulatorTile:
-        return RuleSimulatorTile(x_size, d_size, rpu_config, draw=False)
+    def simulator_class(self, rpu_config: FastRPUConfig) -> type[RuleSimulatorTile]:
+        """Find the class of the tiles that run a rule."""
+        return RuleSimulatorTile
