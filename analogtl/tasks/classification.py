@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -45,17 +46,11 @@ class Classification(Task):
         return math.log(self.n_classes)
 
     def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        reduction: Literal["mean", "sum"] = "mean",
+        self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, mean: bool = True
     ) -> Tensor:
         """Cross entropy of logits (B, K)."""
-        return F.cross_entropy(
-            outputs, targets, label_smoothing=label_smoothing, reduction=reduction
-        )
+        how = "mean" if mean else "sum"
+        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing, reduction=how)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Which examples are taken for another class."""
@@ -80,6 +75,11 @@ class Classification(Task):
 def take(part: Arrays, index: NDArray[Any]) -> Arrays:
     """Some examples with their labels."""
     return part[0][index], part[1][index]
+
+
+def limited(part: Arrays, limit: int | None, seed: int, purpose: int) -> Arrays:
+    """At most so many examples of each class; all if the limit is None."""
+    return part if limit is None else take(part, pick(part[1], partial(min, limit), seed, purpose))
 
 
 def pick(labels: Labels, how_many: Callable[[int], int], seed: int, purpose: int) -> Labels:

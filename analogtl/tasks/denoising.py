@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -94,16 +94,11 @@ class DenoisingTask(Task):
         return noisy(clean_BD, noise_BD, time_B), noise_BD
 
     def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        reduction: Literal["mean", "sum"] = "mean",
+        self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, mean: bool = True
     ) -> Tensor:
         """Mean squared error of the noise (B, D)."""
         loss_B = (outputs - targets).square().mean(1)
-        return loss_B.mean() if reduction == "mean" else loss_B.sum()
+        return loss_B.mean() if mean else loss_B.sum()
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error of each example's noise (B,)."""

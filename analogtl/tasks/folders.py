@@ -13,6 +13,7 @@ from pathlib import Path
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import ClassList
 from analogtl.tasks.decoding import image_formats
+from analogtl.vocabulary import Dataset
 
 MAX_LISTED = 10  # problems of the same kind, before "and so many more"
 TEST_EVERY = 5  # where nobody says which images are for testing, every fifth is
@@ -132,10 +133,10 @@ def find_images(folder: Path, split_seed: int | None = None) -> Folder:
     return Folder(folder, names, found["train"], validation, test, walk.left_out)
 
 
-def listed(problems: Sequence[str]) -> list[str]:
+def listed(problems: Sequence[str], dataset: str = Dataset.IMAGE_FOLDER) -> list[str]:
     """The first problems of a kind, and how many more there are."""
     rest = len(problems) - MAX_LISTED
-    more = [f"data set image_folder: and {rest} more such problems"] if rest > 0 else []
+    more = [f"data set {dataset}: and {rest} more such problems"] if rest > 0 else []
     return [*problems[:MAX_LISTED], *more]
 
 

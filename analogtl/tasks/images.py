@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import Classes
-from analogtl.tasks.classification import Arrays, Classification, carve, pick, take
+from analogtl.tasks.classification import Arrays, Classification, carve, limited
 from analogtl.tasks.counts import check_test_size
 from analogtl.tasks.sources import read
 from analogtl.tasks.task import AUGMENT, LIMIT_TEST, LIMIT_TRAIN, Draws, Place
@@ -152,10 +152,8 @@ def load_task(
         absent = [source.classes.names[c] for i, c in enumerate(chosen) if i not in test[1]]
         raise ExperimentError(f"data set {dataset}: no test images of {', '.join(absent)}")
     check_test_size(dataset, len(test[1]), min_test_images)
-    if samples_per_class is not None:
-        train = take(train, pick(train[1], partial(min, samples_per_class), seed, LIMIT_TRAIN))
-    if test_samples_per_class is not None:
-        test = take(test, pick(test[1], partial(min, test_samples_per_class), 0, LIMIT_TEST))
+    train = limited(train, samples_per_class, seed, LIMIT_TRAIN)
+    test = limited(test, test_samples_per_class, 0, LIMIT_TEST)
     if source.validation is not None:
         validation = _select(source.validation, chosen)
     else:

@@ -96,7 +96,9 @@ def take_inventory(
             texts = find_texts(dataset, root, classes, columns[0])
             return _of_texts(texts, context, tokens)
         if dataset == Dataset.POINTS:
-            return _of_points(classes)
+            names = points.chosen_shapes(classes)
+            counts = tuple(ClassCount(name, points.TRAIN, 0, points.TEST) for name in names)
+            return Inventory(_digest_of(["points", *names], points.VERSION).hexdigest(), counts)
         if dataset == Dataset.DIGITS:
             return _of_digits(classes, image_size)
         if dataset in CIFAR:
@@ -173,12 +175,6 @@ def _of_pieces(found: Pieces, context: int, tokens: Tokens, split_seed: int | No
     if cut := tokens.each([text for texts in found.texts for text in texts], context)[1]:
         left_out[f"cut after {context} {tokens.unit}"] = cut
     return Inventory(digest.hexdigest(), tuple(counts), left_out)
-
-
-def _of_points(classes: Classes) -> Inventory:
-    names = points.chosen_shapes(classes)
-    counts = tuple(ClassCount(name, points.TRAIN, 0, points.TEST) for name in names)
-    return Inventory(_digest_of(["points", *names], points.VERSION).hexdigest(), counts)
 
 
 def _of_folder(folder: Folder, classes: Classes, image_size: int | None) -> Inventory:

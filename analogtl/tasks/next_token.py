@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -85,18 +85,13 @@ class TextTask(Task):
         return split.text[at_BT].long(), split.text[at_BT + 1].long()
 
     def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        reduction: Literal["mean", "sum"] = "mean",
+        self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, mean: bool = True
     ) -> Tensor:
         """Cross entropy per token of logits (B, T, V), nats."""
         found = F.cross_entropy(
             outputs.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing
         )
-        return found if reduction == "mean" else found * len(targets)
+        return found if mean else found * len(targets)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy per token of each window (B,), nats."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from analogtl.errors import ExperimentError
 from analogtl.tasks.classes import Classes, ClassList, choose_classes
-from analogtl.tasks.folders import TEST_EVERY
-from analogtl.tasks.tables import TABLES, decoded, listed, read_file, read_table
+from analogtl.tasks.folders import TEST_EVERY, listed
+from analogtl.tasks.tables import TABLES, decoded, read_file, read_table
 from analogtl.tasks.texts import find_texts
 from analogtl.vocabulary import Dataset
 
@@ -92,7 +92,7 @@ def find_pieces(
         if len(one) < TEST_EVERY
     ]
     if lacking:
-        raise ExperimentError(listed(dataset, lacking))
+        raise ExperimentError(listed(lacking, dataset))
     return Pieces(tuple(names[at] for at in chosen), kept, {EMPTY: empty} if empty else {})
 
 

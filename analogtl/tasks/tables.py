@@ -11,7 +11,7 @@ from typing import Any
 
 from analogtl.errors import ExperimentError, did_you_mean
 from analogtl.files import check_regular
-from analogtl.tasks.folders import MAX_LISTED
+from analogtl.tasks.folders import listed
 
 TABLES = (".csv", ".jsonl")
 MAX_BYTES = 200_000_000  # of a file
@@ -43,7 +43,7 @@ def read_table(
         else:
             found.append((value or "", str(of).strip()))
     if problems:
-        raise ExperimentError(listed(dataset, problems))
+        raise ExperimentError(listed(problems, dataset))
     if not found:
         raise ExperimentError(f"data set {dataset}: {file}: no rows in it")
     return found
@@ -96,10 +96,3 @@ def decoded(content: bytes, where: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ExperimentError(f"{where}:{line}: not UTF-8 text; save it as UTF-8") from None
-
-
-def listed(dataset: str, problems: list[str]) -> list[str]:
-    """The first problems, and how many more there are."""
-    rest = len(problems) - MAX_LISTED
-    more = [f"data set {dataset}: and {rest} more such problems"] if rest > 0 else []
-    return [*problems[:MAX_LISTED], *more]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -109,12 +109,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float = 0.0,
-        reduction: Literal["mean", "sum"] = "mean",
+        self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, mean: bool = True
     ) -> Tensor:
         """Mean, or sum, of the examples' losses."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from analogtl.tasks.classes import Classes
-from analogtl.tasks.classification import Classification, carve, pick, take
+from analogtl.tasks.classification import Classification, carve, limited, take
 from analogtl.tasks.counts import check_test_size
 from analogtl.tasks.pieces import find_pieces
 from analogtl.tasks.task import LIMIT_TEST, LIMIT_TRAIN, Draws, Place
@@ -109,10 +108,8 @@ def load_text_classes(
     testing = np.concatenate([np.array(one) for one in found.tests(split_seed)])
     train, test = (take((padded, labels), np.flatnonzero(testing == one)) for one in (False, True))
     check_test_size(dataset, len(test[1]), min_test_images)
-    if samples_per_class is not None:
-        train = take(train, pick(train[1], partial(min, samples_per_class), seed, LIMIT_TRAIN))
-    if test_samples_per_class is not None:
-        test = take(test, pick(test[1], partial(min, test_samples_per_class), 0, LIMIT_TEST))
+    train = limited(train, samples_per_class, seed, LIMIT_TRAIN)
+    test = limited(test, test_samples_per_class, 0, LIMIT_TEST)
     train, validation = carve(dataset, train, validation_fraction, seed)
     return TextClasses(
         **{

@@ -74,11 +74,9 @@ class Tokens:
         """
         if self.file is None:
             return _bytes(text)
-        try:
-            return self._encoded((text.decode("utf-8-sig"),), False)[0]
-        except UnicodeDecodeError as error:
-            line = text[: error.start].count(b"\n") + 1
-            raise ExperimentError(f"{where}:{line}: not UTF-8 text; save it as UTF-8") from None
+        from analogtl.tasks.tables import decoded
+
+        return self._encoded((decoded(text, where),), False)[0]
 
     def each(self, texts: Sequence[str], most: int) -> tuple[list[Ids], int]:
         """The tokens of each text, with the marks that the network knows; how many were cut.

@@ -165,7 +165,7 @@ def evaluate(model: nn.Module, split: Sized, task: Task) -> Score:
             inputs, targets = inputs.to(device), targets.to(device)
             with told_with_line():
                 outputs = model(inputs)
-            loss_sum += task.loss(outputs, targets, reduction="sum").item()
+            loss_sum += task.loss(outputs, targets, mean=False).item()
             judged.append(task.judged(outputs, targets).cpu())
     if not math.isfinite(loss_sum):
         raise RunError("the network's outputs are not finite")
