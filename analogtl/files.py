@@ -260,9 +260,6 @@ def _refuse_left_over(lock: Any, path: Path) -> None:
 
     An owner on this machine that is gone is found by filelock, and one on another machine may be at
     work. An empty marker is what a lock from a file system with flock leaves behind, for good.
-
-    Raises:
-        RunError: If it names nobody, and has not for some seconds.
     """
     if not hasattr(lock, "pid"):  # filelock has it where a marker is the lock
         return

@@ -163,8 +163,6 @@ def _sides(
 
     Args:
         group: The trials of one arm, equal but for the axis.
-        at: The levels of the other axes, in words.
-        metric: Column of the test error.
         frozen: The trials of the frozen arrays at these levels of the other axes.
     """
     reference = reference_level(axis, group[axis])

@@ -319,8 +319,6 @@ def _epochs(
     Read in pieces: of a large study this is the only large file, and most of it is not needed.
 
     Args:
-        trials: Their names.
-        problems: Where what cannot be read is told.
         quantity: The column that is taken for the error.
         splits: Other splits than the test images.
     """

@@ -112,11 +112,7 @@ def selftest(
 
 
 def _check_rule(name: str) -> list[dict[str, Any]]:
-    """Check the rule in a file.
-
-    Raises:
-        ExperimentError: If it is wrong.
-    """
+    """Check the rule in a file."""
     from analogtl.config.rule_file import embed_rules
     from analogtl.fastsim.rules import RuleError, RuleText
     from analogtl.fastsim.rules.check import check_rule

@@ -337,11 +337,7 @@ def _typed(name: str) -> str:
 
 
 def _axes(params: Sequence[str], values: Sequence[str]) -> dict[str, list[Any]]:
-    """Axis -> levels, of the command line.
-
-    Raises:
-        ExperimentError: If levels are missing, or there are more of them than axes.
-    """
+    """Axis -> levels, of the command line."""
     from analogtl.config.load import parse_value
 
     problems = []
@@ -391,11 +387,7 @@ def _limits(checkpoint_minutes: float, max_hours: float | None) -> RunLimits:
 
 
 def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
-    """Run the trials of a study as `run_trials` does, show them meanwhile, and print the results.
-
-    Raises:
-        typer.Exit: With code 1 if a trial failed.
-    """
+    """Run the trials of a study as `run_trials` does, show them meanwhile, and print the results."""
     from analogtl.scheduling.sweep import needs_of, run_trials
     from analogtl.study.device import arrays_stay
 

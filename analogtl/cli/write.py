@@ -207,11 +207,7 @@ def _own_images(study: Study) -> list[StageData]:
 
 
 def _preflight(study: Study, file: str, need_data: bool) -> list[str]:
-    """Check what `finetune` and `sweep` would need; return notes.
-
-    Raises:
-        ExperimentError: With all problems, each with the name of the file.
-    """
+    """Check what `finetune` and `sweep` would need; return notes."""
     from analogtl.training.preflight import Need, preflight
 
     trials = [*replace(study, sweep=False).trials, *study.sketch]

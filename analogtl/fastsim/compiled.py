@@ -141,12 +141,7 @@ class _CheckedFiles(IndexDataCacheFile):
 
 
 def _check(path: str) -> None:
-    """Compare a file with its checksum.
-
-    Raises:
-        ValueError: If it is not as it was written.
-        OSError: If it cannot be read.
-    """
+    """Compare a file with its checksum."""
     content = Path(path).read_bytes()
     if hashlib.sha256(content[:-_CHECKSUM]).digest() != content[-_CHECKSUM:]:
         raise ValueError(f"{path}: checksum does not match")

@@ -234,11 +234,7 @@ def _with_linear_layers(body: Any) -> Any:
 
 
 def _freeze(body: nn.Module, count: int) -> None:
-    """Freeze a network up to its last so many blocks.
-
-    Raises:
-        ValueError: It has not so many.
-    """
+    """Freeze a network up to its last so many blocks."""
     lists = [m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m)]
     blocks: Any = max(lists, key=lambda one: sum(p.numel() for p in one.parameters()), default=())
     if type(count) is not int or not 0 <= count <= len(blocks):

@@ -130,9 +130,6 @@ def _see_hub(shown: str, instead: str) -> None:
     Args:
         shown: The key and what it names, for the message.
         instead: What else to do.
-
-    Raises:
-        ExperimentError: It has none, or the network is not to be used.
     """
     from huggingface_hub import constants, get_session
 

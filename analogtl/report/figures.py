@@ -335,10 +335,7 @@ def _mark_points(
 ) -> list[Line2D]:
     """Critical points in a strip below zero, where there is no data; a row each.
 
-    Args:
-        points: Each with its colour and whose it is, for the legend.
-        axis: What the levels are of.
-        metric: What the margin is of.
+    ``points``: each with its colour and whose it is, for the legend.
     """
     handles: list[Line2D] = []
     step = 0.06 * ax.get_ylim()[1]

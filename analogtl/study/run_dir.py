@@ -67,6 +67,8 @@ class RunDir:
     """The directory of one experiment below a root (default ``runs/``).
 
     A record that was read once is kept, and read again only when a file of its trial has changed.
+    Each of its paths is made of plain names and goes through no link; one that would lead out of it
+    is a `RunError`.
     """
 
     root: Path
@@ -81,11 +83,7 @@ class RunDir:
 
     @property
     def pretrained(self) -> Path:
-        """Folder of the checkpoints that all experiments below the root share.
-
-        Raises:
-            RunError: If it is a link.
-        """
+        """Folder of the checkpoints that all experiments below the root share."""
         return below(self.root, "pretrained")
 
     @property
@@ -111,35 +109,19 @@ class RunDir:
         return folder if (folder / "checkpoint.json").is_file() else None
 
     def trial_path(self, trial_id: str) -> Path:
-        """Directory of a trial.
-
-        Raises:
-            RunError: If the name, or a link on the way, would lead out of the run directory.
-        """
+        """Directory of a trial."""
         return self.inside("trials", trial_id)
 
     def inside(self, *parts: str) -> Path:
-        """A path below the run directory, made of plain names and through no link.
-
-        Raises:
-            RunError: If it could lie elsewhere.
-        """
+        """A path below the run directory."""
         return below(self.path, *parts)
 
     def state_path(self, trial: Trial) -> Path:
-        """Folder of the saved state of a trial that was interrupted.
-
-        Raises:
-            RunError: As `trial_path`.
-        """
+        """Folder of the saved state of a trial that was interrupted."""
         return self.inside("trials", trial.id, "resume", trial.key)
 
     def final_path(self, trial_id: str) -> Path:
-        """Stem of the files of the final state of a trial; see `evaluate.times`.
-
-        Raises:
-            RunError: As `trial_path`.
-        """
+        """Stem of the files of the final state of a trial; see `evaluate.times`."""
         return self.inside("trials", trial_id, "final") / "state"
 
     def lacking(self, trial: Trial, record: Record) -> list[str]:
@@ -319,11 +301,7 @@ class RunDir:
         write_sealed(path / "trial.json", record | noted)
 
     def _keep_earlier(self, trial: Trial, path: Path) -> None:
-        """Move a finished trial of other settings out of the way: its hours are not thrown away.
-
-        Raises:
-            RunError: If it cannot be moved; then it stays where it is.
-        """
+        """Move a finished trial of other settings out of the way: its hours are not thrown away."""
         record = self.record(trial.id)
         if record is None or not record.done or record.key == trial.key:
             return

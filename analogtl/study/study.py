@@ -251,11 +251,7 @@ class Study:
         return {"tuned": found} if found else {}
 
     def _rules(self) -> dict[str, dict[str, str]]:
-        """The text of the files that hold rules or networks, for the plan; {} if there is none.
-
-        Raises:
-            ExperimentError: If one has changed since this run began.
-        """
+        """The text of the files that hold rules or networks, for the plan; {} if there is none."""
         now = {**self.experiment.analog.rules, **self.experiment.model.files}
         before = self.run.read("plan.json").get("rules")
         before = before if isinstance(before, dict) else {}
@@ -268,11 +264,7 @@ class Study:
         return {"rules": {**before, **now}} if now else {}
 
     def _check_sameness(self, planned: Mapping[str, str], others: bool) -> None:
-        """See that nobody is at work on a trial of ours with another key.
-
-        Raises:
-            RunError: If somebody is: others with a plan of their own, or a job of an earlier call.
-        """
+        """See that nobody is at work on a trial of ours with another key."""
         for trial in self.trials if planned else ():
             if planned.get(trial.id, "") in ("", trial.key):
                 continue

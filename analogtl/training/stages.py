@@ -550,11 +550,7 @@ def _cached_task(settings: tuple[tuple[str, Any], ...], _fingerprint: str) -> Ta
 
 
 def _check_basis(trial: Trial) -> None:
-    """See that versions and images are those that the trial was planned with.
-
-    Raises:
-        RunError: If they are not.
-    """
+    """See that versions and images are those that the trial was planned with."""
     check_versions(trial.basis, trial.experiment)
     check_device(trial.basis.device)
     if trial.basis.weights:

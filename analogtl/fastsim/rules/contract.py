@@ -255,11 +255,7 @@ class Rule:
                 raise self.error(f"{name} returns NaN", name)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """Call a function of the rule in Python.
-
-        Raises:
-            RuleError: If it fails, with the line where.
-        """
+        """Call a function of the rule in Python."""
         with np.errstate(all="ignore"):
             try:
                 return self.functions[name](*arguments)

@@ -159,11 +159,7 @@ class RuleSimulatorTile(PulsedTile):
             raise TileError(f"{self.rule.text.file}: {self.rule.text.name}: {what}")
 
     def _compiled(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call compiled code; where the rule does not compile, say which line does not.
-
-        Raises:
-            RuleError: If the rule does not compile.
-        """
+        """Call compiled code; where the rule does not compile, say which line does not."""
         try:
             return function(*arguments)
         except NumbaError:
