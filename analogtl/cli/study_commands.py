@@ -387,7 +387,7 @@ def _limits(checkpoint_minutes: float, max_hours: float | None) -> RunLimits:
 
 
 def _run(request: Request, study: Study, skip_failed: bool, **how: Any) -> None:
-    """Run the trials of a study as `run_trials` does, show them meanwhile, and print the results."""
+    """Run the trials of a study as `run_trials` does, show them meanwhile; print the results."""
     from analogtl.scheduling.sweep import needs_of, run_trials
     from analogtl.study.device import arrays_stay
 
