@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from analogtl.errors import RunError
+from analogtl.errors import ExperimentError, RunError
 
 MAX_JSON = 100_000_000  # bytes; a trial's record has thousands
 HALF_WRITTEN = ".analogtl-*.part"  # names of files that are being written, by anybody of ours
@@ -155,6 +155,34 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable JSON file: {error}") from None
+
+
+def read_text(file: Path, most: int, what: str) -> str:
+    """Read a text that a user wrote, of so many bytes at most.
+
+    Raises:
+        ExperimentError: If it cannot be read, is too large for what it should be, or not UTF-8.
+    """
+    try:
+        if (size := file.stat().st_size) > most:
+            raise ExperimentError(f"{file}: {size:,} bytes is too large for {what}")
+        content = file.read_bytes()
+    except OSError as error:
+        raise ExperimentError(f"{file}: cannot be read: {error.strerror or error}") from None
+    return decoded(content, str(file))
+
+
+def decoded(content: bytes, where: str) -> str:
+    """The text that bytes are.
+
+    Raises:
+        ExperimentError: If they are no UTF-8 text; it names the place and the line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ExperimentError(f"{where}:{line}: not UTF-8 text; save it as UTF-8") from None
 
 
 def check_size(path: Path) -> None:

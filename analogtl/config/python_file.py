@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analogtl.errors import ExperimentError
+from analogtl.files import read_text
 from analogtl.vocabulary import Defined
 
 MAX_BYTES = 200_000
@@ -30,27 +31,15 @@ def text_or_template(file: Path, template: Path, wanted: Defined) -> tuple[str, 
         ExperimentError: If the file cannot be read.
     """
     if os.path.lexists(file):
-        return read_text(file), False
-    text = read_text(template)
+        return _code(file), False
+    text = _code(template)
     for word in ("class", "def"):
         text = text.replace(f"{word} {wanted.usual}", f"{word} {wanted.inside}")
     return text.replace("THIS_FILE", f"{file}:{wanted.inside}"), True
 
 
-def read_text(file: Path) -> str:
-    """Read a Python file.
-
-    Raises:
-        ExperimentError: If it cannot be read.
-    """
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise ExperimentError(f"{file}: more than {MAX_BYTES:,} bytes are too many for code")
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ExperimentError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ExperimentError(f"{file}: not UTF-8 text; save the file as UTF-8") from None
+def _code(file: Path) -> str:
+    return read_text(file, MAX_BYTES, "code").replace("\r\n", "\n")
 
 
 def parsed(file: str, text: str) -> ast.Module:
@@ -89,7 +78,7 @@ def embed(
         places = [folder / file for folder in folders]
         places += [shipped[file]] if shipped and file in shipped else []
         if found := next((place for place in places if os.path.isfile(place)), None):
-            known[file] = read_text(found)
+            known[file] = _code(found)
 
 
 def values_of(flat: Mapping[str, Any], key: str) -> Iterator[Any]:

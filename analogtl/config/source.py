@@ -16,6 +16,7 @@ import tomli
 
 from analogtl.config.shipped import shipped_experiments, shipped_folder
 from analogtl.errors import ExperimentError, did_you_mean, printable
+from analogtl.files import read_text
 
 MAX_FILE_BYTES = 1_000_000  # an experiment is a page of text
 MAX_EXTENDS = 20  # files, each of which extends the next
@@ -201,26 +202,10 @@ def read_toml(
     Raises:
         ExperimentError: If it cannot be read, is too large or empty, or no TOML.
     """
-    text = _read_text(file, kind, hint)
-    return _parse(text, file), key_lines(text)
-
-
-def _read_text(file: Path, kind: str, hint: str) -> str:
-    try:
-        size = file.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ExperimentError(f"{file}: {size:,} bytes is too large for {kind}")
-        raw = file.read_bytes()
-    except OSError as error:
-        raise ExperimentError(f"{file}: cannot be read: {error.strerror or error}") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ExperimentError(f"{file}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    text = read_text(file, MAX_FILE_BYTES, kind)
     if not text.strip():
         raise ExperimentError(f"{file}: empty; {hint} to start from")
-    return text
+    return _parse(text, file), key_lines(text)
 
 
 def _parse(text: str, file: Path) -> dict[str, Any]:

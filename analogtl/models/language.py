@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from analogtl.errors import ExperimentError, did_you_mean, one_line
 from analogtl.models.fit import fit_of
-from analogtl.models.language_folder import LanguageFolder
+from analogtl.models.language_folder import LACKS_TEXT, LanguageFolder
 
-INSTALL = "pip install 'analogtl[text]'"
 POOLINGS = ("mean", "own")
 HEAD = "a head, digital unless model.kwargs.analog_head is true"
 
@@ -195,9 +194,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise ExperimentError(
-            f"model.architecture: a language model needs the extra text: {INSTALL}"
-        ) from None
+        raise ExperimentError(LACKS_TEXT) from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers

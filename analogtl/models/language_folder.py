@@ -13,6 +13,9 @@ from analogtl.files import check_regular
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # the first kind that is there counts
+LACKS_TEXT = (
+    "model.architecture: a language model needs the extra text: pip install 'analogtl[text]'"
+)
 HELP = "`analogtl explain objectives` tells how to get one"
 MAX_CONFIG = 10_000_000  # bytes
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analogtl.errors import ExperimentError
+from analogtl.files import decoded
 from analogtl.tasks.classes import Classes, ClassList, choose_classes
 from analogtl.tasks.folders import TEST_EVERY, listed
-from analogtl.tasks.tables import TABLES, decoded, read_file, read_table
+from analogtl.tasks.tables import TABLES, read_file, read_table
 from analogtl.tasks.texts import find_texts
 from analogtl.vocabulary import Dataset
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analogtl.errors import ExperimentError, did_you_mean
-from analogtl.files import check_regular
+from analogtl.files import check_regular, decoded
 from analogtl.tasks.folders import listed
 
 TABLES = (".csv", ".jsonl")
@@ -83,16 +83,3 @@ def read_file(dataset: str, file: Path) -> bytes:
         raise ExperimentError(
             f"data set {dataset}: cannot read {file}: {error.strerror or error}"
         ) from None
-
-
-def decoded(content: bytes, where: str) -> str:
-    """The text that bytes are.
-
-    Raises:
-        ExperimentError: They are no UTF-8 text; the line names the place.
-    """
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ExperimentError(f"{where}:{line}: not UTF-8 text; save it as UTF-8") from None

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from analogtl.errors import ExperimentError, one_line
-from analogtl.files import digest
-from analogtl.models.language_folder import LanguageFolder
+from analogtl.files import decoded, digest
+from analogtl.models.language_folder import LACKS_TEXT, LanguageFolder
 
 if TYPE_CHECKING:  # numpy is too slow for completion
     import numpy as np
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # numpy is too slow for completion
 
 Ids: TypeAlias = "NDArray[np.int32]"
 BYTE_VALUES = 256
-INSTALL = "pip install 'analogtl[text]'"
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,6 @@ class Tokens:
         """
         if self.file is None:
             return _bytes(text)
-        from analogtl.tasks.tables import decoded
-
         return self._encoded((decoded(text, where),), False)[0]
 
     def each(self, texts: Sequence[str], most: int) -> tuple[list[Ids], int]:
@@ -124,9 +121,7 @@ def _read(file: Path, vocabulary: int) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError:
-        raise ExperimentError(
-            f"model.architecture: a language model needs the extra text: {INSTALL}"
-        ) from None
+        raise ExperimentError(LACKS_TEXT) from None
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # whatever its parser finds
