@@ -55,7 +55,7 @@ def find_published(name: str, *, download: bool) -> WeightFile | None:
             return None
         _see_hub(f"model.weights: {name}", "name a file of weights")
         try:
-            path = _first(repository, lambda file: hf_hub_download(repository, file))
+            path = _first(lambda file: hf_hub_download(repository, file))
         except Exception as error:  # of the network, the hub, the disk
             raise ExperimentError(
                 f"model.weights: {name}: cannot be had: {one_line(error)}"
@@ -146,7 +146,7 @@ def _see_hub(shown: str, instead: str) -> None:
         ) from None
 
 
-def _first(repository: str, get: Any) -> str:
+def _first(get: Any) -> str:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for file in FILES[:-1]:

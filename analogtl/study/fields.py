@@ -7,42 +7,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from analogtl.study.columns import Count
 
-_OPEN = ConfigDict(extra="allow", allow_inf_nan=False)
 
-
-def _count_or_none(value: Any) -> Any:
-    if value is not None and (type(value) is not int or value < 1):
-        raise PydanticCustomError("no_count", "neither a count nor null")
-    return value
-
-
-@with_config(_OPEN)
 class _Report(TypedDict, total=False):
-    margin: Annotated[float, Field(gt=0)] | None
-    alpha: Annotated[float, Field(gt=0, lt=0.5)]
-    judged_epochs: Annotated[Any, AfterValidator(_count_or_none)]
+    margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    alpha: Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)]
+    judged_epochs: Annotated[int, Field(ge=1)] | None
     metric: str
     findings: bool
 
 
-@with_config(_OPEN)
 class _Tune(TypedDict, total=False):
     candidates: dict[str, list[Any]]
 
 
-@with_config(_OPEN)
 class _Sweep(TypedDict, total=False):
     axes: dict[str, list[Any]]
     tune: _Tune
 
 
-@with_config(_OPEN)
 class ExperimentFields(TypedDict, total=False):
     """``experiment.resolved.json``."""
 
@@ -69,7 +56,6 @@ def _with_keys(trials: Any) -> Any:
     return trials
 
 
-@with_config(_OPEN)
 class _Images(TypedDict, total=False):
     name: str
     train: Count
@@ -77,7 +63,6 @@ class _Images(TypedDict, total=False):
     test: Count
 
 
-@with_config(_OPEN)
 class _Stage(TypedDict, total=False):
     stage: str
     dataset: str
@@ -85,7 +70,6 @@ class _Stage(TypedDict, total=False):
     left_out: dict[str, Count]
 
 
-@with_config(_OPEN)
 class DataFields(TypedDict, total=False):
     """``data.json``: the images that each stage uses; several entries where an axis varies them."""
 
@@ -93,14 +77,12 @@ class DataFields(TypedDict, total=False):
     finetune: list[_Stage]
 
 
-@with_config(_OPEN)
 class PlanFields(TypedDict, total=False):
     """``plan.json``."""
 
     trials: Annotated[dict[str, str], BeforeValidator(_with_keys)]
 
 
-@with_config(_OPEN)
 class ProvenanceFields(TypedDict, total=False):
     """``provenance.json``."""
 

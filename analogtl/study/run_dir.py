@@ -419,9 +419,9 @@ class RunDir:
         """The file of a trial's lock."""
         return self.inside(".locks") / f"trial-{content_key(trial_id)}.lock"
 
-    def lock(self, name: str, *, wait: bool = True) -> contextlib.AbstractContextManager[bool]:
+    def lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
         """A named lock of this run; see `lock_file`."""
-        return lock_file(self.inside(".locks") / f"{name}.lock", wait=wait)
+        return lock_file(self.inside(".locks") / f"{name}.lock")
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:

@@ -144,7 +144,7 @@ def pretrain(
     with lock_file(lock, until=limits.should_stop) as held:
         if not held:
             raise Stopped("stopped while another process pretrains; the next call goes on")
-        found = _find_pretrained(experiment, run, folder)
+        found = _find_pretrained(run, folder)
         if found is not None:
             return found
         torch.manual_seed(transfer.derived_seed(section.seed, "initial weights"))
@@ -188,13 +188,13 @@ def pretrain(
         meta["about"]["epochs"] = digest(folder / "epochs.csv")
         state.save(folder / "checkpoint", tensors, meta)
         delete_checkpoint(training.checkpoint)
-        found = _find_pretrained(experiment, run, folder)
+        found = _find_pretrained(run, folder)
         if found is None:
             raise RunError(f"{folder}: the checkpoint just written cannot be read")
         return replace(found, reused=False)
 
 
-def _find_pretrained(experiment: Experiment, run: RunDir, folder: Path) -> Checkpoint | None:
+def _find_pretrained(run: RunDir, folder: Path) -> Checkpoint | None:
     """The finished checkpoint, noted in the run's own directory; a damaged one is set aside."""
     path = folder / "checkpoint"
     try:
