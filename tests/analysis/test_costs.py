@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 from counted_run import HARDWARE, kinds, write
+from told import problems_of
 
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.costs import Costs, cost, costs_of, hardware_of
@@ -19,7 +20,6 @@ from analogtl.analysis.work import COUNTS
 from analogtl.config.hardware import UNITS, Constant, hardware_presets, preset_constants
 from analogtl.config.load import load_experiment
 from analogtl.config.schema import Experiment
-from analogtl.errors import ExperimentError
 from analogtl.study.trial import trials_of
 
 
@@ -221,9 +221,7 @@ def test_without_the_table_of_pulses_a_line_says_so(tmp_path: Path) -> None:
      "hardware.preset=reram", "hardware.adc_energy=inf"],
 )  # fmt: skip
 def test_wrong_constants_are_one_line_with_the_key(wrong: str) -> None:
-    with pytest.raises(ExperimentError) as error:
-        hardware_of({}, [wrong], "run")
-    (line,) = error.value.problems
+    (line,) = problems_of(hardware_of, {}, [wrong], "run")
     assert wrong.partition("=")[0] in line
 
 

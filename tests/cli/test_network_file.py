@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import call
+from told import problems_of
 
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.network_file import network_template
@@ -130,9 +131,7 @@ WRONG = {
 def test_what_cannot_be_read_is_one_line(folder, files, setting, word):
     for name, text in files.items():
         (folder / name).write_text(text)
-    with pytest.raises(ExperimentError) as caught:
-        load_experiment("exp.toml", [setting])
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(load_experiment, "exp.toml", [setting])
     assert word in problem
 
 

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from told import problems_of
 
 from analogtl.config.load import load_experiment, with_settings
 from analogtl.config.schema import Experiment
 from analogtl.config.section import content_key
 from analogtl.config.source import key_lines
-from analogtl.errors import ExperimentError
 from analogtl.study.trial import trials_of
 
 
@@ -24,9 +24,7 @@ def write(tmp_path: Path):
 
 
 def problems(path: Path, *overrides: str) -> list[str]:
-    with pytest.raises(ExperimentError) as caught:
-        load_experiment(path, overrides)
-    return caught.value.problems
+    return problems_of(load_experiment, path, overrides)
 
 
 def test_a_name_is_enough(write):

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from told import problems_of
 
 from analogtl.config.load import load_experiment
 from analogtl.config.source import tasks_of
-from analogtl.errors import ExperimentError
 
 BASE = """\
 name = "base"
@@ -32,9 +32,7 @@ def files(tmp_path: Path):
 
 
 def problem(*args, **kwargs) -> str:
-    with pytest.raises(ExperimentError) as caught:
-        load_experiment(*args, **kwargs)
-    (line,) = caught.value.problems
+    (line,) = problems_of(load_experiment, *args, **kwargs)
     return line
 
 

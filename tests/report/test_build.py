@@ -14,6 +14,7 @@ import joblib
 import pandas as pd
 import pytest
 from report_data import write_run
+from told import problems_of
 
 from analogtl.analysis.summaries import AS_IN_FILE
 from analogtl.config.load import load_experiment, with_settings
@@ -401,17 +402,13 @@ def test_runs_together_share_what_became_of_them_after_training(
 
 
 def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError) as caught:
-        build_report([tmp_path / "no", tmp_path / "neither"])
-    assert len(caught.value.problems) == 2
-    with pytest.raises(ExperimentError) as caught:
-        build_report([tmp_path])
-    (problem,) = caught.value.problems
+    assert len(problems_of(build_report, [tmp_path / "no", tmp_path / "neither"])) == 2
+    (problem,) = problems_of(build_report, [tmp_path])
     assert str(tmp_path) in problem
     assert "analogtl sweep" in problem
-    with pytest.raises(ExperimentError) as caught:
-        build_report([tmp_path], formats=["htm", "docx"], margin=-1, alpha=2)
-    assert [p.split()[0] for p in caught.value.problems] == ["format", "format", "margin", "alpha"]
+    wrong: dict[str, Any] = {"formats": ["htm", "docx"], "margin": -1, "alpha": 2}
+    problems = problems_of(build_report, [tmp_path], **wrong)
+    assert [p.split()[0] for p in problems] == ["format", "format", "margin", "alpha"]
     with pytest.raises(ExperimentError, match="no format"):
         build_report([tmp_path], formats=[])
 

@@ -132,20 +132,3 @@ def test_on_the_stock_engine_a_resumed_trial_says_so(tmp_path: Path, tiny: Any) 
     rows = read_rows(run.path / "epochs.csv")
     epochs = [row["epoch"] for row in rows if row["split"] == "test"]
     assert epochs == [str(epoch) for epoch in range(61)], "each epoch once"
-
-
-def test_ctrl_c_keeps_what_is_finished_and_saves_what_runs(tmp_path: Path, tiny: Any) -> None:
-    experiment = tiny(
-        finetune={"arms": ["digital-scratch"], "epochs": 100_000, "samples_per_class": 100},
-    )
-    run = RunDir(tmp_path, "tiny")
-    study = Study(experiment, run)
-    [trial] = study.trials
-    updates = run_trials(study)
-    for update in updates:
-        if update.kind == "epoch" and update.row["epoch"] >= 2:
-            break
-    updates.close()  # type: ignore[attr-defined]
-    assert (run.state_path(trial) / "state.json").is_file()
-    with run.trial_lock(trial.id, wait=False) as held:
-        assert held

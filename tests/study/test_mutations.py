@@ -31,7 +31,7 @@ from analogtl.study.study import Study
 from analogtl.study.trial import MAX_TRIALS
 
 MANY = 10_000
-FEW = 400
+FEW = 200
 SECONDS = 10  # for one file; more counts as a hang
 
 FULL = """

@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from told import problems_of
 
 from analogtl import api
 from analogtl.analysis.read import read_run
 from analogtl.config.load import with_settings
 from analogtl.config.schema import Experiment
 from analogtl.config.sweep import Tune
-from analogtl.errors import ExperimentError, RunError
+from analogtl.errors import RunError
 from analogtl.study.run_dir import RunDir, trial_row
 from analogtl.study.study import Study
 from analogtl.study.tables import read_rows
@@ -271,9 +272,7 @@ def test_trials_of_settings_that_were_not_chosen_do_not_count(tmp_path: Path) ->
 def test_too_few_validation_images_to_choose_by_are_refused(tmp_path: Path) -> None:
     few = {"samples_per_class": 10}  # one validation image of each class
     one = study(tmp_path, {"candidates": LR, "seeds": [100]}, finetune=few)
-    with pytest.raises(ExperimentError) as caught:
-        next(one.phases()).data()
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(next(one.phases()).data)
     assert "10 points" in problem
     more = study(tmp_path, {"candidates": LR, "seeds": [*range(100, 105)]}, finetune=few)
     assert next(more.phases()).data()

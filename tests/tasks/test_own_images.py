@@ -127,10 +127,10 @@ def test_trials_have_a_balanced_error_where_classes_are_imbalanced(folder, run_d
     assert "balanced_error_final" not in row
 
 
-def test_what_is_judged_by_the_balanced_error_is_shown_and_chosen_by_it(folder, capsys):
+def test_what_is_judged_by_the_balanced_error_is_shown_and_chosen_by_it(folder, capsys, in_process):
     asked = ["report.metric=balanced-error", "finetune.arms=digital-scratch"]
     flags = [part for one in asked for part in ("--set", one)]
-    assert "Balanced test error" in call(capsys, "finetune", "exp.toml", *flags).out
+    assert "Balanced test" in call(capsys, "finetune", "exp.toml", *flags).out
     tune = ["sweep.tune.seeds=9", 'sweep.tune.candidates={"finetune.lr" = [0.01, 0.1]}']
     for margin, fits in ((20, False), (60, True)):  # one validation image of 6, of 1 of the oxen
         study = Study.open("exp.toml", [*asked, *tune, f"report.margin={margin}"])

@@ -43,13 +43,6 @@ def test_labels_stay_with_their_images() -> None:
             assert label_of[image.numpy().tobytes()] == (7, 2)[int(label)]
 
 
-def test_normalisation_is_that_of_what_is_trained_on() -> None:
-    task = load_task("digits", samples_per_class=20, validation_fraction=0.5)
-    pixels = task.train.images.double() / 255
-    assert task.mean == pytest.approx([float(pixels.mean())])
-    assert task.std == pytest.approx([float(pixels.std(correction=0))])
-
-
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The keys of all generators that are made."""

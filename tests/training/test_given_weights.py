@@ -9,6 +9,7 @@ import pytest
 import torch
 from command_line import call, written
 from safetensors.torch import save_file
+from told import problems_of
 from torch import nn
 
 from analogtl.config.load import load_experiment
@@ -69,9 +70,7 @@ def loaded(experiment_file):
 
 
 def problem(experiment_file):
-    with pytest.raises(ExperimentError) as caught:
-        loaded(experiment_file)
-    [line] = caught.value.problems
+    [line] = problems_of(loaded, experiment_file)
     return line
 
 
@@ -428,6 +427,4 @@ def test_keys_that_do_not_go_together_are_told(given, keys, word):
     text = given(a_network().state_dict(), keys=keys)
     if "architecture" in keys:
         text.write_text(text.read_text().replace('architecture = "mlp_digits"\n', ""))
-    with pytest.raises(ExperimentError) as caught:
-        load_experiment(text)
-    assert word in "\n".join(caught.value.problems)
+    assert word in "\n".join(problems_of(load_experiment, text))

@@ -5,12 +5,12 @@ import itertools
 import pytest
 import torch
 from pydantic import ValidationError
+from told import problems_of
 
 from analogtl.analysis.analyse import analyse
 from analogtl.analysis.read import read_run
 from analogtl.config.schema import Experiment
 from analogtl.crossbar.checkpoint import capture
-from analogtl.errors import ExperimentError
 from analogtl.scheduling.sweep import run_trials
 from analogtl.study.limits import RunLimits
 from analogtl.study.study import Study
@@ -154,9 +154,7 @@ def test_an_axis_of_the_adapters_leaves_the_other_arms_alone(tiny):
 )
 def test_what_does_not_fit_the_network_is_found_before_training(tiny, lora, key):
     experiment = tiny(finetune={"arms": ["lora-analog", "digital-tl"]}, lora=lora)
-    with pytest.raises(ExperimentError) as caught:
-        preflight(map(Need.of, trials_of(experiment, sweep=False)))
-    (line,) = caught.value.problems
+    (line,) = problems_of(preflight, map(Need.of, trials_of(experiment, sweep=False)))
     assert line.startswith(key)
 
 
