@@ -24,6 +24,8 @@ from analogtl.vocabulary import AXES
 pytestmark = pytest.mark.usefixtures("elsewhere")
 SMALL = """
 name = "small"
+model.architecture = "mlp_digits"
+analog.granularity_per_token = 50
 [finetune]
 arms = ["digital-tl", "analog-tl"]
 [sweep]

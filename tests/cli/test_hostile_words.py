@@ -21,7 +21,11 @@ REPOSITORY = Path(__file__).parents[2]
 # Clears the screen, does so by one character, rings, turns the direction of text, is no text.
 CODES = ("\x1b[2J", "\x9b2J", "\x07", "\u202e", "\u2066", "\udcff", "\r")
 MARKUP = "[bold red]x[/] [/y] :boom:"
-SMALL = 'name = "small"\n[finetune]\narms = ["digital-tl", "analog-tl"]\n'
+SMALL = """
+name = "small"
+model.architecture = "mlp_digits"
+finetune.arms = ["digital-tl", "analog-tl"]
+"""
 
 
 @pytest.fixture
