@@ -22,7 +22,7 @@ from analogtl.vocabulary import Arm
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "analogtl"]
-PATIENCE = 300.0  # seconds; a loaded machine imports torch slowly
+PATIENCE = 900.0  # seconds; a loaded machine imports torch slowly
 
 
 def start(folder: Path, *argv: str, stdio=subprocess.PIPE, **more: str) -> subprocess.Popen:
@@ -72,11 +72,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(
 ):
     """A study that is interrupted and then finished: the whole of the main job, for real."""
     # So many that it is still at work when the signal comes, on any machine.
-    wanted = 120
+    wanted = 60
     experiment(tiny, tmp_path, finetune={"epochs": wanted})
     events, err = interrupt_when(
         start(tmp_path, "finetune", "--json"),
-        lambda e: e["event"] == "epoch" and "analog" in e["trial"] and e["epoch"] >= 1,
+        lambda e: e["event"] == "epoch" and "analog" in e["trial"],
     )
     assert any(event["event"] == "done" for event in events)
     assert "1 of 2" in err
