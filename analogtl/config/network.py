@@ -99,7 +99,8 @@ class Model(Section):
         if self.weights is not None and self.start != self.weights:
             yield "weights", f"{self.architecture!r} names weights already: give one of the two"
         elif self.weights and not (self.weights in self.weight_files or is_published(self.weights)):
-            yield "weights", f"{self.weights}: no such file beside the experiment"
+            hub = "a repository of the Hugging Face hub is named hf_hub:owner/name"
+            yield "weights", f"{self.weights}: no such file beside the experiment; {hub}"
         if (self.mean is None) != (self.std is None):
             yield "mean" if self.std is None else "std", "expected mean and std, or neither"
         elif self.mean and self.std and len(self.mean) != len(self.std):

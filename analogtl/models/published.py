@@ -21,6 +21,7 @@ FILES = ("model.safetensors", "pytorch_model.bin")  # in a repository, the first
 # Of a language model: all that may be needed.
 PATTERNS = ("*.json", "*.safetensors", "pytorch_model*.bin")
 PATIENCE = 10.0  # seconds that the hub has for its first answer
+REMEDY = "or put it into the cache of Hugging Face"
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,13 @@ def _repository(name: str) -> tuple[str, dict[str, Any]]:
     return about.hf_hub_id, said
 
 
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE says that the hub is not to be asked."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def _see_hub(shown: str, instead: str) -> None:
     """Ask the hub for an answer, once.
 
@@ -133,8 +141,8 @@ def _see_hub(shown: str, instead: str) -> None:
     """
     from huggingface_hub import constants, get_session
 
-    remedy = f"{instead}, or put it into the cache of Hugging Face"
-    if constants.HF_HUB_OFFLINE:
+    remedy = f"{instead}, {REMEDY}"
+    if is_offline():
         where = "not in the cache, and HF_HUB_OFFLINE is set"
         raise ExperimentError(f"{shown}: {where}; {remedy}")
     try:

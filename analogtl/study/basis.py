@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analogtl.config.schema import Experiment
 from analogtl.config.training import Training
 from analogtl.errors import RunError
+from analogtl.models.published import is_offline
 from analogtl.study.device import device_of
 from analogtl.study.provenance import versions
 from analogtl.study.weights import WEIGHTS, find_weights, tokens_of, weights_fingerprint
@@ -180,7 +181,7 @@ def is_at_hand(experiment: Experiment, stage: str) -> bool:
     """Whether the images of a stage, or the weights, can be looked at without a download."""
     if stage == WEIGHTS:
         absent = find_weights(experiment, download=False) is None
-        return not (experiment.data.download and absent)
+        return not (experiment.data.download and absent) or is_offline()
     from analogtl.tasks.sources import is_absent
 
     dataset = getattr(experiment, stage).dataset

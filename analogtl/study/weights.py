@@ -13,7 +13,7 @@ from analogtl.config.schema import Experiment
 from analogtl.errors import ExperimentError
 from analogtl.files import digest
 from analogtl.models.language_folder import LanguageFolder, read_folder
-from analogtl.models.published import WeightFile, find_published, find_snapshot
+from analogtl.models.published import REMEDY, WeightFile, find_published, find_snapshot
 from analogtl.tasks.stamps import stamp
 from analogtl.tasks.tokens import BYTES, Tokens
 from analogtl.vocabulary import LANGUAGE
@@ -53,7 +53,8 @@ def weights_at_hand(experiment: Experiment) -> WeightFile:
     if found is None:
         key = "architecture" if experiment.model.is_language else "weights"
         raise ExperimentError(
-            f"model.{key}: {experiment.model.start}: not in the cache, and data.download is false"
+            f"model.{key}: {experiment.model.start}: not in the cache, and data.download is false: "
+            f"set it to true, {REMEDY}"
         )
     return found
 

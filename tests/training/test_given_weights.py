@@ -1,14 +1,17 @@
 """Weights from outside: what is taken of a file, what is refused, and what a trial rests on."""
 
+import io
+import json
 import os
 import pickle
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from command_line import call, written
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from told import problems_of
 from torch import nn
 
@@ -16,9 +19,10 @@ from analogtl.config.load import load_experiment
 from analogtl.errors import ExperimentError, RunError
 from analogtl.models.build import build_model
 from analogtl.models.published import WeightFile, find_published
-from analogtl.study.basis import basis_of
+from analogtl.study.basis import basis_of, fingerprint_at_hand
 from analogtl.study.run_dir import RunDir
 from analogtl.study.trial import trials_of
+from analogtl.study.weights import WEIGHTS
 from analogtl.training import stages, weights
 from analogtl.training.run_trial import run_trial
 
@@ -52,7 +56,7 @@ def given(tmp_path):
     def make(tensors, file="net.safetensors", epochs=0, keys="", metadata=None):
         if file.endswith(".safetensors"):
             save_file(tensors, tmp_path / file, metadata)
-        else:
+        elif ":" not in file:  # of a hub
             torch.save(tensors, tmp_path / file)
         return written(tmp_path, EXPERIMENT.format(file=file, epochs=epochs, keys=keys))
 
@@ -348,6 +352,19 @@ def test_images_are_normalised_as_the_file_says_then_as_the_keys_say(given):
 # -- published -------------------------------------------------------------------------------------
 
 
+def cached(repository, files):
+    """Put files into the hub's cache as its client lays it out: content, and links to it."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    for folder in ("blobs", "refs", "snapshots/c0ffee"):
+        (place / folder).mkdir(parents=True)
+    (place / "refs" / "main").write_text("c0ffee")
+    for number, (name, content) in enumerate(files.items()):
+        (place / "blobs" / str(number)).write_bytes(content)
+        (place / "snapshots" / "c0ffee" / name).symlink_to(f"../../blobs/{number}")
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A hub's cache of our own that holds a ResNet with a tag of timm's; no network."""
@@ -355,13 +372,8 @@ def cache(tmp_path, monkeypatch):
 
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
-    repository = tmp_path / "hub" / "models--timm--resnet18.a1_in1k"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("c0ffee")
-    place = repository / "snapshots" / "c0ffee"
-    place.mkdir(parents=True)
     state = a_network(1000, "resnet18", 32, 3).state_dict()
-    save_file(state, place / "model.safetensors")
+    cached("timm/resnet18.a1_in1k", {"model.safetensors": save(state)})
     return state
 
 
@@ -376,6 +388,29 @@ def test_a_tag_loads_the_weights_of_the_cache(cache, tmp_path):
     assert weights.weights_of(experiment).mean == (0.485, 0.456, 0.406)
     assert basis_of(experiment, "pretrain").weights
     assert experiment.model.network == "resnet18"
+
+
+def test_a_repository_of_the_hub_loads_from_the_cache(cache, given):
+    state, content = a_network().state_dict(), io.BytesIO()
+    torch.save(state, content)
+    images = {"pretrained_cfg": {"mean": [0.25], "std": [0.5]}}
+    files = {"pytorch_model.bin": content.getvalue(), "config.json": json.dumps(images).encode()}
+    cached("someone/net", files)
+    file = given({}, "hf_hub:someone/net")
+    assert same(loaded(file), state, but=("nothing",))
+    assert normalised_as(file)[:2] == ((0.25,), (0.5,))
+
+
+def test_a_dry_run_says_what_would_be_downloaded_and_refuses_it_when_offline(
+    cache, given, monkeypatch
+):
+    from huggingface_hub import constants
+
+    experiment = load_experiment(given({}, "hf_hub:someone/net"))
+    with pytest.raises(ExperimentError, match="OFFLINE"):
+        fingerprint_at_hand(experiment, WEIGHTS)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert fingerprint_at_hand(experiment, WEIGHTS) == ""
 
 
 def test_what_is_not_in_the_cache_is_not_asked_for_when_offline(cache, monkeypatch):
