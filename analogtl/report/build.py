@@ -15,7 +15,7 @@ from analogtl.analysis.curves import references
 from analogtl.analysis.findings import JudgedFinding, judge_findings
 from analogtl.analysis.read import RunData, find_runs, read_run, run_names
 from analogtl.analysis.select_lr import finished
-from analogtl.errors import ExperimentError, RunError, duration, shell_command
+from analogtl.errors import ExperimentError, RunError, counted, duration, shell_command
 from analogtl.files import below, write_atomically
 from analogtl.report import page, run_tables, tables, words
 from analogtl.report.drawing import FIGURE_FORMATS, Drawn, save_all
@@ -323,14 +323,19 @@ class Report:
         )
 
 
+def _plural(noun: str, number: int) -> str:
+    return counted(number, noun).partition(" ")[2]
+
+
 def _glance(trials: pd.DataFrame) -> list[tuple[str, str]]:
     """The study in numbers."""
     done = trials[finished(trials)]
     seeds = sorted(set(done.groupby("experiment")["seed"].nunique())) or [0]
+    arms = done["arm"].nunique()
     glance = [
-        (str(len(done)), "trials done"),
-        (" to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))), "seeds"),
-        (str(done["arm"].nunique()), "arms"),
+        (str(len(done)), f"{_plural('trial', len(done))} done"),
+        (" to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))), _plural("seed", seeds[-1])),
+        (str(arms), _plural("arm", arms)),
     ]
     if hours := done["wall_s"].sum():
         glance.append((duration(float(hours)), "of training"))

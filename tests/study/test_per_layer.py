@@ -142,6 +142,17 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_runs(
     assert not Path("runs").exists()
 
 
+def test_a_layer_has_its_own_settings_on_stock_arrays(tiny, run_dir):
+    own = {"layer": "head", "settings": {"wtn": 40, "out_noise": 0.3}}
+    finetune = {"arms": ["analog-scratch"], "epochs": 1, "samples_per_class": 20}
+    experiment = tiny(per_layer=own, finetune=finetune, analog={"engine": "aihwkit"})
+    (trial,) = trials_of(experiment, sweep=False)
+    row = run_trial(trial, run_dir)
+    assert (row["status"], row["engine"]) == ("done", "aihwkit")
+    rows = read_rows(run_dir.trial_path(trial.id) / "layers.csv")
+    assert [row["layer"] for row in rows if row["own_settings"]] == ["head"]
+
+
 def test_a_layer_has_its_own_settings_in_training_and_the_tables(tiny, run_dir):
     """At ``all`` a trial is the one with the settings everywhere, at ``none`` the one without."""
     settings = {"wtn": 40, "out_noise": 0.3, "spv": 30}
