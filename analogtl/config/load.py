@@ -229,6 +229,8 @@ def parse_value(raw: str, annotation: Any = None) -> Any:
     try:
         return tomli.loads(f"value = {raw}")["value"]
     except (tomli.TOMLDecodeError, KeyError, RecursionError, ValueError):
+        if wants_list and raw.startswith("[") and raw.endswith("]") and "[" not in raw[1:]:
+            return parse_value(raw[1:-1], annotation)  # the shell has taken the quotes away
         return raw
 
 

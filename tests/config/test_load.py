@@ -100,6 +100,16 @@ def test_lr_is_the_learning_rate_of_the_kind():
     assert load_experiment("quickstart", ["lr=0.5"]).finetune.lr == 0.5
 
 
+def test_a_list_whose_quotes_the_shell_took_is_that_list():
+    asked = ["convert.digital_layers=[head, *.mlp.*]", "report.track=[wandb]"]
+    experiment = load_experiment("quickstart", asked)
+    assert experiment.convert.digital_layers == ("head", "*.mlp.*")
+    assert experiment.report.track == ("wandb",)
+    assert load_experiment("quickstart", ["convert.digital_layers="]).convert.digital_layers == ()
+    [line] = problems_of(load_experiment, "quickstart", ["convert.digital_layers=[head"])
+    assert "digital_layers" in line
+
+
 def test_overrides_are_typed_by_the_schema(write):
     file = write("name = 'x'")
     experiment = load_experiment(
