@@ -123,6 +123,7 @@ def _device(pulses: Path, result: Result) -> DeviceFile:
         "devices": len(result.pulses.traces),
         "cycles": result.pulses.n_cycles,
         "rows": result.pulses.rows,
+        "ties": result.ties,
         "unknown": list(result.unknown),
         "intervals": {k: list(v) for k, v in result.population.intervals.items()},
     }
@@ -145,8 +146,6 @@ def _scores(result: Result) -> Any:
             told += f", {score.gap.mean:.2f} +- {score.gap.error:.2f} more than the best"
         if score.loss is not None and score.loss.mean:
             told += f"; log likelihood {score.loss.mean:.3f} +- {score.loss.error:.3f} lower"
-        if score.ties and name != result.fitted.model.name:
-            told += "; as good as the chosen one"
         yield told
 
 

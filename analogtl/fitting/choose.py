@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from analogtl.fitting.population import Population, describe
 from analogtl.fitting.pulses import Pulses, Trace
 
 Array = NDArray[Any]
-FOLDS = 2
+FOLDS = 3  # at most
 TIE = 2.0  # standard errors within which a model does as well as the best
 SAMPLE = 8  # devices, of which models are compared
 BLOCK = 10  # pulses, at least, that are left out together where there is one cycle only
@@ -93,6 +93,11 @@ class Result:
         """aihwkit's class of the chosen model."""
         return self.fitted.model.device_class
 
+    @property
+    def ties(self) -> list[str]:
+        """aihwkit's classes that the data do not tell from the chosen one."""
+        return _ties(self.scores, self.fitted.model)
+
 
 def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
     """Fit measured pulses.
@@ -127,7 +132,7 @@ def fit_pulses(pulses: Pulses, model: str | None = None) -> Result:
         raise ExperimentError(
             "weight 0 is not between the bounds; --g-min and --g-max set the range"
         )
-    unknown = tuple(_unknown(pulses, fitted, population))
+    unknown = tuple(_unknown(pulses, fitted, population, scores))
     return Result(
         pulses, fitted, population, scores, unknown, *map(tuple, (curves, bands, residuals))
     )
@@ -139,34 +144,42 @@ def _compare(models: Sequence[Model], traces: Sequence[Trace], floor: float) -> 
     The mean response counts first: likelihoods depend on what the noise is like, and the noise of
     real devices is often like that of no model.
     """
-    misses = {one: _held_out(one, traces, floor, noisy=False) for one in models}
-    best = min(misses.values(), key=lambda values: float(values.mean()))
-    gaps = {one: Gap.between(values, best) for one, values in misses.items()}
-    scores = {one.name: Score(float(misses[one].mean()), gap) for one, gap in gaps.items()}
-    losses = {one: _held_out(one, traces, floor, noisy=True) for one in models if gaps[one].ties}
-    best = min(losses.values(), key=lambda values: float(values.mean()))
-    for one, values in losses.items():
-        scores[one.name] = replace(scores[one.name], loss=Gap.between(values, best))
-    return scores
+    found = {one: _held_out(one, traces, floor) for one in models}
+    gaps = _gaps({one: miss for one, (miss, _) in found.items()})
+    losses = _gaps({one: loss for one, (_, loss) in found.items() if gaps[one].ties})
+    return {
+        one.name: Score(float(miss.mean()), gaps[one], losses.get(one))
+        for one, (miss, _) in found.items()
+    }
 
 
-def _held_out(model: Model, traces: Sequence[Trace], floor: float, noisy: bool) -> Array:
-    """Mean loss of held-out readings: minus log likelihood, or distance in percent of the range.
+def _gaps(values: Mapping[Model, Array]) -> dict[Model, Gap]:
+    best = min(values.values(), key=lambda one: float(one.mean()))
+    return {model: Gap.between(one, best) for model, one in values.items()}
 
-    Held out is each second cycle and then the others, or blocks of pulses where there is one cycle.
-    Returns a value for each device, or for each part that was held out if there is one device.
+
+def _held_out(model: Model, traces: Sequence[Trace], floor: float) -> tuple[Array, Array]:
+    """Mean distance of held-out readings, in percent of the range, and minus log likelihood.
+
+    Held out is each third cycle (or second, if there are two), in turn; blocks of pulses where
+    there is one only. Returns a value for each device, or for each part that was held out if there
+    is one device.
     """
-    several = min(int(trace.cycles[-1]) for trace in traces) > 0
-    marks = [t.cycles if several else np.arange(len(t.cycles)) // max(t.lag, BLOCK) for t in traces]
-    found: list[list[float]] = [[] for _ in traces]
-    for fold in range(FOLDS):
-        out = [mark % FOLDS == fold for mark in marks]
+    cycles = 1 + min(int(trace.cycles[-1]) for trace in traces)
+    folds = min(FOLDS, cycles) if cycles > 1 else FOLDS
+    blocks = (np.arange(len(one.cycles)) // max(one.lag, BLOCK) for one in traces)
+    marks = [one.cycles for one in traces] if cycles > 1 else [*blocks]
+    found: list[list[tuple[float, float]]] = [[] for _ in traces]
+    for fold in range(folds):
+        out = [mark % folds == fold for mark in marks]
         fit = Fit(model, traces, floor, [1.0 - one for one in out])
-        fitted = fit.run_noise() if noisy else fit.run()
-        values = fit.losses(fitted) if noisy else _misses(fit, fitted)
-        for number, (value, mark, one) in enumerate(zip(values, marks, out, strict=True)):
-            found[number] += [float(value[mark == part].mean()) for part in np.unique(mark[one])]
-    return np.array([np.mean(one) for one in found] if len(traces) > 1 else found[0])
+        fitted = fit.run_held_out()
+        values = zip(_misses(fit, fitted), fit.losses(fitted), marks, out, strict=True)
+        for number, (miss, loss, mark, one) in enumerate(values):
+            parts = [mark == part for part in np.unique(mark[one])]
+            found[number] += [(float(miss[p].mean()), float(loss[p].mean())) for p in parts]
+    means = np.array([np.mean(one, axis=0) for one in found] if len(traces) > 1 else found[0])
+    return means[:, 0], means[:, 1]
 
 
 def _misses(fit: Fit, fitted: Fitted) -> list[Array]:
@@ -177,9 +190,21 @@ def _misses(fit: Fit, fitted: Fitted) -> list[Array]:
     ]
 
 
-def _unknown(pulses: Pulses, fitted: Fitted, population: Population) -> Any:
+def _ties(scores: Mapping[str, Score], chosen: Model) -> list[str]:
+    others = [one for one in MODELS if one != chosen and one.name in scores]
+    return [one.device_class for one in others if scores[one.name].ties]
+
+
+def _unknown(
+    pulses: Pulses, fitted: Fitted, population: Population, scores: Mapping[str, Score]
+) -> Any:
     """Say what the data cannot tell."""
     n, cycles = len(pulses.traces), pulses.n_cycles
+    if others := _ties(scores, fitted.model):
+        yield (
+            f"The class: {', '.join(others)} as well as {fitted.model.device_class}, which has "
+            "fewer parameters; --model takes another."
+        )
     if n == 1:
         yield "One device: no spread over devices; the _dtod parameters are 0, no defaults."
     elif n < 5:
@@ -195,6 +220,9 @@ def _unknown(pulses: Pulses, fitted: Fitted, population: Population) -> Any:
         bound, seen = population.parameters[name], reached.mean()
         if side * (bound - seen) > 0.2 * (tops.mean() - bottoms.mean()):
             yield f"{name} {bound:.3g} lies beyond the readings ({seen:.3g}): it is extrapolated."
+        if short := int((~fitted.told[:, 0 if side > 0 else 1]).sum()):
+            does = "does" if short == 1 else "do"
+            yield f"{name}: {short} of {n} devices {does} not stay there, and tell nothing of it."
     yield (
         "The reference: conductances of a device alone do not tell it. Weight 0 is the middle of "
         "the range; subtract_symmetry_point = true puts it at each device's symmetry point."

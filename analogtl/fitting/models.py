@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ Array = NDArray[Any]
 MARGIN = 0.1  # share of the range that may be near a bound
 PARTS = 20  # of a ramp, for a first guess
 NODES = 11  # of a piecewise response; odd: the middle one is the step at the middle of the range
+SIZES = {steps.LINEAR: 6, steps.PIECEWISE: 4 + 2 * NODES}  # of theta, where parameters are fixed
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,20 @@ class Model:
     own: int
     shared: int = 0
 
+    @cached_property
+    def places(self) -> Array:
+        """Where the own parameters and the shared ones stand in what `steps` takes."""
+        found = np.arange(self.own + self.shared)
+        if self.kind == steps.PIECEWISE:  # a curve's middle node is its unit
+            found[self.own :] += 1 + np.arange(self.shared) // (NODES - 1)
+            found[self.own :] -= np.arange(self.shared) % (NODES - 1) < NODES // 2
+        return found
+
     def theta(self, own: Array, shared: Array) -> Array:
         """All parameters of a device, as `steps` takes them."""
-        if self.kind == steps.LINEAR and self.own == 4:
-            return np.concatenate([own, [0.0, 0.0]])
-        if self.kind == steps.PIECEWISE:
-            half, middle = len(shared) // 2, NODES // 2
-            curves = (np.insert(part, middle, 0.0) for part in (shared[:half], shared[half:]))
-            return np.concatenate([own, *curves])
-        return np.concatenate([own, shared])
+        found = np.zeros(SIZES.get(self.kind, self.own + self.shared))
+        found[self.places] = np.concatenate([own, shared])
+        return found
 
     @property
     def units(self) -> tuple[int, ...]:

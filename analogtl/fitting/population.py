@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,12 @@ from scipy import stats
 from analogtl.fitting import steps
 from analogtl.fitting.estimate import Fitted
 from analogtl.fitting.models import NODES
+from analogtl.fitting.spread import Spread
 from analogtl.fitting.steps import MAX_LOG
 
 Array = NDArray[Any]
 LEVEL = 0.95  # of the intervals
+UPPER = (1 + LEVEL) / 2
 DRAWS = 200  # of one device's parameters, for its intervals
 GRID = 201  # weights at which the symmetry point is sought
 Interval = tuple[float, float]
@@ -36,54 +39,67 @@ def describe(fitted: Fitted) -> Population:
     parameters: dict[str, Any] = {}
     intervals: dict[str, Interval] = {}
     n = len(fitted.own)
-    draws = _draws(fitted)
-    each = _each(fitted, fitted.own)
-    locations = _locations(fitted, each, fitted.shared)
-    drawn = [_each(fitted, own) for own, _ in draws]
-    samples = [
-        _locations(fitted, one, shared) for one, (_, shared) in zip(drawn, draws, strict=True)
+    each = _each(fitted, fitted.own, fitted.shared)
+    alone = [_each(fitted, own, fitted.shared) for own in _draws(fitted)]
+    spreads = {
+        name: Spread.of(values, _variances(np.array([one[name] for one in alone])))
+        for name, values in each.items()
+    }
+
+    def locations(each: Mapping[str, Array], shared: Array) -> dict[str, float]:
+        return _locations(fitted, {k: spreads[k].mean(v) for k, v in each.items()}, shared)
+
+    found = locations(each, fitted.shared)
+    together = [
+        locations(_each(fitted, own, shared), shared) for own, shared in _shared_draws(fitted)
     ]
+    samples = [locations(one, fitted.shared) for one in alone] if n < 2 else []
     without = [
-        _locations(fitted, {k: np.delete(v, i) for k, v in each.items()}, fitted.shared)
+        locations(
+            {k: np.where(np.arange(n) == i, np.nan, v) for k, v in each.items()}, fitted.shared
+        )
         for i in range(n if n > 1 else 0)
     ]
-    for name, value in locations.items():
-        of_draws = np.array([sample[name] for sample in samples])
-        if n < 2 or _is_shared(name):
-            interval = _percentiles(of_draws)
+    for name, value in found.items():
+        common = np.array([one[name] for one in together])
+        if together and _is_shared(name):
+            interval = _percentiles(common)
         else:
-            kept = np.array([one[name] for one in without])
-            error = np.sqrt((n - 1) / n * np.sum((kept - kept.mean()) ** 2))
-            reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * error)
-            interval = value - reach, value + reach
+            kept = np.array([one[name] for one in without or samples])
+            error = kept.std() * (np.sqrt(n - 1) if without else 1.0)
+            if len(common):
+                error = np.hypot(error, np.nanstd(common))
+            factor = stats.t.ppf(UPPER, n - 1) if without else stats.norm.ppf(UPPER)
+            interval = value - float(factor * error), value + float(factor * error)
         parameters[name], intervals[name] = value, interval
-    each_draws = {name: np.array([one[name] for one in drawn]) for name in each}
     for name, scale in _spreads(fitted).items():
+        size = abs(parameters[scale]) if scale else 1.0
         parameters[name] = 0.0
         if n > 1:
-            size = abs(parameters[scale]) if scale else 1.0
-            if name in ("dw_min_dtod", "pow_gamma_dtod"):  # of the mean of up and down
-                size = float(each[name].mean())
-            value, low, high = _spread(each[name], _known(each_draws[name]))
-            parameters[name], intervals[name] = value / size, (low / size, high / size)
+            low, high = spreads[name].interval
+            parameters[name] = spreads[name].value / size
+            intervals[name] = low / size, high / size
     quantities = {
         name: (parameters.pop(name), intervals.pop(name)) for name in ("states", "symmetry_point")
     }
-    points = each["symmetry_point"]
-    if 2 * np.isfinite(points).sum() <= n:  # no device in two has one
+    points = np.isfinite(each["symmetry_point"]).sum()
+    if 2 * points <= n:  # no device in two has one
         del quantities["symmetry_point"]
-    elif np.isfinite(points).sum() > 1:
-        value, low, high = _spread(points, _known(each_draws["symmetry_point"]))
-        quantities["symmetry_point_dtod"] = value, (low, high)
-    step = parameters["dw_min"]
-    noise, reach = fitted.noise, stats.norm.ppf((1 + LEVEL) / 2) * fitted.noise_errors
+    elif points > 1:
+        one = spreads["symmetry_point"]
+        quantities["symmetry_point_dtod"] = one.value, one.interval
+    step, noise = parameters["dw_min"], fitted.noise
+    reach = stats.norm.ppf(UPPER) * fitted.noise_errors
     pulse, write = (
         (float(max(value - by, 0.0)), float(value + by))
         for value, by in zip((noise.pulse, noise.write), reach, strict=True)
     )
     parameters["dw_min_std"], intervals["dw_min_std"] = noise.pulse, pulse
-    parameters["write_noise_std"] = noise.write / step
-    intervals["write_noise_std"] = write[0] / step, write[1] / step
+    # In steps, of which the mean is not known better than over that many devices.
+    parts = np.array([reach[1] / noise.write, (intervals["dw_min"][1] - step) / step])
+    ratio, by = noise.write / step, float(np.hypot(*parts))
+    parameters["write_noise_std"] = ratio
+    intervals["write_noise_std"] = ratio * max(1 - by, 0.0), ratio * (1 + by)
     if len(fitted.model.units) > 1:
         parameters["mult_noise"] = noise.unit == steps.OF_STEP
     if fitted.model.kind == steps.LINEAR and fitted.model.own == 4:
@@ -111,20 +127,22 @@ def _is_shared(name: str) -> bool:
     return name in ("A_up", "A_down", "gamma_up", "gamma_down") or "[" in name
 
 
-def _draws(fitted: Fitted) -> list[tuple[Array, Array]]:
-    """Parameters as they might be as well, by their covariance."""
-    random = np.random.default_rng(0)
-    roots = [_root(one) for one in fitted.covariances]
-    shared = _root(fitted.shared_covariance) if len(fitted.shared) else np.zeros((0, 0))
+def _draws(fitted: Fitted) -> list[Array]:
+    """The devices' parameters as they might be as well, each for itself (N, own)."""
+    random, roots = np.random.default_rng(0), [_root(one) for one in fitted.covariances]
+    draws = (np.array([r @ random.standard_normal(len(r)) for r in roots]) for _ in range(DRAWS))
+    return [np.clip(fitted.own + one, *fitted.limits) for one in draws]
+
+
+def _shared_draws(fitted: Fitted) -> list[tuple[Array, Array]]:
+    """What the devices share as it might be as well, and how their own parameters follow it."""
+    if not len(fitted.shared):
+        return []
+    random, root = np.random.default_rng(1), _root(fitted.shared_covariance)
+    moves = [root @ random.standard_normal(len(root)) for _ in range(DRAWS)]
     return [
-        (
-            np.clip(
-                fitted.own + np.array([root @ random.standard_normal(len(root)) for root in roots]),
-                *fitted.limits,
-            ),
-            fitted.shared + shared @ random.standard_normal(len(shared)),
-        )
-        for _ in range(DRAWS)
+        (np.clip(fitted.own - fitted.follows @ move, *fitted.limits), fitted.shared + move)
+        for move in moves
     ]
 
 
@@ -134,10 +152,13 @@ def _root(covariance: Array) -> Array:
     return found
 
 
-def _each(fitted: Fitted, own: Array) -> dict[str, Array]:
-    """What aihwkit draws for each device, from the devices' own parameters (N, own)."""
-    model = fitted.model
-    top, bottom = own[:, 0], own[:, 1]
+def _each(fitted: Fitted, own: Array, shared: Array) -> dict[str, Array]:
+    """What aihwkit draws for each device, from the devices' own parameters (N, own).
+
+    NaN where a device's readings do not tell it, but those of others do.
+    """
+    model, told = fitted.model, fitted.told[:, :2]
+    top, bottom = np.where(told | ~told.any(axis=0), own[:, :2], np.nan).T
     up, down = np.exp(np.clip(own[:, 2:4], -MAX_LOG, MAX_LOG)).T
     if model.kind == steps.SOFT:
         up, down = up * top, -down * bottom
@@ -151,21 +172,21 @@ def _each(fitted: Fitted, own: Array) -> dict[str, Array]:
     }
     if model.kind == steps.LINEAR and model.own == 6:
         # aihwkit draws them about a mean that is relative to the mean bounds.
-        found["gamma_up_dtod"] = own[:, 4] * top.mean()
-        found["gamma_down_dtod"] = -own[:, 5] * bottom.mean()
+        found["gamma_up_dtod"] = own[:, 4] * np.nanmean(top)
+        found["gamma_down_dtod"] = -own[:, 5] * np.nanmean(bottom)
         found |= {"slope_up": own[:, 4], "slope_down": own[:, 5]}
     if model.kind == steps.POW:
         gammas = np.exp(np.clip(own[:, 4:6], -MAX_LOG, MAX_LOG))
         found["pow_gamma_dtod"] = gammas.mean(axis=1)
         found["pow_up_down_dtod"] = (gammas[:, 0] - gammas[:, 1]) / 2
         found |= {"pow_up": gammas[:, 0], "pow_down": gammas[:, 1]}
-    found["symmetry_point"] = np.array([_symmetry(fitted, one) for one in own])
+    found["symmetry_point"] = np.array([_symmetry(fitted, one, shared) for one in own])
     return found
 
 
-def _symmetry(fitted: Fitted, own: Array) -> float:
+def _symmetry(fitted: Fitted, own: Array, shared: Array) -> float:
     """The weight at which a device's steps up and down are equal, NaN without one."""
-    theta = fitted.model.theta(own, fitted.shared)
+    theta = fitted.model.theta(own, shared)
     weights = np.linspace(own[1], own[0], GRID)
     up, down = (steps.step_sizes(fitted.model.kind, theta, weights, sign) for sign in (1, -1))
     difference = up - down
@@ -177,21 +198,20 @@ def _symmetry(fitted: Fitted, own: Array) -> float:
     return float(weights[i] + share * (weights[i + 1] - weights[i]))
 
 
-def _locations(fitted: Fitted, each: dict[str, Array], shared: Array) -> dict[str, float]:
+def _locations(fitted: Fitted, mean: Mapping[str, float], shared: Array) -> dict[str, float]:
     """aihwkit's mean parameters, and the number of states and the symmetry point."""
     model = fitted.model
-    up, down = each["up"].mean(), each["down"].mean()
     found = {
-        "dw_min": max(up, down),
-        "up_down": (up - down) / max(up, down),
-        "w_max": each["w_max_dtod"].mean(),
-        "w_min": each["w_min_dtod"].mean(),
+        "dw_min": max(mean["up"], mean["down"]),
+        "up_down": (mean["up"] - mean["down"]) / max(mean["up"], mean["down"]),
+        "w_max": mean["w_max_dtod"],
+        "w_min": mean["w_min_dtod"],
     }
-    if "slope_up" in each:
-        found["gamma_up"] = each["slope_up"].mean() * found["w_max"]
-        found["gamma_down"] = -each["slope_down"].mean() * found["w_min"]
-    if "pow_up" in each:
-        up, down = each["pow_up"].mean(), each["pow_down"].mean()
+    if "slope_up" in mean:
+        found["gamma_up"] = mean["slope_up"] * found["w_max"]
+        found["gamma_down"] = -mean["slope_down"] * found["w_min"]
+    if "pow_up" in mean:
+        up, down = mean["pow_up"], mean["pow_down"]
         found["pow_gamma"] = max(up, down)
         found["pow_up_down"] = (up - down) / max(up, down)
     if model.kind == steps.EXP:
@@ -202,9 +222,7 @@ def _locations(fitted: Fitted, each: dict[str, Array], shared: Array) -> dict[st
         names = [f"piecewise_{way}[{i}]" for way in ("up", "down") for i in range(NODES)]
         found |= dict(zip(names, theta, strict=True))
     found["states"] = (found["w_max"] - found["w_min"]) / found["dw_min"]
-    points = each["symmetry_point"]
-    points = points[np.isfinite(points)]
-    found["symmetry_point"] = points.mean() if len(points) else np.nan
+    found["symmetry_point"] = mean["symmetry_point"]
     return {name: float(value) for name, value in found.items()}
 
 
@@ -223,24 +241,12 @@ def _spreads(fitted: Fitted) -> dict[str, str]:
     return found
 
 
-def _spread(values: Array, known: float) -> tuple[float, float, float]:
-    """Standard deviation over devices with its interval, without the estimates' own variance."""
-    values = values[~np.isnan(values)]
-    n = len(values)
-    if n < 2:
-        return 0.0, 0.0, float("inf")
-    whole = float(np.var(values, ddof=1))
-    low, high = (
-        (n - 1) * whole / stats.chi2.ppf(p, n - 1) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
-    )
-    value, low, high = (float(np.sqrt(max(one - known, 0.0))) for one in (whole, low, high))
-    return value, low, high
-
-
-def _known(draws: Array) -> float:
-    """The variance that is the estimates' own: of draws of each device (D, N)."""
-    variances = [np.var(one[np.isfinite(one)]) for one in draws.T if np.isfinite(one).sum() > 1]
-    return float(np.median(variances)) if variances else 0.0
+def _variances(draws: Array) -> Array:
+    """Variance of each device's draws (D, N), without those that are NaN."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a device that has none
+        found: Array = np.nan_to_num(np.nanvar(draws, axis=0))
+    return found
 
 
 def _percentiles(values: Array) -> Interval:

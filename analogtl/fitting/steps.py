@@ -26,6 +26,7 @@ Array = NDArray[Any]
 SOFT, LINEAR, EXP, POW, PIECEWISE = range(5)
 OF_STEP, OF_ZERO_STEP = range(2)  # what the noise of a pulse is relative to: its step, that at 0
 MAX_LOG = 30.0
+SURE = 9.0  # standard deviations; nothing lies beyond
 
 
 @inner
@@ -34,66 +35,128 @@ def _exp(x):
 
 
 @inner
-def _step(kind, theta, w, sign):
-    """Compute the signed mean change of a pulse at ``w``, before the bounds cut it off."""
-    top, bottom = theta[0], theta[1]
-    span = max(top - bottom, 1e-9)
+def _step(kind, theta, w, sign, slopes):
+    """Compute the signed mean change of a pulse at ``w``, before the bounds cut it off.
+
+    Returns it and its derivative by ``w``; those by ``theta`` that are not 0 go into ``slopes``.
+    """
+    span = max(theta[0] - theta[1], 1e-9)
     i = 0 if sign > 0 else 1
-    size = _exp(theta[2 + i])
-    left = max((top - w) if sign > 0 else (w - bottom), 0.0)
+    size = sign * _exp(theta[2 + i])
+    left = max(sign * (theta[i] - w), 0.0)
     if kind == SOFT:
-        return sign * size * left
+        slopes[i] = abs(size) if left > 0.0 else 0.0
+        slopes[2 + i] = size * left
+        return size * left, -slopes[i]
     if kind == LINEAR:
-        return sign * size * (1.0 - sign * theta[4 + i] * w)
+        step = size * (1.0 - sign * theta[4 + i] * w)
+        slopes[2 + i], slopes[4 + i] = step, -abs(size) * w
+        return step, -abs(size) * theta[4 + i]
     if kind == EXP:
-        power = _exp(theta[6 + i])
-        return sign * size * max(1.0 - _exp(theta[4 + i] + sign * 2.0 * power * w / span), 0.0)
+        rate = sign * 2.0 * _exp(theta[6 + i]) / span
+        lost = _exp(theta[4 + i] + rate * w)
+        if lost >= 1.0:
+            slopes[:] = 0.0
+            return 0.0, 0.0
+        slopes[2 + i], slopes[4 + i] = size * (1.0 - lost), -size * lost
+        slopes[6 + i] = -size * lost * rate * w
+        slopes[0] = size * lost * rate * w / span
+        slopes[1] = -slopes[0]
+        return slopes[2 + i], -size * lost * rate
     if kind == POW:
-        share = left / span
-        return sign * size * share ** _exp(theta[4 + i]) if share > 0.0 else 0.0
+        share, power = left / span, _exp(theta[4 + i])
+        if share <= 0.0:
+            slopes[:] = 0.0
+            return 0.0, 0.0
+        step = size * share**power
+        by_share = power * step / share / span
+        slopes[2 + i], slopes[4 + i] = step, step * math.log(share) * power
+        slopes[i] = sign * by_share * (1.0 - share)
+        slopes[1 - i] = sign * by_share * share
+        return step, -sign * by_share
     nodes = (theta.size - 4) // 2
-    place = min(max((w - bottom) / span, 0.0), 1.0) * (nodes - 1)
+    share = (w - theta[1]) / span
+    place = min(max(share, 0.0), 1.0) * (nodes - 1)
     node = min(int(place), nodes - 2)
     first = 4 + i * nodes + node
     low, high = _exp(theta[first]), _exp(theta[first + 1])
-    return sign * size * (low + (place - node) * (high - low))
-
-
-@inner
-def _after(kind, theta, w, sign):
-    if sign == 0:
-        return w
-    return min(max(w + _step(kind, theta, w, sign), theta[1]), theta[0])
+    step = size * (low + (place - node) * (high - low))
+    by_place = size * (high - low) * (nodes - 1) / span if 0.0 < share < 1.0 else 0.0
+    slopes[2 + i], slopes[0] = step, -by_place * share
+    slopes[1] = by_place * (share - 1.0)
+    slopes[first] = size * (1.0 - place + node) * low
+    slopes[first + 1] = size * (place - node) * high
+    return step, by_place
 
 
 @compiled
 def step_sizes(kind, theta, weights, sign):
     """Compute the size of a pulse's step at each of ``weights`` (W,)."""
-    sizes = np.empty(weights.size)
+    sizes, slopes = np.empty(weights.size), np.zeros(theta.size)
     for k in range(weights.size):
-        sizes[k] = abs(_step(kind, theta, weights[k], sign))
+        sizes[k] = abs(_step(kind, theta, weights[k], sign, slopes)[0])
     return sizes
 
 
 @compiled
-def errors(kind, theta, readings, signs, starts, gains, scales, shifts):
-    """Predict each reading from those before; return (reading - prediction) / scale (K,).
+def errors(kind, theta, readings, signs, starts, gains, shifts):
+    """Predict each reading from those before; return reading - prediction (K,), 0 at a start.
 
-    ``gains`` (K,): the share of an error that is taken for a change of the device rather than for
-    noise of the reading. A reading where ``starts`` is true begins a sequence; its error is 0.
+    Also its derivatives by ``theta`` (K, T). ``gains`` (K,): the share of an error that is taken
+    for a change of the device rather than for noise of the reading.
     """
-    found = np.zeros(readings.size)
+    found, by_theta = np.zeros(readings.size), np.zeros((readings.size, theta.size))
+    moved, slopes = np.zeros((2, theta.size))
     w = 0.0
     for k in range(readings.size):
         if starts[k]:
             w = readings[k]
+            moved[:] = 0.0
         else:
-            w = _after(kind, theta, w, signs[k]) + shifts[k]
-            error = readings[k] - w
-            found[k] = error / scales[k]
-            w += gains[k] * error
-        w = min(max(w, theta[1]), theta[0])
-    return found
+            if signs[k] != 0:
+                slopes[:] = 0.0
+                step, slope = _step(kind, theta, w, signs[k], slopes)
+                w += step
+                for t in range(theta.size):
+                    moved[t] += slope * moved[t] + slopes[t]
+                w = _bounded(theta, w, moved)
+            w += shifts[k]
+            found[k] = readings[k] - w
+            by_theta[k] = -moved
+            w += gains[k] * found[k]
+            moved *= 1.0 - gains[k]
+        w = _bounded(theta, w, moved)
+    return found, by_theta
+
+
+@inner
+def _bounded(theta, w, moved):
+    """Cut a weight off at the bounds; there it moves with the bound."""
+    for i in range(2):
+        if w > theta[0] if i == 0 else w < theta[1]:
+            w = theta[i]
+            moved[:] = 0.0
+            moved[i] = 1.0
+    return w
+
+
+@compiled
+def carried(maps, gains, left, added):
+    """Carry noise to what is linear in the errors of a free run: ``maps`` (P, K) @ errors.
+
+    ``gains``, ``left``, ``added``: of `filtered`, gains 1 where a sequence starts. Noise of a pulse
+    stays in the readings that follow; that of a reading where a sequence starts passes into the
+    run. Returns (P, K) each: what the noise of each reading does, and that of each pulse.
+    """
+    read, moved = np.empty(maps.shape), np.empty(maps.shape)
+    into, stays = np.zeros((2, len(maps)))
+    for k in range(left.size - 1, -1, -1):
+        for p in range(len(maps)):
+            read[p, k] = maps[p, k] + gains[k] * into[p]
+            into[p] = left[k] * ((1.0 - gains[k]) * into[p] - maps[p, k])
+            moved[p, k] = added[k] * (read[p, k] + stays[p])
+            stays[p] = left[k] * (read[p, k] + stays[p])
+    return read, moved
 
 
 @compiled
@@ -112,9 +175,9 @@ def filtered(kind, theta, readings, signs, starts, noise, write, about, unit, fo
     """
     predicted, gains, scales, shifts, left, added = np.zeros((6, readings.size))
     w, state, spread = 0.0, 0.0, 0.0  # the state's variance, and that of the devices about it
-    at_zero_up = abs(_step(kind, theta, 0.0, 1))
-    at_zero_down = abs(_step(kind, theta, 0.0, -1))
-    h = 1e-4 * max(theta[0] - theta[1], 1e-6)
+    slopes = np.zeros(theta.size)
+    at_zero_up = abs(_step(kind, theta, 0.0, 1, slopes)[0])
+    at_zero_down = abs(_step(kind, theta, 0.0, -1, slopes)[0])
     for k in range(readings.size):
         if starts[k]:
             predicted[k], scales[k] = readings[k], 1.0
@@ -123,8 +186,7 @@ def filtered(kind, theta, readings, signs, starts, noise, write, about, unit, fo
         sign = signs[k]
         left[k] = 1.0
         if sign != 0:
-            change = _step(kind, theta, w, sign)
-            slope = (_step(kind, theta, w + h, sign) - _step(kind, theta, w - h, sign)) / (2.0 * h)
+            change, slope = _step(kind, theta, w, sign, slopes)
             relative = abs(change)
             if unit == OF_ZERO_STEP:
                 relative = at_zero_up if sign > 0 else at_zero_down
@@ -136,6 +198,8 @@ def filtered(kind, theta, readings, signs, starts, noise, write, about, unit, fo
             deviation = math.sqrt(spread + (state if follow else 0.0)) + 1e-300
             for bound, side in ((theta[0], 1.0), (theta[1], -1.0)):
                 z = side * (bound - unbound) / deviation
+                if z > SURE:
+                    continue
                 within = 0.5 * math.erfc(-z / math.sqrt(2.0))
                 spread *= within
                 left[k] *= within

@@ -22,6 +22,11 @@ def constant(w, sign):
     return STEP if sign > 0 else -0.8 * STEP
 
 
+def power(w, sign):
+    left = (TOP - w if sign > 0 else w - BOTTOM) / (TOP - BOTTOM)
+    return sign * 1.5 * STEP * left**2
+
+
 def table(step, *, devices=4, cycles=3, pulses=60, noise=0.3, read=0.01, seed=0):
     """Readings of simulated devices: ramps up and down, a row each."""
     random, rows = np.random.default_rng(seed), []
@@ -46,14 +51,19 @@ def written(frame, file, scale=1.0, offset=0.0, **options):
 
 
 @pytest.mark.parametrize(
-    ("step", "device_class"),
-    [(soft, "SoftBoundsReferenceDevice"), (constant, "ConstantStepDevice")],
+    ("step", "device_class", "size"),
+    [
+        (soft, "SoftBoundsReferenceDevice", {"devices": 3, "pulses": 40}),
+        (constant, "ConstantStepDevice", {"devices": 3, "pulses": 40}),
+        (power, "PowStepDevice", {"devices": 6, "pulses": 80, "noise": 0.1}),
+    ],
 )
-def test_the_class_that_the_devices_have_is_chosen(tmp_path, step, device_class):
-    file = written(table(step, devices=3, pulses=40), tmp_path / "p.csv")
+def test_the_class_that_the_devices_have_is_chosen(tmp_path, step, device_class, size):
+    file = written(table(step, **size), tmp_path / "p.csv")
     result = fit_pulses(read_pulses(file))
     assert result.device_class == device_class
-    assert ("symmetry_point" in result.population.quantities) == (step is soft)
+    assert device_class not in result.ties
+    assert ("symmetry_point" in result.population.quantities) == (step is not constant)
 
 
 def test_soft_bounds_are_found_again(tmp_path):
@@ -64,6 +74,21 @@ def test_soft_bounds_are_found_again(tmp_path):
         low, high = population.intervals[name]
         near = abs(population.parameters[name] - value) <= 0.1 * abs(value)
         assert near or low <= value <= high, name
+    # The noise of readings is told in steps, which differ from device to device.
+    relative = {
+        name: np.ptp(population.intervals[name]) / population.parameters[name]
+        for name in ("write_noise_std", "dw_min")
+    }
+    assert relative["write_noise_std"] >= relative["dw_min"]
+
+
+def test_a_hard_bound_that_a_device_does_not_reach_says_nothing_of_it(tmp_path):
+    frame = table(constant, devices=3, pulses=60, noise=0.1, read=0.001)
+    short = table(constant, devices=1, pulses=20, noise=0.1, read=0.001).assign(device="short")
+    file = written(pd.concat([frame, short]), tmp_path / "p.csv")
+    parameters = fit_pulses(read_pulses(file), "ConstantStepDevice").population.parameters
+    assert parameters["w_max"] == pytest.approx(TOP, abs=0.02)
+    assert parameters["w_max_dtod"] < 0.02
 
 
 def test_bounds_stay_near_the_readings(tmp_path):
@@ -157,6 +182,7 @@ def test_command_writes_both_files_or_none(tmp_path, capsys):
     assert call(capsys, *command, "--force").code == 0
     device = read_device(tmp_path / "p.toml")
     assert device.device_class == "SoftBoundsReferenceDevice"
+    assert device.fit["ties"] == []
     assert "<svg" in (tmp_path / "p.svg").read_text()
 
 
