@@ -210,7 +210,7 @@ def _table(block: Block, runs: Sequence[RunData]) -> str:
     for number, group in enumerate(groups):
         name = ", ".join(map(_text, columns, group))
         mine = _equal(trials, columns, group)
-        cells = [_equal(mine, rows, row) for row in _ordered(trials, rows)]
+        cells = [_of_one_run(_equal(mine, rows, row)) for row in _ordered(trials, rows)]
         for value in values:
             numbers = [cell[value.key] for cell in cells]
             key = f"{value.key}.{number}"
@@ -274,6 +274,17 @@ def _equal(trials: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) -> 
     for key, value in zip(keys, values, strict=True):
         trials = trials[trials[key] == value]
     return trials
+
+
+def _of_one_run(cell: pd.DataFrame) -> pd.DataFrame:
+    """What a cell is the mean of: experiments that differ otherwise have no mean."""
+    runs = list(cell["run"].unique())
+    if runs[1:]:
+        raise ExperimentError(
+            f"trials of {' and '.join(map(str, runs))} would be in one cell: show 'run' as a row or "
+            "a column, or name one of them"
+        )
+    return cell
 
 
 def _text(key: str, level: Any) -> str:

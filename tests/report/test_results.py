@@ -166,6 +166,7 @@ def test_every_problem_is_told_with_its_line_and_nothing_is_written(
         ("critical fig3 where=arn=analog-tl", "'arm'"),
         ("critical fig3 where=arm=analog-tI", "'analog-tl'"),
         ("findings fig2_2 rows=arm", "blocks"),
+        ("table fig2_* rows=arm", "fig2_5"),  # both in one cell
     ],
 )
 def test_an_unknown_name_gets_the_nearest_right_one(
