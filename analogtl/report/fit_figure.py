@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from analogtl.fitting.choose import Result
 
 SHOWN = 3  # devices
-DOTS: dict[str, Any] = {"rasterized": True}  # thousands of them: a small file
+MANY: dict[str, Any] = {"rasterized": True}  # thousands of points: a small file
 
 
 def fit_figure(result: Result, title: str) -> Figure:
@@ -25,16 +25,22 @@ def fit_figure(result: Result, title: str) -> Figure:
         figure.suptitle(f"{title}: {result.device_class}", fontsize=8)
         for ax, trace, curve, band in zip(axes, traces, result.curves, result.bands, strict=False):
             k = np.arange(len(curve))
-            ax.plot(k, trace.weights, ".", **DOTS, color="#5F6773", markersize=2, label="data")
+            ax.plot(k, trace.weights, ".", **MANY, color="#5F6773", markersize=2, label="data")
             ax.plot(k, curve, color="#C2410C", label="fit")
             ax.fill_between(
-                k, curve - 2 * band, curve + 2 * band, color="#C2410C", alpha=0.2, label="± 2 sd"
+                k,
+                curve - 2 * band,
+                curve + 2 * band,
+                **MANY,
+                color="#C2410C",
+                alpha=0.2,
+                label="± 2 sd",
             )
             ax.set_ylabel("weight")
             ax.set_title(f"device {trace.device}")
         axes[0].legend(ncols=3)
         for trace, residuals in zip(traces, result.residuals, strict=True):
-            axes[-1].plot(trace.weights, residuals, ".", **DOTS, color="#0B5FA5", markersize=1)
+            axes[-1].plot(trace.weights, residuals, ".", **MANY, color="#0B5FA5", markersize=1)
         axes[-2].set_xlabel("pulse")
         axes[-1].set_xlabel("weight")
         axes[-1].set_ylabel("residual / sd")

@@ -277,7 +277,7 @@ def _equal(trials: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) -> 
 
 
 def _of_one_run(cell: pd.DataFrame) -> pd.DataFrame:
-    """What a cell is the mean of: experiments that differ otherwise have no mean."""
+    """The trials of a cell; of runs that differ in more than rows and columns there is no mean."""
     runs = list(cell["run"].unique())
     if runs[1:]:
         raise ExperimentError(
