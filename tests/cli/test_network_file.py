@@ -123,7 +123,7 @@ WRONG = {
     "its own package": ({"net.py": "from . import x\n" + TEXT}, "model.file=net.py", "net.py:1: "),
     "a size": ({}, "model.kwargs.n_classes=3", "kwargs.n_classes"),
     "architecture too": ({}, "model.architecture=mlp_digits", "model.file"),
-    "too large": ({"net.py": "#" * 300_000}, "model.file=net.py", "net.py: more than"),
+    "too large": ({"net.py": "#" * 300_000}, "model.file=net.py", "net.py: 300,000"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,14 +28,22 @@ COMPARED = {
 }
 
 
-def as_rule(config: UnitCellRPUConfig, text: RuleText) -> UnitCellRPUConfig:
+def as_rule(
+    config: UnitCellRPUConfig, text: RuleText, values: Mapping[str, Any] | None = None
+) -> UnitCellRPUConfig:
     """Make the configuration in which a rule drives the arrays of a compound of aihwkit.
 
     Parameters of the rule that the compound has, too, are taken from it.
+
+    Args:
+        config: The compound's.
+        text: The rule.
+        values: Parameters of the rule that take the place of the compound's.
     """
     compound: Any = config.device
     rule = load_rule(text)
     own = {name: getattr(compound, name) for name in rule.parameters if hasattr(compound, name)}
+    own |= values or {}
     first, slow = compound.unit_cell_devices
     others = len(rule.array_names(own)) - 1
     driven = RuleCompound(
