@@ -277,7 +277,7 @@ def _equal(trials: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) -> 
 
 
 def _of_one_run(cell: pd.DataFrame) -> pd.DataFrame:
-    """The trials of a cell; of runs that differ in more than rows and columns there is no mean."""
+    """The trials of a cell, of one run: others may differ in more than rows and columns."""
     runs = list(cell["run"].unique())
     if runs[1:]:
         raise ExperimentError(
