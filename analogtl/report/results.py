@@ -281,7 +281,7 @@ def _of_one_run(cell: pd.DataFrame) -> pd.DataFrame:
     runs = list(cell["run"].unique())
     if runs[1:]:
         raise ExperimentError(
-            f"trials of {' and '.join(map(str, runs))} would be in one cell: show 'run' as a row or "
+    """The trials of a cell, all of one run: others may differ in what the table does not show."""
             "a column, or name one of them"
         )
     return cell
