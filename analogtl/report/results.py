@@ -277,12 +277,12 @@ def _equal(trials: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) -> 
 
 
 def _of_one_run(cell: pd.DataFrame) -> pd.DataFrame:
-    """The trials of a cell, of one run: others may differ in more than rows and columns."""
-    runs = list(cell["run"].unique())
+    """The trials of a cell: runs may differ in more than rows and columns, so of one run alone."""
+    runs = [str(run) for run in cell["run"].unique()]
     if runs[1:]:
         raise ExperimentError(
-    """The trials of a cell, all of one run: others may differ in what the table does not show."""
-            "a column, or name one of them"
+            f"trials of {' and '.join(runs)} would be in one cell: show 'run' as a row or a "
+            "column, or name one of them"
         )
     return cell
 
