@@ -155,7 +155,8 @@ def mean_text(mean: float, sd: float, column: Column) -> str:
         return f"{mean:.{column.digits}f}"
     sd = sd * column.scale
     digits = column.digits
-    while digits < column.digits + 5 and 0 < sd < 0.95 * 10**-digits:
+    # What is smaller than a millionth of the mean is rounding of equal numbers, and not a spread.
+    while digits < column.digits + 5 and 1e-6 * abs(mean) < sd < 0.95 * 10**-digits:
         digits += 1
     return f"{mean:.{digits}f} ± {sd:.{digits}f}"
 
