@@ -229,7 +229,7 @@ class Fit:
                 mine = p[:size].reshape(shape)[place]
                 beside, slopes = errors(number, mine, p[size:])
                 kept = self.weights[number] / far
-                loss = soft_l1(kept * beside, kept[:, None] * slopes, 1.0)
+                loss = soft_l1(kept * beside, kept[:, None] * slopes)
                 first = place * shape[1]
                 index = np.r_[first : first + shape[1], size : len(p)]
                 value += loss[0]

@@ -18,17 +18,16 @@ ENOUGH = 1e-7  # share of the loss; a step that gains less is the last
 DAMPING, LESS, MORE, MOST = 1e-3, 0.2, 5.0, 1e9
 
 
-def soft_l1(errors: Array, slopes: Array, scale: float) -> tuple[float, Array, Array]:
+def soft_l1(errors: Array, slopes: Array) -> tuple[float, Array, Array]:
     """Compute SciPy's ``soft_l1`` loss of errors (K,), its gradient, and the matrix of its steps.
 
     Args:
         errors: What is to be small.
         slopes: Its derivatives by the parameters (K, P).
-        scale: From where on an error counts by its size instead of its square.
     """
-    root = np.sqrt(1 + (errors / scale) ** 2)
+    root = np.sqrt(1 + errors**2)  # an error beyond 1 counts by its size instead of its square
     weighted = slopes / root[:, None]
-    return float(scale**2 * (root - 1).sum()), weighted.T @ errors, weighted.T @ slopes
+    return float((root - 1).sum()), weighted.T @ errors, weighted.T @ slopes
 
 
 def minimum(

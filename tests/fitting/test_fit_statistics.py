@@ -43,10 +43,10 @@ def test_least_squares_are_those_of_scipy(upper):
     def loss(p):
         curve = np.exp(-p[1] * x)
         slopes = np.stack([-curve, p[0] * x * curve], axis=1) / 0.1
-        return soft_l1(errors(p), slopes, 1.5)
+        return soft_l1(errors(p), slopes)
 
     bounds, first = (np.array([0.0, 0.0]), np.array([upper, 5.0])), np.array([1.0, 1.0])
-    theirs = least_squares(errors, first, bounds=bounds, loss="soft_l1", f_scale=1.5)
+    theirs = least_squares(errors, first, bounds=bounds, loss="soft_l1")
     value, found = minimum(loss, first, *bounds)
     assert found == pytest.approx(theirs.x, rel=1e-3)
     assert value == pytest.approx(theirs.cost, rel=1e-5)
