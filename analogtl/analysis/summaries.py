@@ -19,7 +19,14 @@ import pandas as pd
 from analogtl.errors import check_known
 from analogtl.study import columns as records
 from analogtl.study.columns import DIGITAL_ENGINE, JUDGED
-from analogtl.vocabulary import AXES, MIN_SHARE, RUN_AXIS, Arm, arm_label
+from analogtl.vocabulary import (
+    AXES,
+    MIN_SHARE,
+    RUN_AXIS,
+    Arm,
+    algorithm_label,
+    arm_label,
+)
 
 # Columns that a summary adds.
 _ADDED, _SUMMARIES = ("n", "position", "stage", "layers", "cells"), ("_mean", "_sd")
@@ -83,11 +90,14 @@ def _is_ordered(column: pd.Series) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype)
 
 
-def level_text(level: object) -> str:
+def level_text(axis: str, level: object) -> str:
     """A level as people write it: 5.0 is ``5``, 0.005 is ``0.005``, a name is itself.
 
-    Of a preset only what tells it from the others is left: ``ReRamArrayHfO2``.
+    An algorithm has its label. Of a preset only what tells it from the others is left:
+    ``ReRamArrayHfO2``.
     """
+    if axis == "analog.algorithm":
+        return algorithm_label(str(level))
     if isinstance(level, (int, float)) and not isinstance(level, bool):
         return f"{level:.6g}"
     return str(level).removesuffix("PresetDevice") or str(level)
@@ -131,7 +141,7 @@ def setting_text(levels: Mapping[str, Any]) -> str:
 def with_unit(axis: str, level: object) -> str:
     """A level with the unit of its axis: ``15 %``."""
     unit = AXES[axis].unit if axis in AXES else ""
-    return f"{level_text(level)} {unit}".strip()
+    return f"{level_text(axis, level)} {unit}".strip()
 
 
 OUTCOMES = (

@@ -10,8 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analogtl.analysis.costs import ENERGIES, Costs
-from analogtl.report.tables import Column, Table
-from analogtl.vocabulary import label_of
+from analogtl.report.tables import Column, Table, level_columns
 
 _PREFIXES: Final = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M"}
 NOTE: Final = (
@@ -52,7 +51,7 @@ def _worn(frame: pd.DataFrame) -> list[str]:
 
 def _table(costs: Costs, name: str, title: str, frame: pd.DataFrame, first: list[Column]) -> Table:
     frame = frame.assign(worn=_worn(frame))
-    levels = [Column(axis, label_of(axis), kind="level") for axis in costs.axes]
+    levels = level_columns(frame, costs.axes)
     energies = [
         _scaled(frame, f"energy_{term.name}", term.label, "J", "energy") for term in ENERGIES
     ]
@@ -98,7 +97,7 @@ def terms_table(costs: Costs) -> Table:
     )
     columns = (
         Column("arm", "arm", kind="arm"),
-        *(Column(axis, label_of(axis), kind="level") for axis in costs.axes),
+        *level_columns(frame, costs.axes),
         Column("term", "what"),
         Column("count_text", "count"),
         Column("constant", "constant"),

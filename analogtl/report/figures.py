@@ -268,7 +268,7 @@ def error_vs_level(
             marked = [(marked[0][0], style.INK, "")]
         handles += _mark_points(ax, marked, axis, metric)
     else:
-        names = short_names([summaries.level_text(level) for level in present], 16)
+        names = short_names([summaries.level_text(axis, level) for level in present], 16)
         ax.set_xticks(list(places.values()), names)
         _slant_if_long(ax, names)
         ax.set_xlim(-0.5, len(present) - 0.5)
@@ -314,7 +314,7 @@ def _ticks_at_levels(ax: Axes, levels: Sequence[float]) -> None:
     texts: list[str] = []
     free = -math.inf
     for place, level in zip(places, levels, strict=True):
-        text = summaries.level_text(level)
+        text = f"{level:g}"
         half = style.LETTER * (len(text) + 1) / 2 * point
         fits = place - half >= free
         texts.append(text if fits else "")
@@ -452,7 +452,7 @@ def level_maps(
     every_row = [name for panel in names.values() for name in panel.values()]
     drawing = Drawing(fig, label_of(y), every_row, _heads(values, x), _map_caption(values))
     axes = fig.subplots(lines, count, sharex=True, sharey=True, squeeze=False).ravel()
-    ticks = [summaries.level_text(level) for level in rows]
+    ticks = [summaries.level_text(y, level) for level in rows]
     for ax, (title, frame) in zip(axes, panels, strict=False):
         _heat_map(drawing, ax, frame, x, y, names[title], ticks, values["mean"].max(), count)
         ax.set(xlabel="", ylabel="", title=title)
@@ -501,7 +501,7 @@ def _heat_map(
     """A column per level of ``x``, a row per name, the mean in each cell."""
     columns = summaries.sorted_levels(frame[x])
     grid = frame.set_index([y, x])["mean"].unstack().reindex(index=list(names), columns=columns)
-    ticks = short_names([summaries.level_text(level) for level in columns], 16)
+    ticks = short_names([summaries.level_text(x, level) for level in columns], 16)
     few, top = len(columns) <= 10, top or 1.0
     sns.heatmap(
         grid, ax=ax, cmap=style.MAP_COLORS, vmin=0, vmax=top, cbar=not few, annot=few, fmt=".0f",

@@ -19,8 +19,8 @@ from analogtl.errors import counted
 from analogtl.report import style
 from analogtl.report.drawing import Drawing
 from analogtl.report.figures import short_names
-from analogtl.report.tables import Column, Table
-from analogtl.vocabulary import AXES, PER_LAYER, Metric, arm_label, arm_style, key_of, label_of
+from analogtl.report.tables import Column, Table, level_columns
+from analogtl.vocabulary import AXES, PER_LAYER, Metric, arm_label, arm_style, key_of
 
 EVERYWHERE = "all layers"
 _OWN = f"{PER_LAYER}.settings."
@@ -192,7 +192,7 @@ def layer_effects_table(effects: pd.DataFrame, metric: Metric, alpha: float) -> 
     number: dict[str, Any] = {"kind": "number", "digits": metric.decimals}
     columns = (
         Column("arm", "arm", kind="arm", if_varied=True),
-        *(Column(axis, label_of(axis), kind="level") for axis in _axes(effects)),
+        *level_columns(effects, _axes(effects)),
         Column(PER_LAYER, "layer"),
         Column("n_blocks", "blocks", kind="count"),
         Column("n_failed", "failed", kind="count", if_varied=True),

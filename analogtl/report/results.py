@@ -29,6 +29,8 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
 ``controls``
     At each level of an axis (``rows``): the arm analog-tl, and by how much it is ahead of its
     controls within blocks, ± the standard error; and whether both leads exceed two of them.
+``tuning``
+    What ``[sweep.tune]`` chose for each arm at each level of a run, and how clearly.
 ``critical``
     What the statistics say of each curve, a list item with a sentence each.
 ``critical-levels``
@@ -46,6 +48,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,20 +65,19 @@ from analogtl.analysis.read import RunData, find_runs, read_run
 from analogtl.errors import ExperimentError, check_known, counted
 from analogtl.files import write_atomically
 from analogtl.report import words
-from analogtl.report.run_tables import COLUMNS, measured
+from analogtl.report.run_tables import COLUMNS, measured, tuning_table
 from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
 from analogtl.study.columns import JUDGED
 from analogtl.vocabulary import (
     Arm,
     CriticalPointVerdict,
     FindingVerdict,
-    algorithm_label,
     arm_label,
     label_of,
 )
 
 BLOCK: Final = re.compile(
-    r"^<!-- (table|findings|controls|critical-levels|critical) (.*?) -->\n.*?^<!-- end -->$",
+    r"^<!-- (table|findings|controls|tuning|critical-levels|critical) (.*?) -->\n.*?^<!-- end -->$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -92,6 +94,7 @@ _SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "table": ("rows", "columns", "values", "sort", "where"),
     "findings": ("blocks",),
     "controls": ("rows", "where"),
+    "tuning": (),
 }
 _HEADS: Final = {"arm": "arm", "n_classes": "task", "run": "run", "stage": "stage"}
 
@@ -101,7 +104,8 @@ class Block:
     """One block of a page.
 
     Attributes:
-        kind: ``table``, ``findings``, ``controls``, ``critical`` or ``critical-levels``.
+        kind: ``table``, ``findings``, ``controls``, ``tuning``, ``critical`` or
+            ``critical-levels``.
         runs: Folder of each run -> what a table calls it.
         beside: Which curves of all runs start from the same trials.
     """
@@ -251,7 +255,8 @@ def _selected(block: Block, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     together = pd.concat(named, ignore_index=True).assign(n=1)
     check_known("where: column", block.where, together.columns)
     for key, text in block.where.items():
-        together = together[together[key].map(summaries.level_text) == text]
+        shown = together[key].map(partial(summaries.level_text, key))
+        together = together[shown == text]
     if together.empty:
         raise ExperimentError("no trial of these runs is left")
     return together
@@ -293,8 +298,6 @@ def _text(key: str, level: Any) -> str:
         return arm_label(str(level))
     if key == "n_classes":
         return f"{level} classes"
-    if (label := algorithm_label(str(level))) != str(level):
-        return label
     return summaries.with_unit(key, level)
 
 
@@ -383,6 +386,17 @@ def _controls(block: Block, runs: Sequence[RunData]) -> str:
     return markdown_rows(replace(table, columns=needed)) + _not_tuned(runs, [axis])
 
 
+def _tuning(block: Block, runs: Sequence[RunData]) -> str:
+    """A table per run."""
+    texts = []
+    for run in runs:
+        if run.tuning.empty:
+            raise ExperimentError(f"{run.name}: nothing was tuned")
+        axes = [axis for axis in summaries.axis_columns(run.trials) if axis in run.tuning]
+        texts.append(markdown_rows(tuning_table(run.tuning, axes, metric_in(run.trials))))
+    return "\n\n".join(texts)
+
+
 def _judged(
     block: Block, runs: Sequence[RunData], metric: str
 ) -> Iterator[tuple[str, JudgedCurve]]:
@@ -432,6 +446,7 @@ _WRITERS: Final[dict[str, Callable[[Block, Sequence[RunData]], str]]] = {
     "table": _table,
     "findings": _findings,
     "controls": _controls,
+    "tuning": _tuning,
     "critical": _critical,
     "critical-levels": _critical_levels,
 }

@@ -15,7 +15,7 @@ from analogtl.analysis.curves import metric_in
 from analogtl.analysis.findings import JudgedFinding, findings_frame
 from analogtl.config.retention import time_text
 from analogtl.report import words
-from analogtl.report.tables import Column, Table
+from analogtl.report.tables import Column, Table, level_columns
 from analogtl.vocabulary import CriticalPointVerdict, Metric, label_of
 
 AXES: Final = "AXES"  # in a table's list: a column for each axis
@@ -188,7 +188,7 @@ def _table(
     metric: Metric | None = Metric.ERROR,
 ) -> Table:
     """A table of those columns that the frame has values for; None for several metrics."""
-    levels = [Column(axis, label_of(axis), kind="level") for axis in axes]
+    levels = level_columns(frame, axes)
     listed = [one for name in names for one in (levels if name == AXES else [COLUMNS[name]])]
     kept = tuple(measured(column, metric) for column in listed if column.is_needed(frame))
     return Table(name, title, frame, kept, note, whole=whole)

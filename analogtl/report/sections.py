@@ -247,7 +247,7 @@ def _lost_in_noise(run: RunAnalysis) -> Iterator[str]:
         if verdict is None:
             learned = f"may not have learned: {MIN_BLOCKS} blocks (a seed and a set of classes) or "
             learned += f"more of the arm {Arm.SHUFFLED_GRADIENTS} would tell"
-        at = ", ".join(f"{label_of(axis)} {summaries.level_text(row[axis])}" for axis in axes)
+        at = ", ".join(f"{label_of(axis)} {summaries.level_text(axis, row[axis])}" for axis in axes)
         yield (
             f"Limit: {arm_label(row['arm'])}{f' at {at}' if at else ''}: the weights moved "
             f"{100 * row['rms_change']:.2g} % of their range, rms, where noise alone was to move "

@@ -7,7 +7,7 @@ in the paper's table is the value in the CSV file.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import pandas as pd
 from analogtl.analysis import summaries
 from analogtl.errors import duration, printable
 from analogtl.study.checked import guarded
-from analogtl.vocabulary import arm_label
+from analogtl.vocabulary import arm_label, label_of
 
 Kind = Literal["text", "arm", "level", "count", "number", "share", "duration"]
 EMPTY = "–"
@@ -67,6 +67,15 @@ class Column:
         if key not in frame.columns or not frame[key].notna().any() or frame[key].eq("").all():
             return False
         return not self.if_varied or frame[key].nunique() > 1
+
+
+def level_columns(frame: pd.DataFrame, axes: Iterable[str]) -> list[Column]:
+    """A column per axis of a sweep: numbers, or names."""
+    kinds: dict[bool, Kind] = {True: "level", False: "text"}
+    return [
+        Column(axis, label_of(axis), kind=kinds[pd.api.types.is_numeric_dtype(frame[axis])])
+        for axis in axes
+    ]
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,11 @@ def _cell(value: Any, column: Column) -> Cell:
     if column.kind == "arm":
         return Cell(arm_label(str(value)), arm_label(str(value)))
     if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
-        text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+        text = str(value)
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        elif text:
+            text = summaries.level_text(column.key, text)
         return Cell(text or EMPTY, text or None)
     number = float(value) * column.scale
     match column.kind:
@@ -142,7 +155,7 @@ def _cell(value: Any, column: Column) -> Cell:
         case "share":
             text = f"{float(f'{number:.2g}'):g}"
         case _:
-            text = summaries.level_text(number)
+            text = summaries.level_text(column.key, number)
     return Cell(text, number)
 
 

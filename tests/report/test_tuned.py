@@ -11,8 +11,10 @@ import pytest
 from report_data import write_run
 
 from analogtl.analysis.read import RunData, read_run
+from analogtl.errors import ExperimentError
 from analogtl.report import words
 from analogtl.report.build import build_report
+from analogtl.report.results import rewrite
 from analogtl.report.together import joined
 
 KEYS: dict[str, list[Any]] = {"finetune.lr": [0.01, 0.02, 0.04], "analog.drive": ["auto", 5]}
@@ -108,3 +110,17 @@ def test_a_wrong_row_of_the_tuning_is_left_out_and_told(tmp_path: Path) -> None:
     file = run.path / "tuning.csv"
     file.write_text(file.read_text().replace("13.5", "13,5"))
     assert "tuning.csv" in read_run(run.path, "run").unreadable[0]
+
+
+def test_a_results_page_shows_what_was_chosen(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    tuned_run(folder / "tuned", {0.01: 14.0, 0.02: 10.0, 0.04: 11.0})
+    page = tmp_path / "page.md"
+    page.write_text("<!-- tuning tuned -->\n<!-- end -->\n")
+    assert rewrite(page, folder)
+    rows = [line for line in page.read_text().splitlines() if "finetune.lr = 0.02" in line]
+    assert len(rows) == 2  # a choice at each level
+    write_run(folder / "plain", arms=("analog-tl",), axes={"wtn": [0]})
+    page.write_text("<!-- tuning plain -->\n<!-- end -->\n")
+    with pytest.raises(ExperimentError, match="nothing was tuned"):
+        rewrite(page, folder)
