@@ -73,7 +73,7 @@ def to_analog(
     tile's own units after mapping, so that devices clip what exceeds their bounds.
 
     Args:
-        model: The digital model; it is left as it is.
+        model: The digital model; it is left as it is, and shares its frozen parameters.
         analog: Algorithm, device, mapping, engine.
         convert: Weight transfer noise and layers that stay digital.
         seed: Seed of the replicate.
@@ -108,7 +108,9 @@ def to_analog(
         return fast_rpu_config(config, seed=derived_seed(seed, "streams", name))
 
     torch.manual_seed(derived_seed(seed, "conversion"))
-    converted = copy.deepcopy(model)
+    # What is frozen is shared: of a language model it is nearly all, and would be there twice.
+    shared = {id(one): one for one in model.parameters() if not one.requires_grad}
+    converted = copy.deepcopy(model, shared)
     layers = []
     for name, on_array in surveyed.arrays.items():
         digital: Any = converted.get_submodule(name)

@@ -89,6 +89,13 @@ def test_the_digital_model_stays_as_it_is(net, engine):
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 
+def test_what_is_frozen_is_not_there_twice(net):
+    net.second.requires_grad_(False)
+    model = converted(net, convert=Convert(digital_layers=("second",))).model
+    assert model.second.weight is net.second.weight
+    assert model.first.bias is not net.first.bias  # it will be trained
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_seed_one_device_draw(net, engine):
     a, b, c = (converted(net, engine=engine, seed=seed) for seed in (1, 1, 2))
