@@ -339,7 +339,8 @@ def _answer(answers: Sequence[JudgedFinding], enough: int) -> str:
         if one.n_blocks < enough and verdict is not FindingVerdict.OPEN:
             verdict = FindingVerdict.OPEN
             numbers += f"; {counted(one.n_blocks, 'block')}"
-        said.append((f"{one.at}: " if one.at else "") + verdict.label.partition(":")[0] + numbers)
+        own = f"analog.algorithm={getattr(one.finding, 'algorithm', '')}"  # the statement has it
+        said.append((f"{one.at}: " if one.at not in ("", own) else "") + verdict.label.partition(":")[0] + numbers)
     return "; ".join(said)
 
 
