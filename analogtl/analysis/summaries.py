@@ -342,7 +342,8 @@ class Series:
         x: Where the points are, ascending: numbers or names; none of a baseline, which is flat.
         mean, sd: The quantity's mean and sample standard deviation over seeds (nan: one seed).
         n: Trials behind each point.
-        share: Lowest share of the weights on arrays, 0..1, if it is below `MIN_SHARE`.
+        shares: Lowest and highest share of the weights on arrays, 0..1, where one is below
+            `MIN_SHARE`; else empty.
     """
 
     arm: str
@@ -351,7 +352,7 @@ class Series:
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     n: tuple[int, ...]
-    share: float | None = None
+    shares: tuple[float, ...] = ()
 
     @property
     def label(self) -> str:
@@ -361,12 +362,13 @@ class Series:
     @property
     def on_arrays(self) -> str:
         """What a legend adds where few weights are on arrays: ``, 62 % on arrays``."""
-        return "" if self.share is None else f", {share_text(self.share)}"
+        return f", {share_text(self.shares)}" if self.shares else ""
 
 
-def share_text(share: float) -> str:
-    """``62 % on arrays``, rounded down: what is below `MIN_SHARE` is seen to be."""
-    return f"{math.floor(1000 * share) / 10:g} % on arrays"
+def share_text(shares: Iterable[float]) -> str:
+    """``2.6 to 62 % on arrays``, rounded down: what is below `MIN_SHARE` is seen to be."""
+    ends = (f"{math.floor(1000 * share) / 10:g}" for share in shares)
+    return f"{' to '.join(dict.fromkeys(ends))} % on arrays"
 
 
 AS_IN_FILE = "as in the file"  # the setting of a trial that was run without a level
@@ -397,7 +399,7 @@ def series(summary: pd.DataFrame, x: str, quantity: str, axes: Sequence[str]) ->
                 mean=tuple(ordered[f"{quantity}_mean"].tolist()),
                 sd=tuple(ordered[f"{quantity}_sd"].tolist()),
                 n=tuple(ordered["n"].tolist()),
-                share=_lowest_share(ordered),
+                shares=shares_of(ordered),
             )
         )
     place = {arm: number for number, arm in enumerate(arms_of(summary))}
@@ -423,16 +425,17 @@ def baselines(levels: pd.DataFrame, axis: str, quantity: str) -> list[Series]:
             mean=(float(row[f"{quantity}_mean"]),),
             sd=(float(row[f"{quantity}_sd"]),),
             n=(int(row["n"]),),
-            share=_lowest_share(pd.DataFrame([row])),
+            shares=shares_of(pd.DataFrame([row])),
         )
         for row in rows.to_dict("records")
     ]
 
 
-def _lowest_share(rows: pd.DataFrame) -> float | None:
+def shares_of(rows: pd.DataFrame) -> tuple[float, ...]:
+    """Lowest and highest share of the weights on arrays; empty where nothing is known of it."""
     if "share_on_arrays" not in rows or rows["share_on_arrays"].isna().all():
-        return None
-    return float(rows["share_on_arrays"].min())
+        return ()
+    return float(rows["share_on_arrays"].min()), float(rows["share_on_arrays"].max())
 
 
 def _quantities(summary: pd.DataFrame) -> list[str]:

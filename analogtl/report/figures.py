@@ -114,7 +114,7 @@ def error_traces(
         drawing.tell(ax, line.x, list(mean), values)
     ax.set(xlabel="epoch" if of_epochs else "share of noise in the variance", ylabel=label)
     ax.margins(x=0.02)
-    _from_zero(ax)
+    _fit_y(ax, ax.dataLim.y0, ax.dataLim.y1, metric if of_epochs else Metric.ERROR)
     if of_epochs:
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     _legend_above(fig, handles)
@@ -161,21 +161,22 @@ def error_after(ages: pd.DataFrame, metric: Metric = Metric.ERROR) -> Drawing:
         shown.append(names[time] if place - last >= 1 / 12 else "")
         last = place if shown[-1] else last
     ax.set_xticks(list(places.values()), shown)
-    _from_zero(ax)
+    _fit_y(ax, ax.dataLim.y0, ax.dataLim.y1, metric)
     _legend_above(fig, handles)
     return drawing
 
 
-def _from_zero(ax: Axes) -> None:
-    """Let the y axis begin at 0, with room for the highest marker."""
-    ax.set_ylim(0, max(ax.get_ylim()[1], 1.06 * ax.dataLim.y1))
+def _fit_y(ax: Axes, lowest: float, highest: float, metric: Metric) -> None:
+    """Let the y axis begin at 0; of a loss, which is never near it, below the lowest one."""
+    start = 0.0 if metric.is_percent else lowest - 0.06 * (highest - lowest)
+    ax.set_ylim(start, highest + 0.06 * (highest - start) if highest > start else start + 1)
 
 
 def _legend_above(fig: Figure, handles: Sequence[Any]) -> None:
     """A legend above the axes, on one line where it fits: it never hides data."""
     if len(handles) < 2:
         return
-    labels = short_names([str(handle.get_label()) for handle in handles], 44)
+    labels = short_names([str(handle.get_label()) for handle in handles], 50)
     canvas: Any = FigureCanvasAgg(fig)
     renderer = canvas.get_renderer()
     for columns in range(len(handles), 0, -1):
@@ -255,7 +256,9 @@ def error_vs_level(
     ax.set(xlabel=label_of(axis), ylabel=_error_label(trials))
     tops = [m + s for line in [*lines, *flat] for m, s in zip(line.mean, line.sd, strict=True)]
     highest = np.nanmax([*tops, levels[f"{QUANTITY}_mean"].max(), trials[QUANTITY].max()])
-    ax.set_ylim(0, 1.06 * highest)
+    bottoms = [m - s for line in [*lines, *flat] for m, s in zip(line.mean, line.sd, strict=True)]
+    lowest = np.nanmin([*bottoms, levels[f"{QUANTITY}_mean"].min(), trials[QUANTITY].min()])
+    _fit_y(ax, lowest, highest, metric)
     if numeric:
         _ticks_at_levels(ax, present)
         drawn = zip(lines, looks, labels, strict=False)
@@ -333,15 +336,16 @@ def _slant_if_long(ax: Axes, labels: Sequence[str]) -> None:
 def _mark_points(
     ax: Axes, points: Sequence[tuple[CriticalPoint, str, str]], axis: str, metric: Metric
 ) -> list[Line2D]:
-    """Critical points in a strip below zero, where there is no data; a row each.
+    """Critical points in a strip below the axis, where there is no data; a row each.
 
     ``points``: each with its colour and whose it is, for the legend.
     """
     handles: list[Line2D] = []
-    step = 0.06 * ax.get_ylim()[1]
-    ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= ax.get_ylim()[1]]
+    low, high = ax.get_ylim()
+    step = 0.06 * (high - low)
+    ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
     for number, (point, color, whose) in enumerate(points):
-        y, hinge = -step * (number + 0.6), point.hinge
+        y, hinge = low - step * (number + 0.6), point.hinge
         if point.unfit:
             text = f"{whose}{summaries.with_unit(axis, point.reference)} is an unfit reference"
             handles += ax.plot(
@@ -365,9 +369,9 @@ def _mark_points(
                     clip_on=False, label=whose + text.format(summaries.with_unit(axis, level)),
                 )  # fmt: skip
     if handles:
-        ax.set_ylim(bottom=-step * (len(points) + 0.2))
+        ax.set_ylim(bottom=low - step * (len(points) + 0.2))
         ax.set_yticks(ticks)
-        ax.axhline(0, color=style.MUTED, linewidth=0.6)
+        ax.axhline(low, color=style.MUTED, linewidth=0.6)
     return handles
 
 

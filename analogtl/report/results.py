@@ -340,7 +340,11 @@ def _answer(answers: Sequence[JudgedFinding], enough: int) -> str:
             verdict = FindingVerdict.OPEN
             numbers += f"; {counted(one.n_blocks, 'block')}"
         own = f"analog.algorithm={getattr(one.finding, 'algorithm', '')}"  # the statement has it
-        said.append((f"{one.at}: " if one.at not in ("", own) else "") + verdict.label.partition(":")[0] + numbers)
+        said.append(
+            (f"{one.at}: " if one.at not in ("", own) else "")
+            + verdict.label.partition(":")[0]
+            + numbers
+        )
     return "; ".join(said)
 
 

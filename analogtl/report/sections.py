@@ -216,13 +216,12 @@ def _limits(run: RunAnalysis) -> Iterator[str]:
     if run.run.untuned:
         yield f"Limit: {words.not_tuned(run.run.untuned, rates=run.several_rates)}"
     yield from words.tuning_limits(run.run.tuning)
-    if "share_on_arrays" in run.levels:
-        for arm, share in run.levels.groupby("arm", sort=False)["share_on_arrays"].min().items():
-            if not pd.isna(share):
-                yield (
-                    f"Limit: of its network's weights, {arm_label(str(arm))} has "
-                    f"{summaries.share_text(share)}; the others are digital and without noise."
-                )
+    for arm, rows in run.levels.groupby("arm", sort=False):
+        if shares := summaries.shares_of(rows):
+            yield (
+                f"Limit: of its network's weights, {arm_label(str(arm))} has "
+                f"{summaries.share_text(shares)}; the others are digital and without noise."
+            )
     yield from _lost_in_noise(run)
 
 

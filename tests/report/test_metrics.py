@@ -5,6 +5,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_data import as_losses, write_run
 
@@ -47,6 +48,27 @@ def test_a_loss_is_told_in_its_unit_with_its_perplexity(run_of):
     assert not any("points" in words for words in section.words)
     (figure,) = [spec for spec in section.figures if spec.stem == "error-wtn"]
     assert "nats" in styled(figure.draw).figure.axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize(("metric", "from_zero"), [(Metric.ERROR, True), (Metric.DENOISING, False)])
+def test_only_a_share_is_drawn_from_zero(run_of, metric, from_zero):
+    section = section_of(analyse(run_of(metric, axes={"wtn": [0, 5, 10]}, elbow=1000), draws=0))
+    drawn = [one for one in section.figures if one.stem in ("error-wtn", "traces-analog-tl")]
+    assert len(drawn) == 2
+    for figure in drawn:
+        axes = styled(figure.draw).figure.axes[0]
+        low, high = axes.get_ylim()
+        assert (low <= 0) == from_zero
+        assert low <= axes.dataLim.y0 < axes.dataLim.y1 <= high
+
+
+def test_shares_on_arrays_that_differ_are_told_as_a_range(tmp_path):
+    path = write_run(tmp_path / "run", arms=("analog-tl",), axes={"wtn": [0, 5]}, seeds=3)
+    trials = pd.read_csv(path / "trials.csv")
+    trials["share_on_arrays"] = trials["wtn"].map({0: 0.026, 5: 0.105})
+    trials.to_csv(path / "trials.csv", index=False)
+    section = section_of(analyse(read_run(path, "run"), draws=0))
+    assert "2.6 to 10.5 % on arrays" in " ".join(section.limits)
 
 
 @pytest.mark.parametrize("other", [Metric.CROSS_ENTROPY, Metric.BALANCED_ERROR])
