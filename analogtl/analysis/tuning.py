@@ -18,7 +18,7 @@ from analogtl.study.checked import Problems
 from analogtl.study.choice import choose
 from analogtl.study.columns import axis_columns
 from analogtl.study.tables import read_table
-from analogtl.vocabulary import Arm, Metric, key_of
+from analogtl.vocabulary import Arm, key_of, metric_of
 
 COMPARED: Final = (
     *("analog.algorithm", "analog.device.preset", "analog.device.file"),
@@ -39,9 +39,10 @@ def read_tuning(
 
     Returns:
         One row per arm x level with `kept` (the settings chosen), `tried` (number of candidates),
-        `n_blocks_compared`, `error_validation` (of the candidate chosen, percent), `lead` (of the
-        next best one, points more), `resolution` (standard error of a difference of two errors on
-        as many images), `edge` (which values are the smallest or largest that were tried), `how`.
+        `n_blocks_compared`, `error_validation` (of the candidate chosen), `lead` (by how much the
+        next best one has more), `resolution` (standard error of a difference of two errors on as
+        many images; of shares of images alone), `edge` (which values are the smallest or largest
+        that were tried), `how`.
     """
     if not file.is_file():
         return pd.DataFrame()
@@ -83,9 +84,9 @@ def _choice(group: pd.DataFrame, chosen: pd.Series[bool], keys: Sequence[str]) -
     next_best = min((e for other, e in choice.means.items() if other != name), default=math.nan)
     per_block = done.loc[done["name"] == name, "n_validation"].astype(float)
     share = (best + next_best) / 200
-    # How far chance moves a balanced error, the number of all images does not tell.
-    balanced = group["metric"].eq(Metric.BALANCED_ERROR).any() if "metric" in group else False
-    images = 0.0 if balanced else float(per_block.sum())
+    # How far chance moves a loss, or a balanced error, the number of images does not tell.
+    metric = metric_of(group["metric"] if "metric" in group else ())
+    images = float(per_block.sum()) if metric.is_share else 0.0
     spread = 2 * share * (1 - share) / images if images and 0 <= share <= 1 else math.nan
     return {
         "kept": settings_text(values),

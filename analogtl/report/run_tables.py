@@ -252,9 +252,13 @@ def tuning_table(choices: pd.DataFrame, axes: Sequence[str], metric: Metric) -> 
     """What was chosen for each arm at each level, and how clearly; see `read_tuning`."""
     note = (
         "Chosen by the validation error, mean of the judged epochs, on blocks that nothing here is "
-        "tested on. Resolution: standard error of the difference of two such errors; a smaller "
-        "lead is none."
+        "tested on."
     )
+    if choices["resolution"].notna().any():
+        note += (
+            " Resolution: standard error of the difference of two such errors; a smaller lead is "
+            "none."
+        )
     shown = choices.rename(columns={"kept": "settings_kept"})
     title = "Settings chosen on validation data"
     how: Any = {"axes": axes, "whole": choices, "metric": metric}

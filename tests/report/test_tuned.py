@@ -16,6 +16,7 @@ from analogtl.report import words
 from analogtl.report.build import build_report
 from analogtl.report.results import rewrite
 from analogtl.report.together import joined
+from analogtl.vocabulary import Metric
 
 KEYS: dict[str, list[Any]] = {"finetune.lr": [0.01, 0.02, 0.04], "analog.drive": ["auto", 5]}
 PRESETS = ["ReRamArrayHfO2PresetDevice", "EcRamPresetDevice"]
@@ -110,6 +111,16 @@ def test_a_wrong_row_of_the_tuning_is_left_out_and_told(tmp_path: Path) -> None:
     file = run.path / "tuning.csv"
     file.write_text(file.read_text().replace("13.5", "13,5"))
     assert "tuning.csv" in read_run(run.path, "run").unreadable[0]
+
+
+@pytest.mark.parametrize("metric", [Metric.DENOISING, Metric.BALANCED_ERROR])
+def test_what_images_resolve_is_known_of_plain_shares_alone(tmp_path: Path, metric: Metric) -> None:
+    tuned_run(tmp_path / "run", {0.01: 0.40, 0.02: 0.38})
+    table = pd.read_csv(tmp_path / "run" / "tuning.csv").assign(metric=str(metric))
+    table.to_csv(tmp_path / "run" / "tuning.csv", index=False)
+    choices = read_run(tmp_path / "run", "run").tuning
+    assert choices["resolution"].isna().all()
+    assert not any("do not resolve" in line for line in words.tuning_limits(choices))
 
 
 def test_a_results_page_shows_what_was_chosen(tmp_path: Path) -> None:
