@@ -85,7 +85,7 @@ def _choice(group: pd.DataFrame, chosen: pd.Series[bool], keys: Sequence[str]) -
     per_block = done.loc[done["name"] == name, "n_validation"].astype(float)
     share = (best + next_best) / 200
     # How far chance moves a loss, or a balanced error, the number of images does not tell.
-    metric = metric_of(group["metric"] if "metric" in group else ())
+    metric = metric_of(group.get("metric", ()))
     images = float(per_block.sum()) if metric.is_share else 0.0
     spread = 2 * share * (1 - share) / images if images and 0 <= share <= 1 else math.nan
     return {
