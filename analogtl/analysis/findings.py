@@ -78,7 +78,7 @@ class ArmsFinding(Finding):
         below: It holds for a difference above `above` and below this.
         fails_below: It does not hold for a difference below this (or above `below`).
         above: See `below`.
-        algorithm: Of the analog arms.
+        algorithm: Of the analog arms; None: any, each by itself.
     """
 
     better: Arm
@@ -86,7 +86,7 @@ class ArmsFinding(Finding):
     below: float = math.inf
     fails_below: float = 1.0
     above: float = 0.0
-    algorithm: Algorithm = Algorithm.C_TTV2
+    algorithm: Algorithm | None = Algorithm.C_TTV2
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,11 @@ class HarmFinding(AxisFinding):
     level: float
 
 
-ARRAYS_LEARN: Final = ArmsFinding("arrays-learn", "", (), Arm.ANALOG_TL, Arm.FROZEN_ARRAY)
+ARRAYS_LEARN: Final = ArmsFinding(
+    "arrays-learn", "", (), Arm.ANALOG_TL, Arm.FROZEN_ARRAY, algorithm=None
+)
 GRADIENTS_TEACH: Final = ArmsFinding(
-    "gradients-teach", "", (), Arm.ANALOG_TL, Arm.SHUFFLED_GRADIENTS
+    "gradients-teach", "", (), Arm.ANALOG_TL, Arm.SHUFFLED_GRADIENTS, algorithm=None
 )
 CONTROLS: Final = (ARRAYS_LEARN, GRADIENTS_TEACH)
 """Our own. That the arrays learn does not hold where not one cell changed, whatever the errors."""
@@ -351,13 +353,13 @@ def findings_frame(judged: Iterable[JudgedFinding]) -> pd.DataFrame:
 def _judge_arms(analysis: RunAnalysis, findings: Sequence[Finding]) -> Iterator[JudgedFinding]:
     """All comparisons of arms of one run, corrected task by task and setting by setting."""
     of_arms = [finding for finding in findings if isinstance(finding, ArmsFinding)]
-    for algorithm in dict.fromkeys(finding.algorithm for finding in of_arms):
-        mine = [finding for finding in of_arms if finding.algorithm == algorithm]
-        yield from _judge_arms_with(algorithm, mine, analysis)
+    for algorithm in analysis.run.trials["algorithm"].dropna().unique():
+        mine = [finding for finding in of_arms if finding.algorithm in (None, algorithm)]
+        yield from _judge_arms_with(str(algorithm), mine, analysis)
 
 
 def _judge_arms_with(
-    algorithm: Algorithm, findings: Sequence[ArmsFinding], analysis: RunAnalysis
+    algorithm: str, findings: Sequence[ArmsFinding], analysis: RunAnalysis
 ) -> Iterator[JudgedFinding]:
     for task, at, trials in _at_reference(analysis, algorithm):
         arms = set(trials["arm"])
@@ -384,7 +386,7 @@ def _judge_arms_with(
 
 
 def _at_reference(
-    analysis: RunAnalysis, algorithm: Algorithm
+    analysis: RunAnalysis, algorithm: str
 ) -> Iterator[tuple[int | None, str, pd.DataFrame]]:
     """Per task and setting: an algorithm's trials where no non-ideality of the registry is varied.
 

@@ -244,8 +244,12 @@ def _lost_in_noise(run: RunAnalysis) -> Iterator[str]:
             continue
         learned = "did not learn: with shuffled gradients they are not shown to be worse"
         if verdict is None:
-            learned = f"may not have learned: {MIN_BLOCKS} blocks (a seed and a set of classes) or "
-            learned += f"more of the arm {Arm.SHUFFLED_GRADIENTS} would tell"
+            learned = "may not have learned"
+            if row["arm"] == Arm.ANALOG_TL:
+                learned += (
+                    f": {MIN_BLOCKS} blocks (a seed and a set of classes) or more of the arm "
+                )
+                learned += f"{Arm.SHUFFLED_GRADIENTS} would tell"
         at = ", ".join(f"{label_of(axis)} {summaries.level_text(axis, row[axis])}" for axis in axes)
         yield (
             f"Limit: {arm_label(row['arm'])}{f' at {at}' if at else ''}: the weights moved "

@@ -250,7 +250,7 @@ def blocks_text(n_blocks: int, class_sets: int = 0) -> str:
 def statement(finding: Finding) -> str:
     """A finding in a sentence: ``Weight transfer noise hurts the 2-class task beyond 15 %.``"""
     if isinstance(finding, ArmsFinding):
-        if finding.above < 0:
+        if finding.algorithm and finding.above < 0:
             return (
                 f"{finding.algorithm.label}: {finding.worse.label} is within "
                 f"{counted(round(finding.below), 'point')} of {finding.better.label}."
@@ -294,7 +294,7 @@ def published(finding: Finding) -> str:
 def needs(finding: Finding) -> str:
     """The runs that a finding takes: ``a sweep of wtn with the arm analog-tl``."""
     if isinstance(finding, ArmsFinding):
-        rival = finding.algorithm != Algorithm.C_TTV2
+        rival = finding.algorithm not in (None, Algorithm.C_TTV2)
         by = f", trained by {finding.algorithm}" if rival else ""
         return f"the arms {finding.better} and {finding.worse}{by}"
     if isinstance(finding, LittleEffectFinding):

@@ -271,6 +271,17 @@ def test_other_settings_are_judged_one_by_one() -> None:
     assert len(ahead) == 2  # the digital arm, without a level, belongs to both
 
 
+def test_whether_the_arrays_learn_is_judged_with_any_algorithm() -> None:
+    trials = fig2()
+    analog = trials["arm"].map(lambda arm: Arm(arm).analog)
+    agad = trials.assign(algorithm=trials["algorithm"].mask(analog, "agad"))
+    assert answer(agad, "arrays-learn").verdict is HOLDS
+    both = pd.concat([trials, agad[analog]])
+    both["analog.algorithm"] = both["algorithm"].where(both["arm"].map(lambda a: Arm(a).analog))
+    at = {one.at for one in answers(both, "arrays-learn")}
+    assert at == {"analog.algorithm=c-ttv2", "analog.algorithm=agad"}
+
+
 def test_rival_algorithms_do_not_count() -> None:
     trials = fig2(5)
     analog = trials["arm"].map(lambda arm: Arm(arm).analog)
