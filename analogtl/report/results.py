@@ -28,7 +28,8 @@ letters, and ``"RUN:words"`` says what a table calls the run. Then come settings
     verdict that rests on fewer is called open.
 ``controls``
     At each level of an axis (``rows``): the arm analog-tl, and by how much it is ahead of its
-    controls within blocks, ± the standard error; and whether both leads exceed two of them.
+    controls within blocks, ± the standard error; and whether both leads exceed two of them, open
+    where a control or blocks are missing.
 ``tuning``
     What ``[sweep.tune]`` chose for each arm at each level of a run, and how clearly.
 ``critical``
@@ -42,7 +43,6 @@ Both last take ``where=arm=analog-tl``.
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,7 +56,7 @@ import pandas as pd
 
 from analogtl.analysis import summaries
 from analogtl.analysis.analyse import analyse
-from analogtl.analysis.blocks import blocks_of
+from analogtl.analysis.blocks import MIN_BLOCKS, blocks_of
 from analogtl.analysis.critical_point import JudgedCurve
 from analogtl.analysis.curves import Curve, References, metric_in, references
 from analogtl.analysis.findings import Finding, JudgedFinding, judge_findings
@@ -365,11 +365,13 @@ def _controls(block: Block, runs: Sequence[RunData]) -> str:
         ahead = []
         for control in controls:
             if control in by_block:
-                lead = (by_block[control] - mine).dropna().to_numpy(dtype=float)
-                mean, se = float(lead.mean()), float(lead.std(ddof=1)) / math.sqrt(len(lead))
+                lead = pd.Series((by_block[control] - mine).dropna().to_numpy(dtype=float))
+                mean, se = float(lead.mean()), float(lead.sem())
                 row |= {f"{control}_mean": mean, f"{control}_sd": se}
-                ahead.append(mean > 2 * se)
-        rows.append(row | {"learns": len(ahead) == len(controls) and all(ahead)})
+                if len(lead) >= MIN_BLOCKS:
+                    ahead.append(mean > 2 * se)
+        learns: bool | str = all(ahead) if len(ahead) == len(controls) else "open"
+        rows.append(row | {"learns": learns})
     columns = (
         Column("run", "network", if_varied=True),
         Column("level", label_of(axis)),
