@@ -43,6 +43,7 @@ Both last take ``where=arm=analog-tl``.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -365,8 +366,9 @@ def _controls(block: Block, runs: Sequence[RunData]) -> str:
         ahead = []
         for control in controls:
             if control in by_block:
-                lead = pd.Series((by_block[control] - mine).dropna().to_numpy(dtype=float))
-                mean, se = float(lead.mean()), float(lead.sem())
+                lead = (by_block[control] - mine).dropna().to_numpy(dtype=float)
+                spread = float(lead.std(ddof=1)) if len(lead) > 1 else math.nan
+                mean, se = float(lead.mean()), spread / math.sqrt(len(lead))
                 row |= {f"{control}_mean": mean, f"{control}_sd": se}
                 if len(lead) >= MIN_BLOCKS:
                     ahead.append(mean > 2 * se)
