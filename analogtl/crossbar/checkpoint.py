@@ -30,14 +30,22 @@ Meta = dict[str, Any]
 FORMAT = f"training 2, fast {STATE_FORMAT}, aihwkit {aihwkit.__version__}"
 
 
-def capture(model: nn.Module) -> tuple[Tensors, Meta]:
-    """Copy a model's whole state: digital parameters and buffers, and each tile's inner state."""
+def capture(model: nn.Module, *, copy: bool = True) -> tuple[Tensors, Meta]:
+    """Collect a model's whole state: digital parameters and buffers, each tile's inner state.
+
+    Args:
+        copy: Whether it stays as it is when the training goes on. What is saved at once need not,
+            and a large network's would take as much memory once more.
+    """
     tensors: Tensors = {}
     meta: Meta = {}
     for name, tensor in _digital(model).items():
-        tensors[f"digital/{name}"] = tensor.detach().cpu().clone()
+        one = tensor.detach().cpu()
+        whole = one.untyped_storage().nbytes() == one.nbytes  # a file cannot hold parts of one
+        tensors[f"digital/{name}"] = one if whole and not copy else one.clone()
     for name, tile in _tiles(model).items():
-        state = tile.tile.state() if isinstance(tile, FastTile) else _stock_state(tile)
+        is_fast = isinstance(tile, FastTile)
+        state = tile.tile.state(copy=copy) if is_fast else _stock_state(tile)
         pack(state, f"tile/{name}", tensors, meta)
     return tensors, meta
 

@@ -417,9 +417,13 @@ class ArraysTile(FastSimulatorTile):
             **{f"diffusion_{n}": d for n, d in self.diffusion.items()},
         }
 
-    def state(self) -> dict[str, Any]:
-        """Copy the complete state as tensors, numbers and lists; loading it restores every bit."""
-        out = super().state() | {"dw_min": list(self.dw_min.values())}
+    def state(self, *, copy: bool = True) -> dict[str, Any]:
+        """Give the complete state as tensors, numbers and lists; loading it restores every bit.
+
+        Args:
+            copy: Whether it stays as it is when the tile goes on; else its arrays are the tile's.
+        """
+        out = super().state(copy=copy) | {"dw_min": list(self.dw_min.values())}
         if self.kept_reset_bias is not None:
             out["reset_bias"] = torch.from_numpy(self.kept_reset_bias.copy())
         return out

@@ -181,8 +181,12 @@ class FastSimulatorTile(SimulatorTile):
         """Collect the arrays that change, by the names that saved states have."""
         return {"counts": self.counts}
 
-    def state(self) -> dict[str, Any]:
-        """Copy the complete state as tensors, numbers and lists; loading it restores every bit."""
+    def state(self, *, copy: bool = True) -> dict[str, Any]:
+        """Give the complete state as tensors, numbers and lists; loading it restores every bit.
+
+        Args:
+            copy: Whether it stays as it is when the tile goes on; else its arrays are the tile's.
+        """
         out: dict[str, Any] = {
             "format": STATE_FORMAT,
             "x_size": self.x_size,
@@ -195,7 +199,7 @@ class FastSimulatorTile(SimulatorTile):
         for name, array in self._arrays().items():
             if name in _SIGNED:
                 array = array.view(_SIGNED[name])
-            out[name] = torch.from_numpy(array.copy())
+            out[name] = torch.from_numpy(array.copy() if copy else array)
         return out
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def hidden(model):
 
 
 def reloaded(tmp_path, model, engine, seed=1):
-    tensors, meta = state.capture(model)
+    tensors, meta = state.capture(model, copy=False)
     state.save(tmp_path / "checkpoint", tensors, meta)
     other, optimizer = build(engine, seed=seed)  # other devices: all must come from the file
     state.restore(other, *state.load(tmp_path / "checkpoint"))
