@@ -299,7 +299,7 @@ def _text(key: str, level: Any) -> str:
         return arm_label(str(level))
     if key == "n_classes":
         return f"{level} classes"
-    return summaries.with_unit(key, level)
+    return EMPTY if level == EMPTY else summaries.with_unit(key, level)
 
 
 # ----------------------------------------------------------------------- what the statistics say

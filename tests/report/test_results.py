@@ -62,6 +62,13 @@ def test_an_arm_without_levels_has_a_row_beside_those_with_some(runs: Path, tmp_
     ]  # fmt: skip
 
 
+def test_an_arm_without_a_level_has_no_unit_either(tmp_path: Path) -> None:
+    arms, axes = ("digital-tl", "analog-tl"), {"wtn": [0, 20]}
+    folder = write_run(tmp_path / "runs" / "r", arms=arms, axes=axes, epochs=2).parent
+    rows = cells(filled(folder, tmp_path, "table r rows=arm+wtn"))[1:]
+    assert [row[1] for row in rows] == ["–", "0 %", "20 %"]
+
+
 def test_arms_by_tasks(runs: Path, tmp_path: Path) -> None:
     block = "table fig2_* rows=arm columns=n_classes values=error_final,weights_changed"
     head, *rows = cells(filled(runs, tmp_path, block))
