@@ -39,10 +39,14 @@ def capture(model: nn.Module, *, copy: bool = True) -> tuple[Tensors, Meta]:
     """
     tensors: Tensors = {}
     meta: Meta = {}
+    seen: set[int] = set()
     for name, tensor in _digital(model).items():
         one = tensor.detach().cpu()
-        whole = one.untyped_storage().nbytes() == one.nbytes  # a file cannot hold parts of one
-        tensors[f"digital/{name}"] = one if whole and not copy else one.clone()
+        storage = one.untyped_storage()
+        # A file can hold neither a part of a storage nor the same one twice.
+        alone = storage.nbytes() == one.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        tensors[f"digital/{name}"] = one if alone and not copy else one.clone()
     for name, tile in _tiles(model).items():
         is_fast = isinstance(tile, FastTile)
         state = tile.tile.state(copy=copy) if is_fast else _stock_state(tile)

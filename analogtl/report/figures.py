@@ -168,6 +168,8 @@ def error_after(ages: pd.DataFrame, metric: Metric = Metric.ERROR) -> Drawing:
 
 def _fit_y(ax: Axes, lowest: float, highest: float, metric: Metric) -> None:
     """Let the y axis begin at 0; of a loss, which is never near it, below the lowest one."""
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        return  # nothing is drawn
     start = 0.0 if metric.is_percent else lowest - 0.06 * (highest - lowest)
     ax.set_ylim(start, highest + 0.06 * (highest - start) if highest > start else start + 1)
 

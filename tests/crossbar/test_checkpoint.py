@@ -159,3 +159,14 @@ def test_a_resumed_run_on_the_fast_engine_equals_the_uninterrupted_one(tmp_path)
     for a, b in zip(state.capture(whole)[0].items(), state.capture(other)[0].items(), strict=True):
         assert a[0] == b[0]
         assert torch.equal(a[1], b[1]), a[0]
+
+
+def test_parameters_that_share_memory_are_saved_each(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(2, 4))
+    model[1].weight.data = model[0].weight.data  # whole, and of the next a part
+    model[2].weight.data = model[0].weight.data[:, :2]
+    tensors, meta = state.capture(model, copy=False)
+    state.save(tmp_path / "checkpoint", tensors, meta)
+    loaded, _ = state.load(tmp_path / "checkpoint")
+    for name, one in model.named_parameters():
+        assert torch.equal(loaded[f"digital/{name}"], one)
