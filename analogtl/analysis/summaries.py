@@ -19,14 +19,7 @@ import pandas as pd
 from analogtl.errors import check_known
 from analogtl.study import columns as records
 from analogtl.study.columns import DIGITAL_ENGINE, JUDGED
-from analogtl.vocabulary import (
-    AXES,
-    MIN_SHARE,
-    RUN_AXIS,
-    Arm,
-    algorithm_label,
-    arm_label,
-)
+from analogtl.vocabulary import AXES, MIN_SHARE, RUN_AXIS, Arm, algorithm_label, arm_label
 
 # Columns that a summary adds.
 _ADDED, _SUMMARIES = ("n", "position", "stage", "layers", "cells"), ("_mean", "_sd")

@@ -30,12 +30,11 @@ Meta = dict[str, Any]
 FORMAT = f"training 2, fast {STATE_FORMAT}, aihwkit {aihwkit.__version__}"
 
 
-def capture(model: nn.Module, *, copy: bool = True) -> tuple[Tensors, Meta]:
+def capture(model: nn.Module) -> tuple[Tensors, Meta]:
     """Collect a model's whole state: digital parameters and buffers, each tile's inner state.
 
-    Args:
-        copy: Whether it stays as it is when the training goes on. What is saved at once need not,
-            and a large network's would take as much memory once more.
+    It is to be saved before the training goes on: the tensors are the model's own, as copies of a
+    large network's would take as much memory once more.
     """
     tensors: Tensors = {}
     meta: Meta = {}
@@ -46,10 +45,10 @@ def capture(model: nn.Module, *, copy: bool = True) -> tuple[Tensors, Meta]:
         # A file can hold neither a part of a storage nor the same one twice.
         alone = storage.nbytes() == one.nbytes and storage.data_ptr() not in seen
         seen.add(storage.data_ptr())
-        tensors[f"digital/{name}"] = one if alone and not copy else one.clone()
+        tensors[f"digital/{name}"] = one if alone else one.clone()
     for name, tile in _tiles(model).items():
         is_fast = isinstance(tile, FastTile)
-        state = tile.tile.state(copy=copy) if is_fast else _stock_state(tile)
+        state = tile.tile.state(copy=False) if is_fast else _stock_state(tile)
         pack(state, f"tile/{name}", tensors, meta)
     return tensors, meta
 

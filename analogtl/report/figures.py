@@ -256,11 +256,10 @@ def error_vs_level(
         values = [(row, label, value_text(mean, sd, n, metric)) for row in rows.values()]
         drawing.tell(ax, list(places.values()), [mean] * len(places), values)
     ax.set(xlabel=label_of(axis), ylabel=_error_label(trials))
-    tops = [m + s for line in [*lines, *flat] for m, s in zip(line.mean, line.sd, strict=True)]
-    highest = np.nanmax([*tops, levels[f"{QUANTITY}_mean"].max(), trials[QUANTITY].max()])
-    bottoms = [m - s for line in [*lines, *flat] for m, s in zip(line.mean, line.sd, strict=True)]
-    lowest = np.nanmin([*bottoms, levels[f"{QUANTITY}_mean"].min(), trials[QUANTITY].min()])
-    _fit_y(ax, lowest, highest, metric)
+    pairs = [pair for line in [*lines, *flat] for pair in zip(line.mean, line.sd, strict=True)]
+    ends = [mean + side * sd for mean, sd in pairs for side in (-1, 1)]
+    drawn_at = [*ends, *levels[f"{QUANTITY}_mean"], *trials[QUANTITY]]
+    _fit_y(ax, np.nanmin(drawn_at), np.nanmax(drawn_at), metric)
     if numeric:
         _ticks_at_levels(ax, present)
         drawn = zip(lines, looks, labels, strict=False)

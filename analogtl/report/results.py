@@ -69,13 +69,7 @@ from analogtl.report import words
 from analogtl.report.run_tables import COLUMNS, measured, tuning_table
 from analogtl.report.tables import EMPTY, Column, Table, markdown_escape, markdown_rows
 from analogtl.study.columns import JUDGED
-from analogtl.vocabulary import (
-    Arm,
-    CriticalPointVerdict,
-    FindingVerdict,
-    arm_label,
-    label_of,
-)
+from analogtl.vocabulary import Arm, CriticalPointVerdict, FindingVerdict, arm_label, label_of
 
 BLOCK: Final = re.compile(
     r"^<!-- (table|findings|controls|tuning|critical-levels|critical) (.*?) -->\n.*?^<!-- end -->$",
@@ -401,8 +395,7 @@ def _tuning(block: Block, runs: Sequence[RunData]) -> str:
     for run in runs:
         if run.tuning.empty:
             raise ExperimentError(f"{run.name}: nothing was tuned")
-        axes = [axis for axis in summaries.axis_columns(run.trials) if axis in run.tuning]
-        texts.append(markdown_rows(tuning_table(run.tuning, axes, metric_in(run.trials))))
+        texts.append(markdown_rows(tuning_table(run.tuning, run.trials, metric_in(run.trials))))
     return "\n\n".join(texts)
 
 

@@ -248,8 +248,9 @@ def learning_rates_table(choices: pd.DataFrame, axes: Sequence[str], metric: Met
     return _table("learning_rates", title, shown, LEARNING_RATES, **how)
 
 
-def tuning_table(choices: pd.DataFrame, axes: Sequence[str], metric: Metric) -> Table:
-    """What was chosen for each arm at each level, and how clearly; see `read_tuning`."""
+def tuning_table(choices: pd.DataFrame, trials: pd.DataFrame, metric: Metric) -> Table:
+    """What was chosen for each arm at each level of trials, and how clearly; see `read_tuning`."""
+    axes = [axis for axis in summaries.axis_columns(trials) if axis in choices]
     note = (
         "Chosen by the validation error, mean of the judged epochs, on blocks that nothing here is "
         "tested on."

@@ -177,8 +177,7 @@ def _add_tables(section: Section) -> None:
     if any(map(_is_told, run.curves)):
         section.tables.append(run_tables.critical_points_table(run.curves, run.error))
     if not run.run.tuning.empty:
-        axes = [axis for axis in summaries.axis_columns(run.levels) if axis in run.run.tuning]
-        section.more_tables.append(run_tables.tuning_table(run.run.tuning, axes, run.error))
+        section.more_tables.append(run_tables.tuning_table(run.run.tuning, run.levels, run.error))
     if run.several_rates:
         choices = run.run.chosen.choices
         section.more_tables.append(run_tables.learning_rates_table(choices, run.axes, run.error))
@@ -248,8 +247,8 @@ def _lost_in_noise(run: RunAnalysis) -> Iterator[str]:
             if row["arm"] == Arm.ANALOG_TL:
                 learned += (
                     f": {MIN_BLOCKS} blocks (a seed and a set of classes) or more of the arm "
+                    f"{Arm.SHUFFLED_GRADIENTS} would tell"
                 )
-                learned += f"{Arm.SHUFFLED_GRADIENTS} would tell"
         at = ", ".join(f"{label_of(axis)} {summaries.level_text(axis, row[axis])}" for axis in axes)
         yield (
             f"Limit: {arm_label(row['arm'])}{f' at {at}' if at else ''}: the weights moved "

@@ -138,11 +138,9 @@ def _cell(value: Any, column: Column) -> Cell:
     if column.kind == "arm":
         return Cell(arm_label(str(value)), arm_label(str(value)))
     if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
-        text = str(value)
+        text = summaries.level_text(column.key, str(value))
         if isinstance(value, bool):
             text = "yes" if value else "no"
-        elif text:
-            text = summaries.level_text(column.key, text)
         return Cell(text or EMPTY, text or None)
     number = float(value) * column.scale
     match column.kind:

@@ -170,7 +170,7 @@ class ResumableTraining:
 
     def _save(self, position: Position) -> None:
         began = time.monotonic()
-        tensors, meta = state.capture(self.model, copy=False)
+        tensors, meta = state.capture(self.model)
         if position.rng is not None:
             tensors["rng"] = position.rng
         state.pack(self._optimizer.state_dict()["state"], "optimizer", tensors, meta)

@@ -174,7 +174,7 @@ def pretrain(
         for new in training.run():
             rows += new
             yield new
-        tensors, meta = state.capture(model, copy=False)
+        tensors, meta = state.capture(model)
         meta["about"] = {
             "settings": pretrain_settings(experiment),
             "basis": basis.as_data(),
@@ -341,7 +341,7 @@ def _train(
         rows += new
         yield new
     if trial.evaluation_key:
-        tensors, meta = state.capture(training.model, copy=False)
+        tensors, meta = state.capture(training.model)
         state.save(run.final_path(trial.id), tensors, meta | {"trial": trial.key})
     if layers:
         _, changed = training.changed()

@@ -37,7 +37,7 @@ def hidden(model):
 
 
 def reloaded(tmp_path, model, engine, seed=1):
-    tensors, meta = state.capture(model, copy=False)
+    tensors, meta = state.capture(model)
     state.save(tmp_path / "checkpoint", tensors, meta)
     other, optimizer = build(engine, seed=seed)  # other devices: all must come from the file
     state.restore(other, *state.load(tmp_path / "checkpoint"))
@@ -165,7 +165,7 @@ def test_parameters_that_share_memory_are_saved_each(tmp_path):
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(2, 4))
     model[1].weight.data = model[0].weight.data  # whole, and of the next a part
     model[2].weight.data = model[0].weight.data[:, :2]
-    tensors, meta = state.capture(model, copy=False)
+    tensors, meta = state.capture(model)
     state.save(tmp_path / "checkpoint", tensors, meta)
     loaded, _ = state.load(tmp_path / "checkpoint")
     for name, one in model.named_parameters():

@@ -1,6 +1,7 @@
 """The arms with low-rank adapters: what is trained, what is held, what is recorded."""
 
 import itertools
+from copy import deepcopy
 
 import pytest
 import torch
@@ -43,9 +44,9 @@ def run_watched(trial, run_dir, monkeypatch):
         if self.kind == "digital":  # the pretraining
             yield from real(self)
             return
-        states.append(capture(self.model)[0])
+        states.append(deepcopy(capture(self.model)[0]))
         yield from real(self)
-        states.append(capture(self.model)[0])
+        states.append(deepcopy(capture(self.model)[0]))
 
     monkeypatch.setattr(resumable.ResumableTraining, "run", run)
     row = run_trial(trial, run_dir)
